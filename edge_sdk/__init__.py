@@ -1,0 +1,1 @@
+"""What the distributor and the device share: formats, deltas, manifests, engines, clients."""

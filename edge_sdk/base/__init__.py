@@ -1,0 +1,62 @@
+"""What every part stands on: errors, digests, names, whole output files.
+
+Never imports anything else of this project, and nothing of gRPC: statuses are names here.
+"""
+
+from edge_sdk.base.digest import (
+    CHUNK_BYTES,
+    Digest,
+    FileProof,
+    chunk_count,
+    chunk_length,
+    file_digest,
+    prove_stream,
+    read_chunks,
+)
+from edge_sdk.base.errors import (
+    ConflictError,
+    DeltaError,
+    EdgeError,
+    FormatError,
+    NotFoundError,
+    ProofError,
+    RefusedError,
+    ResourceError,
+    TrustError,
+    UnavailableError,
+    UsageError,
+    WrongSourceError,
+)
+from edge_sdk.base.files import explain_os_error, sync_folder, whole_file
+from edge_sdk.base.names import ModelName, Version, check_path, check_paths, check_segment
+
+__all__ = [
+    "CHUNK_BYTES",
+    "ConflictError",
+    "DeltaError",
+    "Digest",
+    "EdgeError",
+    "FileProof",
+    "FormatError",
+    "ModelName",
+    "NotFoundError",
+    "ProofError",
+    "RefusedError",
+    "ResourceError",
+    "TrustError",
+    "UnavailableError",
+    "UsageError",
+    "Version",
+    "WrongSourceError",
+    "check_path",
+    "check_paths",
+    "check_segment",
+    "chunk_count",
+    "chunk_length",
+    "explain_os_error",
+    "file_digest",
+    "prove_stream",
+    "read_chunks",
+    "sync_folder",
+    "whole_file",
+]
