@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from functools import total_ordering
+from typing import BinaryIO, NoReturn
 
 from edge_sdk.base.errors import FormatError
 
@@ -18,15 +19,20 @@ CHUNK_BYTES = 1 << 20
 DIGEST_BYTES = 32
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@total_ordering
 class Digest:
-    """A SHA-256 value. ``str()`` gives 64 lower-case hexadecimal digits."""
+    """A SHA-256 value, immutable. ``str()`` gives 64 lower-case hexadecimal digits.
 
+    Not a dataclass: msgspec would take one apart where a digest is one string in JSON.
+    """
+
+    __slots__ = ("raw",)
     raw: bytes
 
-    def __post_init__(self) -> None:
-        if len(self.raw) != DIGEST_BYTES:
-            raise FormatError(f"a digest has 32 bytes, not {len(self.raw)}")
+    def __init__(self, raw: bytes) -> None:
+        if len(raw) != DIGEST_BYTES:
+            raise FormatError(f"a digest has 32 bytes, not {len(raw)}")
+        object.__setattr__(self, "raw", bytes(raw))
 
     @classmethod
     def parse(cls, text: str) -> Digest:
@@ -40,8 +46,26 @@ class Digest:
         """The digest of a document or of one chunk: the SHA-256 of its bytes."""
         return cls(hashlib.sha256(data).digest())
 
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError("a digest does not change")
+
+    def __reduce__(self) -> tuple[type[Digest], tuple[bytes]]:
+        return Digest, (self.raw,)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Digest) and self.raw == other.raw
+
+    def __lt__(self, other: Digest) -> bool:
+        return self.raw < other.raw
+
+    def __hash__(self) -> int:
+        return hash(self.raw)
+
     def __str__(self) -> str:
         return self.raw.hex()
+
+    def __repr__(self) -> str:
+        return f"Digest({self.short})"
 
     @property
     def short(self) -> str:

@@ -28,7 +28,7 @@ def whole_file(path: Path, *, replace: bool) -> Iterator[BinaryIO]:
     refuse_existing(path, replace=replace)
     temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.tmp")
     try:
-        stream = open(temporary, "xb")
+        stream = temporary.open("xb")
     except FileNotFoundError:
         raise NotFoundError(f"no folder {path.parent} to write {path.name} into") from None
     except OSError as error:
@@ -39,7 +39,7 @@ def whole_file(path: Path, *, replace: bool) -> Iterator[BinaryIO]:
             stream.flush()
             os.fsync(stream.fileno())
         refuse_existing(path, replace=replace)
-        os.replace(temporary, path)
+        temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import total_ordering
+from typing import NoReturn
 
 from edge_sdk.base.errors import FormatError
 
@@ -29,12 +29,42 @@ def check_segment(text: str, what: str) -> str:
     return text
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ModelName:
+class _Text:
+    """A checked string, immutable.
+
+    Not a dataclass: msgspec would take one apart where a name is one string in JSON.
+    """
+
+    __slots__ = ("text",)
+    text: str
+
+    def __init__(self, text: str) -> None:
+        object.__setattr__(self, "text", text)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"a {type(self).__name__} does not change")
+
+    def __reduce__(self) -> tuple[type[_Text], tuple[str]]:
+        return type(self), (self.text,)
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.text!r})"
+
+
+@total_ordering
+class ModelName(_Text):
     """A model within its namespace, written ``namespace/name``."""
 
-    namespace: str
-    name: str
+    __slots__ = ()
 
     @classmethod
     def parse(cls, text: str) -> ModelName:
@@ -42,21 +72,30 @@ class ModelName:
         namespace, slash, name = text.partition("/")
         if not slash:
             raise FormatError(f"model {text!r} lacks its namespace: write it as namespace/name")
-        return cls(check_segment(namespace, "namespace"), check_segment(name, "model"))
+        check_segment(namespace, "namespace")
+        check_segment(name, "model")
+        return cls(text)
 
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
+    @property
+    def namespace(self) -> str:
+        return self.text.partition("/")[0]
+
+    @property
+    def name(self) -> str:
+        return self.text.partition("/")[2]
+
+    def __lt__(self, other: ModelName) -> bool:
+        return self.text < other.text
 
 
 @total_ordering
-@dataclass(frozen=True, slots=True, eq=False)
-class Version:
+class Version(_Text):
     """A semantic version (semver.org 2.0.0), ordered by its precedence rules.
 
     Build metadata is refused: two versions of equal precedence would be two artifacts.
     """
 
-    text: str
+    __slots__ = ()
 
     @classmethod
     def parse(cls, text: str) -> Version:
@@ -78,17 +117,8 @@ class Version:
         )
         return (*numbers, 0, parts)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Version) and self.text == other.text
-
-    def __hash__(self) -> int:
-        return hash(self.text)
-
     def __lt__(self, other: Version) -> bool:
         return self._precedence() < other._precedence()
-
-    def __str__(self) -> str:
-        return self.text
 
 
 def check_path(path: str) -> str:

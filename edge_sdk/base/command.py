@@ -1,0 +1,233 @@
+"""The shell that all commands share: errors to exit codes, ``--json``, progress, settings.
+
+Every command writes results to standard output and everything else to standard error. An
+error is one line that says what is wrong, with which input, and what to do; a traceback
+is shown only with ``--debug``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+
+from edge_sdk.base.errors import EdgeError, FormatError, UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+EXIT_INTERRUPTED = 130
+EXIT_DEFECT = 1
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def json_option(command: Function) -> Function:
+    """Adds ``--json``: one document on standard output and nothing else there."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(command)
+
+
+def run(command: click.Command, name: str) -> NoReturn:
+    """Runs a click command as a program: the only place where errors become exit codes."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    as_json = "--json" in arguments
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # else INFO lines reach standard error
+    try:
+        command.main(args=arguments, prog_name=name, standalone_mode=False)
+        sys.stdout.flush()
+        code = 0
+    except EdgeError as error:
+        if debug:
+            raise
+        code = _report(name, error, as_json=as_json)
+    except click.exceptions.Exit as finished:
+        code = finished.exit_code
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        click.echo(f"{name}: interrupted; nothing was left half-written", err=True)
+        code = EXIT_INTERRUPTED
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        hint = f" (see '{context.command_path} --help')" if context else ""
+        code = _report(name, UsageError(error.format_message() + hint), as_json=as_json)
+    except BrokenPipeError:
+        # The reader of our output went away; say nothing, as other tools do.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 128 + signal.SIGPIPE
+    except Exception as error:
+        if debug:
+            raise
+        defect = f"a defect of ours: {type(error).__name__}: {error}; run again with --debug"
+        click.echo(f"{name}: {defect}", err=True)
+        if as_json:
+            print_json({"error": {"reason": "Defect", "message": defect, "exit_code": EXIT_DEFECT}})
+        code = EXIT_DEFECT
+    sys.exit(code)
+
+
+def _report(name: str, error: EdgeError, *, as_json: bool) -> int:
+    message = " ".join(error.message.split())
+    click.echo(f"{name}: {message}", err=True)
+    if as_json:
+        facts = {key: _plain(value) for key, value in error.facts.items()}
+        print_json(
+            {
+                "error": {
+                    "reason": error.reason,
+                    "message": message,
+                    "exit_code": error.exit_code,
+                    "facts": facts,
+                }
+            }
+        )
+    return error.exit_code
+
+
+def _plain(value: object) -> object:
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """One JSON document on standard output."""
+    click.echo(json.dumps(document, indent=2, sort_keys=True, default=str))
+
+
+def print_table(columns: list[str], rows: list[list[str]], *, title: str | None = None) -> None:
+    """A table for people; plain where standard output is no terminal or ``NO_COLOR`` is set."""
+    table = Table(*columns, title=title, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*row)
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    if not sys.stdout.isatty():
+        console.width = max(console.width, 200)
+    console.print(table)
+
+
+def bytes_text(count: int) -> str:
+    """Bytes for people, decimal units: 12.7 MB."""
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError
+
+
+@contextmanager
+def progress(label: str, total_bytes: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error, only on a terminal. Yields ``advance(byte_count)``."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _count: None
+        return
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    ) as bar:
+        task = bar.add_task(label, total=total_bytes)
+        yield lambda count: bar.advance(task, count)
+
+
+def note(message: str) -> None:
+    """One line for people on standard error."""
+    click.echo(message, err=True)
+
+
+class Settings:
+    """Where each setting came from: a flag, the environment (``EDGE_*``), one TOML file, or
+    the default; the first that has it wins.
+
+    ``table`` is the table of the TOML file that belongs to this command, such as ``agent``;
+    the environment name of its key ``state_dir`` is then ``EDGE_AGENT_STATE_DIR``.
+    """
+
+    def __init__(self, table: str, file: Path | None) -> None:
+        self.table = table
+        self.file = file
+        self._values = _read_table(file, table) if file else {}
+        self._origins: dict[str, tuple[Any, str]] = {}
+
+    def get(self, key: str, flag: Any, default: Any) -> Any:
+        """The value of ``key``; text from the environment takes the default's type.
+
+        Raises: UsageError where a text cannot be read as that type.
+        """
+        name = f"EDGE_{self.table}_{key}".upper().replace("-", "_")
+        if flag is not None:
+            value, origin = flag, "flag"
+        elif name in os.environ:
+            value, origin = _convert(os.environ[name], default, name), f"environment {name}"
+        elif key in self._values:
+            value, origin = self._values[key], f"file {self.file}"
+            if isinstance(default, bool | int | float | str) and not isinstance(
+                value, (int, float) if isinstance(default, float) else type(default)
+            ):
+                raise UsageError(f"{key} in {self.file} must be a {type(default).__name__}")
+        else:
+            value, origin = default, "default"
+        self._origins[key] = (value, origin)
+        return value
+
+    def unknown(self) -> list[str]:
+        """Keys of the file's table that nothing asked for: most likely misspelt."""
+        return sorted(set(self._values) - set(self._origins))
+
+    def shown(self) -> dict[str, dict[str, Any]]:
+        """For ``config show``: each key with its value and where it came from."""
+        return {
+            key: {"value": value, "from": origin}
+            for key, (value, origin) in sorted(self._origins.items())
+        }
+
+
+def _read_table(file: Path, table: str) -> dict[str, Any]:
+    try:
+        with file.open("rb") as stream:
+            document = tomllib.load(stream)
+    except OSError as error:
+        raise UsageError(f"cannot read the configuration {file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise FormatError(f"the configuration {file} is not TOML: {error}") from None
+    values = document.get(table, {})
+    if not isinstance(values, dict):
+        raise FormatError(f"[{table}] in {file} must be a table")
+    return values
+
+
+def _convert(text: str, default: Any, name: str) -> Any:
+    if isinstance(default, bool):
+        if text.lower() in ("1", "true", "yes", "on"):
+            return True
+        if text.lower() in ("0", "false", "no", "off", ""):
+            return False
+        raise UsageError(f"{name}={text!r} is neither true nor false")
+    if isinstance(default, (int, float)):
+        try:
+            return type(default)(text)
+        except ValueError:
+            raise UsageError(f"{name}={text!r} is not a number") from None
+    return text

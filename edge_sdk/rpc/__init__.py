@@ -1,0 +1,35 @@
+"""How two processes of this project talk gRPC: channels, errors on the wire, back-off.
+
+The only room below the doors that knows gRPC; it never knows what is said.
+"""
+
+from edge_sdk.rpc.backoff import Backoff
+from edge_sdk.rpc.credentials import (
+    CHANNEL_OPTIONS,
+    DEVICE_KEY,
+    FRAME_BYTES,
+    MESSAGE_BYTES_MAX,
+    OPERATOR_KEY,
+    SERVER_OPTIONS,
+    Credentials,
+    check_local,
+    open_channel,
+)
+from edge_sdk.rpc.status import error_classes, from_rpc_error, to_status, typed_errors
+
+__all__ = [
+    "CHANNEL_OPTIONS",
+    "DEVICE_KEY",
+    "FRAME_BYTES",
+    "MESSAGE_BYTES_MAX",
+    "OPERATOR_KEY",
+    "SERVER_OPTIONS",
+    "Backoff",
+    "Credentials",
+    "check_local",
+    "error_classes",
+    "from_rpc_error",
+    "open_channel",
+    "to_status",
+    "typed_errors",
+]

@@ -1,0 +1,141 @@
+"""Channels: the one function that opens them, from one ``Credentials`` value."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import grpc
+
+from edge_sdk.base import RefusedError, UsageError
+
+FRAME_BYTES = 64 << 10  # the sweet spot of grpc.aio: 374 MB/s; 16 KiB and 256 KiB are slower
+MESSAGE_BYTES_MAX = 64 << 20  # manifests of large models; the default of 4 MiB is too small
+
+# Client and server agree: a client pings each 30 s, also without calls; a server takes pings
+# from 10 s on. Without the second number a server ends idle watches with "Too many pings".
+_KEEPALIVE_MS = 30_000
+_KEEPALIVE_TIMEOUT_MS = 10_000
+_PING_INTERVAL_MIN_MS = 10_000
+
+Options = Sequence[tuple[str, int]]
+
+CHANNEL_OPTIONS: Options = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.enable_retries", 0),  # retries are ours: only for what is safe to repeat
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+)
+
+SERVER_OPTIONS: Options = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", _PING_INTERVAL_MIN_MS),
+    ("grpc.http2.min_ping_interval_without_data_ms", _PING_INTERVAL_MIN_MS),
+    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it silently
+)
+
+DEVICE_KEY = "edge-device"
+OPERATOR_KEY = "edge-operator"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """Who the caller is and how the channel is protected.
+
+    Until certificates exist, identity travels as metadata, and only to this very machine
+    unless ``insecure`` says otherwise.
+    """
+
+    device: str | None = None
+    operator: str | None = None
+    insecure: bool = False
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        pairs = ((DEVICE_KEY, self.device), (OPERATOR_KEY, self.operator))
+        return tuple((key, value) for key, value in pairs if value is not None)
+
+
+def open_channel(
+    address: str, credentials: Credentials, *, options: Options = CHANNEL_OPTIONS
+) -> grpc.Channel:
+    """A channel to ``address``: ``host:port`` or ``unix:/path``. Nothing is sent yet.
+
+    Every call on it carries the identity of ``credentials``.
+
+    Raises: UsageError (no such form of address), RefusedError (a plaintext channel would
+    leave this machine).
+    """
+    check_local(address, insecure=credentials.insecure)
+    return grpc.intercept_channel(
+        grpc.insecure_channel(address, options=list(options)),
+        _Identify(credentials.metadata()),
+    )
+
+
+def check_local(address: str, *, insecure: bool) -> None:
+    """Refuses a plaintext address that is not this machine.
+
+    Raises: UsageError, RefusedError.
+    """
+    if address.startswith("unix:"):
+        return
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise UsageError(f"address {address!r} is neither host:port nor unix:/path")
+    host = host.strip("[]")
+    if insecure or host == "localhost":
+        return
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise RefusedError(
+            f"{address} is not this machine and the channel would not be protected: use a "
+            "loopback address, or allow it on purpose (--insecure or --insecure-listen)"
+        )
+
+
+class _Identify(
+    grpc.UnaryUnaryClientInterceptor,
+    grpc.UnaryStreamClientInterceptor,
+    grpc.StreamUnaryClientInterceptor,
+):
+    """Adds the caller's identity to the metadata of each call."""
+
+    def __init__(self, metadata: tuple[tuple[str, str], ...]) -> None:
+        self._metadata = metadata
+
+    def _details(self, details: grpc.ClientCallDetails) -> grpc.ClientCallDetails:
+        return _Details(details, (*(details.metadata or ()), *self._metadata))
+
+    def intercept_unary_unary(self, continuation, details, request):  # type: ignore[no-untyped-def]
+        return continuation(self._details(details), request)
+
+    def intercept_unary_stream(self, continuation, details, request):  # type: ignore[no-untyped-def]
+        return continuation(self._details(details), request)
+
+    def intercept_stream_unary(self, continuation, details, requests):  # type: ignore[no-untyped-def]
+        return continuation(self._details(details), requests)
+
+
+class _Details(grpc.ClientCallDetails):
+    def __init__(
+        self, details: grpc.ClientCallDetails, metadata: tuple[tuple[str, str | bytes], ...]
+    ) -> None:
+        self.method = details.method
+        self.timeout = details.timeout
+        self.metadata = metadata
+        self.credentials = details.credentials
+        self.wait_for_ready = details.wait_for_ready
+        self.compression = details.compression

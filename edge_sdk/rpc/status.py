@@ -1,0 +1,104 @@
+"""Errors across the wire: a gRPC status with ``google.rpc.ErrorInfo``, and back.
+
+The reason in ErrorInfo is the name of the error's class, the same name that ``--json`` and
+Python show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import grpc
+from google.protobuf import any_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from edge_sdk.base import (
+    EdgeError,
+    ProofError,
+    RefusedError,
+    ResourceError,
+    TrustError,
+    UnavailableError,
+    UsageError,
+)
+
+DOMAIN = "edge-model-sdk"
+_DEFECT = "the peer failed in a way it did not expect"
+
+_BY_STATUS: dict[grpc.StatusCode, type[EdgeError]] = {
+    grpc.StatusCode.UNAVAILABLE: UnavailableError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: UnavailableError,
+    grpc.StatusCode.CANCELLED: UnavailableError,
+    grpc.StatusCode.ABORTED: UnavailableError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceError,
+    grpc.StatusCode.INVALID_ARGUMENT: UsageError,
+    grpc.StatusCode.OUT_OF_RANGE: UsageError,
+    grpc.StatusCode.UNIMPLEMENTED: UsageError,
+    grpc.StatusCode.FAILED_PRECONDITION: RefusedError,
+    grpc.StatusCode.PERMISSION_DENIED: TrustError,
+    grpc.StatusCode.UNAUTHENTICATED: TrustError,
+    grpc.StatusCode.DATA_LOSS: ProofError,
+}
+
+
+def error_classes() -> dict[str, type[EdgeError]]:
+    """Every error class that is loaded, by its name."""
+    found: dict[str, type[EdgeError]] = {}
+    waiting: list[type[EdgeError]] = [EdgeError]
+    while waiting:
+        one = waiting.pop()
+        found[one.__name__] = one
+        waiting.extend(one.__subclasses__())
+    return found
+
+
+def to_status(error: BaseException) -> status_pb2.Status:
+    """The status that carries ``error``. What is not an EdgeError shows nothing of itself."""
+    if not isinstance(error, EdgeError):
+        return status_pb2.Status(code=code_pb2.INTERNAL, message=_DEFECT)
+    detail = any_pb2.Any()
+    detail.Pack(
+        error_details_pb2.ErrorInfo(
+            reason=error.reason,
+            domain=DOMAIN,
+            metadata={key: str(value) for key, value in error.facts.items()},
+        )
+    )
+    code = code_pb2.Code.Value(error.grpc_status)
+    return status_pb2.Status(code=code, message=error.message, details=[detail])
+
+
+def from_rpc_error(error: grpc.RpcError, *, peer: str) -> EdgeError:
+    """The typed error that a call ended with; ``peer`` names the other side in the message."""
+    code = error.code()
+    message = error.details() or code.name
+    try:
+        status = rpc_status.from_call(error)
+    except ValueError:
+        status = None
+    if status is not None:
+        for detail in status.details:
+            info = error_details_pb2.ErrorInfo()
+            if detail.Is(info.DESCRIPTOR) and detail.Unpack(info) and info.domain == DOMAIN:
+                cls = error_classes().get(info.reason, _BY_STATUS.get(code, EdgeError))
+                return cls(message, **dict(info.metadata))
+    if code == grpc.StatusCode.UNAVAILABLE:
+        message = f"cannot reach {peer}: {message}; is it running there?"
+    elif code == grpc.StatusCode.DEADLINE_EXCEEDED:
+        message = f"{peer} did not answer in time"
+    elif code == grpc.StatusCode.UNIMPLEMENTED:
+        message = f"{peer} does not offer this call: {message}"
+    else:
+        message = f"{peer}: {message}"
+    return _BY_STATUS.get(code, EdgeError)(message)
+
+
+@contextmanager
+def typed_errors(peer: str) -> Iterator[None]:
+    """Turns a gRPC error raised in the block, also while iterating a stream, into ours."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise from_rpc_error(error, peer=peer) from None
