@@ -52,6 +52,8 @@ def run(command: click.Command, name: str) -> NoReturn:
     debug = "--debug" in arguments
     as_json = "--json" in arguments
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # else INFO lines reach standard error
+    # Unwinds like Ctrl-C, so that half-written files go away; daemons set a handler of their own.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         command.main(args=arguments, prog_name=name, standalone_mode=False)
         sys.stdout.flush()
