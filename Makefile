@@ -1,7 +1,110 @@
-PYTHON ?= python3
+# Every target works from a fresh clone with git, make and Python 3.11 (with venv) only: it
+# makes .venv, installs the tested pins of constraints.txt there, and uses it again next time.
+#
+# PYTHON=/path/to/python (with a slash) uses that environment as it is, and installs nothing.
+# For `wheelhouse`, PYTHON is the version of the device's Python, such as 3.10.
 
-protos:  ## regenerate edge_sdk/protos from protos/*.proto
-	$(PYTHON) -m grpc_tools.protoc -I edge_sdk/protos=protos --python_out=. --grpc_python_out=. \
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+VENV310 ?= .venv310
+PYTHON ?=
+ARCH ?= aarch64
+WORKERS ?= 2
+ARGS ?=
+OLD ?=
+NEW ?=
+
+# What `make demo` and the benchmarks need; small, since somebody waits for it.
+DEMO_SET := -e .[agent,distributor,fleet,quantize] scikit-learn tritonclient[grpc]
+DEV_SET := -e .[agent,distributor,fleet,quantize,dev]
+DEV310_SET := -e .[agent,fleet,dev]
+
+ifneq ($(and $(filter command%,$(origin PYTHON)),$(findstring /,$(PYTHON))),)
+  RUN := $(PYTHON)
+  DEMO_READY :=
+  DEV_READY :=
+else
+  RUN := $(VENV)/bin/python
+  DEMO_READY := $(VENV)/.demo-ready
+  DEV_READY := $(VENV)/.dev-ready
+endif
+
+.PHONY: help demo test test-310 test-install lint format bench bench-delivery protos exports \
+        readme wheelhouse clean
+
+help:  ## list these targets
+	@grep -E '^[a-z0-9-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*  ## /\1\t/' \
+	    | awk -F '\t' '{ printf "  make %-15s %s\n", $$1, $$2 }'
+
+demo: $(DEMO_READY)  ## the main job on this machine, start to end; or OLD=a.onnx NEW=b.onnx
+	$(RUN) -m demo $(if $(OLD),--old "$(OLD)") $(if $(NEW),--new "$(NEW)") $(ARGS)
+
+test: $(DEV_READY)  ## every test, with coverage, at most eight minutes on two cores
+	rm -f .coverage .coverage.*
+	mkdir -p build
+	$(RUN) -m coverage run -m pytest -n $(WORKERS) --dist loadfile --durations=15 -q $(ARGS)
+	$(RUN) -m coverage combine -q
+	$(RUN) -m coverage json -q -o build/coverage.json
+	$(RUN) .ci/check_coverage.py build/coverage.json
+
+test-310: | build  ## the SDK's and the agent's tests on Python 3.10, where it is installed
+	@if python="$$(.ci/find-python 3.10)"; then \
+	    .ci/make-venv "$$python" $(VENV310) constraints-3.10.txt '$(DEV310_SET)' \
+	    && $(VENV310)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile -m 'not distributor' \
+	        tests/edge_sdk tests/device_agent $(ARGS); \
+	else \
+	    echo "!!! SKIPPED: no Python 3.10 on this machine; nothing was tested on 3.10" >&2; \
+	fi
+
+test-install:  ## each extra alone in a fresh environment starts its commands; NumPy 1
+	.ci/test-install
+
+lint: $(DEV_READY)  ## formatting, lint, types, import contracts
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+	$(RUN) -c 'from importlinter.cli import lint_imports_command as run; run()'
+
+format: $(DEV_READY)  ## let ruff format and mend what it can
+	$(RUN) -m ruff format .
+	$(RUN) -m ruff check --fix .
+
+bench: $(DEMO_READY)  ## figures of the delta engine and the runtime: build/bench.json
+	$(RUN) -m benchmarks.bench $(ARGS)
+
+bench-delivery: $(DEMO_READY)  ## whole over HTTPS against delta over gRPC: build/bench-delivery.json
+	$(RUN) -m benchmarks.delivery $(ARGS)
+
+protos: $(DEV_READY)  ## write edge_sdk/protos again from protos/*.proto
+	$(RUN) -m grpc_tools.protoc -I edge_sdk/protos=protos --python_out=. --grpc_python_out=. \
 	    --mypy_out=. --mypy_grpc_out=. protos/*.proto
 
-.PHONY: protos
+exports: $(DEV_READY)  ## write the committed lists of exports and of wire fields again
+	$(RUN) -m tests.architecture.snapshots
+
+readme:  ## fill the README's tables from build/*.json
+	@python="$$(.ci/find-python 3.11)" && "$$python" docs/fill_readme.py --collect build
+
+wheelhouse:  ## wheels for devices without an index: PYTHON=3.10 ARCH=aarch64
+	.ci/wheelhouse $(if $(PYTHON),$(PYTHON),3.10) $(ARCH)
+
+clean:  ## remove what these targets made, environments included
+	rm -rf build dist wheelhouse $(VENV) $(VENV310) *.egg-info .mypy_cache .ruff_cache \
+	    .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
+
+build:
+	mkdir -p build
+
+$(VENV)/.demo-ready: pyproject.toml constraints.txt
+	@python="$$(.ci/find-python 3.11)" \
+	    && .ci/make-venv "$$python" $(VENV) constraints.txt '$(DEMO_SET)'
+	@touch $@
+
+$(VENV)/.dev-ready: pyproject.toml constraints.txt
+	@python="$$(.ci/find-python 3.11)" \
+	    && .ci/make-venv "$$python" $(VENV) constraints.txt '$(DEV_SET)'
+	@touch $(VENV)/.demo-ready $@
