@@ -1,0 +1,50 @@
+"""Decides which variant a device gets, which deltas are worth building, and by which it comes.
+
+Pure: values in, values out; no clock, file, socket or randomness. Never plans what a
+device did not say it can decode.
+"""
+
+from distributor.planning.assignment import assign, empty_assignment, order, withdraw
+from distributor.planning.cohort import Selector, choose, parse_selector
+from distributor.planning.model import (
+    ArtifactFacts,
+    DecoderFacts,
+    DeltaJob,
+    DeltaOffer,
+    DeviceFacts,
+    EngineFacts,
+    MemoryInUse,
+    Plan,
+    PlanPolicy,
+    Resolution,
+    Verdict,
+)
+from distributor.planning.planner import best_sources, decodable, jobs_once, plan, wanted
+from distributor.planning.resolver import resolve
+
+__all__ = [
+    "ArtifactFacts",
+    "DecoderFacts",
+    "DeltaJob",
+    "DeltaOffer",
+    "DeviceFacts",
+    "EngineFacts",
+    "MemoryInUse",
+    "Plan",
+    "PlanPolicy",
+    "Resolution",
+    "Selector",
+    "Verdict",
+    "assign",
+    "best_sources",
+    "choose",
+    "decodable",
+    "empty_assignment",
+    "jobs_once",
+    "order",
+    "parse_selector",
+    "plan",
+    "resolve",
+    "wanted",
+    "withdraw",
+]
