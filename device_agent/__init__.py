@@ -1,0 +1,1 @@
+"""What runs on a device: supervisor, updater and inference process, and what they keep."""

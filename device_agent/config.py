@@ -1,0 +1,111 @@
+"""The agent's settings as one value that travels to its processes as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from edge_sdk.base import FormatError, UsageError, check_segment
+
+_UNIX_PATH_BYTES_MAX = 100  # the kernel's limit is 107, less room for the lock file's name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbationConfig:
+    """What decides about a candidate that serves (see updater/verdict.py)."""
+
+    duration_s: float = 60.0
+    deadline_s: float = 300.0  # how long to wait for enough samples
+    samples_min: int = 20
+    ratio_max: float = 1.5
+    requests_min: int = 1
+    unproved_stays: bool = True  # without traffic: stays, reported as unproved
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentConfig:
+    """Everything that the agent's processes need to know.
+
+    ``distributor`` may be empty: the agent then serves what it holds. ``memory_bytes`` is
+    what models may use, 0 for no limit of ours; so is ``disk_quota_bytes`` for the store.
+    """
+
+    state_dir: str
+    device: str
+    distributor: str = ""
+    local_address: str = ""
+    inference_address: str = ""
+    memory_bytes: int = 0
+    disk_quota_bytes: int = 0
+    disk_reserve_bytes: int = 16 << 20
+    decoder_memory_bytes: int = 48 << 20
+    check_in_s: float = 900.0
+    watch: bool = True
+    retry_base_s: float = 0.5
+    retry_cap_s: float = 300.0
+    trial_timeout_s: float = 300.0
+    prepare_timeout_s: float = 300.0
+    engine_threads: int = 1
+    labels: Mapping[str, str] = field(default_factory=dict)
+    insecure: bool = False
+    probation: ProbationConfig = field(default_factory=ProbationConfig)
+
+    @property
+    def agent_uri(self) -> str:
+        """Where AgentService listens."""
+        return self.local_address or f"unix:{Path(self.state_dir).absolute() / 'agent.sock'}"
+
+    @property
+    def inference_uri(self) -> str:
+        """Where the inference protocol listens."""
+        return (
+            self.inference_address or f"unix:{Path(self.state_dir).absolute() / 'inference.sock'}"
+        )
+
+    def check(self) -> None:
+        """Raises: UsageError, FormatError for a setting that cannot work."""
+        check_segment(self.device, "device")
+        for uri in (self.agent_uri, self.inference_uri):
+            check_address(uri)
+        for key in self.labels:
+            check_segment(key, "label")
+        for name in ("memory_bytes", "disk_quota_bytes", "disk_reserve_bytes"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name} must not be negative")
+        for name in ("check_in_s", "retry_base_s", "retry_cap_s", "trial_timeout_s"):
+            if not getattr(self, name) > 0:
+                raise UsageError(f"{name} must be more than 0")
+        if self.decoder_memory_bytes < 8 << 20:
+            raise UsageError("decoder_memory_bytes must be at least 8 MiB")
+
+
+def check_address(uri: str) -> None:
+    """A local address: ``unix:/path`` or ``host:port``. Raises: UsageError."""
+    if uri.startswith("unix:"):
+        path = uri.removeprefix("unix:")
+        if not path:
+            raise UsageError(f"address {uri!r} names no socket file")
+        if len(path.encode()) > _UNIX_PATH_BYTES_MAX:
+            raise UsageError(
+                f"socket path {path} has {len(path.encode())} bytes; Unix sockets allow about "
+                f"{_UNIX_PATH_BYTES_MAX}: use a shorter --state folder or give the address"
+            )
+        return
+    host, colon, port = uri.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise UsageError(f"address {uri!r} is neither unix:/path nor host:port")
+
+
+def to_json(config: AgentConfig) -> str:
+    return msgspec.json.encode(config).decode()
+
+
+def from_json(text: str) -> AgentConfig:
+    """Raises: FormatError."""
+    try:
+        return msgspec.json.decode(text.encode(), type=AgentConfig)
+    except msgspec.DecodeError as error:
+        raise FormatError(f"the agent's configuration cannot be read: {error}") from None

@@ -1,0 +1,158 @@
+"""The values that travel on the socket between updater and inference process. Pure.
+
+One AF_UNIX SOCK_SEQPACKET pair, made by the supervisor, one JSON object in each packet. The
+supervisor keeps both ends open for life, so a packet sent while the other process is down
+waits for its successor: every message names model and artifact, and asking twice for what
+is already done is answered as done.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import msgspec
+
+from edge_sdk.base.digest import Digest
+from edge_sdk.base.errors import FormatError
+from edge_sdk.manifest.model import TensorSpec, Tolerance
+
+PROTOCOL = 1
+PACKET_BYTES_MAX = 160 << 10  # a packet must fit the default socket buffer of 208 KiB
+
+
+class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Base of all messages; the JSON key ``type`` holds the class name."""
+
+
+class Prepare(_Message, frozen=True, kw_only=True, tag=True):
+    """Updater: load this artifact beside what serves; answer with Prepared.
+
+    ``folder`` is the artifact's tree, ``entry`` the model file relative to it.
+    """
+
+    model: str
+    artifact: Digest
+    version: str
+    variant: str
+    folder: str
+    entry: str
+    engine: str
+    golden_path: str | None
+    tolerances: dict[str, Tolerance]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+class Switch(_Message, frozen=True, kw_only=True, tag=True):
+    """Updater: serve this prepared artifact from the next request on; answer with Switched.
+
+    The artifact that served before stays loaded until Drop names it. ``probation`` asks for
+    Observed messages about this artifact until the next Switch or Drop of the model.
+    """
+
+    model: str
+    artifact: Digest
+    probation: bool
+
+
+class Drop(_Message, frozen=True, kw_only=True, tag=True):
+    """Updater: unload that artifact (None: the whole model) once its last request has ended."""
+
+    model: str
+    artifact: Digest | None
+
+
+class Ask(_Message, frozen=True, kw_only=True, tag=True):
+    """Updater, at its start: say Hello again (an updater that was restarted missed the first)."""
+
+
+class Hello(_Message, frozen=True, kw_only=True, tag=True):
+    """Inference: on every start after its slots were loaded, and as the answer to Ask.
+
+    ``serving``: model to the artifact that answers now. ``damaged``: artifacts named by a
+    slot whose files did not prove.
+    """
+
+    protocol: int
+    pid: int
+    serving: dict[str, Digest]
+    damaged: tuple[Digest, ...]
+
+
+class Prepared(_Message, frozen=True, kw_only=True, tag=True):
+    """Inference: loaded (``ok``) or not; ``reason`` is an error name, empty while ok."""
+
+    model: str
+    artifact: Digest
+    ok: bool
+    reason: str = ""
+    message: str = ""
+    load_ms: float = 0.0
+    memory_bytes: int = 0
+
+
+class Switched(_Message, frozen=True, kw_only=True, tag=True):
+    """Inference: the artifact answers from now on (``ok``), or why not."""
+
+    model: str
+    artifact: Digest
+    ok: bool
+    reason: str = ""
+    message: str = ""
+
+
+class Dropped(_Message, frozen=True, kw_only=True, tag=True):
+    """Inference: unloaded."""
+
+    model: str
+    artifact: Digest | None
+
+
+class Observed(_Message, frozen=True, kw_only=True, tag=True):
+    """Inference, about every half second while an artifact is on probation.
+
+    ``requests`` and ``errors`` count what the candidate served since its Switch (totals);
+    the compute times are the samples new since the last Observed, golden inputs replayed
+    alternately on both loaded versions.
+    """
+
+    model: str
+    artifact: Digest
+    requests: int
+    errors: int
+    active_compute_ns: tuple[int, ...]
+    candidate_compute_ns: tuple[int, ...]
+    rss_bytes: int
+
+
+Message = Prepare | Switch | Drop | Ask | Hello | Prepared | Switched | Dropped | Observed
+
+
+def encode_message(message: Message) -> bytes:
+    """One packet. Raises: FormatError where it would not fit into one."""
+    data = msgspec.json.encode(message, enc_hook=_to_json)
+    if len(data) > PACKET_BYTES_MAX:
+        raise FormatError(f"a {type(message).__name__} of {len(data)} bytes does not fit a packet")
+    return data
+
+
+def decode_message(data: bytes) -> Message:
+    """Raises: FormatError."""
+    try:
+        return cast(Message, msgspec.json.decode(data, type=Message, dec_hook=_from_json))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise FormatError(
+            f"a packet between updater and inference is unreadable: {error}"
+        ) from None
+
+
+def _to_json(value: object) -> object:
+    if isinstance(value, Digest):
+        return str(value)
+    raise NotImplementedError(type(value))
+
+
+def _from_json(wanted: type, value: object) -> Any:
+    if wanted is Digest and isinstance(value, str):
+        return Digest.parse(value)
+    raise NotImplementedError(wanted)
