@@ -89,8 +89,9 @@ def check_local(address: str, *, insecure: bool) -> None:
     """
     if address.startswith("unix:"):
         return
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535:
+    host, _, port = address.rpartition(":")
+    number = int(port) if port.isascii() and port.isdigit() else -1
+    if not host or not 0 <= number <= 65535:
         raise UsageError(f"address {address!r} is neither host:port nor unix:/path")
     host = host.strip("[]")
     if insecure or host == "localhost":

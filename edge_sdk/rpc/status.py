@@ -15,7 +15,9 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from edge_sdk.base import (
+    ConflictError,
     EdgeError,
+    NotFoundError,
     ProofError,
     RefusedError,
     ResourceError,
@@ -39,6 +41,8 @@ _BY_STATUS: dict[grpc.StatusCode, type[EdgeError]] = {
     grpc.StatusCode.FAILED_PRECONDITION: RefusedError,
     grpc.StatusCode.PERMISSION_DENIED: TrustError,
     grpc.StatusCode.UNAUTHENTICATED: TrustError,
+    grpc.StatusCode.NOT_FOUND: NotFoundError,
+    grpc.StatusCode.ALREADY_EXISTS: ConflictError,
     grpc.StatusCode.DATA_LOSS: ProofError,
 }
 

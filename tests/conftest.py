@@ -1,0 +1,49 @@
+"""What holds for every test: sockets reach this machine only, property tests are repeatable."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "house",
+    max_examples=60,
+    deadline=None,  # two shared cores: time says nothing about right and wrong
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("house")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _loopback_only() -> Iterator[None]:
+    """A test that talks to another machine fails, whatever that machine would answer."""
+    connect = socket.socket.connect
+
+    def checked(self: socket.socket, address: object) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and isinstance(address, tuple):
+            host = str(address[0])
+            if not host.startswith(("127.", "::1", "localhost")):
+                raise AssertionError(f"a test tried to reach {host}")
+        connect(self, address)
+
+    socket.socket.connect = checked  # type: ignore[method-assign]
+    yield
+    socket.socket.connect = connect  # type: ignore[method-assign]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need the distributor's extra are skipped where Python is too old for it."""
+    if sys.version_info < (3, 11):
+        for item in items:
+            if item.get_closest_marker("distributor"):
+                item.add_marker(pytest.mark.skip(reason="the distributor needs Python 3.11"))
