@@ -40,13 +40,15 @@ class TrainedPairs:
         return next(pair for pair in self.pairs if pair.precision == precision)
 
 
-def train_pairs(folder: Path, *, widths: tuple[int, ...] = WIDTHS) -> TrainedPairs:
+def train_pairs(
+    folder: Path, *, widths: tuple[int, ...] = WIDTHS, tune_rate: float = TUNE_RATE
+) -> TrainedPairs:
     """Trains, fine-tunes and writes both versions as FP32, FP16 and INT8 into ``folder``."""
     data = digits.load()
     early = data.train_images[:_FIRST_DAY], data.train_labels[:_FIRST_DAY]
     old = fine_tune(fresh(widths, seed=11), *early, steps=TRAIN_STEPS, rate=3e-4, seed=11)
     everything = data.train_images, data.train_labels
-    new = fine_tune(old, *everything, steps=TUNE_STEPS, rate=TUNE_RATE, seed=12)
+    new = fine_tune(old, *everything, steps=TUNE_STEPS, rate=tune_rate, seed=12)
     calibration = folder / "calibration.npz"
     np.savez(calibration, pixels=data.train_images[:_CALIBRATION_SAMPLES])
     files: dict[str, list[Path]] = {"fp32": [], "fp16": [], "int8": []}
@@ -68,5 +70,5 @@ def train_pairs(folder: Path, *, widths: tuple[int, ...] = WIDTHS) -> TrainedPai
         weights=weight_count(new),
         accuracy=(accuracy[0], accuracy[1]),
         what=f"MLP {'-'.join(map(str, widths))} on scikit-learn's digits, really trained: "
-        f"{TUNE_STEPS} steps of Adam at {TUNE_RATE:g} from the source",
+        f"{TUNE_STEPS} steps of Adam at {tune_rate:g} from the source",
     )

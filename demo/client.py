@@ -4,8 +4,8 @@
 a client of the Open Inference Protocol. It prints its counts as one JSON line about four
 times a second and once more when it is told to stop (SIGTERM, or its standard input closes).
 
-EXPECTED.npz holds ``inputs`` and, for each version, the scores that it must answer with: an
-answer that names one version and holds another's scores counts as failed.
+EXPECTED.npz holds ``input/<name>`` for each input and ``<version>/<name>`` for each output of
+each version: an answer that names one version and holds another's numbers counts as failed.
 """
 
 from __future__ import annotations
@@ -16,19 +16,22 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from demo import graph
-
 REQUESTS_PER_S = 100.0
 _TELL_EVERY_S = 0.25
 _TOLERANCE = 1e-3
 _PROBLEMS_KEPT = 5
+_INPUT = "input"
+
+Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,61 +44,96 @@ class Counts:
     by_version: dict[str, int] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
 
-    def note_failure(self, problem: str) -> None:
+    def add(self, version: str, problem: str) -> None:
+        if not problem:
+            self.served += 1
+            self.by_version[version] += 1
+            return
         self.failed += 1
         if len(self.problems) < _PROBLEMS_KEPT:
             self.problems.append(problem)
 
 
-def judge(
-    version: str, scores: npt.NDArray[np.float32], expected: dict[str, npt.NDArray[np.float32]]
-) -> str:
+def read_expected(path: Path) -> dict[str, dict[str, npt.NDArray[Any]]]:
+    """Tensors by name, by version; the inputs stand under ``input``."""
+    groups: dict[str, dict[str, npt.NDArray[Any]]] = {}
+    with np.load(path) as loaded:
+        for key in loaded.files:
+            group, _, name = key.partition("/")
+            groups.setdefault(group, {})[name] = loaded[key]
+    return groups
+
+
+def judge(version: str, outputs: Arrays, expected: Mapping[str, Arrays]) -> str:
     """What is wrong with an answer; empty: nothing."""
     if version not in expected:
         return f"answered by version {version!r}, which must not serve"
-    if scores.shape != expected[version].shape:
-        return f"version {version} answered with shape {scores.shape}"
-    if not np.allclose(scores, expected[version], rtol=_TOLERANCE, atol=_TOLERANCE):
-        return f"the answer is not that of version {version}, which it names"
+    for name, want in expected[version].items():
+        got = outputs.get(name)
+        if got is None or got.shape != want.shape:
+            return f"version {version} answered without {name!r} of shape {want.shape}"
+        if not np.allclose(got, want, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True):
+            return f"{name!r} is not what version {version} answers, which the answer names"
     return ""
 
 
-def ask_without_pause(
-    address: str, model: str, expected_file: Path, stop: threading.Event
-) -> Counts:
-    """Sends ``REQUESTS_PER_S`` requests one after another until ``stop``."""
-    import tritonclient.grpc as triton
+class Asker:
+    """One request of the stock client, always the same."""
 
-    with np.load(expected_file) as loaded:
-        expected = {name: loaded[name] for name in loaded.files}
-    images = expected.pop("inputs")
-    tensor = triton.InferInput(graph.INPUT, list(images.shape), "FP32")
-    tensor.set_data_from_numpy(images)
+    def __init__(self, address: str, model: str, inputs: Arrays) -> None:
+        import tritonclient.grpc as triton
+        from tritonclient.utils import np_to_triton_dtype
+
+        self._triton = triton
+        self._model = model
+        self._inputs = []
+        for name, array in inputs.items():
+            tensor = triton.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
+            tensor.set_data_from_numpy(array)
+            self._inputs.append(tensor)
+        self._client = triton.InferenceServerClient(address)
+
+    def ask(self) -> tuple[str, dict[str, npt.NDArray[Any]]]:
+        """The version that answered, and its outputs."""
+        answer = self._client.infer(self._model, self._inputs, client_timeout=10)
+        response = answer.get_response()
+        return response.model_version, {
+            output.name: answer.as_numpy(output.name) for output in response.outputs
+        }
+
+    def ask_and_judge(self, expected: Mapping[str, Arrays]) -> tuple[str, str]:
+        """The version and what is wrong with the answer."""
+        try:
+            version, outputs = self.ask()
+        except self._triton.InferenceServerException as error:
+            return "", str(error)
+        return version, judge(version, outputs, expected)
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def ask_without_pause(address: str, model: str, expected_file: Path, stop: threading.Event) -> None:
+    """Sends ``REQUESTS_PER_S`` requests one after another until ``stop``."""
+    expected = read_expected(expected_file)
+    asker = Asker(address, model, expected.pop(_INPUT))
     counts = Counts()
     told_s = next_s = time.monotonic()
-    with triton.InferenceServerClient(address) as client:
+    try:
         while not stop.is_set():
             began_s = time.monotonic()
-            try:
-                answer = client.infer(model, [tensor], client_timeout=10)
-            except triton.InferenceServerException as error:
-                counts.note_failure(str(error))
-            else:
-                version = answer.get_response().model_version
-                problem = judge(version, answer.as_numpy(graph.OUTPUT), expected)
-                if problem:
-                    counts.note_failure(problem)
-                else:
-                    counts.served += 1
-                    counts.by_version[version] += 1
+            counts.add(*asker.ask_and_judge(expected))
             now_s = time.monotonic()
             counts.slowest_ms = max(counts.slowest_ms, 1000 * (now_s - began_s))
             if now_s - told_s >= _TELL_EVERY_S:
                 _tell(counts)
                 told_s = now_s
+            # A late request is caught up, but not a whole pause.
             next_s = max(next_s + 1 / REQUESTS_PER_S, now_s - 0.1)
             stop.wait(max(0.0, next_s - now_s))
-    return counts
+    finally:
+        asker.close()
+        _tell(counts)
 
 
 def _tell(counts: Counts) -> None:
@@ -116,7 +154,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this decides
     threading.Thread(target=_stop_with_parent, args=(stop,), daemon=True).start()
-    _tell(ask_without_pause(address, model, Path(expected), stop))
+    ask_without_pause(address, model, Path(expected), stop)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ Labels = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Digits:
-    """Images of shape (n, 64) in [0, 1], labels of shape (n,); the held-out are never trained on."""
+    """Images of shape (n, 64) in [0, 1], labels of shape (n,); never trained on the held-out."""
 
     train_images: Images
     train_labels: Labels

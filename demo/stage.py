@@ -20,6 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from edge_sdk.base import EdgeError
+
 _READY_S = 60.0
 _END_S = 15.0
 
@@ -30,8 +32,8 @@ _MODULES = {
 }
 
 
-class StageError(Exception):
-    """A process did not do what it had to; the message ends with what it said."""
+class DemoError(EdgeError):
+    """A promise did not hold, or a process did not do what it had to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,13 +72,7 @@ class Stage:
         trace: TracebackType | None,
     ) -> None:
         while self._running:
-            name, process = self._running.pop()
-            _end(process)
-            if process.stdout:
-                process.stdout.close()
-            if process.stdin:
-                process.stdin.close()
-            del name
+            _end(self._running.pop()[1])
 
     def start_distributor(self, *options: str) -> Distributor:
         data = self.folder / "distributor"
@@ -112,13 +108,11 @@ class Stage:
             pid=ready["pid"],
         )
 
-    def stop(self, name: str) -> None:
-        """Ends one process now."""
+    def end(self, name: str) -> None:
+        """Ends one process now. Its output can still be read to its end."""
         for entry in [one for one in self._running if one[0] == name]:
             self._running.remove(entry)
             _end(entry[1])
-            if entry[1].stdout:
-                entry[1].stdout.close()
 
     def fleet(self, *arguments: str) -> Any:
         """``edge-fleet`` with ``--json``: the document that it prints."""
@@ -134,7 +128,7 @@ class Stage:
             stdin=subprocess.DEVNULL,
         )
         if done.returncode != 0:
-            raise StageError(
+            raise DemoError(
                 f"{program} {' '.join(arguments)} ended with {done.returncode}: "
                 f"{done.stderr.decode(errors='replace').strip()[-800:]}"
             )
@@ -154,7 +148,7 @@ class Stage:
                 return document
             if readable and not piece:
                 break
-        raise StageError(f"{name} did not become ready; it said:\n{self.said(name)}")
+        raise DemoError(f"{name} did not become ready; it said:\n{self.said(name)}")
 
     def spawn(self, name: str, arguments: list[str]) -> subprocess.Popen[bytes]:
         """Starts a process whose standard error goes to ``<name>.log`` in the folder."""
@@ -187,6 +181,10 @@ def command(program: str) -> list[str]:
     return [sys.executable, "-c", f"from {module} import main; main()"]
 
 
+def command_of(module: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", module, *arguments]
+
+
 def _environment() -> dict[str, str]:
     # A figure must not depend on settings of whoever runs it.
     own = {key: value for key, value in os.environ.items() if not key.startswith("EDGE_")}
@@ -202,3 +200,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    if process.stdin:
+        process.stdin.close()
