@@ -1,0 +1,42 @@
+"""Publishes models and rolls them out: the operators' and pipelines' side of a fleet.
+
+Never talks to a device, never trusts the distributor to prove anything for a device, and
+never sends a file that the distributor already holds.
+"""
+
+from edge_sdk.fleet.api import DEFAULT_ADDRESS, Fleet
+from edge_sdk.fleet.connection import Patience
+from edge_sdk.fleet.model import (
+    Artifact,
+    Cohort,
+    Device,
+    DeviceModel,
+    Explanation,
+    PlannedDevice,
+    Published,
+    Rollout,
+    RolloutDevice,
+    RolloutPlan,
+    VariantVerdict,
+)
+from edge_sdk.fleet.publish import Draft, Prepared, prepare
+
+__all__ = [
+    "DEFAULT_ADDRESS",
+    "Artifact",
+    "Cohort",
+    "Device",
+    "DeviceModel",
+    "Draft",
+    "Explanation",
+    "Fleet",
+    "Patience",
+    "PlannedDevice",
+    "Prepared",
+    "Published",
+    "Rollout",
+    "RolloutDevice",
+    "RolloutPlan",
+    "VariantVerdict",
+    "prepare",
+]

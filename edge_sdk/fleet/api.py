@@ -1,0 +1,273 @@
+"""The Python API of a fleet: what ``edge-fleet`` does, for pipelines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from edge_sdk.base import Digest, ModelName, UnavailableError, Version
+from edge_sdk.fleet.connection import Connection, Patience
+from edge_sdk.fleet.messages import (
+    artifact_from,
+    cohort_to,
+    device_from,
+    explanation_from,
+    planned_device_from,
+    rollout_from,
+)
+from edge_sdk.fleet.model import (
+    Artifact,
+    Cohort,
+    Device,
+    Explanation,
+    Published,
+    Rollout,
+    RolloutPlan,
+)
+from edge_sdk.fleet.publish import Advance, Draft, Prepared, prepare
+from edge_sdk.fleet.upload import Meter, Upload
+from edge_sdk.protos import fleet_v1_pb2 as wire
+from edge_sdk.rpc import Credentials
+
+DEFAULT_ADDRESS = "127.0.0.1:7444"
+_EVERY_DEVICE = Cohort()
+_DEFAULT_PATIENCE = Patience()
+
+
+class Fleet:
+    """A connection to a distributor, to be used in a ``with`` block.
+
+    Every method raises the typed errors of ``edge_sdk.base``: UnavailableError where the
+    distributor cannot be reached (what is safe to repeat was repeated before), NotFoundError,
+    ConflictError, RefusedError and so on. It can be used by several threads.
+    """
+
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        operator: str | None = None,
+        insecure: bool = False,
+        patience: Patience = _DEFAULT_PATIENCE,
+    ) -> None:
+        credentials = Credentials(operator=operator, insecure=insecure)
+        self._connection = Connection(address, credentials, patience=patience)
+        self._stub = self._connection.stub
+        self._deadline_s = patience.deadline_s
+
+    def __enter__(self) -> Fleet:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    # Publishing
+
+    def publish(self, path: Path | str, draft: Draft) -> Published:
+        """Makes the manifest of a file or folder and uploads what the distributor lacks.
+
+        Raises: FormatError, UsageError, RefusedError; ConflictError where this variant of this
+        version is there with other content.
+        """
+        return self.upload(prepare(Path(path), draft))
+
+    def upload(self, prepared: Prepared, *, advance: Advance | None = None) -> Published:
+        """Uploads a prepared artifact; ``advance`` hears of bytes that need no more sending."""
+        meter = Meter(advance)
+        answer = self._connection.repeat(lambda: self._send(prepared, meter))
+        manifest = prepared.manifest
+        return Published(
+            artifact=Digest(answer.artifact),
+            created=answer.created,
+            model=str(manifest.model),
+            version=str(manifest.version),
+            variant=manifest.variant,
+            size_bytes=manifest.size_bytes,
+            sent_bytes=meter.sent_bytes,
+        )
+
+    def _send(self, prepared: Prepared, meter: Meter) -> wire.PublishResponse:
+        digests = [digest.raw for digest in prepared.contents]
+        missing = self._stub.MissingFiles(
+            wire.MissingFilesRequest(digests=digests), timeout=self._deadline_s
+        )
+        upload = Upload(prepared, [Digest(raw) for raw in missing.digests], meter)
+        try:
+            return self._stub.Publish(upload.requests())
+        except Exception:
+            if upload.failed is not None:
+                raise upload.failed from None
+            raise
+
+    # Reading
+
+    def models(self, model: str | None = None) -> tuple[Artifact, ...]:
+        """Every published variant, or those of one model."""
+        request = wire.ListModelsRequest(model=_model(model) if model else "")
+        answer = self._connection.repeat(
+            lambda: self._stub.ListModels(request, timeout=self._deadline_s)
+        )
+        return tuple(artifact_from(one) for one in answer.artifacts)
+
+    def devices(self, selector: str = "") -> tuple[Device, ...]:
+        """Devices whose labels match, such as ``site=berlin,tier!=test``; all by default."""
+        request = wire.ListDevicesRequest(selector=selector)
+        answer = self._connection.repeat(
+            lambda: self._stub.ListDevices(request, timeout=self._deadline_s)
+        )
+        return tuple(device_from(one) for one in answer.devices)
+
+    def label(
+        self, device: str, labels: Mapping[str, str] | None = None, *, remove: Sequence[str] = ()
+    ) -> Device:
+        """Sets and removes labels of a device. Raises: NotFoundError."""
+        request = wire.LabelDeviceRequest(device=device, set=labels or {}, remove=remove)
+        answer = self._connection.repeat(
+            lambda: self._stub.LabelDevice(request, timeout=self._deadline_s)
+        )
+        return device_from(answer)
+
+    def explain(
+        self, device: str, model: str | None = None, version: str | None = None
+    ) -> Explanation:
+        """Which variant a device gets, and why not the others.
+
+        Without a model: every model assigned to it; without a version: the one assigned.
+        """
+        request = wire.ExplainDeviceRequest(
+            device=device,
+            model=_model(model) if model else "",
+            version=_version(version) if version else "",
+        )
+        answer = self._connection.repeat(
+            lambda: self._stub.ExplainDevice(request, timeout=self._deadline_s)
+        )
+        return explanation_from(answer)
+
+    # Rolling out
+
+    def rollout_plan(
+        self,
+        model: str,
+        version: str,
+        cohort: Cohort = _EVERY_DEVICE,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> RolloutPlan:
+        """Builds the deltas that a rollout would need and says what each device would get.
+
+        ``progress`` hears how many deltas are built, and of how many. Nothing is assigned.
+        """
+        request = _rollout_request(model, version, cohort, retry=False)
+        devices: tuple[wire.PlannedDevice, ...] = ()
+        for message in self._connection.follow(lambda: self._stub.PlanRollout(request)):
+            devices = tuple(message.devices)
+            if progress is not None:
+                progress(message.deltas_done, message.deltas_total)
+        return RolloutPlan(
+            model=model,
+            version=version,
+            devices=tuple(planned_device_from(one) for one in devices),
+        )
+
+    def rollout_create(
+        self, model: str, version: str, cohort: Cohort = _EVERY_DEVICE, *, retry: bool = False
+    ) -> Rollout:
+        """Brings a version to a cohort. Not repeated by itself: two calls are two rollouts.
+
+        retry: also devices on which this very version failed before try it again.
+        """
+        request = _rollout_request(model, version, cohort, retry=retry)
+        return rollout_from(
+            self._connection.once(
+                lambda: self._stub.CreateRollout(request, timeout=self._deadline_s)
+            )
+        )
+
+    def rollout_status(self, rollout: str) -> Rollout:
+        """A rollout with its devices. Raises: NotFoundError."""
+        request = wire.GetRolloutRequest(rollout=rollout)
+        return rollout_from(
+            self._connection.repeat(
+                lambda: self._stub.GetRollout(request, timeout=self._deadline_s)
+            )
+        )
+
+    def rollout_list(self, model: str | None = None) -> tuple[Rollout, ...]:
+        """Rollouts without their devices, newest first."""
+        request = wire.ListRolloutsRequest(model=_model(model) if model else "")
+        answer = self._connection.repeat(
+            lambda: self._stub.ListRollouts(request, timeout=self._deadline_s)
+        )
+        return tuple(rollout_from(one) for one in answer.rollouts)
+
+    def rollout_watch(self, rollout: str, *, timeout_s: float | None = None) -> Iterator[Rollout]:
+        """The rollout at each change, until it is done or aborted; also across a restart of the
+        distributor. The last value says how it ended.
+
+        Raises: NotFoundError, UnavailableError (``timeout_s`` passed, or nobody answers).
+        """
+        request = wire.GetRolloutRequest(rollout=rollout)
+        end_s = None if timeout_s is None else time.monotonic() + timeout_s
+
+        def left_s() -> float | None:
+            return None if end_s is None else max(0.0, end_s - time.monotonic())
+
+        def until_finished() -> Iterator[wire.Rollout]:
+            for message in self._stub.WatchRollout(request, timeout=left_s()):
+                yield message
+                if rollout_from(message).finished:
+                    return
+            raise UnavailableError(f"the distributor ended the watch of rollout {rollout}")
+
+        try:
+            for message in self._connection.follow(until_finished, give_up=lambda: left_s() == 0.0):
+                yield rollout_from(message)
+        except UnavailableError:
+            if left_s() == 0.0:
+                raise UnavailableError(
+                    f"rollout {rollout} was not done within {timeout_s:g} s; it goes on"
+                ) from None
+            raise
+
+    def rollout_abort(self, rollout: str) -> Rollout:
+        """No device begins it any more; what is committed stays. Raises: NotFoundError."""
+        request = wire.AbortRolloutRequest(rollout=rollout)
+        return rollout_from(
+            self._connection.repeat(
+                lambda: self._stub.AbortRollout(request, timeout=self._deadline_s)
+            )
+        )
+
+    def rollout_undo(self, rollout: str) -> Rollout:
+        """A new rollout that sends the devices of this one back to what they had before."""
+        request = wire.UndoRolloutRequest(rollout=rollout)
+        return rollout_from(
+            self._connection.once(lambda: self._stub.UndoRollout(request, timeout=self._deadline_s))
+        )
+
+
+def _rollout_request(
+    model: str, version: str, cohort: Cohort, *, retry: bool
+) -> wire.RolloutRequest:
+    return wire.RolloutRequest(
+        model=_model(model), version=_version(version), cohort=cohort_to(cohort), retry=retry
+    )
+
+
+def _model(text: str) -> str:
+    return str(ModelName.parse(text))
+
+
+def _version(text: str) -> str:
+    return str(Version.parse(text))

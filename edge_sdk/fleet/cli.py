@@ -1,0 +1,297 @@
+"""``edge-fleet``: publish models, see devices, roll out; for operators and pipelines."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge_sdk.base import UsageError
+from edge_sdk.base.command import (
+    Settings,
+    bytes_text,
+    json_option,
+    note,
+    print_json,
+    print_table,
+    progress,
+    run,
+)
+from edge_sdk.fleet.api import DEFAULT_ADDRESS, Fleet
+from edge_sdk.fleet.cli_rollout import rollout
+from edge_sdk.fleet.present import (
+    document,
+    labels_text,
+    print_devices,
+    print_explanation,
+    print_models,
+)
+from edge_sdk.fleet.publish import Draft, prepare, survey
+from edge_sdk.fleet.requirements import KEYS
+from edge_sdk.manifest import Tolerance
+
+_PATH = click.Path(path_type=Path)
+
+
+class Target:
+    """Which distributor, as whom: settings that every sub-command opens its connection from."""
+
+    def __init__(self, settings: Settings, values: dict[str, Any]) -> None:
+        self.settings = settings
+        self._address = settings.get("distributor", values["distributor"], DEFAULT_ADDRESS)
+        self._operator = settings.get("operator", values["operator"], _login_name())
+        self._insecure = settings.get("insecure", values["insecure"] or None, False)
+
+    def open(self) -> Fleet:
+        return Fleet(self._address, operator=self._operator, insecure=self._insecure)
+
+
+def _login_name() -> str:
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        name = ""
+    # Metadata of a call is printable ASCII.
+    return name if name.isascii() and name.isprintable() and name else "operator"
+
+
+@click.group(
+    epilog="""\b
+Examples:
+  edge-fleet publish digits.onnx --model team/digits --version 1.0.0 --variant fp32
+  edge-fleet rollout create team/digits 1.0.0 --selector site=berlin
+
+Settings come from flags, then EDGE_FLEET_DISTRIBUTOR, EDGE_FLEET_OPERATOR and
+EDGE_FLEET_INSECURE, then the table [fleet] of the TOML file of --config.
+"""
+)
+@click.option(
+    "--distributor", metavar="ADDRESS", help="Operators' listener: host:port or unix:/path."
+)
+@click.option("--operator", metavar="NAME", help="Who you are; your login name by default.")
+@click.option("--insecure", is_flag=True, help="Allow an unprotected channel to another machine.")
+@click.option(
+    "--config", type=_PATH, envvar="EDGE_FLEET_CONFIG", help="TOML file with a table [fleet]."
+)
+@click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
+@click.version_option(package_name="edge-model-sdk", prog_name="edge-fleet")
+@click.pass_context
+def cli(context: click.Context, /, config: Path | None, **values: Any) -> None:
+    """Publish models, see devices and roll out versions to them."""
+    settings = Settings("fleet", config)
+    context.obj = Target(settings, values)
+    for key in settings.unknown():
+        note(f"edge-fleet: {config} has an unknown key {key!r} in [fleet]")
+
+
+cli.add_command(rollout)
+
+
+def debug_option(command: Any) -> Any:
+    """Accepted by every sub-command too; ``run`` looks for it on the command line."""
+    return click.option("--debug", is_flag=True, expose_value=False, hidden=True)(command)
+
+
+@cli.command(
+    epilog="""\b
+Examples:
+  edge-fleet publish digits.onnx --model team/digits --version 2.0.0 \\
+      --parent 1.0.0 --variant fp32 --golden inputs.npz
+  edge-fleet publish model/ --model team/digits --version 2.0.0 --variant int8-x86 \\
+      --entry model.onnx --require architecture=x86_64 --require memory=256MiB
+
+The model itself says what it needs: engine, IR version, operator sets, and 4 times its
+bytes of memory (two versions are loaded while one replaces the other). --require changes
+that; its keys are accelerator, architecture, engine, ir_version, memory and opset.
+
+The golden sample is what a device must answer before a version serves. --golden takes
+inputs (NPZ or safetensors) and computes the outputs here; a sample that has output.* tensors
+is taken as it is; without --golden inputs are made from a seed. Tolerances (atol, rtol) by
+type of output: float64 1e-7, 1e-5; float32 1e-4, 1e-3; float16 0.01, 0.01; bfloat16 0.05,
+0.05; others exact. In a quantised model: rtol 0.05 and atol 5 % of the largest expected
+value; 8-bit outputs 2 steps. --tolerance says otherwise.
+"""
+)
+@click.argument("path", type=_PATH)
+@click.option("--model", required=True, metavar="NAMESPACE/NAME")
+@click.option(
+    "--version", required=True, metavar="VERSION", help="Semantic version, such as 1.4.0."
+)
+@click.option("--variant", required=True, metavar="NAME", help="Which build: fp32, int8-x86, ...")
+@click.option("--parent", metavar="VERSION", help="The version that this one was made from.")
+@click.option("--entry", metavar="FILE", help="Of a folder: the file that the engine is given.")
+@click.option(
+    "--serve", type=click.Choice(["inference", "none"]), help="none: files and events only."
+)
+@click.option(
+    "--golden", type=_PATH, help="Inputs (.npz), or a whole golden sample (.safetensors)."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of inputs made here.")
+@click.option("--tolerance", multiple=True, metavar="OUTPUT=ATOL,RTOL", help="Of one output.")
+@click.option("--require", multiple=True, metavar="KEY=VALUE", help=f"KEY: {', '.join(KEYS)}.")
+@click.option("--label", multiple=True, metavar="KEY=VALUE", help="Free text beside the artifact.")
+@json_option
+@debug_option
+@click.pass_obj
+def publish(target: Target, /, path: Path, as_json: bool, **values: Any) -> None:
+    """Publish the model file or folder PATH as one variant of a version."""
+    labels = pairs(values.pop("label"), "--label")
+    tolerances = {
+        name: _tolerance(name, text)
+        for name, text in pairs(values.pop("tolerance"), "--tolerance").items()
+    }
+    draft = Draft(labels=labels, tolerances=tolerances, **values)
+    with progress("proving", survey(path)) as advance:
+        prepared = prepare(path, draft, advance=advance)
+    for line in prepared.notes:
+        note(f"edge-fleet: {line}")
+    total = sum(entry.size_bytes for entry in prepared.manifest.files)
+    with target.open() as fleet, progress("uploading", total) as advance:
+        published = fleet.upload(prepared, advance=advance)
+    if as_json:
+        print_json({**document(published), "notes": list(prepared.notes)})
+        return
+    how = "published" if published.created else "was there already"
+    click.echo(
+        f"{published.model} {published.version} {published.variant} {how}: artifact "
+        f"{published.artifact}, {bytes_text(published.size_bytes)}, "
+        f"{bytes_text(published.sent_bytes)} sent"
+    )
+
+
+def pairs(texts: Iterable[str], option: str) -> dict[str, str]:
+    """``KEY=VALUE`` texts as a mapping. Raises: UsageError."""
+    found: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key or key in found:
+            raise UsageError(f"{option} {text!r} is not KEY=VALUE, or names its key twice")
+        found[key] = value
+    return found
+
+
+def _tolerance(name: str, text: str) -> Tolerance:
+    atol, comma, rtol = text.partition(",")
+    if not comma:
+        raise UsageError(f"--tolerance {name}={text} is not OUTPUT=ATOL,RTOL")
+    return Tolerance(atol=atol.strip(), rtol=rtol.strip())
+
+
+@cli.command(epilog="Example:  edge-fleet models team/digits --json")
+@click.argument("model", required=False)
+@json_option
+@debug_option
+@click.pass_obj
+def models(target: Target, model: str | None, as_json: bool) -> None:
+    """List what is published, or the versions and variants of MODEL."""
+    with target.open() as fleet:
+        artifacts = fleet.models(model)
+    if as_json:
+        print_json({"artifacts": [document(one) for one in artifacts]})
+    else:
+        print_models(artifacts)
+
+
+@cli.group(
+    invoke_without_command=True, epilog="Example:  edge-fleet devices list --selector site=berlin"
+)
+@json_option
+@debug_option
+@click.pass_context
+def devices(context: click.Context, as_json: bool) -> None:
+    """List devices, or set their labels."""
+    if context.invoked_subcommand is None:
+        context.invoke(devices_list, selector="", as_json=as_json)
+
+
+@devices.command(
+    "list", epilog="Example:  edge-fleet devices list --selector 'site=berlin,tier!=test'"
+)
+@click.option(
+    "--selector", default="", metavar="TERMS", help="Labels, such as site=berlin,tier!=test."
+)
+@json_option
+@debug_option
+@click.pass_obj
+def devices_list(target: Target, selector: str, as_json: bool) -> None:
+    """List devices with what they should run and what they run."""
+    with target.open() as fleet:
+        found = fleet.devices(selector)
+    if as_json:
+        print_json({"devices": [document(one) for one in found]})
+    else:
+        print_devices(found)
+
+
+@devices.command(
+    "label", epilog="Example:  edge-fleet devices label gate-7 site=berlin --remove tier"
+)
+@click.argument("device")
+@click.argument("labels", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--remove", multiple=True, metavar="KEY", help="Take a label away.")
+@json_option
+@debug_option
+@click.pass_obj
+def devices_label(
+    target: Target, device: str, labels: tuple[str, ...], remove: tuple[str, ...], as_json: bool
+) -> None:
+    """Set or remove labels of DEVICE."""
+    wanted = pairs(labels, "label")
+    if not wanted and not remove:
+        raise UsageError("nothing to change: give KEY=VALUE to set or --remove KEY")
+    with target.open() as fleet:
+        changed = fleet.label(device, wanted, remove=remove)
+    if as_json:
+        print_json(document(changed))
+    else:
+        click.echo(f"{changed.device}: {labels_text(changed.labels)}")
+
+
+@cli.command(epilog="Example:  edge-fleet explain gate-7 --model team/digits --version 2.0.0")
+@click.argument("device")
+@click.option("--model", metavar="NAMESPACE/NAME", help="Only this model.")
+@click.option("--version", metavar="VERSION", help="As if this version were assigned.")
+@json_option
+@debug_option
+@click.pass_obj
+def explain(
+    target: Target, device: str, model: str | None, version: str | None, as_json: bool
+) -> None:
+    """Say which variants fit DEVICE, which it gets, and why not the others."""
+    with target.open() as fleet:
+        explanation = fleet.explain(device, model, version)
+    if as_json:
+        print_json(document(explanation))
+    else:
+        print_explanation(explanation)
+
+
+@cli.group()
+@debug_option
+def config() -> None:
+    """See the settings."""
+
+
+@config.command("show", epilog="Example:  edge-fleet --config fleet.toml config show")
+@json_option
+@debug_option
+@click.pass_obj
+def config_show(target: Target, as_json: bool) -> None:
+    """Print each setting and where its value came from."""
+    shown = target.settings.shown()
+    if as_json:
+        print_json({"fleet": shown})
+    else:
+        rows = [[key, str(one["value"]), one["from"]] for key, one in shown.items()]
+        print_table(["SETTING", "VALUE", "FROM"], rows)
+
+
+def main() -> None:
+    run(cli, "edge-fleet")
+
+
+if __name__ == "__main__":
+    main()

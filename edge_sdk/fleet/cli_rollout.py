@@ -1,0 +1,202 @@
+"""``edge-fleet rollout``: plan, create, watch, abort and undo."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from edge_sdk.base import NotFoundError, RefusedError
+from edge_sdk.base.command import json_option, note, print_json
+from edge_sdk.fleet.model import Cohort, Rollout
+from edge_sdk.fleet.present import (
+    changes,
+    counter,
+    document,
+    plan_document,
+    plan_summary,
+    print_plan,
+    print_rollout,
+    print_rollouts,
+    rollout_document,
+    rollout_summary,
+    settled,
+)
+
+
+def _debug(command: Any) -> Any:
+    return click.option("--debug", is_flag=True, expose_value=False, hidden=True)(command)
+
+
+def _cohort(command: Any) -> Any:
+    """The cohort as ``--device`` and ``--selector``; neither means every device."""
+    command = click.option(
+        "--selector", default="", metavar="TERMS", help="Labels, such as site=berlin,tier!=test."
+    )(command)
+    return click.option(
+        "--device", "devices", multiple=True, metavar="NAME", help="A device; may be repeated."
+    )(command)
+
+
+@click.group()
+@_debug
+def rollout() -> None:
+    """Bring a version to devices, and see how it goes."""
+
+
+@rollout.command(
+    epilog="Example:  edge-fleet rollout plan team/digits 2.0.0 --selector site=berlin"
+)
+@click.argument("model")
+@click.argument("version")
+@_cohort
+@json_option
+@_debug
+@click.pass_obj
+def plan(
+    target: Any, *, model: str, version: str, devices: tuple[str, ...], selector: str, as_json: bool
+) -> None:
+    """Build the deltas for VERSION of MODEL and say what each device would get, in bytes.
+
+    Nothing is assigned. Devices that would get nothing are listed with the reason.
+    """
+    with target.open() as fleet, counter("building deltas") as at:
+        planned = fleet.rollout_plan(
+            model, version, Cohort(devices=devices, selector=selector), progress=at
+        )
+    if as_json:
+        print_json(plan_document(planned))
+        return
+    print_plan(planned)
+    click.echo(plan_summary(planned))
+
+
+@rollout.command(
+    epilog="Example:  edge-fleet rollout create team/digits 2.0.0 --device gate-7 --json"
+)
+@click.argument("model")
+@click.argument("version")
+@_cohort
+@click.option("--retry", is_flag=True, help="Try again where this very version failed before.")
+@json_option
+@_debug
+@click.pass_obj
+def create(
+    target: Any,
+    *,
+    model: str,
+    version: str,
+    devices: tuple[str, ...],
+    selector: str,
+    retry: bool,
+    as_json: bool,
+) -> None:
+    """Bring VERSION of MODEL to devices; answers at once with the rollout's name."""
+    with target.open() as fleet:
+        created = fleet.rollout_create(
+            model, version, Cohort(devices=devices, selector=selector), retry=retry
+        )
+    _print_started(created, as_json=as_json)
+
+
+def _print_started(started: Rollout, *, as_json: bool) -> None:
+    if as_json:
+        print_json(rollout_document(started))
+    else:
+        click.echo(rollout_summary(started))
+        note(f"edge-fleet: follow it with: edge-fleet rollout watch {started.rollout}")
+
+
+@rollout.command(epilog="Example:  edge-fleet rollout status r-7")
+@click.argument("rollout_name", metavar="ROLLOUT")
+@json_option
+@_debug
+@click.pass_obj
+def status(target: Any, rollout_name: str, as_json: bool) -> None:
+    """Show where each device of ROLLOUT is."""
+    with target.open() as fleet:
+        found = fleet.rollout_status(rollout_name)
+    if as_json:
+        print_json(rollout_document(found))
+    else:
+        print_rollout(found)
+
+
+@rollout.command(epilog="Example:  edge-fleet rollout watch r-7 --timeout 900 --json")
+@click.argument("rollout_name", metavar="ROLLOUT")
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Stop watching.")
+@json_option
+@_debug
+@click.pass_obj
+def watch(target: Any, rollout_name: str, timeout: float | None, as_json: bool) -> None:
+    """Follow ROLLOUT until it is done or aborted.
+
+    Exit codes for pipelines: 0, done and no device failed; 6, aborted, or a device failed or
+    rolled back; 5, not done within --timeout (the rollout goes on).
+    """
+    last: Rollout | None = None
+    with target.open() as fleet, counter("devices") as at:
+        for now in fleet.rollout_watch(rollout_name, timeout_s=timeout):
+            for line in changes(last, now):
+                note(line)
+            at(settled(now), len(now.devices))
+            last = now
+    if last is None:
+        raise NotFoundError(f"the distributor said nothing about rollout {rollout_name}")
+    if as_json:
+        print_json(rollout_document(last))
+    else:
+        print_rollout(last)
+    if not last.succeeded:
+        note(f"edge-fleet: {_problem(last)}")
+        sys.exit(RefusedError.exit_code)  # the document is printed; an error would be a second
+
+
+def _problem(ended: Rollout) -> str:
+    if ended.failures:
+        names = ", ".join(one.device for one in ended.failures)
+        return f"rollout {ended.rollout} failed on {names}; see: edge-fleet explain DEVICE"
+    return f"rollout {ended.rollout} was {ended.state}"
+
+
+@rollout.command(epilog="Example:  edge-fleet rollout abort r-7")
+@click.argument("rollout_name", metavar="ROLLOUT")
+@json_option
+@_debug
+@click.pass_obj
+def abort(target: Any, rollout_name: str, as_json: bool) -> None:
+    """Stop ROLLOUT: no device begins it any more; what is committed stays."""
+    with target.open() as fleet:
+        aborted = fleet.rollout_abort(rollout_name)
+    if as_json:
+        print_json(rollout_document(aborted))
+    else:
+        click.echo(rollout_summary(aborted))
+
+
+@rollout.command(epilog="Example:  edge-fleet rollout undo r-7")
+@click.argument("rollout_name", metavar="ROLLOUT")
+@json_option
+@_debug
+@click.pass_obj
+def undo(target: Any, rollout_name: str, as_json: bool) -> None:
+    """Send the devices of ROLLOUT back to what they had before, as a new rollout."""
+    with target.open() as fleet:
+        undoing = fleet.rollout_undo(rollout_name)
+    _print_started(undoing, as_json=as_json)
+
+
+@rollout.command("list", epilog="Example:  edge-fleet rollout list --model team/digits")
+@click.option("--model", metavar="NAMESPACE/NAME", help="Only this model's.")
+@json_option
+@_debug
+@click.pass_obj
+def list_(target: Any, model: str | None, as_json: bool) -> None:
+    """List rollouts, newest first."""
+    with target.open() as fleet:
+        found = fleet.rollout_list(model)
+    if as_json:
+        print_json({"rollouts": [document(one) for one in found]})
+    else:
+        print_rollouts(found)

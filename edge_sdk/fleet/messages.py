@@ -1,0 +1,129 @@
+"""Messages of the wire to values, and cohorts the other way: the only place that knows both."""
+
+from __future__ import annotations
+
+from edge_sdk.base import Digest
+from edge_sdk.fleet.model import (
+    Artifact,
+    Cohort,
+    Device,
+    DeviceModel,
+    Explanation,
+    PlannedDevice,
+    Rollout,
+    RolloutDevice,
+    VariantVerdict,
+)
+from edge_sdk.protos import fleet_v1_pb2 as wire
+
+
+def _digest(raw: bytes) -> Digest | None:
+    return Digest(raw) if raw else None
+
+
+def artifact_from(message: wire.Artifact) -> Artifact:
+    return Artifact(
+        artifact=Digest(message.artifact),
+        model=message.model,
+        version=message.version,
+        variant=message.variant,
+        parent=message.parent or None,
+        format=message.format,
+        size_bytes=message.size_bytes,
+        published_ms=message.published_ms,
+    )
+
+
+def device_from(message: wire.Device) -> Device:
+    return Device(
+        device=message.device,
+        labels=dict(message.labels),
+        first_seen_ms=message.first_seen_ms,
+        last_seen_ms=message.last_seen_ms,
+        online=message.online,
+        models=tuple(_device_model_from(one) for one in message.models),
+        architecture=message.architecture,
+        memory_bytes=message.memory_bytes,
+        disk_free_bytes=message.disk_free_bytes,
+        agent_version=message.agent_version,
+        engines=tuple(message.engines),
+    )
+
+
+def _device_model_from(message: wire.DeviceModel) -> DeviceModel:
+    return DeviceModel(
+        model=message.model,
+        assigned_version=message.assigned_version,
+        assigned_artifact=_digest(message.assigned_artifact),
+        running_version=message.running_version,
+        running_artifact=_digest(message.running_artifact),
+        state=message.state,
+        reason=message.reason,
+    )
+
+
+def explanation_from(message: wire.ExplainDeviceResponse) -> Explanation:
+    return Explanation(
+        device=device_from(message.device),
+        verdicts=tuple(
+            VariantVerdict(
+                artifact=Digest(one.artifact),
+                model=one.model,
+                version=one.version,
+                variant=one.variant,
+                fits=one.fits,
+                chosen=one.chosen,
+                reasons=tuple(one.reasons),
+            )
+            for one in message.verdicts
+        ),
+    )
+
+
+def cohort_to(cohort: Cohort) -> wire.Cohort:
+    return wire.Cohort(devices=cohort.devices, selector=cohort.selector)
+
+
+def planned_device_from(message: wire.PlannedDevice) -> PlannedDevice:
+    return PlannedDevice(
+        device=message.device,
+        variant=message.variant,
+        artifact=_digest(message.artifact),
+        source_artifact=_digest(message.source_artifact),
+        wire_bytes=message.wire_bytes,
+        whole_bytes=message.whole_bytes,
+        reason=message.reason,
+    )
+
+
+def rollout_from(message: wire.Rollout) -> Rollout:
+    cohort = Cohort(devices=tuple(message.cohort.devices), selector=message.cohort.selector)
+    return Rollout(
+        rollout=message.rollout,
+        model=message.model,
+        version=message.version,
+        cohort=cohort,
+        state=message.state,
+        reason=message.reason,
+        created_ms=message.created_ms,
+        devices=tuple(_rollout_device_from(one) for one in message.devices),
+        deltas_done=message.deltas_done,
+        deltas_total=message.deltas_total,
+        undoes=message.undoes or None,
+    )
+
+
+def _rollout_device_from(message: wire.RolloutDevice) -> RolloutDevice:
+    return RolloutDevice(
+        device=message.device,
+        version=message.version,
+        variant=message.variant,
+        artifact=_digest(message.artifact),
+        state=message.state,
+        reason=message.reason,
+        message=message.message,
+        wire_bytes=message.wire_bytes,
+        whole_bytes=message.whole_bytes,
+        changed_ms=message.changed_ms,
+        facts=dict(message.facts),
+    )

@@ -1,0 +1,187 @@
+"""What the fleet API answers with: frozen values, no message of the wire among them.
+
+Times are milliseconds since 1970 by the distributor's clock; sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from edge_sdk.base import Digest
+
+FAILED_STATES = frozenset({"failed", "rolled_back"})
+DONE_STATES = frozenset({"done", "aborted"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """``created`` is false where the very same artifact was there already."""
+
+    artifact: Digest
+    created: bool
+    model: str
+    version: str
+    variant: str
+    size_bytes: int
+    sent_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """One variant of one version in the catalog. ``parent`` is None for a first version."""
+
+    artifact: Digest
+    model: str
+    version: str
+    variant: str
+    parent: str | None
+    format: str
+    size_bytes: int
+    published_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceModel:
+    """One model on one device: what it should run and what it runs are two things."""
+
+    model: str
+    assigned_version: str
+    assigned_artifact: Digest | None
+    running_version: str
+    running_artifact: Digest | None
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    device: str
+    labels: Mapping[str, str]
+    first_seen_ms: int
+    last_seen_ms: int
+    online: bool
+    models: tuple[DeviceModel, ...]
+    architecture: str
+    memory_bytes: int
+    disk_free_bytes: int
+    agent_version: str
+    engines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariantVerdict:
+    """Whether a variant fits a device, and why it does not or has its rank."""
+
+    artifact: Digest
+    model: str
+    version: str
+    variant: str
+    fits: bool
+    chosen: bool
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    device: Device
+    verdicts: tuple[VariantVerdict, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cohort:
+    """Which devices: names, a selector of labels, or both; neither means every device."""
+
+    devices: tuple[str, ...] = ()
+    selector: str = ""
+
+    def __str__(self) -> str:
+        parts = (",".join(self.devices), self.selector)
+        return " and ".join(part for part in parts if part) or "every device"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedDevice:
+    """What one device would get. No artifact: it gets none, ``reason`` says why."""
+
+    device: str
+    variant: str
+    artifact: Digest | None
+    source_artifact: Digest | None
+    wire_bytes: int
+    whole_bytes: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutPlan:
+    """What a rollout would do; nothing was assigned by asking."""
+
+    model: str
+    version: str
+    devices: tuple[PlannedDevice, ...]
+
+    @property
+    def wire_bytes(self) -> int:
+        return sum(one.wire_bytes for one in self.devices)
+
+    @property
+    def whole_bytes(self) -> int:
+        return sum(one.whole_bytes for one in self.devices)
+
+    @property
+    def without(self) -> tuple[PlannedDevice, ...]:
+        """The devices that would get nothing."""
+        return tuple(one for one in self.devices if one.artifact is None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutDevice:
+    """One device of a rollout; ``state`` is that of the update's life cycle."""
+
+    device: str
+    version: str
+    variant: str
+    artifact: Digest | None
+    state: str
+    reason: str
+    message: str
+    wire_bytes: int
+    whole_bytes: int
+    changed_ms: int
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> bool:
+        return self.state in FAILED_STATES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """``state``: building, running, done or aborted. Lists leave ``devices`` empty."""
+
+    rollout: str
+    model: str
+    version: str
+    cohort: Cohort
+    state: str
+    reason: str
+    created_ms: int
+    devices: tuple[RolloutDevice, ...]
+    deltas_done: int
+    deltas_total: int
+    undoes: str | None
+
+    @property
+    def finished(self) -> bool:
+        return self.state in DONE_STATES
+
+    @property
+    def failures(self) -> tuple[RolloutDevice, ...]:
+        """Devices on which the version failed or was rolled back."""
+        return tuple(one for one in self.devices if one.failed)
+
+    @property
+    def succeeded(self) -> bool:
+        """Done, and no device failed or was rolled back."""
+        return self.state == "done" and not self.failures

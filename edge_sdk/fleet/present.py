@@ -1,0 +1,227 @@
+"""How fleet values look: documents for ``--json``, tables for people, bars on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from edge_sdk.base import Digest
+from edge_sdk.base.command import bytes_text, print_table
+from edge_sdk.fleet.model import Artifact, Device, Explanation, Rollout, RolloutDevice, RolloutPlan
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_AT_REST = frozenset({"committed", "failed", "rolled_back"})
+
+
+def document(value: DataclassInstance) -> dict[str, Any]:
+    """A value as plain JSON types; digests become hexadecimal text."""
+    return asdict(value)
+
+
+def rollout_document(rollout: Rollout) -> dict[str, Any]:
+    """With what a pipeline would otherwise have to work out."""
+    return {
+        **document(rollout),
+        "finished": rollout.finished,
+        "succeeded": rollout.succeeded,
+        "failures": [one.device for one in rollout.failures],
+    }
+
+
+def plan_document(plan: RolloutPlan) -> dict[str, Any]:
+    return {
+        **document(plan),
+        "wire_bytes": plan.wire_bytes,
+        "whole_bytes": plan.whole_bytes,
+        "without": [one.device for one in plan.without],
+    }
+
+
+def labels_text(labels: Mapping[str, str]) -> str:
+    return ",".join(f"{key}={value}" for key, value in sorted(labels.items())) or "-"
+
+
+def time_text(at_ms: int) -> str:
+    if not at_ms:
+        return "-"
+    at = datetime.fromtimestamp(at_ms / 1000, tz=timezone.utc)
+    return at.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _short(digest: Digest | None) -> str:
+    return "-" if digest is None else digest.short
+
+
+def print_models(artifacts: Sequence[Artifact]) -> None:
+    print_table(
+        ["MODEL", "VERSION", "VARIANT", "PARENT", "FORMAT", "SIZE", "PUBLISHED (UTC)", "ARTIFACT"],
+        [
+            [
+                *(one.model, one.version, one.variant, one.parent or "-", one.format),
+                *(bytes_text(one.size_bytes), time_text(one.published_ms), one.artifact.short),
+            ]
+            for one in artifacts
+        ],
+    )
+
+
+def print_devices(devices: Sequence[Device]) -> None:
+    """Assigned and running are two columns: a device that is away runs what it ran."""
+    rows = []
+    for device in devices:
+        about = [device.device, "online" if device.online else "away", labels_text(device.labels)]
+        seen = time_text(device.last_seen_ms)
+        rows += [
+            [
+                *about,
+                *(model.model, model.assigned_version or "-", model.running_version or "-"),
+                *(model.state or "-", model.reason or "-", seen),
+            ]
+            for model in device.models
+        ] or [[*about, "-", "-", "-", "-", "-", seen]]
+    print_table(
+        [
+            *("DEVICE", "LINK", "LABELS", "MODEL", "ASSIGNED", "RUNNING", "STATE", "REASON"),
+            "LAST SEEN (UTC)",
+        ],
+        rows,
+    )
+
+
+def print_explanation(explanation: Explanation) -> None:
+    device = explanation.device
+    print_table(
+        ["DEVICE", "ARCHITECTURE", "MEMORY", "DISK FREE", "ENGINES", "LABELS"],
+        [
+            [
+                *(device.device, device.architecture or "-", bytes_text(device.memory_bytes)),
+                bytes_text(device.disk_free_bytes),
+                *(", ".join(device.engines) or "-", labels_text(device.labels)),
+            ]
+        ],
+    )
+    print_table(
+        ["MODEL", "VERSION", "VARIANT", "VERDICT", "WHY"],
+        [
+            [
+                *(one.model, one.version, one.variant, _verdict(one.fits, one.chosen)),
+                "; ".join(one.reasons),
+            ]
+            for one in explanation.verdicts
+        ],
+    )
+
+
+def _verdict(fits: bool, chosen: bool) -> str:
+    if chosen:
+        return "chosen"
+    return "fits" if fits else "does not fit"
+
+
+def print_plan(plan: RolloutPlan) -> None:
+    print_table(
+        ["DEVICE", "VARIANT", "FROM", "ON THE WIRE", "WHOLE", "WHY"],
+        [
+            [
+                *(one.device, one.variant or "none"),
+                "nothing" if one.source_artifact is None else one.source_artifact.short,
+                *(bytes_text(one.wire_bytes), bytes_text(one.whole_bytes), one.reason or "-"),
+            ]
+            for one in plan.devices
+        ],
+        title=f"{plan.model} {plan.version}",
+    )
+
+
+def plan_summary(plan: RolloutPlan) -> str:
+    served = len(plan.devices) - len(plan.without)
+    return (
+        f"{served} of {len(plan.devices)} devices get {plan.model} {plan.version}: "
+        f"{bytes_text(plan.wire_bytes)} on the wire, {bytes_text(plan.whole_bytes)} without deltas"
+    )
+
+
+def print_rollouts(rollouts: Sequence[Rollout]) -> None:
+    print_table(
+        ["ROLLOUT", "MODEL", "VERSION", "COHORT", "STATE", "CREATED (UTC)", "UNDOES"],
+        [
+            [
+                *(one.rollout, one.model, one.version, str(one.cohort), one.state),
+                *(time_text(one.created_ms), one.undoes or "-"),
+            ]
+            for one in rollouts
+        ],
+    )
+
+
+def print_rollout(rollout: Rollout) -> None:
+    print_table(
+        ["DEVICE", "VERSION", "VARIANT", "STATE", "ON THE WIRE", "WHOLE", "WHY"],
+        [
+            [
+                *(one.device, one.version or "-", one.variant or "none", device_state(one)),
+                *(bytes_text(one.wire_bytes), bytes_text(one.whole_bytes), _why(one)),
+            ]
+            for one in rollout.devices
+        ],
+        title=rollout_summary(rollout),
+    )
+
+
+def device_state(device: RolloutDevice) -> str:
+    """Silence is no proof: a version that nobody asked anything says so."""
+    unproved = device.facts.get("unproved") == "true"
+    return f"{device.state} (unproved)" if unproved else device.state
+
+
+def _why(device: RolloutDevice) -> str:
+    return ": ".join(part for part in (device.reason, device.message) if part) or "-"
+
+
+def rollout_summary(rollout: Rollout) -> str:
+    counts: dict[str, int] = {}
+    for one in rollout.devices:
+        counts[one.state] = counts.get(one.state, 0) + 1
+    parts = [f"{count} {state}" for state, count in sorted(counts.items())]
+    devices = f" ({', '.join(parts)})" if parts else ""
+    reason = f": {rollout.reason}" if rollout.reason else ""
+    what = f"{rollout.rollout} {rollout.model} {rollout.version}"
+    return f"{what} to {rollout.cohort}: {rollout.state}{reason}{devices}"
+
+
+def settled(rollout: Rollout) -> int:
+    """Devices of which nothing more is expected."""
+    return sum(one.state in _AT_REST for one in rollout.devices)
+
+
+def changes(before: Rollout | None, now: Rollout) -> Iterator[str]:
+    """One line for each device that moved on, for logs of pipelines."""
+    known = {one.device: device_state(one) for one in before.devices} if before else {}
+    for one in now.devices:
+        state = device_state(one)
+        if known.get(one.device) != state:
+            reason = "" if _why(one) == "-" else f" ({_why(one)})"
+            yield f"{one.device}: {state} {one.version} {one.variant}{reason}"
+    if before is None or before.state != now.state:
+        yield f"{now.rollout}: {now.state}"
+
+
+@contextmanager
+def counter(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error, only on a terminal. Yields ``at(done, total)``."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _done, _total: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total or None)

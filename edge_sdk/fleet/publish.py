@@ -1,0 +1,301 @@
+"""From files on disk to an artifact that can be uploaded: the publisher's half of publishing.
+
+Reads signature, operator sets and IR version out of the model, has the golden sample made,
+proves every file once and writes the manifest. Nothing is sent here.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Literal, cast
+
+from edge_sdk.base import (
+    Digest,
+    FileProof,
+    FormatError,
+    ModelName,
+    UsageError,
+    Version,
+    check_segment,
+    explain_os_error,
+    prove_stream,
+)
+from edge_sdk.fleet.files import kind_of, list_files
+from edge_sdk.fleet.golden import GOLDEN_PATH, GoldenSample, sample_for
+from edge_sdk.fleet.requirements import ENGINES, MEMORY_FACTOR, with_overrides
+from edge_sdk.formats import TensorMap, open_folder, open_model
+from edge_sdk.manifest import (
+    FileEntry,
+    Golden,
+    Manifest,
+    Requirements,
+    Signature,
+    Tolerance,
+    encode_manifest,
+)
+
+Advance = Callable[[int], None]
+Serve = Literal["inference", "none"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """What a publisher says of an artifact; everything else is read out of the files.
+
+    serve: None decides by the format: ``inference`` where an engine for it is known.
+    require: ``KEY=VALUE`` each, see ``edge_sdk.fleet.requirements``.
+    """
+
+    model: str
+    version: str
+    variant: str
+    parent: str | None = None
+    entry: str | None = None
+    serve: Serve | None = None
+    golden: Path | None = None
+    require: Sequence[str] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """The bytes of one file of an artifact: on disk, or made here."""
+
+    path: Path | None
+    data: bytes = b""
+
+    def open(self) -> AbstractContextManager[BinaryIO]:
+        """Raises: NotFoundError, UsageError."""
+        if self.path is None:
+            return io.BytesIO(self.data)
+        try:
+            return self.path.open("rb")
+        except OSError as error:
+            raise explain_os_error(error, self.path) from error
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.data) if self.path is None else self.path.stat().st_size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """An artifact ready to be uploaded. ``contents`` has each file by its digest, once.
+
+    notes: what was decided for the publisher, for people.
+    """
+
+    manifest: Manifest
+    document: bytes
+    contents: Mapping[Digest, Content]
+    notes: tuple[str, ...]
+
+    @property
+    def artifact(self) -> Digest:
+        return Digest.of(self.document)
+
+    def size_bytes(self, digest: Digest) -> int:
+        return next(one.size_bytes for one in self.manifest.files if one.digest == digest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """The files of an artifact as they lie on disk, and what is known of the models in them."""
+
+    root: Path
+    paths: tuple[str, ...]
+    models: Mapping[str, TensorMap]
+
+
+def survey(path: Path) -> int:
+    """Bytes on disk that preparing ``path`` will read, for a progress bar.
+
+    Raises: NotFoundError, FormatError.
+    """
+    found = _find(path)
+    return sum(Content(path=found.root / one).size_bytes for one in found.paths)
+
+
+def prepare(path: Path, draft: Draft, *, advance: Advance | None = None) -> Prepared:
+    """Makes the manifest of the file or folder ``path`` and proves its files.
+
+    A model file brings its external-data files along. ``advance`` hears of bytes read.
+
+    Raises: NotFoundError, UsageError, FormatError, RefusedError.
+    """
+    model, version = ModelName.parse(draft.model), Version.parse(draft.version)
+    parent = None if draft.parent is None else Version.parse(draft.parent)
+    check_segment(draft.variant, "variant")
+    found = _find(path)
+    entry = _entry(found, draft.entry)
+    tensors = found.models.get(entry) or open_model(found.root / entry)
+    requires = _requirements(tensors, draft)
+    serve: Serve = draft.serve or ("inference" if tensors.format in ENGINES else "none")
+    if serve == "none":
+        requires = _without_serving(requires, draft)
+    contents = {one: Content(path=found.root / one) for one in found.paths}
+    sample = None if serve == "none" else _sample(tensors, requires, draft)
+    golden = None
+    if sample is not None:
+        golden = Golden(
+            path=_golden_path(found, draft, sample),
+            origin=sample.origin,
+            tolerances=sample.tolerances,
+        )
+        contents[golden.path] = Content(path=None, data=sample.data)
+    proofs = {one: _prove(content, advance) for one, content in contents.items()}
+    manifest = Manifest(
+        model=model,
+        version=version,
+        variant=draft.variant,
+        parent=parent,
+        files=tuple(_file_entry(one, proofs[one]) for one in sorted(proofs)),
+        format=tensors.format,
+        entry=entry,
+        requires=requires,
+        signature=Signature() if sample is None else sample.signature,
+        golden=golden,
+        serve=serve,
+        labels=dict(draft.labels),
+    )
+    return Prepared(
+        manifest=manifest,
+        document=encode_manifest(manifest),
+        contents={proofs[one].digest: content for one, content in contents.items()},
+        notes=_notes(entry, tensors, draft, serve, sample),
+    )
+
+
+def _find(path: Path) -> _Found:
+    if kind_of(path) == "folder":
+        paths = list_files(path)
+        maps = {one.path.relative_to(path).as_posix(): one for one in open_folder(path)}
+        return _Found(root=path, paths=paths, models=maps)
+    tensors = open_model(path)
+    paths = (path.name, *tensors.external_files)
+    return _Found(root=path.parent, paths=paths, models={path.name: tensors})
+
+
+def _entry(found: _Found, wanted: str | None) -> str:
+    """The file that an engine is given. Raises: UsageError where that has to be said."""
+    if wanted is not None:
+        if wanted not in found.paths:
+            raise UsageError(f"--entry {wanted!r} is not among the files: {_some(found.paths)}")
+        return wanted
+    servable = [one for one, tensors in found.models.items() if tensors.format in ENGINES]
+    known = [one for one, tensors in found.models.items() if tensors.format != "opaque"]
+    for candidates in (servable, known, list(found.paths)):
+        if len(candidates) == 1:
+            return candidates[0]
+        if candidates:
+            raise UsageError(
+                f"several files could be the model: {_some(candidates)}; say which with --entry"
+            )
+    raise UsageError(f"{found.root} holds no file to publish")
+
+
+def _some(paths: Sequence[str]) -> str:
+    shown = ", ".join(sorted(paths)[:5])
+    return shown if len(paths) <= 5 else f"{shown} and {len(paths) - 5} more"
+
+
+def _requirements(tensors: TensorMap, draft: Draft) -> Requirements:
+    facts = tensors.facts
+    external = sum((tensors.path.parent / one).stat().st_size for one in tensors.external_files)
+    found = Requirements(
+        engine=ENGINES.get(tensors.format),
+        memory_bytes=MEMORY_FACTOR * (tensors.size_bytes + external),
+        ir_version=None if facts is None else facts.ir_version,
+        opsets={} if facts is None else dict(facts.opsets),
+    )
+    return with_overrides(found, draft.require)
+
+
+def _without_serving(requires: Requirements, draft: Draft) -> Requirements:
+    """The application brings its own runtime, so the agent's engine and memory do not count."""
+    if draft.golden is not None:
+        raise UsageError("--golden needs a served model; leave it out with --serve none")
+    asked = Requirements(architectures=requires.architectures, accelerators=requires.accelerators)
+    return with_overrides(asked, draft.require)
+
+
+def _sample(tensors: TensorMap, requires: Requirements, draft: Draft) -> GoldenSample:
+    return sample_for(
+        tensors,
+        requires.engine,
+        golden=draft.golden,
+        tolerances=draft.tolerances,
+        seed=draft.seed,
+    )
+
+
+def _golden_path(found: _Found, draft: Draft, sample: GoldenSample) -> str:
+    """Where the sample lies among the files: a file of the publisher is never replaced."""
+    folded = {one.casefold(): one for one in found.paths}
+    clash = folded.get(GOLDEN_PATH)
+    if clash is None:
+        return GOLDEN_PATH
+    mine = found.root / clash
+    if draft.golden is not None and draft.golden.exists() and draft.golden.samefile(mine):
+        # The publisher keeps the sample among the files already; it stays exactly what it is.
+        if mine.read_bytes() == sample.data:
+            return clash
+        raise UsageError(
+            f"{mine} would be written anew as the golden sample; keep it outside the folder"
+        )
+    raise UsageError(
+        f"{clash} is among the files, and the golden sample takes that name: rename it, or give "
+        "it as --golden if it is the sample"
+    )
+
+
+class _Counted(io.RawIOBase):
+    """A stream that says how many bytes were read from it."""
+
+    def __init__(self, stream: BinaryIO, advance: Advance) -> None:
+        self._stream = stream
+        self._advance = advance
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        self._advance(len(data))
+        return data
+
+
+def _prove(content: Content, advance: Advance | None) -> FileProof:
+    try:
+        with content.open() as stream:
+            if advance is None or content.path is None:
+                return prove_stream(stream)
+            return prove_stream(cast(BinaryIO, _Counted(stream, advance)))
+    except OSError as error:
+        raise FormatError(f"{content.path} cannot be read: {error.strerror}") from error
+
+
+def _file_entry(path: str, proof: FileProof) -> FileEntry:
+    return FileEntry(
+        path=path,
+        size_bytes=proof.size_bytes,
+        chunks=proof.chunks,
+        digest=proof.digest,
+        sha256=proof.sha256,
+    )
+
+
+def _notes(
+    entry: str, tensors: TensorMap, draft: Draft, serve: Serve, sample: GoldenSample | None
+) -> tuple[str, ...]:
+    notes = []
+    if draft.serve is None and serve == "none":
+        notes.append(
+            f"{entry} is {tensors.format}, which no engine here serves: published with --serve none"
+        )
+    if sample is not None:
+        notes.append(sample.how)
+    return tuple(notes)
