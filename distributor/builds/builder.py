@@ -1,0 +1,197 @@
+"""Builds deltas in worker processes, each once, and puts them into blobs and catalog."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from distributor.builds.job import (
+    BuildFile,
+    BuildOrder,
+    BuiltDelta,
+    build_delta,
+    remove_build,
+    start_worker,
+)
+from distributor.catalog import CatalogDelta, add_delta, find_deltas, get_artifact
+from distributor.errors import BuildFailedError
+from distributor.planning import DeltaJob
+from distributor.storage import Blobs, Database
+from edge_sdk.base import CHUNK_BYTES, Digest, EdgeError
+from edge_sdk.delta import FORMAT_VERSION
+
+_REMEMBER_FAILURE_S = 30.0  # devices that ask again at once do not start the same failure again
+
+
+def capability_of(job: DeltaJob) -> str:
+    """The capability set that a delta is cached under: format version, methods, memory."""
+    methods = "+".join(job.methods)
+    return f"v{FORMAT_VERSION} {methods} {job.memory_limit_bytes}"
+
+
+class Builder:
+    """Where deltas come from. ``build`` may be awaited by any number of callers for one job."""
+
+    def __init__(
+        self,
+        database: Database,
+        blobs: Blobs,
+        work: Path,
+        *,
+        workers: int,
+        clock_s: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._work = work
+        self._workers = workers
+        self._clock_s = clock_s
+        self._pool: Executor | None = None
+        self._alone = asyncio.Lock()
+        self._running: dict[DeltaJob, asyncio.Task[CatalogDelta]] = {}
+        self._failed: dict[DeltaJob, tuple[float, EdgeError]] = {}
+        self.builds_started = 0
+
+    async def build(self, job: DeltaJob) -> CatalogDelta:
+        """The delta of ``job``: from the catalog, from a build under way, or built now.
+
+        A caller that is cancelled leaves the build running for the others.
+        Raises: BuildFailedError, ProofError, ResourceError, NotFoundError.
+        """
+        cached = await self._database.read(_cached, job)
+        if cached is not None:
+            return cached
+        at_s, error = self._failed.get(job, (0.0, None))
+        if error is not None and time.monotonic() - at_s < _REMEMBER_FAILURE_S:
+            raise error
+        task = self._running.get(job)
+        if task is None:
+            task = asyncio.create_task(self._build(job))
+            self._running[job] = task
+            task.add_done_callback(lambda done: self._ended(job, done))
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Ends the builds under way, whose work is thrown away, and the workers."""
+        for task in list(self._running.values()):
+            task.cancel()
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
+        if self._pool is not None:
+            await asyncio.to_thread(_end_pool, self._pool)
+            self._pool = None
+
+    def _ended(self, job: DeltaJob, task: asyncio.Task[CatalogDelta]) -> None:
+        self._running.pop(job, None)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if isinstance(error, EdgeError):
+            self._failed[job] = (time.monotonic(), error)
+        else:
+            self._failed.pop(job, None)
+
+    async def _build(self, job: DeltaJob) -> CatalogDelta:
+        # Somebody may have finished it between the caller's look and this task.
+        cached = await self._database.read(_cached, job)
+        if cached is not None:
+            return cached
+        order = await self._order(job)
+        try:
+            built = await self._run(order)
+            await self._store(built)
+        finally:
+            await asyncio.to_thread(remove_build, order)
+        delta = CatalogDelta(
+            source=job.source,
+            target=job.target,
+            capability=capability_of(job),
+            delta=built.digest,
+            size_bytes=built.size_bytes,
+            decoder_memory_bytes=built.decoder_memory_bytes,
+            methods=built.methods,
+            build_ms=built.build_ms,
+        )
+        now_ms = int(self._clock_s() * 1000)
+        return await self._database.write(add_delta, delta, at_ms=now_ms)
+
+    async def _order(self, job: DeltaJob) -> BuildOrder:
+        return BuildOrder(
+            source=None if job.source is None else await self._files(job.source),
+            target=await self._files(job.target),
+            methods=job.methods,
+            memory_limit_bytes=job.memory_limit_bytes,
+            folder=self._work / secrets.token_hex(8),
+        )
+
+    async def _files(self, artifact: Digest) -> tuple[BuildFile, ...]:
+        manifest = (await self._database.read(get_artifact, artifact)).manifest()
+        return tuple(
+            BuildFile(path=one.path, blob=self._blobs.path(one.digest), digest=one.digest)
+            for one in manifest.files
+        )
+
+    async def _run(self, order: BuildOrder) -> BuiltDelta:
+        self.builds_started += 1
+        if self._pool is None:
+            self._pool = _new_pool(self._workers)
+        pool = self._pool
+        try:
+            return await asyncio.wrap_future(pool.submit(build_delta, order))
+        except BrokenProcessPool:
+            # One worker that dies (out of memory, a crash in native code) takes the whole
+            # pool's jobs with it. Each is tried once more, alone, so that only the one to
+            # blame fails.
+            if self._pool is pool:
+                self._pool = None
+                await asyncio.to_thread(_end_pool, pool)
+        async with self._alone:
+            return await self._run_alone(order)
+
+    async def _run_alone(self, order: BuildOrder) -> BuiltDelta:
+        await asyncio.to_thread(remove_build, order)
+        pool = _new_pool(1)
+        try:
+            return await asyncio.wrap_future(pool.submit(build_delta, order))
+        except BrokenProcessPool:
+            raise BuildFailedError(
+                "the worker process that built a delta died twice; is there memory enough?"
+            ) from None
+        finally:
+            await asyncio.to_thread(_end_pool, pool)
+
+    async def _store(self, built: BuiltDelta) -> None:
+        async with self._blobs.stage() as staging:
+            await staging.write(built.digest, _read(built.path))
+            await staging.keep()
+
+
+def _cached(connection: Connection, job: DeltaJob) -> CatalogDelta | None:
+    found = find_deltas(connection, job.target, capability=capability_of(job))
+    return next((one for one in found if one.source == job.source), None)
+
+
+def _new_pool(workers: int) -> ProcessPoolExecutor:
+    # Spawned: a forked child of a process that runs gRPC is broken (dependencies.md rule 7).
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker)
+
+
+def _end_pool(pool: Executor) -> None:
+    """Ends a pool at once: what its workers do now is of no use to anybody."""
+    for process in list((getattr(pool, "_processes", None) or {}).values()):
+        process.terminate()
+    pool.shutdown(wait=True, cancel_futures=True)
+
+
+async def _read(path: Path) -> AsyncIterator[bytes]:
+    with path.open("rb") as stream:
+        while part := await asyncio.to_thread(stream.read, CHUNK_BYTES):
+            yield part

@@ -1,0 +1,218 @@
+"""Artifacts and their files: adding one is idempotent, changing one is impossible."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select
+
+from distributor.storage.tables import artifact_files, artifacts, blobs
+from edge_sdk.base import (
+    ConflictError,
+    Digest,
+    FormatError,
+    ModelName,
+    NotFoundError,
+    Version,
+)
+from edge_sdk.manifest import Manifest, decode_manifest
+
+# SQLite takes 32,766 values in one statement, PostgreSQL 65,535; far below both.
+_IN_MAX = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogArtifact:
+    """One published artifact; ``document`` is its manifest, byte for byte."""
+
+    artifact: Digest
+    model: ModelName
+    version: Version
+    variant: str
+    parent: Version | None
+    format: str
+    size_bytes: int
+    published_ms: int
+    document: bytes
+
+    def manifest(self) -> Manifest:
+        return decode_manifest(self.document)
+
+
+def check_new(connection: Connection, artifact: Digest, manifest: Manifest) -> bool:
+    """Whether this manifest may be published; false where exactly it is there already.
+
+    Raises: ConflictError (version and variant are there with other content, or the version
+    has another parent), NotFoundError (unknown parent), FormatError (its own parent).
+    """
+    rows = connection.execute(
+        select(artifacts.c.artifact, artifacts.c.variant, artifacts.c.parent).where(
+            artifacts.c.model == str(manifest.model), artifacts.c.version == str(manifest.version)
+        )
+    ).all()
+    name = f"{manifest.model} {manifest.version}"
+    for row in rows:
+        if row.variant == manifest.variant:
+            if row.artifact == str(artifact):
+                return False
+            raise ConflictError(
+                f"{name} {manifest.variant} is published already, with other content "
+                f"({row.artifact[:12]}); publish a new version",
+                published=row.artifact,
+            )
+    parent = None if manifest.parent is None else str(manifest.parent)
+    for row in rows:
+        if row.parent != parent:
+            raise ConflictError(
+                f"{name} has parent {row.parent or 'none'} in its variant {row.variant}; "
+                f"{manifest.variant} must say the same, not {parent or 'none'}"
+            )
+    _check_parent(connection, manifest)
+    return True
+
+
+def _check_parent(connection: Connection, manifest: Manifest) -> None:
+    if manifest.parent is None:
+        return
+    if manifest.parent == manifest.version:
+        raise FormatError(f"{manifest.model} {manifest.version} cannot be its own parent")
+    found = connection.execute(
+        select(artifacts.c.artifact)
+        .where(
+            artifacts.c.model == str(manifest.model), artifacts.c.version == str(manifest.parent)
+        )
+        .limit(1)
+    ).first()
+    if found is None:
+        raise NotFoundError(
+            f"{manifest.model} has no version {manifest.parent} to be the parent of "
+            f"{manifest.version}; publish it first, or name no parent"
+        )
+
+
+def add_artifact(
+    connection: Connection, document: bytes, manifest: Manifest, *, at_ms: int, by: str
+) -> bool:
+    """Adds an artifact whose blobs are durable already; false where it is there already.
+
+    Raises: as ``check_new``.
+    """
+    artifact = Digest.of(document)
+    if not check_new(connection, artifact, manifest):
+        return False
+    add_blobs(connection, {entry.digest: entry.size_bytes for entry in manifest.files})
+    connection.execute(
+        insert(artifacts).values(
+            artifact=str(artifact),
+            model=str(manifest.model),
+            version=str(manifest.version),
+            variant=manifest.variant,
+            parent=None if manifest.parent is None else str(manifest.parent),
+            format=manifest.format,
+            size_bytes=manifest.size_bytes,
+            published_ms=at_ms,
+            published_by=by,
+            manifest=document,
+        )
+    )
+    connection.execute(
+        insert(artifact_files),
+        [
+            {"artifact": str(artifact), "path": entry.path, "digest": str(entry.digest)}
+            for entry in manifest.files
+        ],
+    )
+    return True
+
+
+def add_blobs(connection: Connection, sizes: Mapping[Digest, int]) -> None:
+    """Records blobs that are durable; those known already stay as they are."""
+    new = missing_blobs(connection, sizes)
+    if new:
+        connection.execute(
+            insert(blobs), [{"digest": str(one), "size_bytes": sizes[one]} for one in new]
+        )
+
+
+def missing_blobs(connection: Connection, digests: Iterable[Digest]) -> list[Digest]:
+    """Those that are not here, each once, in the order given."""
+    wanted = list(dict.fromkeys(digests))
+    known: set[str] = set()
+    for part in _parts(wanted):
+        rows = connection.execute(select(blobs.c.digest).where(blobs.c.digest.in_(part)))
+        known.update(row.digest for row in rows)
+    return [one for one in wanted if str(one) not in known]
+
+
+def blob_size(connection: Connection, digest: Digest) -> int:
+    """Raises: NotFoundError."""
+    size = connection.execute(
+        select(blobs.c.size_bytes).where(blobs.c.digest == str(digest))
+    ).scalar_one_or_none()
+    if size is None:
+        raise NotFoundError(f"there is no blob or delta {digest}")
+    return int(size)
+
+
+def get_artifact(connection: Connection, artifact: Digest) -> CatalogArtifact:
+    """Raises: NotFoundError."""
+    found = find_artifacts(connection, [artifact])
+    if artifact not in found:
+        raise NotFoundError(f"there is no artifact {artifact}", artifact=str(artifact))
+    return found[artifact]
+
+
+def find_artifacts(
+    connection: Connection, wanted: Collection[Digest]
+) -> dict[Digest, CatalogArtifact]:
+    """Those of ``wanted`` that the catalog has."""
+    found = {}
+    for part in _parts(wanted):
+        for row in connection.execute(select(artifacts).where(artifacts.c.artifact.in_(part))):
+            value = _artifact(row)
+            found[value.artifact] = value
+    return found
+
+
+def list_artifacts(connection: Connection, model: ModelName | None) -> list[CatalogArtifact]:
+    """All, or those of one model; by model, then version (oldest first), then variant."""
+    query = select(artifacts)
+    if model is not None:
+        query = query.where(artifacts.c.model == str(model))
+    found = [_artifact(row) for row in connection.execute(query)]
+    return sorted(found, key=lambda one: (one.model, one.version, one.variant))
+
+
+def variants_of(
+    connection: Connection, model: ModelName, version: Version
+) -> list[CatalogArtifact]:
+    """Every variant of one version. Raises: NotFoundError (there is none)."""
+    query = select(artifacts).where(
+        artifacts.c.model == str(model), artifacts.c.version == str(version)
+    )
+    found = [_artifact(row) for row in connection.execute(query.order_by(artifacts.c.variant))]
+    if not found:
+        raise NotFoundError(f"{model} {version} is not published here")
+    return found
+
+
+def _artifact(row: Row[Any]) -> CatalogArtifact:
+    return CatalogArtifact(
+        artifact=Digest.parse(row.artifact),
+        model=ModelName.parse(row.model),
+        version=Version.parse(row.version),
+        variant=row.variant,
+        parent=None if row.parent is None else Version.parse(row.parent),
+        format=row.format,
+        size_bytes=row.size_bytes,
+        published_ms=row.published_ms,
+        document=bytes(row.manifest),
+    )
+
+
+def _parts(digests: Collection[Digest]) -> Iterable[list[str]]:
+    texts = [str(one) for one in digests]
+    for start in range(0, len(texts), _IN_MAX):
+        yield texts[start : start + _IN_MAX]

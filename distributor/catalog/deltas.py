@@ -1,0 +1,74 @@
+"""Deltas that are built: unique by source, target and what the decoder was to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select
+
+from distributor.catalog.artifacts import add_blobs
+from distributor.storage.tables import deltas
+from edge_sdk.base import Digest
+
+_FROM_NOTHING = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogDelta:
+    """A delta in the blob store; ``source`` is none where it is the whole."""
+
+    source: Digest | None
+    target: Digest
+    capability: str
+    delta: Digest
+    size_bytes: int
+    decoder_memory_bytes: int
+    methods: tuple[str, ...]
+    build_ms: int
+
+
+def add_delta(connection: Connection, delta: CatalogDelta, *, at_ms: int) -> CatalogDelta:
+    """Records a delta whose blob is durable; where another process was first, answers its."""
+    for known in find_deltas(connection, delta.target, capability=delta.capability):
+        if known.source == delta.source:
+            return known
+    add_blobs(connection, {delta.delta: delta.size_bytes})
+    connection.execute(
+        insert(deltas).values(
+            source=_FROM_NOTHING if delta.source is None else str(delta.source),
+            target=str(delta.target),
+            capability=delta.capability,
+            delta=str(delta.delta),
+            size_bytes=delta.size_bytes,
+            decoder_memory_bytes=delta.decoder_memory_bytes,
+            methods=list(delta.methods),
+            built_ms=at_ms,
+            build_ms=delta.build_ms,
+        )
+    )
+    return delta
+
+
+def find_deltas(
+    connection: Connection, target: Digest, *, capability: str | None = None
+) -> list[CatalogDelta]:
+    """Every delta to ``target``, or those built for one capability set."""
+    query = select(deltas).where(deltas.c.target == str(target))
+    if capability is not None:
+        query = query.where(deltas.c.capability == capability)
+    query = query.order_by(deltas.c.source, deltas.c.capability)
+    return [_delta(row) for row in connection.execute(query)]
+
+
+def _delta(row: Row[Any]) -> CatalogDelta:
+    return CatalogDelta(
+        source=None if row.source == _FROM_NOTHING else Digest.parse(row.source),
+        target=Digest.parse(row.target),
+        capability=row.capability,
+        delta=Digest.parse(row.delta),
+        size_bytes=row.size_bytes,
+        decoder_memory_bytes=row.decoder_memory_bytes,
+        methods=tuple(row.methods),
+        build_ms=row.build_ms,
+    )

@@ -1,0 +1,179 @@
+"""``edge-distributor``: init, serve, config show."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+
+from distributor.config import (
+    CHECK_IN_S,
+    DEVICE_ADDRESS,
+    FETCHES_MAX,
+    OPERATOR_ADDRESS,
+    PLAN_WAIT_S,
+    RECONNECT_CAP_S,
+    DistributorConfig,
+    default_build_workers,
+)
+from edge_sdk.base.command import Settings, json_option, note, print_json, print_table, run
+
+_DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
+_DATA = click.option(
+    "--data", type=click.Path(path_type=Path), help="Folder with catalog and blobs."
+)
+_FILE = click.option(
+    "--config",
+    "file",
+    type=click.Path(path_type=Path),
+    envvar="EDGE_CONFIG",
+    help="TOML file; its table [distributor] holds settings.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("edge-model-sdk"), prog_name="edge-distributor")
+@_DEBUG
+def cli() -> None:
+    """Keeps models, builds deltas, and tells devices what to run.
+
+    \b
+    Example:
+      edge-distributor init --data ./distributor-data
+      edge-distributor serve --data ./distributor-data
+    """
+
+
+def settings_options(command: Any) -> Any:
+    """The options of ``serve``, which ``config show`` explains."""
+    for option in reversed(
+        [
+            _DATA,
+            click.option("--device-address", help=f"For devices. [{DEVICE_ADDRESS}]"),
+            click.option("--operator-address", help=f"For operators. [{OPERATOR_ADDRESS}]"),
+            click.option(
+                "--insecure-listen/--no-insecure-listen",
+                default=None,
+                help="Also listen where others can reach it, without protection.",
+            ),
+            click.option("--build-workers", type=int, help="Processes that build deltas."),
+            click.option("--check-in-s", type=float, help="Seconds between check-ins."),
+            click.option("--plan-wait-s", type=float, help="Seconds a device waits for a build."),
+            click.option("--fetches-max", type=int, help="Downloads at a time."),
+            click.option("--reconnect-cap-s", type=float, help="Spread of returning watches."),
+            _FILE,
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+@cli.command()
+@_DATA
+@_FILE
+@json_option
+@_DEBUG
+def init(data: Path | None, file: Path | None, as_json: bool) -> None:
+    """Make the data folder, or bring an existing one to this release.
+
+    \b
+    Example:
+      edge-distributor init --data ./distributor-data
+    """
+    from distributor.server import initialise
+
+    config = _config(Settings("distributor", file), data=data)
+    created = initialise(config)
+    if as_json:
+        print_json({"data": str(config.data), "created": created})
+    else:
+        done = "made" if created else "is there already and up to date"
+        note(f"{config.data} {done}; start it with: edge-distributor serve --data {config.data}")
+
+
+@cli.command()
+@settings_options
+@json_option
+@_DEBUG
+def serve(file: Path | None, as_json: bool, **flags: Any) -> None:
+    """Serve devices and operators until Ctrl-C or SIGTERM.
+
+    A port of 0 takes a free one. An address in use ends with exit code 7.
+
+    \b
+    Example:
+      edge-distributor serve --data ./distributor-data --build-workers 2
+    """
+    from distributor import server
+
+    config = _config(Settings("distributor", file), **flags)
+
+    def ready(serving: server.Serving) -> None:
+        if as_json:
+            print_json(
+                {
+                    "device_address": serving.device_address,
+                    "operator_address": serving.operator_address,
+                    "pid": serving.pid,
+                }
+            )
+            sys.stdout.flush()
+        note(
+            f"serving devices on {serving.device_address}, operators on {serving.operator_address}"
+        )
+
+    asyncio.run(server.serve(config, ready))
+
+
+@cli.group("config")
+def config_group() -> None:
+    """The configuration."""
+
+
+@config_group.command()
+@settings_options
+@json_option
+@_DEBUG
+def show(file: Path | None, as_json: bool, **flags: Any) -> None:
+    """Show each setting and where it came from: flag, environment, file or default.
+
+    \b
+    Example:
+      edge-distributor config show --config edge.toml
+    """
+    settings = Settings("distributor", file)
+    _config(settings, **flags)
+    if as_json:
+        print_json({"settings": settings.shown(), "unknown": settings.unknown()})
+        return
+    print_table(
+        ["setting", "value", "from"],
+        [[key, str(one["value"]), one["from"]] for key, one in settings.shown().items()],
+    )
+    for key in settings.unknown():
+        note(f"edge-distributor: the file has {key}, which is no setting")
+
+
+def _config(settings: Settings, **flags: Any) -> DistributorConfig:
+    defaults: dict[str, Any] = {
+        "device_address": DEVICE_ADDRESS,
+        "operator_address": OPERATOR_ADDRESS,
+        "insecure_listen": False,
+        "build_workers": default_build_workers(),
+        "check_in_s": CHECK_IN_S,
+        "plan_wait_s": PLAN_WAIT_S,
+        "fetches_max": FETCHES_MAX,
+        "reconnect_cap_s": RECONNECT_CAP_S,
+    }
+    data = settings.get("data", flags.get("data"), "distributor-data")
+    values = {key: settings.get(key, flags.get(key), one) for key, one in defaults.items()}
+    return DistributorConfig(data=Path(data), **values)
+
+
+def main() -> None:
+    """The program ``edge-distributor``."""
+    run(cli, "edge-distributor")

@@ -1,0 +1,49 @@
+"""What a distributor is started with."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_sdk.base import UsageError
+
+DEVICE_ADDRESS = "127.0.0.1:7443"
+OPERATOR_ADDRESS = "127.0.0.1:7444"
+CHECK_IN_S = 60.0
+PLAN_WAIT_S = 20.0
+FETCHES_MAX = 64  # a stalled reader holds about 1 MiB here (measured at 64 KiB frames)
+RECONNECT_CAP_S = 5.0
+
+
+def default_build_workers() -> int:
+    """Half of the cores: builds run beside the server, not in its place."""
+    return max(1, (os.cpu_count() or 2) // 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistributorConfig:
+    """Everything that ``edge-distributor serve`` can be told."""
+
+    data: Path
+    device_address: str = DEVICE_ADDRESS
+    operator_address: str = OPERATOR_ADDRESS
+    insecure_listen: bool = False
+    build_workers: int = 1
+    check_in_s: float = CHECK_IN_S  # how long a device waits between check-ins
+    plan_wait_s: float = PLAN_WAIT_S  # how long a Plan call waits for a delta being built
+    fetches_max: int = FETCHES_MAX
+    reconnect_cap_s: float = RECONNECT_CAP_S  # watches come back within this after a goodbye
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.build_workers <= 256:
+            raise UsageError(f"build workers must be 1 to 256, not {self.build_workers}")
+        if self.fetches_max < 1:
+            raise UsageError(f"at least one fetch must be allowed, not {self.fetches_max}")
+        for name in ("check_in_s", "plan_wait_s", "reconnect_cap_s"):
+            if not 0 <= getattr(self, name) <= 86_400:
+                raise UsageError(f"{name} must be between 0 and 86400 seconds")
+
+    @property
+    def catalog_url(self) -> str:
+        return f"sqlite:///{self.data / 'catalog.db'}"

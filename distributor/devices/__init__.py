@@ -1,0 +1,26 @@
+"""Which devices there are: labels, what each can do, what it holds and last said it runs.
+
+A device registers itself by checking in. Functions over a connection.
+"""
+
+from distributor.devices.registry import (
+    CheckIn,
+    DeviceRecord,
+    ModelState,
+    find_devices,
+    get_device,
+    label_device,
+    list_devices,
+    record_check_in,
+)
+
+__all__ = [
+    "CheckIn",
+    "DeviceRecord",
+    "ModelState",
+    "find_devices",
+    "get_device",
+    "label_device",
+    "list_devices",
+    "record_check_in",
+]

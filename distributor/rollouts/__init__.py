@@ -1,0 +1,49 @@
+"""Bringing a version to a cohort: who gets what, numbered assignments, and how far each device is.
+
+Functions over a connection. Everything is in the database: a restart strands nothing.
+"""
+
+from distributor.rollouts.assignments import newer_assignment, read_assignment
+from distributor.rollouts.events import settle, store_events
+from distributor.rollouts.model import (
+    FINAL_STATES,
+    Cohort,
+    Rollout,
+    RolloutDevice,
+    RolloutRequest,
+    Touched,
+)
+from distributor.rollouts.orders import (
+    abort,
+    assign_built,
+    choose_devices,
+    create,
+    resolve_for,
+    undo,
+)
+from distributor.rollouts.progress import DeviceEvent
+from distributor.rollouts.records import get_rollout, list_rollouts, note_built, unfinished_builds
+
+__all__ = [
+    "FINAL_STATES",
+    "Cohort",
+    "DeviceEvent",
+    "Rollout",
+    "RolloutDevice",
+    "RolloutRequest",
+    "Touched",
+    "abort",
+    "assign_built",
+    "choose_devices",
+    "create",
+    "get_rollout",
+    "list_rollouts",
+    "newer_assignment",
+    "note_built",
+    "read_assignment",
+    "resolve_for",
+    "settle",
+    "store_events",
+    "undo",
+    "unfinished_builds",
+]

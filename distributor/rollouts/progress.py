@@ -1,0 +1,85 @@
+"""How events and check-ins move a device of a rollout. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from distributor.rollouts.model import (
+    COMMITTED,
+    DECIDED_HERE,
+    DEVICE_STATES,
+    RolloutDevice,
+)
+from edge_sdk.base.digest import Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceEvent:
+    """One event of a device. ``number`` grows by one each time; ``artifact`` may be none."""
+
+    number: int
+    at_ms: int
+    model: str
+    version: str
+    artifact: Digest | None
+    rollout: str
+    attempt: int
+    state: str
+    reason: str = ""
+    message: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+def advance(row: RolloutDevice, event: DeviceEvent, *, at_ms: int) -> RolloutDevice:
+    """``row`` after ``event``; the same value where the event says nothing about it.
+
+    The newest event counts, so a repeated or late one never takes a device back. What was
+    decided here (refused, superseded, recalled) stays.
+    """
+    about = (
+        row.counter > 0
+        and row.state not in DECIDED_HERE
+        and event.artifact == row.artifact
+        and event.attempt == row.attempt
+        and event.number > row.event
+        and event.state in DEVICE_STATES
+    )
+    if not about:
+        return row
+    return replace(
+        row,
+        state=event.state,
+        reason=event.reason,
+        message=event.message,
+        event=event.number,
+        changed_ms=at_ms,
+        wire_bytes=_count(event.facts.get("wire_bytes"), row.wire_bytes),
+        facts={**row.facts, **event.facts},
+    )
+
+
+def settled(
+    row: RolloutDevice, *, accepted_counter: int, settled_on: Digest | None, at_ms: int
+) -> RolloutDevice:
+    """``row`` after a check-in of a device that may be where it should be already.
+
+    A device that runs the very artifact makes no update of it and so has no event to tell:
+    digests are compared, not words. Nor has one that only had to unload a model.
+    """
+    arrived = not row.final and 0 < row.counter <= accepted_counter and settled_on == row.artifact
+    if not arrived:
+        return row
+    facts = {**row.facts, **({"removed": "true"} if row.artifact is None else {})}
+    return replace(row, state=COMMITTED, reason="", message="", changed_ms=at_ms, facts=facts)
+
+
+def finished(rows: Iterable[RolloutDevice]) -> bool:
+    """Whether every device reached a final state."""
+    return all(row.final for row in rows)
+
+
+def _count(text: str | None, otherwise: int) -> int:
+    if text is None or not text.isascii() or not text.isdigit() or len(text) > 18:
+        return otherwise
+    return int(text)

@@ -1,0 +1,246 @@
+"""The rows of rollouts, written and read as values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from distributor.rollouts.model import (
+    BUILDING,
+    DONE,
+    FINAL_STATES,
+    RUNNING,
+    Cohort,
+    Rollout,
+    RolloutDevice,
+)
+from distributor.rollouts.progress import finished
+from distributor.storage.tables import rollout_devices, rollouts
+from edge_sdk.base import Digest, ModelName, NotFoundError, Version
+from edge_sdk.manifest import AssignedModel
+
+
+def insert_rollout(connection: Connection, rollout: Rollout, *, by: str) -> Rollout:
+    """Stores a new rollout with its devices; its name is made here."""
+    number = (connection.execute(select(func.max(rollouts.c.number))).scalar() or 0) + 1
+    named = replace(rollout, rollout=f"r{number}")
+    connection.execute(
+        insert(rollouts).values(
+            rollout=named.rollout,
+            number=number,
+            model=str(named.model),
+            version=named.version,
+            cohort_devices=list(named.cohort.devices),
+            cohort_selector=named.cohort.selector,
+            state=named.state,
+            reason=named.reason,
+            retry=named.retry,
+            undoes=named.undoes,
+            created_ms=named.created_ms,
+            created_by=by,
+            deltas_done=named.deltas_done,
+            deltas_total=named.deltas_total,
+        )
+    )
+    rows = [
+        {"rollout": named.rollout, "device": one.device, **_values(one)} for one in named.devices
+    ]
+    if rows:
+        connection.execute(insert(rollout_devices), rows)
+    return named
+
+
+def save_device(connection: Connection, rollout: str, row: RolloutDevice) -> None:
+    connection.execute(
+        update(rollout_devices)
+        .where(rollout_devices.c.rollout == rollout, rollout_devices.c.device == row.device)
+        .values(**_values(row))
+    )
+
+
+def set_state(connection: Connection, rollout: str, state: str, reason: str = "") -> None:
+    connection.execute(
+        update(rollouts).where(rollouts.c.rollout == rollout).values(state=state, reason=reason)
+    )
+
+
+def note_built(connection: Connection, rollout: str, *, done: int, total: int) -> None:
+    """How many of a rollout's deltas are built."""
+    connection.execute(
+        update(rollouts)
+        .where(rollouts.c.rollout == rollout)
+        .values(deltas_done=done, deltas_total=total)
+    )
+
+
+def finish_if_done(connection: Connection, wanted: Iterable[str]) -> None:
+    """Ends the running rollouts among ``wanted`` in which every device is final."""
+    for rollout in sorted(set(wanted)):
+        one = get_rollout(connection, rollout)
+        if one.state == RUNNING and finished(one.devices):
+            set_state(connection, rollout, DONE)
+
+
+def get_rollout(connection: Connection, rollout: str) -> Rollout:
+    """With its devices, by name. Raises: NotFoundError."""
+    row = connection.execute(select(rollouts).where(rollouts.c.rollout == rollout)).first()
+    if row is None:
+        raise NotFoundError(f"there is no rollout {rollout!r}")
+    rows = connection.execute(
+        select(rollout_devices)
+        .where(rollout_devices.c.rollout == rollout)
+        .order_by(rollout_devices.c.device)
+    )
+    return replace(_rollout(row), devices=tuple(_device(one) for one in rows))
+
+
+def list_rollouts(connection: Connection, model: ModelName | None) -> list[Rollout]:
+    """All, or those of one model, newest first; without their devices."""
+    query = select(rollouts).order_by(rollouts.c.number.desc())
+    if model is not None:
+        query = query.where(rollouts.c.model == str(model))
+    return [_rollout(row) for row in connection.execute(query)]
+
+
+def unfinished_builds(connection: Connection) -> list[str]:
+    """Rollouts that were still building when the last process ended, oldest first."""
+    query = select(rollouts.c.rollout).where(rollouts.c.state == BUILDING)
+    return list(connection.execute(query.order_by(rollouts.c.number)).scalars())
+
+
+def attempts_before(connection: Connection, device: str, artifact: Digest) -> int:
+    """How often this artifact was ordered for this device; 0: never."""
+    most = connection.execute(
+        select(func.max(rollout_devices.c.attempt)).where(
+            rollout_devices.c.device == device,
+            rollout_devices.c.artifact == str(artifact),
+            rollout_devices.c.counter > 0,
+        )
+    ).scalar()
+    return int(most or 0)
+
+
+def open_rows(connection: Connection, device: str) -> list[tuple[str, str, RolloutDevice]]:
+    """(rollout, model, row) of a device where the row was assigned and is not final."""
+    return _rows_of(
+        connection,
+        rollout_devices.c.device == device,
+        rollout_devices.c.counter > 0,
+        rollout_devices.c.state.not_in(sorted(FINAL_STATES)),
+    )
+
+
+def rows_about(
+    connection: Connection, device: str, artifact: Digest
+) -> list[tuple[str, str, RolloutDevice]]:
+    """(rollout, model, row) of a device about one artifact."""
+    return _rows_of(
+        connection,
+        rollout_devices.c.device == device,
+        rollout_devices.c.artifact == str(artifact),
+        rollout_devices.c.counter > 0,
+    )
+
+
+def newest_assigned(connection: Connection, device: str, model: ModelName) -> int:
+    """Number of the newest rollout of ``model`` that was assigned to the device; 0: none."""
+    most = connection.execute(
+        select(func.max(rollouts.c.number))
+        .join(rollout_devices, rollout_devices.c.rollout == rollouts.c.rollout)
+        .where(
+            rollouts.c.model == str(model),
+            rollout_devices.c.device == device,
+            rollout_devices.c.counter > 0,
+        )
+    ).scalar()
+    return int(most or 0)
+
+
+def number_of(connection: Connection, rollout: str) -> int:
+    return int(
+        connection.execute(
+            select(rollouts.c.number).where(rollouts.c.rollout == rollout)
+        ).scalar_one()
+    )
+
+
+def _rows_of(connection: Connection, *conditions: Any) -> list[tuple[str, str, RolloutDevice]]:
+    query = (
+        select(rollout_devices, rollouts.c.model)
+        .join(rollouts, rollouts.c.rollout == rollout_devices.c.rollout)
+        .where(*conditions)
+        .order_by(rollouts.c.number)
+    )
+    return [(row.rollout, row.model, _device(row)) for row in connection.execute(query)]
+
+
+def _values(one: RolloutDevice) -> dict[str, Any]:
+    return {
+        "artifact": None if one.artifact is None else str(one.artifact),
+        "version": one.version,
+        "variant": one.variant,
+        "attempt": one.attempt,
+        "state": one.state,
+        "reason": one.reason,
+        "message": one.message,
+        "counter": one.counter,
+        "event": one.event,
+        "wire_bytes": one.wire_bytes,
+        "whole_bytes": one.whole_bytes,
+        "changed_ms": one.changed_ms,
+        "facts": dict(one.facts),
+        "previous": None if one.previous is None else _write_entry(one.previous),
+    }
+
+
+def _device(row: Row[Any]) -> RolloutDevice:
+    return RolloutDevice(
+        device=row.device,
+        artifact=None if row.artifact is None else Digest.parse(row.artifact),
+        version=row.version,
+        variant=row.variant,
+        attempt=row.attempt,
+        state=row.state,
+        reason=row.reason,
+        message=row.message,
+        counter=row.counter,
+        event=row.event,
+        wire_bytes=row.wire_bytes,
+        whole_bytes=row.whole_bytes,
+        changed_ms=row.changed_ms,
+        facts=row.facts,
+        previous=None if row.previous is None else _read_entry(row.previous),
+    )
+
+
+def _rollout(row: Row[Any]) -> Rollout:
+    return Rollout(
+        rollout=row.rollout,
+        model=ModelName.parse(row.model),
+        version=row.version,
+        cohort=Cohort(devices=tuple(row.cohort_devices), selector=row.cohort_selector),
+        state=row.state,
+        reason=row.reason,
+        retry=row.retry,
+        undoes=row.undoes,
+        created_ms=row.created_ms,
+        deltas_done=row.deltas_done,
+        deltas_total=row.deltas_total,
+    )
+
+
+def _write_entry(entry: AssignedModel) -> Any:
+    return msgspec.to_builtins(entry, enc_hook=str)
+
+
+def _read_entry(stored: Any) -> AssignedModel:
+    def parse(wanted: type, text: Any) -> Any:
+        if wanted in (Digest, ModelName, Version):
+            return wanted.parse(text)
+        raise NotImplementedError(wanted)
+
+    return msgspec.convert(stored, AssignedModel, dec_hook=parse)

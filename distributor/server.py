@@ -1,0 +1,131 @@
+"""Puts the distributor together and runs it until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from distributor.builds import Builder
+from distributor.config import DistributorConfig
+from distributor.services import (
+    Delivery,
+    Fleet,
+    Listener,
+    RolloutDriver,
+    ServerCredentials,
+    Wakeups,
+    Ways,
+    open_listener,
+)
+from distributor.storage import Blobs, Database, DataFolder, upgrade
+from edge_sdk.protos.delivery_v1_pb2_grpc import add_DeliveryServiceServicer_to_server
+from edge_sdk.protos.fleet_v1_pb2_grpc import add_FleetServiceServicer_to_server
+
+_GRACE_S = 5.0  # for calls under way once watches have said goodbye
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """A distributor that serves. ``builder`` is shown for tests that count builds."""
+
+    device_address: str
+    operator_address: str
+    pid: int
+    builder: Builder
+
+
+def initialise(config: DistributorConfig) -> bool:
+    """Makes the data folder and its catalog, or brings them to this release.
+
+    False where they were there already. Raises: ConflictError, UsageError, ResourceError.
+    """
+    folder = DataFolder(config.data)
+    created = folder.create()
+    with folder.owned():
+        database = Database(config.catalog_url)
+        try:
+            upgrade(database)
+        finally:
+            database.close()
+    return created
+
+
+async def serve(config: DistributorConfig, ready: Callable[[Serving], None]) -> None:
+    """Serves until SIGTERM or SIGINT; ``ready`` is called once both listeners answer."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        async with running(config) as serving:
+            ready(serving)
+            await stop.wait()
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+@asynccontextmanager
+async def running(config: DistributorConfig) -> AsyncIterator[Serving]:
+    """A distributor for as long as the block lasts.
+
+    Raises: NotFoundError (no data folder), ConflictError (it or a port is in use),
+    RefusedError (an address that is not this machine), UsageError.
+    """
+    folder = DataFolder(config.data)
+    folder.check()
+    async with AsyncExitStack() as stack:
+        stack.enter_context(folder.owned())
+        database = Database(config.catalog_url)
+        stack.callback(database.close)
+        await asyncio.to_thread(upgrade, database)
+        blobs = Blobs(folder.objects)
+        await blobs.sweep()
+        builder = Builder(database, blobs, folder.work, workers=config.build_workers)
+        stack.push_async_callback(builder.close)
+        wakeups = Wakeups()
+        ways = Ways(database, builder)
+        driver = RolloutDriver(database, ways, wakeups)
+        stack.push_async_callback(driver.close)
+        delivery = Delivery(
+            database, blobs, ways=ways, driver=driver, wakeups=wakeups, config=config
+        )
+        fleet = Fleet(database, blobs, driver, wakeups, config)
+        listeners = [
+            await open_listener(
+                config.device_address,
+                ServerCredentials(kind="device", insecure=config.insecure_listen),
+                services=["edge.delivery.v1.DeliveryService"],
+                register=lambda server: add_DeliveryServiceServicer_to_server(delivery, server),
+            ),
+            await open_listener(
+                config.operator_address,
+                ServerCredentials(kind="operator", insecure=config.insecure_listen),
+                services=["edge.fleet.v1.FleetService"],
+                register=lambda server: add_FleetServiceServicer_to_server(fleet, server),
+            ),
+        ]
+        stack.push_async_callback(_end, listeners, wakeups)
+        for listener in listeners:
+            await listener.start()
+        await driver.resume()
+        yield Serving(
+            device_address=listeners[0].address,
+            operator_address=listeners[1].address,
+            pid=os.getpid(),
+            builder=builder,
+        )
+
+
+async def _end(listeners: list[Listener], wakeups: Wakeups) -> None:
+    """Watches first: a server that stops waits its whole grace for each of them otherwise."""
+    wakeups.close()
+    for listener in listeners:
+        with contextlib.suppress(Exception):
+            await listener.refuse_new()
+    await asyncio.gather(*(listener.stop(_GRACE_S) for listener in listeners))

@@ -1,0 +1,26 @@
+"""The gRPC doors: messages become values here, identity comes from the interceptor alone.
+
+Rules are not made here: rooms below decide, these call them and answer.
+"""
+
+from distributor.services.delivery import Delivery
+from distributor.services.driver import RolloutDriver
+from distributor.services.fleet import Fleet
+from distributor.services.interceptor import Caller, Door, caller
+from distributor.services.listener import Listener, ServerCredentials, open_listener
+from distributor.services.wakeups import Wakeups
+from distributor.services.ways import Ways
+
+__all__ = [
+    "Caller",
+    "Delivery",
+    "Door",
+    "Fleet",
+    "Listener",
+    "RolloutDriver",
+    "ServerCredentials",
+    "Wakeups",
+    "Ways",
+    "caller",
+    "open_listener",
+]

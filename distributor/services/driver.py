@@ -1,0 +1,215 @@
+"""Takes rollouts from ``building`` to ``running``: builds, assigns, wakes.
+
+What is to be done stands in the database; a restart takes up what was still building.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection
+
+from distributor import rollouts
+from distributor.catalog import find_artifacts, get_artifact, variants_of
+from distributor.devices import DeviceRecord, find_devices
+from distributor.errors import NoVariantFitsError
+from distributor.planning import ArtifactFacts, DeltaJob, jobs_once
+from distributor.rollouts import Rollout, RolloutDevice, RolloutRequest, Touched
+from distributor.services.wakeups import Wakeups
+from distributor.services.ways import Way, Ways, facts_of
+from distributor.storage import Database
+from edge_sdk.base import EdgeError, RefusedError
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """One device that is to come to one artifact, or why it cannot (``refusal``)."""
+
+    record: DeviceRecord
+    target: ArtifactFacts | None
+    held: tuple[ArtifactFacts, ...] = ()
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """What was found for one device; ``way`` none: nothing was looked for."""
+
+    wanted: Wanted
+    way: Way | None
+
+
+Progress = Callable[[int, int], None]
+
+
+class RolloutDriver:
+    """Runs every rollout of this process. One task for each that is building."""
+
+    def __init__(self, database: Database, ways: Ways, wakeups: Wakeups) -> None:
+        self._database = database
+        self._ways = ways
+        self._wakeups = wakeups
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def resume(self) -> None:
+        """Takes up the rollouts that the last process left building."""
+        for rollout in await self._database.read(rollouts.unfinished_builds):
+            self._start(rollout)
+
+    async def create(self, request: RolloutRequest, *, by: str) -> Rollout:
+        rollout = await self._database.write(rollouts.create, request, at_ms=now_ms(), by=by)
+        self._start(rollout.rollout)
+        return rollout
+
+    async def undo(self, rollout: str, *, by: str) -> Rollout:
+        back = await self._database.write(rollouts.undo, rollout, at_ms=now_ms(), by=by)
+        self._start(back.rollout)
+        return back
+
+    async def abort(self, rollout: str, *, by: str) -> Rollout:
+        touched = await self._database.write(rollouts.abort, rollout, at_ms=now_ms(), by=by)
+        self.tell(touched)
+        task = self._tasks.get(rollout)
+        if task is not None:
+            task.cancel()
+        return await self._database.read(rollouts.get_rollout, rollout)
+
+    async def dry_run(self, request: RolloutRequest, progress: Progress) -> list[Planned]:
+        """What a rollout would do: its deltas are built, nothing is assigned."""
+        return await self._plan(await self._database.read(_wanted_by, request), progress)
+
+    def tell(self, touched: Touched) -> None:
+        """Wakes whoever watches what changed."""
+        self._wakeups.wake(f"rollout {one}" for one in touched.rollouts)
+        self._wakeups.wake(f"device {one}" for one in touched.devices)
+
+    async def close(self) -> None:
+        """Stops; the next process takes up what is still building."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _start(self, rollout: str) -> None:
+        task = asyncio.create_task(self._run(rollout))
+        self._tasks[rollout] = task
+        task.add_done_callback(lambda _: self._tasks.pop(rollout, None))
+
+    async def _run(self, rollout: str) -> None:
+        try:
+            await self._build_and_assign(rollout)
+        except asyncio.CancelledError:
+            raise
+        except Exception:  # noqa: BLE001 - a defect in one rollout ends that one only
+            # The rollout stays "building" and is taken up again at the next start.
+            _LOG.exception("rollout %s could not be built", rollout)
+
+    async def _build_and_assign(self, rollout: str) -> None:
+        one, wanted = await self._database.read(_still_wanted, rollout)
+        counted: set[asyncio.Task[None]] = set()
+
+        def progress(done: int, total: int) -> None:
+            task = asyncio.create_task(self._note_built(rollout, done, total))
+            counted.add(task)
+            task.add_done_callback(counted.discard)
+
+        planned = await self._plan(wanted, progress)
+        await asyncio.gather(*counted)
+        rows = {row.device: row for row in one.devices}
+        built = {
+            each.wanted.record.device: _row_after(rows[each.wanted.record.device], each)
+            for each in planned
+        }
+        touched = await self._database.write(rollouts.assign_built, rollout, built, at_ms=now_ms())
+        self.tell(touched)
+
+    async def _note_built(self, rollout: str, done: int, total: int) -> None:
+        await self._database.write(rollouts.note_built, rollout, done=done, total=total)
+        self.tell(Touched(rollouts=frozenset([rollout])))
+
+    async def _plan(self, wanted: Sequence[Wanted], progress: Progress) -> list[Planned]:
+        """Builds each delta once, then finds each device's way."""
+        jobs = jobs_once(
+            job
+            for one in wanted
+            if one.target is not None
+            for job in self._ways.jobs(one.record.facts.decoder, one.held, one.target)
+        )
+        await self._build_all(jobs, progress)
+        planned = []
+        for one in wanted:
+            way = None
+            if one.target is not None:
+                way = await self._ways.find(one.record.facts, one.held, one.target)
+            planned.append(Planned(wanted=one, way=way))
+        return planned
+
+    async def _build_all(self, jobs: Sequence[DeltaJob], progress: Progress) -> None:
+        progress(0, len(jobs))
+        builds = [asyncio.create_task(self._ways.builder.build(job)) for job in jobs]
+        try:
+            for done, build in enumerate(asyncio.as_completed(builds), start=1):
+                try:
+                    await build
+                except EdgeError as error:
+                    # Devices that need it are told when their ways are found.
+                    _LOG.warning("a delta could not be built: %s", error.message)
+                progress(done, len(jobs))
+        finally:
+            for task in builds:
+                task.cancel()
+
+
+def now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+def _row_after(row: RolloutDevice, planned: Planned) -> RolloutDevice:
+    """A device's row once its way was looked for: with its bytes, or final with a reason."""
+    if planned.way is None:
+        return row
+    plan, error = planned.way.plan, planned.way.error
+    if plan.feasible:
+        return replace(row, wire_bytes=plan.wire_bytes, whole_bytes=plan.whole_bytes)
+    if error is not None:
+        return replace(row, state="failed", reason=error.reason, message=error.message)
+    return replace(row, state="refused", reason=RefusedError.__name__, message=plan.reason)
+
+
+def _still_wanted(connection: Connection, rollout: str) -> tuple[Rollout, list[Wanted]]:
+    """A rollout, and its devices that are to be given something."""
+    one = rollouts.get_rollout(connection, rollout)
+    open_rows = {row.device: row for row in one.devices if not row.final}
+    found = []
+    for record in find_devices(connection, open_rows):
+        artifact = open_rows[record.device].artifact
+        if artifact is not None:
+            target = facts_of(get_artifact(connection, artifact))
+            found.append(_wanted(connection, record, target))
+    return one, found
+
+
+def _wanted_by(connection: Connection, request: RolloutRequest) -> list[Wanted]:
+    variants = [facts_of(one) for one in variants_of(connection, request.model, request.version)]
+    found = []
+    for record in rollouts.choose_devices(connection, request.cohort):
+        resolution = rollouts.resolve_for(connection, record, variants)
+        if resolution.chosen is None:
+            reason = f"{NoVariantFitsError.__name__}: {resolution.reason}"
+            found.append(Wanted(record=record, target=None, refusal=reason))
+        else:
+            found.append(_wanted(connection, record, resolution.chosen))
+    return found
+
+
+def _wanted(connection: Connection, record: DeviceRecord, target: ArtifactFacts) -> Wanted:
+    held = find_artifacts(connection, record.held)
+    return Wanted(
+        record=record, target=target, held=tuple(facts_of(held[one]) for one in sorted(held))
+    )

@@ -1,0 +1,220 @@
+"""FleetService: what operators and pipelines ask."""
+
+# ruff: noqa: N802 - the methods' names are those of the .proto
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+from sqlalchemy import Connection
+
+from distributor import catalog, devices, rollouts
+from distributor.config import DistributorConfig
+from distributor.devices import DeviceRecord
+from distributor.planning import Verdict, choose, parse_selector
+from distributor.services.driver import Planned, RolloutDriver, now_ms
+from distributor.services.interceptor import caller
+from distributor.services.publish import publish
+from distributor.services.wakeups import Wakeups
+from distributor.services.ways import facts_of
+from distributor.services.wire import (
+    from_artifact,
+    from_device,
+    from_rollout,
+    from_verdict,
+    raw_digest,
+    to_digest,
+    to_request,
+)
+from distributor.storage import Blobs, Database
+from edge_sdk.base import ModelName, NotFoundError, UsageError, Version
+from edge_sdk.protos import fleet_v1_pb2 as fleet
+from edge_sdk.protos import fleet_v1_pb2_grpc as fleet_grpc
+
+_MISSED_CHECK_INS = 3  # after so many a device counts as offline
+
+
+class Fleet(fleet_grpc.FleetServiceServicer):
+    """Publish; models, devices, rollouts."""
+
+    def __init__(
+        self,
+        database: Database,
+        blobs: Blobs,
+        driver: RolloutDriver,
+        wakeups: Wakeups,
+        config: DistributorConfig,
+    ) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._driver = driver
+        self._wakeups = wakeups
+        self._config = config
+
+    async def MissingFiles(
+        self, request: fleet.MissingFilesRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> fleet.MissingFilesResponse:
+        wanted = [to_digest(one) for one in request.digests]
+        missing = await self._database.read(catalog.missing_blobs, wanted)
+        return fleet.MissingFilesResponse(digests=[one.raw for one in missing])
+
+    async def Publish(
+        self,
+        request_iterator: AsyncIterator[fleet.PublishRequest],
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> fleet.PublishResponse:
+        artifact, created = await publish(
+            self._database, self._blobs, aiter(request_iterator), by=caller().name
+        )
+        return fleet.PublishResponse(artifact=artifact.raw, created=created)
+
+    async def ListModels(
+        self, request: fleet.ListModelsRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> fleet.ListModelsResponse:
+        found = await self._database.read(catalog.list_artifacts, _maybe_model(request.model))
+        return fleet.ListModelsResponse(artifacts=[from_artifact(one) for one in found])
+
+    async def ListDevices(
+        self, request: fleet.ListDevicesRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> fleet.ListDevicesResponse:
+        selector = parse_selector(request.selector)
+        known = {one.device: one for one in await self._database.read(devices.list_devices)}
+        labels = {name: one.facts.labels for name, one in known.items()}
+        names = choose(labels, names=(), selector=selector)
+        return fleet.ListDevicesResponse(devices=[self._device(known[name]) for name in names])
+
+    async def LabelDevice(
+        self, request: fleet.LabelDeviceRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> fleet.Device:
+        record = await self._database.write(
+            devices.label_device,
+            request.device,
+            put=dict(request.set),
+            remove=list(request.remove),
+        )
+        return self._device(record)
+
+    async def ExplainDevice(
+        self, request: fleet.ExplainDeviceRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> fleet.ExplainDeviceResponse:
+        model = _maybe_model(request.model)
+        if request.version and model is None:
+            raise UsageError("a version needs its model")
+        version = Version.parse(request.version) if request.version else None
+        record, verdicts = await self._database.read(_explain, request.device, model, version)
+        return fleet.ExplainDeviceResponse(
+            device=self._device(record), verdicts=[from_verdict(one) for one in verdicts]
+        )
+
+    async def PlanRollout(
+        self, request: fleet.RolloutRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[fleet.PlanProgress]:
+        counts: asyncio.Queue[tuple[int, int] | None] = asyncio.Queue()
+        task = asyncio.create_task(
+            self._driver.dry_run(
+                to_request(request), lambda done, total: counts.put_nowait((done, total))
+            )
+        )
+        task.add_done_callback(lambda _: counts.put_nowait(None))
+        done = total = 0
+        try:
+            while (count := await counts.get()) is not None:
+                done, total = count
+                yield fleet.PlanProgress(deltas_done=done, deltas_total=total)
+            planned = await task
+        finally:
+            task.cancel()
+        yield fleet.PlanProgress(
+            deltas_done=done, deltas_total=total, devices=[_planned(one) for one in planned]
+        )
+
+    async def CreateRollout(
+        self, request: fleet.RolloutRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> fleet.Rollout:
+        return from_rollout(await self._driver.create(to_request(request), by=caller().name))
+
+    async def GetRollout(
+        self, request: fleet.GetRolloutRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> fleet.Rollout:
+        return from_rollout(await self._database.read(rollouts.get_rollout, request.rollout))
+
+    async def ListRollouts(
+        self, request: fleet.ListRolloutsRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> fleet.ListRolloutsResponse:
+        found = await self._database.read(rollouts.list_rollouts, _maybe_model(request.model))
+        return fleet.ListRolloutsResponse(rollouts=[from_rollout(one) for one in found])
+
+    async def WatchRollout(
+        self, request: fleet.GetRolloutRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[fleet.Rollout]:
+        """The rollout now, then at each change, until it is over or the server ends."""
+        shown = None
+        with self._wakeups.waiting(f"rollout {request.rollout}") as waiter:
+            while not self._wakeups.closing:
+                one = await self._database.read(rollouts.get_rollout, request.rollout)
+                if one != shown:
+                    shown = one
+                    yield from_rollout(one)
+                if one.state in ("done", "aborted"):
+                    return
+                await waiter.wait()
+
+    async def AbortRollout(
+        self, request: fleet.AbortRolloutRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> fleet.Rollout:
+        return from_rollout(await self._driver.abort(request.rollout, by=caller().name))
+
+    async def UndoRollout(
+        self, request: fleet.UndoRolloutRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> fleet.Rollout:
+        return from_rollout(await self._driver.undo(request.rollout, by=caller().name))
+
+    def _device(self, record: DeviceRecord) -> fleet.Device:
+        silent_s = (now_ms() - record.last_seen_ms) / 1000
+        online = (
+            self._wakeups.watched(f"device {record.device}")
+            or silent_s < _MISSED_CHECK_INS * self._config.check_in_s
+        )
+        return from_device(record, rollouts.read_assignment(record), online=online)
+
+
+def _maybe_model(text: str) -> ModelName | None:
+    return ModelName.parse(text) if text else None
+
+
+def _explain(
+    connection: Connection, device: str, model: ModelName | None, version: Version | None
+) -> tuple[DeviceRecord, list[Verdict]]:
+    """The verdict on every variant of the version asked for, or of those assigned."""
+    record = devices.get_device(connection, device)
+    assigned = {one.model: one.version for one in rollouts.read_assignment(record).models}
+    if model is not None and version is not None:
+        wanted = {model: version}
+    elif model is not None:
+        if model not in assigned:
+            raise NotFoundError(f"{model} is not assigned to {device}; name a version to explain")
+        wanted = {model: assigned[model]}
+    else:
+        wanted = assigned
+    verdicts: list[Verdict] = []
+    for one in sorted(wanted):
+        variants = [facts_of(each) for each in catalog.variants_of(connection, one, wanted[one])]
+        verdicts += rollouts.resolve_for(connection, record, variants).verdicts
+    return record, verdicts
+
+
+def _planned(one: Planned) -> fleet.PlannedDevice:
+    message = fleet.PlannedDevice(device=one.wanted.record.device, reason=one.wanted.refusal)
+    if one.wanted.target is None or one.way is None:
+        return message
+    plan = one.way.plan
+    message.reason = plan.reason if one.way.error is None else one.way.error.message
+    message.whole_bytes = plan.whole_bytes
+    if plan.feasible:
+        message.variant = one.wanted.target.variant
+        message.artifact = one.wanted.target.artifact.raw
+        message.source_artifact = raw_digest(plan.source)
+        message.wire_bytes = plan.wire_bytes
+    return message

@@ -1,0 +1,153 @@
+"""Takes one publish: the manifest, then the files, each byte proved before it is kept.
+
+Everything lies in staging until all of it is proved and durable; the catalog row comes
+last. A publish that breaks off or does not hold what its manifest says leaves nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+
+from distributor.catalog import add_artifact, check_new, missing_blobs
+from distributor.services.driver import now_ms
+from distributor.storage import Blobs, Database, Staging
+from edge_sdk.base import (
+    CHUNK_BYTES,
+    Digest,
+    ProofError,
+    UnavailableError,
+    UsageError,
+    chunk_length,
+)
+from edge_sdk.manifest import FileEntry, decode_manifest
+from edge_sdk.protos import fleet_v1_pb2 as fleet
+
+_FIRST = "a publish begins with its manifest, and says it once"
+
+
+class Frames:
+    """The frames of a publish, with one that can be looked at before it is taken."""
+
+    def __init__(self, requests: AsyncIterator[fleet.PublishRequest]) -> None:
+        self._requests = requests
+        self._next: fleet.FileFrame | None = None
+
+    async def manifest(self) -> bytes:
+        """Raises: UsageError (the first message is no manifest)."""
+        first = await anext(self._requests, None)
+        if first is None or first.WhichOneof("part") != "manifest":
+            raise UsageError(_FIRST)
+        return first.manifest
+
+    async def peek(self) -> fleet.FileFrame | None:
+        """The next frame, which stays the next one; none at the end."""
+        if self._next is None:
+            request = await anext(self._requests, None)
+            if request is None:
+                return None
+            if request.WhichOneof("part") != "frame":
+                raise UsageError(_FIRST)
+            self._next = request.frame
+        return self._next
+
+    def take(self) -> None:
+        self._next = None
+
+
+async def publish(
+    database: Database,
+    blobs: Blobs,
+    requests: AsyncIterator[fleet.PublishRequest],
+    *,
+    by: str,
+) -> tuple[Digest, bool]:
+    """The artifact, and whether it is new here.
+
+    Raises: FormatError, UsageError, ProofError, ConflictError, NotFoundError, ResourceError,
+    UnavailableError (files are missing: the caller thought that they were here).
+    """
+    frames = Frames(requests)
+    document = await frames.manifest()
+    manifest = await asyncio.to_thread(decode_manifest, document)
+    artifact = Digest.of(document)
+    if not await database.read(check_new, artifact, manifest):
+        return artifact, False
+    entries = {entry.digest: entry for entry in manifest.files}
+    missing = set(await database.read(missing_blobs, list(entries)))
+    async with blobs.stage() as staging:
+        while (frame := await frames.peek()) is not None:
+            entry = entries.get(Digest(frame.digest))
+            if entry is None:
+                raise UsageError(f"file {frame.digest.hex()} is not in the manifest")
+            await staging.write(entry.digest, _proved(entry, _bytes_of(entry, frames)))
+            missing.discard(entry.digest)
+        await _add_empty(staging, entries, missing)
+        if missing:
+            paths = ", ".join(sorted(entries[one].path for one in missing))
+            raise UnavailableError(f"the bytes of {paths} did not come; publish again")
+        await staging.keep()
+        created = await database.write(add_artifact, document, manifest, at_ms=now_ms(), by=by)
+    return artifact, created
+
+
+async def _add_empty(
+    staging: Staging, entries: dict[Digest, FileEntry], missing: set[Digest]
+) -> None:
+    """An empty file has no bytes to send, so it is made here."""
+    for digest in [one for one in missing if not entries[one].size_bytes]:
+        await staging.write(digest, _proved(entries[digest], _nothing()))
+        missing.discard(digest)
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    parts: tuple[bytes, ...] = ()
+    for part in parts:
+        yield part
+
+
+async def _bytes_of(entry: FileEntry, frames: Frames) -> AsyncIterator[bytes]:
+    """The bytes of one file: its frames follow each other without a gap."""
+    offset = 0
+    while (frame := await frames.peek()) is not None and frame.digest == entry.digest.raw:
+        if frame.offset != offset:
+            raise UsageError(f"file {entry.path} goes on at byte {frame.offset}, expected {offset}")
+        yield frame.data
+        offset += len(frame.data)
+        frames.take()
+
+
+async def _proved(entry: FileEntry, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """``parts`` in chunks, each passed on only once it is proved.
+
+    Raises: ProofError (a chunk, the length or the plain SHA-256 differs).
+    """
+    plain = hashlib.sha256()
+    chunk, waiting = 0, bytearray()
+    async for part in parts:
+        waiting += part
+        while len(waiting) >= CHUNK_BYTES:
+            whole = bytes(waiting[:CHUNK_BYTES])
+            del waiting[:CHUNK_BYTES]
+            yield await asyncio.to_thread(_prove_chunk, entry, chunk, whole, plain)
+            chunk += 1
+    if waiting:
+        yield await asyncio.to_thread(_prove_chunk, entry, chunk, bytes(waiting), plain)
+        chunk += 1
+    if chunk != len(entry.chunks):
+        raise ProofError(f"file {entry.path} ends after {chunk} of {len(entry.chunks)} chunks")
+    if plain.digest() != entry.sha256.raw:
+        raise ProofError(f"the SHA-256 of {entry.path} is not the one in the manifest")
+
+
+def _prove_chunk(entry: FileEntry, chunk: int, data: bytes, plain: hashlib._Hash) -> bytes:
+    if chunk >= len(entry.chunks):
+        raise ProofError(f"file {entry.path} is longer than its manifest says")
+    proved = len(data) == chunk_length(entry.size_bytes, chunk)
+    if not proved or Digest.of(data) != entry.chunks[chunk]:
+        raise ProofError(
+            f"chunk {chunk} of {entry.path} is not what the manifest says", chunk=chunk
+        )
+    plain.update(data)
+    return data

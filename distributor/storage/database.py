@@ -1,0 +1,112 @@
+"""The catalog's connections: work runs on threads, one transaction each, writes one at a time.
+
+What is committed is durable: SQLite runs in WAL mode with ``synchronous=FULL``, so that a
+publish or an event that was acknowledged survives a power cut (402 commits a second where
+NORMAL gives 15,000, which loses the last of them).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from edge_sdk.base import ResourceError, UnavailableError
+
+_READERS = 4
+_BUSY_TIMEOUT_MS = 10_000
+
+T = TypeVar("T")
+
+
+class Database:
+    """One catalog by URL. Rooms give it functions over a connection; they never keep one."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = create_engine(url, pool_size=_READERS + 1, max_overflow=1)
+        if self._engine.dialect.name == "sqlite":
+            _prepare_sqlite(self._engine)
+        # One writer: SQLite has one anyway, and waiting here is fair, where its busy timeout
+        # is not.
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="catalog-write")
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="catalog-read")
+
+    @contextmanager
+    def transaction(self, *, write: bool) -> Iterator[Connection]:
+        """One transaction: committed when the block ends well, rolled back otherwise."""
+        with explained(), self._engine.connect() as raw:
+            connection = raw.execution_options(edge_write=write)
+            with connection.begin():
+                yield connection
+
+    async def read(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
+        """Runs ``work(connection, ...)`` in a transaction that only reads."""
+        return await self._run(self._readers, False, work, arguments, named)
+
+    async def write(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
+        """Runs ``work(connection, ...)`` in a transaction; durable once this returns.
+
+        It runs to its end even where the caller is cancelled: half of it never shows.
+        """
+        return await self._run(self._writer, True, work, arguments, named)
+
+    async def _run(
+        self,
+        executor: ThreadPoolExecutor,
+        write: bool,
+        work: Callable[..., T],
+        arguments: tuple[Any, ...],
+        named: dict[str, Any],
+    ) -> T:
+        def act() -> T:
+            with self.transaction(write=write) as connection:
+                return work(connection, *arguments, **named)
+
+        return await asyncio.get_running_loop().run_in_executor(executor, act)
+
+    def close(self) -> None:
+        """Waits for work in progress, then closes every connection."""
+        self._writer.shutdown(wait=True)
+        self._readers.shutdown(wait=True)
+        self._engine.dispose()
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turns what the database says when it cannot go on into typed errors."""
+    try:
+        yield
+    except OperationalError as error:
+        text = str(error.orig)
+        if "full" in text:
+            raise ResourceError(f"the catalog cannot grow: {text}; free some disk space") from error
+        if "locked" in text or "connect" in text:
+            raise UnavailableError(f"the catalog is busy or cannot be reached: {text}") from error
+        raise
+
+
+def _prepare_sqlite(engine: Engine) -> None:
+    """Durability, foreign keys, and transactions that begin when we say so."""
+
+    @event.listens_for(engine, "connect")
+    def connected(raw: Any, _entry: ConnectionPoolEntry) -> None:
+        raw.isolation_level = None  # the driver's own BEGIN comes too late for reads
+        cursor = raw.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begun(connection: Connection) -> None:
+        # IMMEDIATE takes the write lock first: a read that turns into a write in the middle
+        # of a transaction fails at once under WAL, without waiting for the busy timeout.
+        write = connection.get_execution_options().get("edge_write", True)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

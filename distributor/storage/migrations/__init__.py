@@ -1,0 +1,1 @@
+"""alembic's environment; one file for each change of the tables in ``versions``."""
