@@ -60,10 +60,14 @@ class Traffic:
         self._counts: dict[str, Counts] = {}
         self._readers: list[threading.Thread] = []
 
-    def start(self, agent: Agent, model: str, expected: Path) -> None:
+    def start(self, agent: Agent, model: str, expected: Path, requests_per_s: float) -> None:
         name = f"client-{agent.name}"
         process = self._stage.spawn(
-            name, command_of("demo.client", agent.inference_address, model, str(expected))
+            name,
+            command_of(
+                "demo.client",
+                *(agent.inference_address, model, str(expected), str(requests_per_s)),
+            ),
         )
         self._counts[name] = Counts()
 

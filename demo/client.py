@@ -1,8 +1,9 @@
 """An application: asks an agent without pause, with the stock ``tritonclient``, and keeps count.
 
-``python -m demo.client ADDRESS MODEL EXPECTED.npz``. Nothing here knows this product: it is
-a client of the Open Inference Protocol. It prints its counts as one JSON line about four
-times a second and once more when it is told to stop (SIGTERM, or its standard input closes).
+``python -m demo.client ADDRESS MODEL EXPECTED.npz REQUESTS_PER_S``. Nothing here knows this
+product: it is a client of the Open Inference Protocol. It prints its counts as one JSON line
+about four times a second and once more when it is told to stop (SIGTERM, or its standard
+input closes).
 
 EXPECTED.npz holds ``input/<name>`` for each input and ``<version>/<name>`` for each output of
 each version: an answer that names one version and holds another's numbers counts as failed.
@@ -25,7 +26,6 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-REQUESTS_PER_S = 100.0
 _TELL_EVERY_S = 0.25
 _TOLERANCE = 1e-3
 _PROBLEMS_KEPT = 5
@@ -113,8 +113,10 @@ class Asker:
         self._client.close()
 
 
-def ask_without_pause(address: str, model: str, expected_file: Path, stop: threading.Event) -> None:
-    """Sends ``REQUESTS_PER_S`` requests one after another until ``stop``."""
+def ask_without_pause(
+    address: str, model: str, expected_file: Path, requests_per_s: float, stop: threading.Event
+) -> None:
+    """Sends requests one after another, at most so many a second, until ``stop``."""
     expected = read_expected(expected_file)
     asker = Asker(address, model, expected.pop(_INPUT))
     counts = Counts()
@@ -129,7 +131,7 @@ def ask_without_pause(address: str, model: str, expected_file: Path, stop: threa
                 _tell(counts)
                 told_s = now_s
             # A late request is caught up, but not a whole pause.
-            next_s = max(next_s + 1 / REQUESTS_PER_S, now_s - 0.1)
+            next_s = max(next_s + 1 / requests_per_s, now_s - 0.1)
             stop.wait(max(0.0, next_s - now_s))
     finally:
         asker.close()
@@ -149,12 +151,12 @@ def _stop_with_parent(stop: threading.Event) -> None:
 
 
 def main() -> None:
-    address, model, expected = sys.argv[1:4]
+    address, model, expected, requests_per_s = sys.argv[1:5]
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this decides
     threading.Thread(target=_stop_with_parent, args=(stop,), daemon=True).start()
-    ask_without_pause(address, model, Path(expected), stop)
+    ask_without_pause(address, model, Path(expected), float(requests_per_s), stop)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ RESULT = Path("build") / "demo.json"
 # Only the second agent says that it has this: with it, the smaller INT8 variant fits.
 INT8_UNIT = "int8-unit"
 PROBATION_S = 3.0
+REQUESTS_PER_S = 100.0  # from each of the two clients
 _ROLLOUT_LIMIT_S = 120.0
 _POLL_S = 0.05
 
@@ -199,7 +200,7 @@ def play_everything() -> Outcome:
                 if release.variant == variant
             ]
             write_expected(allowed, expected)
-            play.traffic.start(agent, MODEL, expected)
+            play.traffic.start(agent, MODEL, expected, REQUESTS_PER_S)
         say("  A stock tritonclient now asks both agents without pause.")
 
         say("\nVersion 2.0.0, a fine-tune, as a delta:")
@@ -271,7 +272,7 @@ def play_own(old: Path, new: Path) -> Outcome:
         if releases[0].inputs:
             expected = folder / "expected.npz"
             write_expected(releases, expected)
-            play.traffic.start(play.agents[0], MODEL, expected)
+            play.traffic.start(play.agents[0], MODEL, expected, REQUESTS_PER_S)
         say(f"\nVersion 2.0.0, {new.name}, as a delta:")
         play.publish(releases[1:])
         play.roll_out("2.0.0")
