@@ -73,8 +73,9 @@ class Traffic:
 
         def read() -> None:
             assert process.stdout is not None
-            for line in process.stdout:
-                self._counts[name] = msgspec.json.decode(line, type=Counts)
+            with process.stdout as output:
+                for line in output:
+                    self._counts[name] = msgspec.json.decode(line, type=Counts)
 
         reader = threading.Thread(target=read, daemon=True)
         reader.start()

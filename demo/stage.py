@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from edge_sdk.base import EdgeError
 
@@ -60,6 +60,7 @@ class Stage:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._running: list[tuple[str, subprocess.Popen[bytes]]] = []
+        self._outputs: list[IO[bytes]] = []
         self.operator_address = ""
 
     def __enter__(self) -> Stage:
@@ -73,6 +74,8 @@ class Stage:
     ) -> None:
         while self._running:
             _end(self._running.pop()[1])
+        for output in self._outputs:
+            output.close()
 
     def start_distributor(self, *options: str) -> Distributor:
         data = self.folder / "distributor"
@@ -138,6 +141,7 @@ class Stage:
         """Starts a process and waits for its JSON document that says it is ready."""
         process = self.spawn(name, [*program, *arguments])
         assert process.stdout is not None
+        self._outputs.append(process.stdout)
         text, deadline_s = b"", time.monotonic() + _READY_S
         while time.monotonic() < deadline_s:
             readable, _, _ = select.select([process.stdout], [], [], 0.2)
@@ -151,7 +155,11 @@ class Stage:
         raise DemoError(f"{name} did not become ready; it said:\n{self.said(name)}")
 
     def spawn(self, name: str, arguments: list[str]) -> subprocess.Popen[bytes]:
-        """Starts a process whose standard error goes to ``<name>.log`` in the folder."""
+        """Starts a process whose standard error goes to ``<name>.log`` in the folder.
+
+        Its standard output is the caller's to read and close; its standard input is a pipe that
+        ends when this process is gone.
+        """
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 arguments,
