@@ -106,7 +106,8 @@ class Play:
                     state=one.state,
                     reason=one.reason,
                     message=one.message,
-                    wire_bytes=one.wire_bytes,
+                    # What the device counted, not what the distributor expected.
+                    wire_bytes=int(one.facts.get("wire_bytes", 0)),
                     whole_bytes=one.whole_bytes,
                     seconds=first_answer_s.get(one.device),
                 )

@@ -83,13 +83,16 @@ def build_all(
     versions["4.0.0"] = versions["2.0.0"]
     builds: list[Build] = []
     for version, layers in versions.items():
-        fp32 = folder / f"digits-{version}-fp32.onnx"
+        # One name in all versions, as a build that publishes them would have it.
+        fp32 = folder / f"fp32-{version}" / "model.onnx"
+        fp32.parent.mkdir()
         graph.write_model(layers, fp32, idle_layers=IDLE_LAYERS if version == "4.0.0" else 0)
         int8 = quantise(fp32, calibration, folder / f"int8-{version}")
         for variant, model in (("fp32", fp32), ("int8", int8)):
             published = model
             if version == "3.0.0":
-                published = folder / f"digits-{version}-{variant}-mixed-up.onnx"
+                published = folder / f"{variant}-{version}-mixed-up" / "model.onnx"
+                published.parent.mkdir()
                 graph.damage(model, published)
             builds.append(Build(version=version, variant=variant, model=published, undamaged=model))
     return Trained(
