@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
 from edge_sdk.formats import TensorRange, open_model
 
 EXACT_BELOW = 16

@@ -181,7 +181,7 @@ def play_everything() -> Outcome:
         say("Training a digit classifier in three versions (NumPy, two kinds of weights) ...")
         trained = train.build_all(folder, compile_int8, lambda text: say(f"  {text}"))
         say(f"  {trained.weights:,} weights; INT8 by edge-quantize")
-        releases = _releases(trained, folder)
+        releases = releases_of(trained, folder)
         data = digits.load()
         accuracy: dict[str, dict[str, float]] = {}
         play.start_agent("camera")
@@ -221,7 +221,7 @@ def play_everything() -> Outcome:
         return _outcome(play, accuracy)
 
 
-def _releases(trained: train.Trained, folder: Path) -> dict[str, list[Release]]:
+def releases_of(trained: train.Trained, folder: Path) -> dict[str, list[Release]]:
     releases: dict[str, list[Release]] = {}
     parent = None
     for version in ("1.0.0", "2.0.0", "3.0.0", "4.0.0"):
