@@ -1,0 +1,235 @@
+"""Applies a delta on this machine: source proved first, target whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from edge_sdk.base import (
+    ConflictError,
+    DeltaError,
+    NotFoundError,
+    UsageError,
+    WrongSourceError,
+    explain_os_error,
+    file_digest,
+    sync_folder,
+    whole_file,
+)
+from edge_sdk.delta.container import (
+    DEFAULT_MEMORY_LIMIT_BYTES,
+    PREAMBLE_BYTES,
+    FileRef,
+    Header,
+    parse_prefix,
+    prefix_length,
+)
+from edge_sdk.delta.decoder import Decoder
+from edge_sdk.delta.files import OpenFile, open_beneath, open_one
+from edge_sdk.delta.prover import ExpectedFile, Prover
+
+_READ_BYTES = 256 << 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What ``apply`` made."""
+
+    files: tuple[FileRef, ...]
+    target_bytes: int
+    delta_bytes: int
+
+
+def apply(
+    source: Path | None,
+    delta: Path,
+    target: Path,
+    *,
+    replace: bool = False,
+    memory_limit_bytes: int = DEFAULT_MEMORY_LIMIT_BYTES,
+    progress: Callable[[int], None] | None = None,
+) -> Applied:
+    """Makes ``target``, a file or a folder as the delta says, from ``source`` and ``delta``.
+
+    Every source file is proved before anything is written and every target byte before the
+    target gets its name. ``replace`` takes the place of what stands at ``target``.
+    ``progress`` is told how many more bytes of the target are made.
+
+    Raises: DeltaError, WrongSourceError, ProofError, NotFoundError, ConflictError (the
+    target exists), UsageError, ResourceError.
+    """
+    with open_one(delta, str(delta)) as container:
+        header = read_header(container, memory_limit_bytes=memory_limit_bytes)
+        with ExitStack() as stack:
+            sources = [stack.enter_context(_open_source(source, ref)) for ref in header.sources]
+            for file, ref in zip(sources, header.sources, strict=True):
+                _prove_source(file, ref)
+            streams = stack.enter_context(_open_target(header, target, replace=replace))
+            job = _Application(sources, streams, header, progress)
+            job.run(container, memory_limit_bytes)
+    return Applied(
+        files=header.targets,
+        target_bytes=header.target_bytes,
+        delta_bytes=header.delta_bytes,
+    )
+
+
+def read_header(container: OpenFile, *, memory_limit_bytes: int) -> Header:
+    """The header and index of a container. Raises: DeltaError."""
+    preamble = container.read(0, PREAMBLE_BYTES)
+    if len(preamble) < PREAMBLE_BYTES:
+        raise DeltaError(f"{container.path} is truncated, or no delta")
+    length = prefix_length(preamble)
+    if length > memory_limit_bytes:
+        raise DeltaError(f"header and index of {container.path} need {length} bytes of memory")
+    prefix = container.read(0, length)
+    if len(prefix) < length:
+        raise DeltaError(f"{container.path} is truncated")
+    return parse_prefix(prefix)
+
+
+class _Application:
+    """Decoder, prover and files of one ``apply``."""
+
+    def __init__(
+        self,
+        sources: list[OpenFile],
+        streams: list[BinaryIO],
+        header: Header,
+        progress: Callable[[int], None] | None,
+    ) -> None:
+        self._sources = sources
+        self._streams = streams
+        self._progress = progress
+        self._prover = Prover(
+            [
+                ExpectedFile(size_bytes=file.size_bytes, digest=file.digest)
+                for file in header.targets
+            ]
+        )
+
+    def run(self, container: OpenFile, memory_limit_bytes: int) -> None:
+        decoder = Decoder(
+            read_source=lambda file, offset, length: self._sources[file].read(offset, length),
+            write=self._write,
+            memory_limit_bytes=memory_limit_bytes,
+        )
+        at = 0
+        while data := container.read(at, _READ_BYTES):
+            decoder.feed(data)
+            at += len(data)
+        decoder.finish()
+        self._prover.finish()
+
+    def _write(self, file: int, offset: int, data: memoryview) -> None:
+        self._prover.update(file, offset, data)
+        self._streams[file].write(data)
+        if self._progress is not None:
+            self._progress(len(data))
+
+
+@contextmanager
+def _open_source(source: Path | None, ref: FileRef) -> Iterator[OpenFile]:
+    if source is None:
+        raise WrongSourceError("the delta needs a source; it is not a whole", path=ref.path)
+    try:
+        opener = open_beneath(source, ref.path) if source.is_dir() else open_one(source, ref.path)
+        with opener as file:
+            yield file
+    except NotFoundError:
+        if not source.exists():
+            raise
+        raise WrongSourceError(
+            f"the source {source} has no file {ref.path!r}", path=ref.path
+        ) from None
+
+
+def _prove_source(file: OpenFile, ref: FileRef) -> None:
+    if file.size_bytes == ref.size_bytes and file_digest(file.chunk_digests()) == ref.digest:
+        return
+    raise WrongSourceError(
+        f"{ref.path!r} is not the source that the delta was made from: it has "
+        f"{file.size_bytes} bytes, the source {ref.size_bytes}"
+        if file.size_bytes != ref.size_bytes
+        else f"{ref.path!r} is not the source that the delta was made from: its digest differs",
+        path=ref.path,
+    )
+
+
+@contextmanager
+def _open_target(header: Header, target: Path, *, replace: bool) -> Iterator[list[BinaryIO]]:
+    if header.folder:
+        with _whole_folder(target, header.targets, replace=replace) as streams:
+            yield streams
+    else:
+        with whole_file(target, replace=replace) as stream:
+            yield [stream]
+
+
+@contextmanager
+def _whole_folder(
+    target: Path, files: tuple[FileRef, ...], *, replace: bool
+) -> Iterator[list[BinaryIO]]:
+    """Streams for the files of a folder that takes its name only when the block ends well.
+
+    On any exception, Ctrl-C included, nothing of it is left and ``target`` is untouched.
+    """
+    _refuse_existing(target, replace=replace)
+    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}.tmp")
+    try:
+        temporary.mkdir()
+    except OSError as error:
+        raise explain_os_error(error, target) from error
+    try:
+        with ExitStack() as stack:
+            streams = [stack.enter_context(_new_file(temporary, ref.path)) for ref in files]
+            yield streams
+            for stream in streams:
+                stream.flush()
+                os.fsync(stream.fileno())
+        for folder, _, _ in os.walk(temporary):
+            sync_folder(Path(folder))
+        _refuse_existing(target, replace=replace)
+        _put_in_place(temporary, target)
+    except OSError as error:
+        raise explain_os_error(error, target) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _new_file(folder: Path, path: str) -> BinaryIO:
+    location = folder / path
+    location.parent.mkdir(parents=True, exist_ok=True)
+    return location.open("xb")
+
+
+def _refuse_existing(target: Path, *, replace: bool) -> None:
+    if not target.name:
+        raise UsageError(f"{target} cannot be made: it is a root")
+    if not replace and (target.exists() or target.is_symlink()):
+        raise ConflictError(f"{target} is already there; give --force to replace it")
+
+
+def _put_in_place(temporary: Path, target: Path) -> None:
+    """Renames; what stood there goes aside first and is deleted last."""
+    aside = None
+    if target.exists() or target.is_symlink():
+        aside = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}.old")
+        target.rename(aside)
+    try:
+        temporary.rename(target)
+    except BaseException:
+        if aside is not None:
+            aside.rename(target)
+        raise
+    sync_folder(target.parent)
+    if aside is not None and aside.is_dir() and not aside.is_symlink():
+        shutil.rmtree(aside)
+    elif aside is not None:
+        aside.unlink()

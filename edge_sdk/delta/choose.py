@@ -1,0 +1,103 @@
+"""The method for a range of target bytes: what is smallest, tried in order of promise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from edge_sdk.delta.alignment import AlignedRange
+from edge_sdk.delta.frames import DICTIONARY_BYTES_MAX, Packer
+from edge_sdk.delta.methods import Dictionary, Literal, Method, Residual
+from edge_sdk.delta.prediction import SourceRange
+from edge_sdk.delta.records import Place
+from edge_sdk.delta.writer import slot_of
+
+ReadSource = Callable[[int, int, int], bytes]
+
+_QUICK_LEVEL = 1
+_LITERAL_LEVEL = 3
+_DENSE_LEVEL = 15
+_DICTIONARY_LEVEL = 12
+_SMALL_LEVEL = 19
+_SMALL_BYTES = 64 << 10
+_RESIDUAL_LEVEL = 3
+# Kind, length, place, check: what a record costs beside its payload, about.
+RECORD_OVERHEAD_BYTES = 18
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A record that could be written. ``table`` is the source file whose table it needs."""
+
+    method: Method
+    place: Place
+    tail: bytes
+    table: int | None = None
+
+    @property
+    def cost_bytes(self) -> int:
+        return len(self.tail) + RECORD_OVERHEAD_BYTES
+
+
+class Chooser:
+    """Makes candidates with the methods that may be used (numbers)."""
+
+    def __init__(self, methods: Collection[int], read_source: ReadSource) -> None:
+        self._methods = methods
+        self._read_source = read_source
+        self._packer = Packer()
+        self._literal = Literal()
+        self._dictionary = Dictionary()
+        self._residual = Residual()
+
+    def bytes_(self, place: Place, data: bytes, window: SourceRange | None) -> Candidate:
+        """For bytes that are no aligned numbers: dictionary or literal."""
+        literal = self._as_literal(place, data)
+        if window is None or self._dictionary.number not in self._methods:
+            return literal
+        content = self._read_source(window.file, window.offset, window.length)
+        level = _SMALL_LEVEL if len(data) <= _SMALL_BYTES else _DICTIONARY_LEVEL
+        tail = self._dictionary.encode(data, window, content, self._packer, level)
+        dictionary = Candidate(method=self._dictionary, place=place, tail=tail)
+        return min(dictionary, literal, key=lambda one: one.cost_bytes)
+
+    def numbers(self, place: Place, data: bytes, source: bytes, aligned: AlignedRange) -> Candidate:
+        """For aligned numbers that changed: residual or literal."""
+        kind = aligned.kind
+        if kind is None or self._residual.number not in self._methods:
+            return self._as_literal(place, data)
+        tail = self._residual.encode(
+            source,
+            data,
+            kind=kind,
+            phase=min((aligned.start - place.offset) % kind.width_bytes, len(data)),
+            slot=slot_of(aligned.source_file),
+            position=aligned.source_start + place.offset - aligned.start,
+            packer=self._packer,
+            level=_RESIDUAL_LEVEL,
+        )
+        residual = Candidate(
+            method=self._residual, place=place, tail=tail, table=aligned.source_file
+        )
+        if 2 * residual.cost_bytes < len(data):
+            return residual
+        return min(residual, self._as_literal(place, data), key=lambda one: one.cost_bytes)
+
+    def _as_literal(self, place: Place, data: bytes) -> Candidate:
+        level = _SMALL_LEVEL if len(data) <= _SMALL_BYTES else _LITERAL_LEVEL
+        tail = self._literal.encode(data, self._packer, level)
+        if len(data) > _SMALL_BYTES and 4 * len(tail) < 3 * len(data):
+            # Text, graphs, sparse weights: what compresses well is worth a second look.
+            again = self._literal.encode(data, self._packer, _DENSE_LEVEL)
+            tail = min(tail, again, key=len)
+        return Candidate(method=self._literal, place=place, tail=tail)
+
+
+def window_around(file: int, size_bytes: int, start: int, length: int) -> SourceRange | None:
+    """A window of a source that has ``start`` to ``start + length`` in its middle."""
+    offset = max(0, min(start - (DICTIONARY_BYTES_MAX - length) // 2, size_bytes))
+    offset = min(offset, max(0, size_bytes - DICTIONARY_BYTES_MAX))
+    window_bytes = min(DICTIONARY_BYTES_MAX, size_bytes - offset)
+    if window_bytes == 0:
+        return None
+    return SourceRange(file=file, offset=offset, length=window_bytes)

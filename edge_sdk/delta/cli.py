@@ -1,0 +1,228 @@
+"""``edge-delta``: deltas of files and folders by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge_sdk.base import NotFoundError, UsageError, whole_file
+from edge_sdk.base.command import (
+    bytes_text,
+    json_option,
+    note,
+    print_json,
+    print_table,
+    progress,
+    run,
+)
+from edge_sdk.delta.apply import apply, read_header
+from edge_sdk.delta.container import DEFAULT_MEMORY_LIMIT_BYTES, FileRef
+from edge_sdk.delta.encode import encode
+from edge_sdk.delta.files import open_one, open_tree
+from edge_sdk.delta.inspect import inspect
+from edge_sdk.delta.methods import NAMES
+from edge_sdk.delta.writer import MethodUse
+
+_NOTHING = "-"
+
+_debug = click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback.")
+_memory = click.option(
+    "--memory-limit",
+    "memory_limit_bytes",
+    type=click.IntRange(min=1),
+    default=DEFAULT_MEMORY_LIMIT_BYTES,
+    show_default=True,
+    metavar="BYTES",
+    help="What a decoder may need.",
+)
+_force = click.option("--force", is_flag=True, help="Replace what is already there.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("edge-model-sdk"))
+@_debug
+def cli() -> None:
+    """Computes, applies and shows deltas between versions of a model.
+
+    \b
+    Example:
+      edge-delta diff v1.onnx v2.onnx -o v1-v2.delta
+      edge-delta apply v1.onnx v1-v2.delta -o v2.onnx
+    """
+
+
+@cli.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DELTA")
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    type=click.Choice(NAMES),
+    help="Use only these (repeat it); all by default.",
+)
+@_memory
+@_force
+@json_option
+@_debug
+def diff(
+    *,
+    source: Path,
+    target: Path,
+    output: Path,
+    methods: Sequence[str],
+    memory_limit_bytes: int,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Writes the delta that turns SOURCE into TARGET, each a file or a folder.
+
+    SOURCE may be - for none: then DELTA holds the whole of TARGET, compressed.
+
+    \b
+    Example: edge-delta diff v1/ v2/ -o v1-v2.delta
+    """
+    origin = _origin(source)
+    total_bytes = _total_bytes(target)
+    with whole_file(output, replace=force) as out, progress("diff", total_bytes) as advance:
+        made = encode(
+            origin,
+            target,
+            out,
+            methods=methods or NAMES,
+            memory_limit_bytes=memory_limit_bytes,
+            progress=advance,
+        )
+    if as_json:
+        print_json(asdict(made))
+        return
+    _print_methods(made.methods)
+    note(
+        f"{output}: {bytes_text(made.delta_bytes)} for {bytes_text(made.target_bytes)}"
+        f"{_share(made.delta_bytes, made.target_bytes)}"
+    )
+
+
+@cli.command(name="apply")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("delta", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="TARGET")
+@_memory
+@_force
+@json_option
+@_debug
+def apply_command(
+    *,
+    source: Path,
+    delta: Path,
+    output: Path,
+    memory_limit_bytes: int,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Makes TARGET from SOURCE and DELTA, and proves every byte of it.
+
+    SOURCE may be - where DELTA holds a whole. TARGET is a file or a folder, as DELTA says,
+    and appears complete or not at all; --force replaces what stands there, also a folder
+    with all that is in it.
+
+    \b
+    Example: edge-delta apply v1/ v1-v2.delta -o v2/
+    """
+    origin = _origin(source)
+    with open_one(delta, str(delta)) as container:
+        total_bytes = read_header(container, memory_limit_bytes=memory_limit_bytes).target_bytes
+    with progress("apply", total_bytes) as advance:
+        made = apply(
+            origin,
+            delta,
+            output,
+            replace=force,
+            memory_limit_bytes=memory_limit_bytes,
+            progress=advance,
+        )
+    if as_json:
+        print_json({**asdict(made), "files": _files(made.files)})
+    else:
+        note(f"{output}: {bytes_text(made.target_bytes)}, proved")
+
+
+@cli.command(name="inspect")
+@click.argument("delta", type=click.Path(path_type=Path))
+@json_option
+@_debug
+def inspect_command(delta: Path, as_json: bool) -> None:
+    """Shows what DELTA holds: files, memory, and bytes by method.
+
+    \b
+    Example: edge-delta inspect v1-v2.delta --json
+    """
+    facts = inspect(delta)
+    if as_json:
+        files = {"sources": _files(facts.sources), "targets": _files(facts.targets)}
+        print_json({**asdict(facts), **files})
+        return
+    print_table(
+        ["what", "value"],
+        [
+            ["format version", str(facts.version)],
+            ["delta", bytes_text(facts.delta_bytes)],
+            ["header and index", bytes_text(facts.prefix_bytes)],
+            ["memory to decode", bytes_text(facts.memory_bytes)],
+            ["chunks", str(facts.chunks)],
+        ],
+    )
+    _print_files("source", facts.sources)
+    _print_files("target", facts.targets)
+    _print_methods(facts.methods)
+
+
+def _origin(source: Path) -> Path | None:
+    if str(source) == _NOTHING:
+        return None
+    if not source.exists():
+        raise NotFoundError(f"no such file or folder: {source}; write {_NOTHING} for no source")
+    return source
+
+
+def _total_bytes(target: Path) -> int:
+    if str(target) == _NOTHING:
+        raise UsageError("only SOURCE can be none; TARGET names a file or a folder")
+    with open_tree(target) as files:
+        return sum(file.size_bytes for file in files)
+
+
+def _share(part: int, whole: int) -> str:
+    return f" ({100 * part / whole:.1f} %)" if whole else ""
+
+
+def _files(files: Sequence[FileRef]) -> list[dict[str, Any]]:
+    return [
+        {"path": file.path, "size_bytes": file.size_bytes, "digest": str(file.digest)}
+        for file in files
+    ]
+
+
+def _print_files(what: str, files: Sequence[FileRef]) -> None:
+    if files:
+        rows = [[file.path, bytes_text(file.size_bytes), file.digest.short] for file in files]
+        print_table([f"{what} file", "size", "digest"], rows)
+
+
+def _print_methods(methods: Mapping[str, MethodUse]) -> None:
+    rows = [
+        [name, str(use.records), bytes_text(use.target_bytes), bytes_text(use.delta_bytes)]
+        for name, use in sorted(methods.items())
+    ]
+    print_table(["method", "records", "makes", "takes"], rows)
+
+
+def main() -> None:
+    """The program ``edge-delta``."""
+    run(cli, "edge-delta")

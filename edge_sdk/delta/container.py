@@ -1,0 +1,383 @@
+"""The container: limits, header and index. Source: FORMAT.md, "Container" to "Index"."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, pairwise
+
+from edge_sdk.base import (
+    CHUNK_BYTES,
+    DeltaError,
+    Digest,
+    FormatError,
+    check_paths,
+    chunk_count,
+)
+from edge_sdk.delta.varint import VALUE_MAX, Cursor, put_varint, varints
+
+FORMAT_VERSION = 0
+
+MAGIC = b"\x8bEDGE\r\n\x1a"
+END_MARK = b"\x1aEND\xe5\r\n\x8b"
+PREAMBLE_BYTES = len(MAGIC) + 2 + 4 + 4
+CHECK_BYTES = 4
+
+PREFIX_BYTES_MAX = 16 << 20
+RECORD_BODY_BYTES_MAX = CHUNK_BYTES + (64 << 10)
+FILES_MAX = 4096
+METHODS_MAX = 64
+TABLE_SLOTS = 8
+TABLE_BODY_BYTES_MAX = 8 << 10
+# What a decoder needs whatever the records are: all tables at their largest.
+TABLES_BYTES = TABLE_SLOTS * TABLE_BODY_BYTES_MAX
+
+DEFAULT_MEMORY_LIMIT_BYTES = 32 << 20
+
+_FLAG_TARGET_FOLDER = 1
+
+
+def check_of(data: bytes | bytearray | memoryview) -> bytes:
+    """The 4 bytes that guard a piece of the container against accidents (CRC-32)."""
+    return zlib.crc32(data).to_bytes(CHECK_BYTES, "little")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRef:
+    """A source or target file, named within its artifact."""
+
+    path: str
+    size_bytes: int
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ByteSpan:
+    """A range of the container, counted from its first byte."""
+
+    offset: int
+    length: int
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.length
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkRun:
+    """Consecutive chunks whose first bytes come from one record at ``offset``."""
+
+    first_chunk: int
+    chunks: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableEntry:
+    """Where one table record lies; ``length`` counts the whole record."""
+
+    offset: int
+    slot: int
+    length: int
+
+
+class Index:
+    """Where each chunk's record and each table lies. Offsets count from the end of the prefix.
+
+    Holds the bytes as they came and reads them anew for each question, so that its memory
+    is that of the bytes however many chunks they describe.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        cursor = Cursor(body, "the index")
+        self.body = body
+        self.records_bytes = cursor.varint()
+        self.end_offset = cursor.varint()
+        self._runs_at = cursor.position
+        self._tables_at = 0
+
+    @property
+    def chunk_count(self) -> int:
+        return sum(run.chunks for run in self.runs())
+
+    def runs(self) -> Iterator[ChunkRun]:
+        """In order of the chunks; chunks of all target files are numbered through."""
+        cursor = Cursor(self.body, "the index")
+        cursor.position = self._runs_at
+        chunk = 0
+        offset = -1
+        for _ in range(cursor.varint()):
+            chunks = cursor.varint()
+            step = cursor.varint()
+            if chunks == 0 or (step == 0 and offset >= 0):
+                raise cursor.error("holds an empty run of chunks, or one that goes on")
+            offset = step if offset < 0 else offset + step
+            yield ChunkRun(first_chunk=chunk, chunks=chunks, offset=offset)
+            chunk += chunks
+        self._tables_at = cursor.position
+
+    def tables(self) -> Iterator[TableEntry]:
+        """In order of their offsets."""
+        if not self._tables_at:
+            for _ in self.runs():
+                pass
+        cursor = Cursor(self.body, "the index")
+        cursor.position = self._tables_at
+        offset = -1
+        for _ in range(cursor.varint()):
+            step = cursor.varint()
+            if step == 0 and offset >= 0:
+                raise cursor.error("holds two tables at one place")
+            offset = step if offset < 0 else offset + step
+            slot = cursor.varint()
+            yield TableEntry(offset=offset, slot=slot, length=cursor.varint())
+        cursor.end()
+
+    def check(self, chunks_wanted: int) -> None:
+        """Reads all of it once. Raises: DeltaError where it cannot be true."""
+        if not self.end_offset < self.records_bytes:
+            raise DeltaError("the index has its end outside the container")
+        chunks = 0
+        for run in self.runs():
+            chunks += run.chunks
+            self._check_offset(run.offset)
+        if chunks != chunks_wanted:
+            raise DeltaError(f"the index knows {chunks} chunks; the target has {chunks_wanted}")
+        for table in self.tables():
+            self._check_offset(table.offset + table.length - 1)
+            if table.slot >= TABLE_SLOTS or table.length == 0:
+                raise DeltaError("the index holds a table that cannot be")
+
+    def _check_offset(self, offset: int) -> None:
+        if offset >= self.end_offset:
+            raise DeltaError("the index points past the records")
+
+    def run_of(self, chunk: int) -> ChunkRun:
+        """The run that holds ``chunk``. Raises: DeltaError."""
+        for run in self.runs():
+            if chunk < run.first_chunk + run.chunks:
+                return run
+        raise DeltaError(f"the index knows no chunk {chunk}")
+
+    def tables_in_force(self, offset: int) -> tuple[TableEntry, ...]:
+        """The tables that a record at ``offset`` may use, in order of their offsets."""
+        latest: dict[int, TableEntry] = {}
+        for table in self.tables():
+            if table.offset >= offset:
+                break
+            latest[table.slot] = table
+        return tuple(sorted(latest.values(), key=lambda table: table.offset))
+
+
+@dataclass(frozen=True)  # no slots: cached_property needs a dictionary
+class Header:
+    """What a container says before its first record.
+
+    ``memory_bytes`` is what a decoder needs (FORMAT.md, "Memory"); ``methods`` are numbers,
+    ascending. ``folder`` tells whether the target is a folder or one file.
+    """
+
+    folder: bool
+    memory_bytes: int
+    methods: tuple[int, ...]
+    artifacts: tuple[tuple[FileRef, ...], ...]
+    targets: tuple[FileRef, ...]
+    index: Index
+    prefix_bytes: int
+
+    @cached_property
+    def sources(self) -> tuple[FileRef, ...]:
+        """The files of all source artifacts, as records number them."""
+        return tuple(file for artifact in self.artifacts for file in artifact)
+
+    @property
+    def delta_bytes(self) -> int:
+        """Length of the whole container."""
+        return self.prefix_bytes + self.index.records_bytes
+
+    @property
+    def target_bytes(self) -> int:
+        return sum(file.size_bytes for file in self.targets)
+
+    @cached_property
+    def first_chunks(self) -> tuple[int, ...]:
+        """The global number of each target file's first chunk."""
+        counts = (chunk_count(file.size_bytes) for file in self.targets)
+        return tuple(accumulate(counts, initial=0))[:-1]
+
+    @property
+    def chunk_count(self) -> int:
+        return sum(chunk_count(file.size_bytes) for file in self.targets)
+
+    def chunk_start(self, chunk: int) -> tuple[int, int]:
+        """Target file and offset at which a global chunk begins."""
+        file = max(
+            number
+            for number, first in enumerate(self.first_chunks)
+            if first <= chunk and self.targets[number].size_bytes
+        )
+        return file, (chunk - self.first_chunks[file]) * CHUNK_BYTES
+
+
+def put_header(
+    *,
+    folder: bool,
+    memory_bytes: int,
+    methods: Sequence[int],
+    sources: Sequence[FileRef],
+    targets: Sequence[FileRef],
+) -> bytes:
+    """The header's body, with the files of at most one source artifact."""
+    out = bytearray(varints(_FLAG_TARGET_FOLDER if folder else 0, memory_bytes, len(methods)))
+    for method in methods:
+        put_varint(out, method)
+    put_varint(out, 1 if sources else 0)
+    if sources:
+        _put_files(out, sources)
+    _put_files(out, targets)
+    return bytes(out)
+
+
+def _put_files(out: bytearray, files: Sequence[FileRef]) -> None:
+    put_varint(out, len(files))
+    for file in files:
+        path = file.path.encode()
+        put_varint(out, len(path))
+        out += path
+        put_varint(out, file.size_bytes)
+        out += file.digest.raw
+
+
+def put_index(
+    *,
+    records_bytes: int,
+    end_offset: int,
+    runs: Sequence[ChunkRun],
+    tables: Sequence[TableEntry],
+) -> bytes:
+    """The index's body."""
+    out = bytearray(varints(records_bytes, end_offset, len(runs)))
+    before = 0
+    for run in runs:
+        out += varints(run.chunks, run.offset - before)
+        before = run.offset
+    put_varint(out, len(tables))
+    before = 0
+    for table in tables:
+        out += varints(table.offset - before, table.slot, table.length)
+        before = table.offset
+    return bytes(out)
+
+
+def put_prefix(header: bytes, index: bytes) -> bytes:
+    """Everything before the first record."""
+    if len(header) + len(index) > PREFIX_BYTES_MAX - PREAMBLE_BYTES - CHECK_BYTES:
+        raise DeltaError("header and index together are longer than a delta's may be")
+    prefix = b"".join(
+        (
+            MAGIC,
+            FORMAT_VERSION.to_bytes(2, "little"),
+            len(header).to_bytes(4, "little"),
+            len(index).to_bytes(4, "little"),
+            header,
+            index,
+        )
+    )
+    return prefix + check_of(prefix)
+
+
+def prefix_length(preamble: bytes | bytearray) -> int:
+    """Bytes of the prefix, from its first ``PREAMBLE_BYTES``. Raises: DeltaError."""
+    if bytes(preamble[: len(MAGIC)]) != MAGIC:
+        raise DeltaError("this is not a delta: it begins with other bytes")
+    version = int.from_bytes(preamble[8:10], "little")
+    if version != FORMAT_VERSION:
+        raise DeltaError(
+            f"the delta has format version {version}; this release knows {FORMAT_VERSION}",
+            version=version,
+        )
+    header_bytes = int.from_bytes(preamble[10:14], "little")
+    index_bytes = int.from_bytes(preamble[14:18], "little")
+    length = PREAMBLE_BYTES + header_bytes + index_bytes + CHECK_BYTES
+    if length > PREFIX_BYTES_MAX:
+        raise DeltaError(f"the delta's header and index claim {length} bytes: too many")
+    return length
+
+
+def parse_prefix(prefix: bytes) -> Header:
+    """Reads a complete prefix. Raises: DeltaError."""
+    if len(prefix) < PREAMBLE_BYTES or prefix_length(prefix) != len(prefix):
+        raise DeltaError("the delta's header and index are not complete")
+    body_end = len(prefix) - CHECK_BYTES
+    if check_of(memoryview(prefix)[:body_end]) != prefix[body_end:]:
+        raise DeltaError("the delta's header or index is damaged: its check differs")
+    index_at = PREAMBLE_BYTES + int.from_bytes(prefix[10:14], "little")
+    cursor = Cursor(memoryview(prefix)[PREAMBLE_BYTES:index_at], "the header")
+    header = _parse_header(cursor, Index(prefix[index_at:body_end]), len(prefix))
+    header.index.check(header.chunk_count)
+    return header
+
+
+def _parse_header(cursor: Cursor, index: Index, prefix_bytes: int) -> Header:
+    flags = cursor.varint()
+    if flags & ~_FLAG_TARGET_FOLDER:
+        raise DeltaError(f"the delta has flags {flags:#x}, which this release does not know")
+    memory_bytes = cursor.varint()
+    methods = _ascending(cursor)
+    artifact_count = cursor.varint()
+    if artifact_count > 1:
+        raise DeltaError("the delta has several source artifacts: not supported by this release")
+    artifacts = tuple(_parse_files(cursor, "source") for _ in range(artifact_count))
+    targets = _parse_files(cursor, "target")
+    cursor.end()
+    folder = bool(flags & _FLAG_TARGET_FOLDER)
+    if not folder and len(targets) != 1:
+        raise cursor.error("names several target files but no folder")
+    return Header(
+        folder=folder,
+        memory_bytes=memory_bytes,
+        methods=methods,
+        artifacts=artifacts,
+        targets=targets,
+        index=index,
+        prefix_bytes=prefix_bytes,
+    )
+
+
+def _ascending(cursor: Cursor) -> tuple[int, ...]:
+    count = cursor.varint()
+    if count > METHODS_MAX:
+        raise cursor.error(f"names {count} methods: too many")
+    numbers = tuple(cursor.varint() for _ in range(count))
+    if any(later <= number for number, later in pairwise(numbers)):
+        raise cursor.error("does not name its methods in ascending order")
+    return numbers
+
+
+def _parse_files(cursor: Cursor, what: str) -> tuple[FileRef, ...]:
+    count = cursor.varint()
+    if not 1 <= count <= FILES_MAX:
+        raise cursor.error(f"names {count} {what} files: 1 to {FILES_MAX} are possible")
+    files = tuple(_parse_file(cursor) for _ in range(count))
+    paths = [file.path for file in files]
+    if paths != sorted(paths):
+        raise cursor.error(f"does not name its {what} files in the order of their paths")
+    try:
+        check_paths(paths)
+    except FormatError as error:
+        raise DeltaError(f"the delta names an impossible {what}: {error.message}") from None
+    if sum(file.size_bytes for file in files) > VALUE_MAX:
+        raise cursor.error(f"has {what} files of impossible size")
+    return files
+
+
+def _parse_file(cursor: Cursor) -> FileRef:
+    path = bytes(cursor.take(cursor.varint()))
+    size_bytes = cursor.varint()
+    digest = Digest(bytes(cursor.take(32)))
+    try:
+        return FileRef(path=path.decode("utf-8"), size_bytes=size_bytes, digest=digest)
+    except UnicodeDecodeError:
+        raise cursor.error("holds a path that is not UTF-8") from None

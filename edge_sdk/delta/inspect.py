@@ -1,0 +1,109 @@
+"""What a delta holds, without its source: header, index, and each record's frame and check."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_sdk.base import DeltaError
+from edge_sdk.delta.apply import read_header
+from edge_sdk.delta.container import (
+    END_MARK,
+    FORMAT_VERSION,
+    PREFIX_BYTES_MAX,
+    TABLE_SLOTS,
+    FileRef,
+    Header,
+)
+from edge_sdk.delta.files import OpenFile, open_one
+from edge_sdk.delta.methods import REGISTRY
+from edge_sdk.delta.records import (
+    HEAD_BYTES_MAX,
+    KIND_END,
+    KIND_TABLE,
+    head_length,
+    open_record,
+    parse_place,
+)
+from edge_sdk.delta.writer import MethodUse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeltaFacts:
+    """``methods`` counts by method name, table records as ``table``."""
+
+    version: int
+    folder: bool
+    memory_bytes: int
+    delta_bytes: int
+    prefix_bytes: int
+    sources: tuple[FileRef, ...]
+    targets: tuple[FileRef, ...]
+    chunks: int
+    tables: int
+    methods: Mapping[str, MethodUse]
+
+
+def inspect(delta: Path) -> DeltaFacts:
+    """Reads a delta through. Raises: DeltaError (damaged, truncated), NotFoundError."""
+    with open_one(delta, str(delta)) as container:
+        header = read_header(container, memory_limit_bytes=PREFIX_BYTES_MAX)
+        if container.size_bytes != header.delta_bytes:
+            raise DeltaError(
+                f"{delta} has {container.size_bytes} bytes; the delta in it {header.delta_bytes}"
+            )
+        uses = _count(container, header)
+    return DeltaFacts(
+        version=FORMAT_VERSION,
+        folder=header.folder,
+        memory_bytes=header.memory_bytes,
+        delta_bytes=header.delta_bytes,
+        prefix_bytes=header.prefix_bytes,
+        sources=header.sources,
+        targets=header.targets,
+        chunks=header.chunk_count,
+        tables=min(TABLE_SLOTS, sum(1 for _ in header.index.tables())),
+        methods=uses,
+    )
+
+
+def _count(container: OpenFile, header: Header) -> dict[str, MethodUse]:
+    uses: dict[str, MethodUse] = {}
+    for kind, length, made in _records(container, header):
+        name = "table" if kind == KIND_TABLE else REGISTRY[kind].name
+        use = uses.setdefault(name, MethodUse())
+        use.records += 1
+        use.target_bytes += made
+        use.delta_bytes += length
+    return uses
+
+
+def _records(container: OpenFile, header: Header) -> Iterator[tuple[int, int, int]]:
+    """Kind, length and target bytes of each record before the end."""
+    at = header.prefix_bytes
+    while True:
+        record = _read_record(container, at)
+        kind, body = open_record(record, at - header.prefix_bytes)
+        if kind == KIND_END:
+            break
+        if kind != KIND_TABLE and (kind not in header.methods or kind not in REGISTRY):
+            raise body.error(f"has method {kind}, which the header or this release lacks")
+        yield kind, len(record), parse_place(body).length if kind != KIND_TABLE else 0
+        at += len(record)
+    if container.read(at + len(record), len(END_MARK)) != END_MARK:
+        raise DeltaError(f"{container.path} does not end with its mark")
+
+
+def _read_record(container: OpenFile, at: int) -> bytes:
+    for head_bytes in range(2, HEAD_BYTES_MAX + 1):
+        head = container.read(at, head_bytes)
+        if len(head) < head_bytes:
+            break
+        length = head_length(head)
+        if length is not None:
+            record = container.read(at, length)
+            if len(record) == length:
+                return record
+            break
+    raise DeltaError(f"{container.path} is truncated")

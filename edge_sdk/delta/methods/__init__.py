@@ -1,0 +1,31 @@
+"""The methods, one file each. A new one is a file beside these and a line in ``_ALL``."""
+
+from __future__ import annotations
+
+from edge_sdk.delta.methods.contract import DecodeContext, Method, Registry
+from edge_sdk.delta.methods.copy import Copy
+from edge_sdk.delta.methods.dictionary import Dictionary
+from edge_sdk.delta.methods.literal import Literal
+from edge_sdk.delta.methods.residual import Residual
+
+_ALL: tuple[Method, ...] = (
+    Copy(),
+    Literal(),
+    Dictionary(),
+    Residual(),
+)
+
+REGISTRY: Registry = {method.number: method for method in _ALL}
+NAMES: tuple[str, ...] = tuple(method.name for method in _ALL)
+
+__all__ = [
+    "NAMES",
+    "REGISTRY",
+    "Copy",
+    "DecodeContext",
+    "Dictionary",
+    "Literal",
+    "Method",
+    "Registry",
+    "Residual",
+]

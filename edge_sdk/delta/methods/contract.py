@@ -1,0 +1,71 @@
+"""What every method is, and what it is given to decode with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
+
+from edge_sdk.base import DeltaError, WrongSourceError
+from edge_sdk.delta.container import FileRef
+from edge_sdk.delta.frames import Bytes, Unpacker
+from edge_sdk.delta.prediction import Prediction
+from edge_sdk.delta.varint import Cursor
+
+
+class DecodeContext:
+    """The sources and the tables in force: all that a record may refer to."""
+
+    def __init__(
+        self, sources: tuple[FileRef, ...], read_source: Callable[[int, int, int], bytes]
+    ) -> None:
+        self.sources = sources
+        self.tables: dict[int, Prediction] = {}
+        self.unpacker = Unpacker()
+        self._read_source = read_source
+
+    def check_range(self, file: int, offset: int, length: int) -> None:
+        """Raises: DeltaError: no source has these bytes."""
+        if file >= len(self.sources) or offset + length > self.sources[file].size_bytes:
+            raise DeltaError("a record refers to bytes that no source has")
+
+    def read(self, file: int, offset: int, length: int) -> bytes:
+        """Source bytes. Raises: DeltaError (out of range), WrongSourceError (too short)."""
+        self.check_range(file, offset, length)
+        data = self._read_source(file, offset, length)
+        if len(data) != length:
+            path = self.sources[file].path
+            raise WrongSourceError(f"source {path!r} ends before byte {offset + length}", path=path)
+        return data
+
+    def predict(self, slot: int, position: int, length: int) -> bytes:
+        """Predicted bytes. Raises: DeltaError, WrongSourceError."""
+        if slot not in self.tables:
+            raise DeltaError(f"a record uses table {slot}, which is not in force")
+        return self.tables[slot].read(position, length, self.read)
+
+
+class Method(Protocol):
+    """One way to make target bytes. ``number`` stands in the container, ``name`` in manifests
+    of what a device can decode. ``spans_chunks`` is for ``copy`` alone."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def spans_chunks(self) -> bool: ...
+
+    def memory_bytes(self, length: int, body_bytes: int) -> int:
+        """What decoding a record needs (FORMAT.md, "Memory"); both arguments in bytes."""
+
+    def decode(
+        self, body: Cursor, length: int, skip: int, context: DecodeContext
+    ) -> Iterator[Bytes]:
+        """Yields the record's ``length`` bytes without the first ``skip`` of them.
+
+        ``body`` stands behind the place. ``skip`` is 0 unless ``spans_chunks``.
+        Raises: DeltaError, WrongSourceError.
+        """
+
+
+Registry = Mapping[int, Method]

@@ -1,0 +1,79 @@
+"""Numbers of the format, each with one valid spelling. Source: FORMAT.md, "Numbers"."""
+
+from __future__ import annotations
+
+from edge_sdk.base import DeltaError
+
+VALUE_MAX = 2**63 - 1
+_BYTES_MAX = 9  # 9 groups of 7 bits hold every number below 2**63
+
+
+def put_varint(out: bytearray, value: int) -> None:
+    """Appends ``value`` (0 to 2**63 - 1) in the shortest form."""
+    if not 0 <= value <= VALUE_MAX:
+        raise DeltaError(f"{value} cannot be written: numbers are 0 to 2**63 - 1")
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+
+
+def varints(*values: int) -> bytes:
+    """Several numbers one after the other."""
+    out = bytearray()
+    for value in values:
+        put_varint(out, value)
+    return bytes(out)
+
+
+class Cursor:
+    """Reads a complete piece of a container from its start; never past its end.
+
+    ``what`` names the piece in errors. Raises: DeltaError from every method.
+    """
+
+    __slots__ = ("_data", "_what", "position")
+
+    def __init__(self, data: bytes | bytearray | memoryview, what: str) -> None:
+        self._data = memoryview(data)
+        self._what = what
+        self.position = 0
+
+    def __len__(self) -> int:
+        """Bytes that are left."""
+        return len(self._data) - self.position
+
+    def varint(self) -> int:
+        """The next number; any spelling but the shortest is refused."""
+        value = 0
+        for count in range(_BYTES_MAX):
+            if self.position >= len(self._data):
+                raise self.error("ends within a number")
+            byte = self._data[self.position]
+            self.position += 1
+            value |= (byte & 0x7F) << (7 * count)
+            if byte < 0x80:
+                if byte == 0 and count:
+                    raise self.error("holds a number with padding")
+                return value
+        raise self.error("holds a number of 2**63 or more")
+
+    def take(self, count: int) -> memoryview:
+        """The next ``count`` bytes, not copied."""
+        if count > len(self):
+            raise self.error(f"ends {count - len(self)} bytes too early")
+        piece = self._data[self.position : self.position + count]
+        self.position += count
+        return piece
+
+    def rest(self) -> memoryview:
+        """All bytes that are left."""
+        return self.take(len(self))
+
+    def end(self) -> None:
+        """Refuses bytes that are left."""
+        if len(self):
+            raise self.error(f"has {len(self)} bytes too many")
+
+    def error(self, problem: str) -> DeltaError:
+        return DeltaError(f"{self._what} {problem}", piece=self._what, position=self.position)
