@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from edge_sdk.base import FormatError, RefusedError, UsageError, explain_os_error
 from edge_sdk.engines import available_engines, make_golden, open_engine
 from edge_sdk.engines.contract import STORAGE
-from edge_sdk.formats import TensorMap, read_safetensors, write_safetensors
+from edge_sdk.formats import DTYPE_BITS, TensorMap, read_safetensors, write_safetensors
 from edge_sdk.manifest import Signature, TensorSpec, Tolerance
 
 GOLDEN_PATH = "golden.safetensors"
@@ -37,7 +37,7 @@ TOLERANCES: Mapping[str, tuple[str, str]] = {
 }
 QUANTISED_RTOL = "0.05"  # also of the largest expected value, as atol
 QUANTISED_STEPS = "2"  # of an 8-bit output
-_NARROW = ("int8", "uint8", "int4", "uint4", "float8_e4m3fn", "float8_e5m2")
+_NARROW = frozenset(name for name, bits in DTYPE_BITS.items() if bits <= 8) - {"bool"}
 _QUANTISED_SHARE = 0.25
 
 Array = NDArray[Any]
@@ -71,7 +71,7 @@ def sample_for(
     given = read_sample(golden) if golden is not None else None
     signature = signature_of(model)
     if given is not None and any(name.startswith(OUTPUT) for name in given):
-        signature = _checked(given, signature, str(golden))
+        signature = _checked(given, signature, str(golden), any_shape=_without_rank(model))
         tensors, origin, how = given, "given", f"golden sample taken as it is from {golden}"
     elif signature is None:
         raise UsageError(
@@ -177,7 +177,21 @@ def _computed(
         session.close()
 
 
-def _checked(tensors: Mapping[str, Array], signature: Signature | None, where: str) -> Signature:
+def _without_rank(model: TensorMap) -> frozenset[str]:
+    """Tensors of whose shape the model says nothing at all."""
+    if model.facts is None:
+        return frozenset()
+    tensors = (*model.facts.inputs, *model.facts.outputs)
+    return frozenset(one.name for one in tensors if not one.rank_known)
+
+
+def _checked(
+    tensors: Mapping[str, Array],
+    signature: Signature | None,
+    where: str,
+    *,
+    any_shape: frozenset[str],
+) -> Signature:
     """Holds a sample from elsewhere against the signature, or reads the signature out of it."""
     if signature is None:
         return Signature(
@@ -190,17 +204,22 @@ def _checked(tensors: Mapping[str, Array], signature: Signature | None, where: s
         has = "has no" if name in wanted else "has, but the model does not,"
         raise UsageError(f"the golden sample {where} {has} {name!r}", tensor=name)
     for name, spec in wanted.items():
-        _check_tensor(tensors[name], spec, f"{name!r} in {where}")
+        _check_dtype(tensors[name], spec, f"{name!r} in {where}")
+        if spec.name not in any_shape:
+            _check_shape(tensors[name], spec, f"{name!r} in {where}")
     return signature
 
 
-def _check_tensor(array: Array, spec: TensorSpec, what: str) -> None:
+def _check_shape(array: Array, spec: TensorSpec, what: str) -> None:
     shape = array.shape[:-1] if spec.dtype == "string" else array.shape
     fits = len(shape) == len(spec.shape) and all(
         want in (-1, got) for want, got in zip(spec.shape, shape, strict=True)
     )
     if not fits:
         raise UsageError(f"{what} has shape {list(shape)}, the model says {list(spec.shape)}")
+
+
+def _check_dtype(array: Array, spec: TensorSpec, what: str) -> None:
     # Strings lie in a sample as uint8, each with its length (edge_sdk.engines.golden).
     stored = np.dtype(np.uint8) if spec.dtype == "string" else STORAGE[spec.dtype]
     if array.dtype != stored:

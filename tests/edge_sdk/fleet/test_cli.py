@@ -1,0 +1,280 @@
+"""``edge-fleet``: each command ends with the right code, one document, and one line of error."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+
+from edge_sdk.base import UnavailableError
+from edge_sdk.fleet import cli as commands
+from edge_sdk.fleet.cli import cli, main, pairs
+from tests.support.commands import Ran, run_main
+from tests.support.fleet_messages import a_device, a_verdict
+from tests.support.fleet_service import FleetInMemory
+from tests.support.onnx_models import linear, save, sequence
+
+EdgeFleet = Callable[..., Ran]
+NAMES = ("--model", "team/digits", "--version", "1.0.0", "--variant", "fp32")
+
+
+@pytest.fixture
+def edge_fleet(
+    address: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> EdgeFleet:
+    """Runs ``edge-fleet`` against the service in memory."""
+    monkeypatch.setenv("EDGE_FLEET_DISTRIBUTOR", address)
+    return lambda *arguments: run_main(main, [str(one) for one in arguments], capsys, monkeypatch)
+
+
+def test_publish_and_models(edge_fleet: EdgeFleet, model: Path) -> None:
+    """Publishing says what was made and how the sample came about; models lists it."""
+    ran = edge_fleet("publish", model, *NAMES)
+    assert ran.code == 0
+    assert "team/digits 1.0.0 fp32 published: artifact" in ran.out
+    assert "seeded inputs" in ran.err
+    assert "was there already" in edge_fleet("publish", model, *NAMES).out
+    listed = edge_fleet("models")
+    assert "team/digits" in listed.out
+    assert "fp32" in listed.out
+
+
+def test_publish_as_json(edge_fleet: EdgeFleet, model: Path) -> None:
+    """--json prints one document and nothing else on standard output."""
+    document = edge_fleet("publish", model, *NAMES, "--json").document
+    assert document["created"] is True
+    assert document["sent_bytes"] == document["size_bytes"]
+    assert len(document["notes"]) == 1
+    (artifact,) = edge_fleet("models", "team/digits", "--json").document["artifacts"]
+    assert artifact["artifact"] == document["artifact"]
+
+
+def test_publish_with_everything(
+    edge_fleet: EdgeFleet, service: FleetInMemory, tmp_path: Path
+) -> None:
+    """Every option of publish arrives in the manifest."""
+    save(linear(3.0), tmp_path / "m" / "net.onnx")
+    np.savez(tmp_path / "inputs.npz", x=np.ones((1, 4), np.float32))
+    ran = edge_fleet(
+        *("publish", tmp_path / "m", *NAMES, "--parent", "0.9.0", "--entry", "net.onnx"),
+        *("--golden", tmp_path / "inputs.npz", "--tolerance", "y=0.5,0", "--serve", "inference"),
+        *("--require", "memory=1MiB", "--require", "accelerator=vnni"),
+        *("--label", "commit=abc", "--label", "branch=main", "--json"),
+    )
+    assert ran.code == 0
+    (stored,) = service.artifacts.values()
+    from edge_sdk.manifest import decode_manifest
+
+    manifest = decode_manifest(stored.manifest)
+    assert str(manifest.parent) == "0.9.0"
+    assert manifest.entry == "net.onnx"
+    assert manifest.requires.memory_bytes == 1 << 20
+    assert manifest.requires.accelerators == ("vnni",)
+    assert manifest.labels == {"commit": "abc", "branch": "main"}
+    assert manifest.golden is not None
+    assert manifest.golden.origin == "given"
+    assert manifest.golden.tolerances["y"].atol == "0.5"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["publish", "gone.onnx", *NAMES], 7, "gone.onnx"),
+        (["publish", "{model}", "--model", "digits", *NAMES[2:]], 3, "namespace"),
+        (["publish", "{model}", *NAMES, "--tolerance", "y"], 2, "--tolerance"),
+        (["publish", "{model}", *NAMES, "--tolerance", "y=1"], 2, "OUTPUT=ATOL,RTOL"),
+        (["publish", "{model}", *NAMES, "--tolerance", "y=much,0"], 3, "decimal"),
+        (["publish", "{model}", *NAMES, "--label", "a=1", "--label", "a=2"], 2, "twice"),
+        (["publish", "{model}", *NAMES, "--require", "gpu=1"], 2, "--require"),
+        (["publish", "{sequence}", *NAMES], 6, "'y'"),
+        (["publish", "{model}", "--model", "team/digits"], 2, "--version"),
+        (["devices", "label", "gate-7"], 2, "nothing to change"),
+        (["devices", "label", "ghost", "a=b"], 7, "ghost"),
+        (["explain", "ghost"], 7, "ghost"),
+        (["nonsense"], 2, "nonsense"),
+        (["--distributor", "nowhere", "models"], 2, "nowhere"),
+        (["--distributor", "192.0.2.1:7444", "models"], 6, "192.0.2.1"),
+        (["--config", "gone.toml", "models"], 2, "gone.toml"),
+    ],
+)
+def test_bad_input(
+    edge_fleet: EdgeFleet,
+    service: FleetInMemory,
+    model: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    code: int,
+    words: str,
+) -> None:
+    """Bad input ends in one line on standard error, the documented code and nothing published."""
+    places = {"model": model, "sequence": save(sequence(), tmp_path / "s.onnx")}
+    ran = edge_fleet(*(one.format(**places) for one in arguments))
+    assert ran.code == code
+    assert words in ran.err
+    assert "Traceback" not in ran.err
+    assert ran.err.count("\n") == 1
+    assert ran.out == ""
+    assert service.artifacts == {}
+
+
+def test_error_as_json(edge_fleet: EdgeFleet) -> None:
+    """With --json an error is a document too, with the name of its class."""
+    ran = edge_fleet("explain", "ghost", "--json")
+    assert ran.document["error"]["reason"] == "NotFoundError"
+    assert ran.document["error"]["exit_code"] == ran.code == 7
+
+
+def test_devices(edge_fleet: EdgeFleet, service: FleetInMemory) -> None:
+    """Devices show assigned and running apart, also without any model, in both forms."""
+    service.devices["gate-7"] = a_device()
+    service.devices["gate-8"] = a_device("gate-8", online=False, last_seen_ms=0)
+    del service.devices["gate-8"].models[:]
+    table = edge_fleet("devices").out
+    row = next(line for line in table.splitlines() if line.startswith("gate-7"))
+    assert row.split()[:7] == [
+        *("gate-7", "online", "site=berlin", "team/digits", "2.0.0", "1.0.0", "fetching"),
+    ]
+    assert "away" in table
+    listed = edge_fleet("devices", "list", "--selector", "site=berlin", "--json").document
+    assert [one["device"] for one in listed["devices"]] == ["gate-7", "gate-8"]
+    assert listed["devices"][0]["models"][0]["running_version"] == "1.0.0"
+    assert edge_fleet("devices", "--json").document == listed
+
+
+def test_label(edge_fleet: EdgeFleet, service: FleetInMemory) -> None:
+    """Labels are set and removed in one call."""
+    service.devices["gate-7"] = a_device()
+    said = edge_fleet("devices", "label", "gate-7", "tier=gold", "--remove", "site").out
+    assert said == "gate-7: tier=gold\n"
+    document = edge_fleet("devices", "label", "gate-7", "--remove", "tier", "--json").document
+    assert document["labels"] == {}
+
+
+def test_explain(edge_fleet: EdgeFleet, service: FleetInMemory) -> None:
+    """Each variant has its verdict and its reasons."""
+    service.devices["gate-7"] = a_device()
+    service.verdicts = [
+        a_verdict(),
+        a_verdict("fp16", chosen=False),
+        a_verdict("int8", fits=False, chosen=False, reasons=["needs accelerator vnni"]),
+    ]
+    table = edge_fleet("explain", "gate-7", "--model", "team/digits", "--version", "2.0.0").out
+    for words in ("chosen", "fits", "does not fit", "needs accelerator vnni", "1.1 GB"):
+        assert words in table
+    verdicts = edge_fleet("explain", "gate-7", "--json").document["verdicts"]
+    assert [one["variant"] for one in verdicts] == ["fp32", "fp16", "int8"]
+
+
+def test_config_show_says_where_from(
+    edge_fleet: EdgeFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flags win over the environment, that over the file, that over defaults; a key that
+    nothing knows is said."""
+    file = tmp_path / "fleet.toml"
+    file.write_text('[fleet]\noperator = "ci"\ndistributr = "x:1"\n')
+    ran = edge_fleet("--config", file, "config", "show", "--json")
+    settings = ran.document["fleet"]
+    assert settings["operator"] == {"value": "ci", "from": f"file {file}"}
+    assert settings["distributor"]["from"] == "environment EDGE_FLEET_DISTRIBUTOR"
+    assert settings["insecure"] == {"value": False, "from": "default"}
+    assert "unknown key 'distributr'" in ran.err
+    monkeypatch.setenv("EDGE_FLEET_CONFIG", str(file))
+    table = edge_fleet("--operator", "ada", "config", "show").out
+    assert next(line for line in table.splitlines() if "operator" in line).split() == [
+        *("operator", "ada", "flag"),
+    ]
+
+
+def test_default_address_and_operator(
+    edge_fleet: EdgeFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without any setting it is the embedded distributor on this machine, as the login name."""
+    monkeypatch.delenv("EDGE_FLEET_DISTRIBUTOR")
+    monkeypatch.setattr(commands.getpass, "getuser", lambda: "ada")
+    settings = edge_fleet("config", "show", "--json").document["fleet"]
+    assert settings["distributor"]["value"] == "127.0.0.1:7444"
+    assert settings["operator"]["value"] == "ada"
+
+
+@pytest.mark.parametrize("name", [None, "", "zoë"])
+def test_login_name_that_cannot_travel(
+    edge_fleet: EdgeFleet, monkeypatch: pytest.MonkeyPatch, name: str | None
+) -> None:
+    """A user without a name, or with one that metadata cannot carry, is just an operator."""
+
+    def getuser() -> str:
+        if name is None:
+            raise KeyError("no such user")
+        return name
+
+    monkeypatch.setattr(commands.getpass, "getuser", getuser)
+    settings = edge_fleet("config", "show", "--json").document["fleet"]
+    assert settings["operator"]["value"] == "operator"
+
+
+def test_distributor_that_is_away(edge_fleet: EdgeFleet, service: FleetInMemory) -> None:
+    """A distributor that is not ready ends in exit 5: trying again can help."""
+    service.breakdowns = [UnavailableError("not ready yet")] * 99
+    ran = edge_fleet("rollout", "create", "team/digits", "1.0.0")
+    assert ran.code == 5
+    assert ran.err == "edge-fleet: not ready yet\n"
+
+
+def test_pairs_keep_what_follows_the_first_sign() -> None:
+    """A value may hold '=' itself."""
+    assert pairs(["a=b=c", "d="], "--label") == {"a": "b=c", "d": ""}
+
+
+def every_command(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found = [path]
+    if isinstance(command, click.Group):
+        for name, sub in command.commands.items():
+            found += every_command(sub, (*path, name))
+    return found
+
+
+@pytest.mark.parametrize("path", every_command(cli), ids=" ".join)
+def test_help_of_every_command(edge_fleet: EdgeFleet, path: tuple[str, ...]) -> None:
+    """Every command explains itself; each that does something has an example and --json."""
+    ran = edge_fleet(*path, "--help")
+    assert ran.code == 0
+    command: click.Command = cli
+    for name in path:
+        assert isinstance(command, click.Group)
+        command = command.commands[name]
+    if not isinstance(command, click.Group) or path == ("devices",):
+        assert (
+            f"edge-fleet {' '.join(path)}"[:40] in ran.out.split("Usage", 1)[1][20:]
+            or "config show" in ran.out
+        )
+        assert "Example" in ran.out
+        assert "--json" in ran.out
+
+
+def test_program_starts_and_shows_its_version(tmp_path: Path) -> None:
+    """The installed program runs as a process of its own, and nothing of it follows."""
+    environment = {**os.environ, "EDGE_FLEET_DISTRIBUTOR": f"unix:{tmp_path}/nobody.sock"}
+    version = subprocess.run(
+        [sys.executable, "-m", "edge_sdk.fleet.cli", "--version"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert version.stdout.startswith("edge-fleet, version ")
+    away = subprocess.run(
+        [sys.executable, "-m", "edge_sdk.fleet.cli", "rollout", "undo", "r-1", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment,
+        check=False,
+    )
+    assert away.returncode == 5
+    assert '"UnavailableError"' in away.stdout

@@ -1,0 +1,111 @@
+"""Messages of the fleet service with every field filled, for tests of both sides."""
+
+from __future__ import annotations
+
+from edge_sdk.base import Digest
+from edge_sdk.protos import fleet_v1_pb2 as wire
+
+ARTIFACT = Digest.of(b"artifact")
+SOURCE = Digest.of(b"source")
+
+
+def a_device(name: str = "gate-7", **changes: object) -> wire.Device:
+    """A device that is assigned 2.0.0 and still runs 1.0.0."""
+    device = wire.Device(
+        device=name,
+        labels={"site": "berlin"},
+        first_seen_ms=1_700_000_000_000,
+        last_seen_ms=1_700_000_100_000,
+        online=True,
+        models=[
+            wire.DeviceModel(
+                model="team/digits",
+                assigned_version="2.0.0",
+                assigned_artifact=ARTIFACT.raw,
+                running_version="1.0.0",
+                running_artifact=SOURCE.raw,
+                state="fetching",
+            )
+        ],
+        architecture="x86_64",
+        memory_bytes=1 << 30,
+        disk_free_bytes=2 << 30,
+        agent_version="0.1.0",
+        engines=["onnxruntime 1.23.2"],
+    )
+    for key, value in changes.items():
+        setattr(device, key, value)
+    return device
+
+
+def a_rollout_device(name: str = "gate-7", state: str = "committed", **changes: object):
+    fields: dict[str, object] = {
+        "device": name,
+        "version": "2.0.0",
+        "variant": "fp32",
+        "artifact": ARTIFACT.raw,
+        "state": state,
+        "wire_bytes": 100,
+        "whole_bytes": 900,
+        "changed_ms": 1_700_000_200_000,
+    }
+    return wire.RolloutDevice(**{**fields, **changes})
+
+
+def a_rollout(state: str = "running", *devices: wire.RolloutDevice, **changes: object):
+    fields: dict[str, object] = {
+        "rollout": "r-7",
+        "model": "team/digits",
+        "version": "2.0.0",
+        "cohort": wire.Cohort(selector="site=berlin"),
+        "state": state,
+        "created_ms": 1_700_000_000_000,
+        "devices": devices,
+        "deltas_done": 1,
+        "deltas_total": 1,
+    }
+    return wire.Rollout(**{**fields, **changes})
+
+
+def a_plan() -> list[wire.PlanProgress]:
+    """Two deltas to build; one device gets a delta, one the whole, one nothing."""
+    return [
+        wire.PlanProgress(deltas_done=0, deltas_total=2),
+        wire.PlanProgress(deltas_done=1, deltas_total=2),
+        wire.PlanProgress(
+            deltas_done=2,
+            deltas_total=2,
+            devices=[
+                wire.PlannedDevice(
+                    device="gate-7",
+                    variant="fp32",
+                    artifact=ARTIFACT.raw,
+                    source_artifact=SOURCE.raw,
+                    wire_bytes=12_700_000,
+                    whole_bytes=89_200_000,
+                ),
+                wire.PlannedDevice(
+                    device="gate-8",
+                    variant="fp32",
+                    artifact=ARTIFACT.raw,
+                    wire_bytes=89_200_000,
+                    whole_bytes=89_200_000,
+                    reason="the device holds no version of this model",
+                ),
+                wire.PlannedDevice(device="gate-9", reason="fp32: needs engine onnxruntime"),
+            ],
+        ),
+    ]
+
+
+def a_verdict(variant: str = "fp32", **changes: object) -> wire.VariantVerdict:
+    fields: dict[str, object] = {
+        "artifact": ARTIFACT.raw,
+        "model": "team/digits",
+        "version": "2.0.0",
+        "variant": variant,
+        "fits": True,
+        "chosen": True,
+        "reasons": ["348 bytes"],
+    }
+    return wire.VariantVerdict(**{**fields, **changes})
