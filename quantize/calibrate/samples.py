@@ -74,15 +74,21 @@ def read_samples(path: Path, inputs: Sequence[InputFact], batch: int) -> Samples
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
-        # A pickle in an NPZ could run code: allow_pickle stays off.
-        with np.load(path, allow_pickle=False) as archive:
+        # A stream of ours: NumPy leaves its own open when the file is damaged. A pickle in
+        # an NPZ could run code: allow_pickle stays off.
+        with path.open("rb") as stream:
+            archive = np.load(stream, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise FormatError(f"calibration {path} is a single array; save it by numpy.savez")
-            return {name: archive[name] for name in archive.files}
+            found = {name: archive[name] for name in archive.files}
     except OSError as error:
         raise explain_os_error(error, path) from error
     except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise FormatError(f"calibration {path} is not an NPZ file of numbers: {error}") from None
+    strange = [name for name, array in found.items() if not isinstance(array, np.ndarray)]
+    if strange:
+        raise FormatError(f"calibration {path} holds {strange[0]!r}, which is no array")
+    return found
 
 
 def _fit(array: np.ndarray, wanted: InputFact, path: Path) -> np.ndarray:

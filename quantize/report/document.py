@@ -25,7 +25,7 @@ def report_document(
     """Everything that is needed to make the same bytes again, and how well they agree."""
     return {
         "schema": SCHEMA,
-        "target": msgspec.to_builtins(profile),
+        "target": msgspec.json.decode(msgspec.json.encode(profile)),
         "source": {
             "size_bytes": model.size_bytes,
             "sha256": model.sha256,
