@@ -22,7 +22,7 @@ from edge_sdk.base import (
     explain_os_error,
     prove_stream,
 )
-from edge_sdk.delta import encode, inspect
+from edge_sdk.delta import METHODS, DeltaSummary, encode
 
 _PR_SET_PDEATHSIG = 1
 _NICENESS = 5  # builds run beside the server and the devices' calls, not before them
@@ -82,14 +82,14 @@ def build_delta(order: BuildOrder) -> BuiltDelta:
         target = _lay_out(order.folder / "target", order.target)
         path = order.folder / "delta"
         with path.open("xb") as out:
-            encode(
+            summary = encode(
                 source,
                 target,
                 out,
                 methods=order.methods,
                 memory_limit_bytes=order.memory_limit_bytes,
             )
-        return _measure(path, began)
+        return _measure(path, summary, began)
     except EdgeError:
         raise
     except MemoryError:
@@ -132,15 +132,14 @@ def _lay_out(folder: Path, files: tuple[BuildFile, ...]) -> Path:
     return folder
 
 
-def _measure(path: Path, began: float) -> BuiltDelta:
+def _measure(path: Path, summary: DeltaSummary, began: float) -> BuiltDelta:
     with path.open("rb") as stream:
         proof = prove_stream(stream)
-    facts = inspect(path)
     return BuiltDelta(
         path=path,
         digest=proof.digest,
         size_bytes=proof.size_bytes,
-        decoder_memory_bytes=facts.header.memory_bytes,
-        methods=tuple(facts.header.methods),
+        decoder_memory_bytes=summary.memory_bytes,
+        methods=tuple(sorted(set(METHODS) & set(summary.methods))),
         build_ms=round((time.monotonic() - began) * 1000),
     )

@@ -106,9 +106,20 @@ class RolloutDriver:
             await self._build_and_assign(rollout)
         except asyncio.CancelledError:
             raise
-        except Exception:  # noqa: BLE001 - a defect in one rollout ends that one only
-            # The rollout stays "building" and is taken up again at the next start.
+        except Exception as error:  # noqa: BLE001 - a defect must not leave a rollout for ever
             _LOG.exception("rollout %s could not be built", rollout)
+            await self._give_up(rollout, error)
+
+    async def _give_up(self, rollout: str, error: Exception) -> None:
+        """Fails what is still building: a rollout always comes to an end."""
+        one = await self._database.read(rollouts.get_rollout, rollout)
+        message = f"a defect of ours ended the build: {type(error).__name__}: {error}"
+        rows = {
+            row.device: replace(row, state="failed", reason="Defect", message=message)
+            for row in one.devices
+            if not row.final
+        }
+        self.tell(await self._database.write(rollouts.assign_built, rollout, rows, at_ms=now_ms()))
 
     async def _build_and_assign(self, rollout: str) -> None:
         one, wanted = await self._database.read(_still_wanted, rollout)

@@ -28,10 +28,10 @@ T = TypeVar("T")
 class Database:
     """One catalog by URL. Rooms give it functions over a connection; they never keep one."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, busy_timeout_ms: int = _BUSY_TIMEOUT_MS) -> None:
         self._engine = create_engine(url, pool_size=_READERS + 1, max_overflow=1)
         if self._engine.dialect.name == "sqlite":
-            _prepare_sqlite(self._engine)
+            _prepare_sqlite(self._engine, busy_timeout_ms)
         # One writer: SQLite has one anyway, and waiting here is fair, where its busy timeout
         # is not.
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="catalog-write")
@@ -91,7 +91,7 @@ def explained() -> Iterator[None]:
         raise
 
 
-def _prepare_sqlite(engine: Engine) -> None:
+def _prepare_sqlite(engine: Engine, busy_timeout_ms: int) -> None:
     """Durability, foreign keys, and transactions that begin when we say so."""
 
     @event.listens_for(engine, "connect")
@@ -101,7 +101,7 @@ def _prepare_sqlite(engine: Engine) -> None:
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
+        cursor.execute(f"PRAGMA busy_timeout={busy_timeout_ms}")
         cursor.close()
 
     @event.listens_for(engine, "begin")

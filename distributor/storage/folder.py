@@ -9,7 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edge_sdk.base import ConflictError, NotFoundError, explain_os_error, sync_folder
+from edge_sdk.base import (
+    ConflictError,
+    NotFoundError,
+    UsageError,
+    explain_os_error,
+    sync_folder,
+)
 
 _FORMAT = "edge-distributor 1\n"
 
@@ -45,6 +51,8 @@ class DataFolder:
                 os.fsync(stream.fileno())
             sync_folder(self.root)
             return True
+        except FileExistsError:
+            raise UsageError(f"{self.root} is a file; name a folder") from None
         except OSError as error:
             raise explain_os_error(error, self.root) from error
 

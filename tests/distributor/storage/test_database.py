@@ -1,0 +1,102 @@
+"""Transactions: one writer, whole or not at all, durable."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, func, insert, select, text
+from sqlalchemy.exc import IntegrityError
+
+from distributor.storage import Database
+from distributor.storage.tables import artifact_files, blobs
+from edge_sdk.base import UnavailableError
+from tests.support.catalog import open_catalog
+
+
+def _count(connection: Connection) -> int:
+    return connection.execute(select(func.count()).select_from(blobs)).scalar_one()
+
+
+def _add(connection: Connection, name: str) -> None:
+    connection.execute(insert(blobs).values(digest=name, size_bytes=1))
+
+
+def test_settings_that_make_commits_durable(tmp_path: Path) -> None:
+    """The catalog runs in WAL mode with full sync, foreign keys and a busy timeout."""
+    with open_catalog(tmp_path) as catalog, catalog.database.transaction(write=False) as open_one:
+        found = {
+            name: open_one.execute(text(f"PRAGMA {name}")).scalar_one()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        }
+    assert found == {
+        "journal_mode": "wal",
+        "synchronous": 2,
+        "foreign_keys": 1,
+        "busy_timeout": 10_000,
+    }
+
+
+def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    """An exception in a write undoes all of it."""
+
+    def fail(connection: Connection) -> None:
+        _add(connection, "a")
+        raise RuntimeError("in the middle")
+
+    with open_catalog(tmp_path) as catalog:
+        with pytest.raises(RuntimeError, match="in the middle"):
+            catalog.write(fail)
+        assert catalog.read(_count) == 0
+
+
+def test_foreign_keys_are_enforced(tmp_path: Path) -> None:
+    """A file of an artifact that is not there cannot be recorded."""
+    with open_catalog(tmp_path) as catalog, pytest.raises(IntegrityError):
+        catalog.write(
+            lambda connection: connection.execute(
+                insert(artifact_files).values(artifact="a", path="p", digest="d")
+            )
+        )
+
+
+def test_many_writers_take_turns(tmp_path: Path) -> None:
+    """Writes asked for at once all succeed, one after the other."""
+
+    async def write_many(database: Database) -> None:
+        await asyncio.gather(*(database.write(_add, f"d{number}") for number in range(50)))
+
+    with open_catalog(tmp_path) as catalog:
+        asyncio.run(write_many(catalog.database))
+        assert catalog.read(_count) == 50
+
+
+def test_a_cancelled_write_is_whole(tmp_path: Path) -> None:
+    """A write whose caller is cancelled happens wholly or not at all, and blocks nobody."""
+
+    async def cancel(database: Database) -> int:
+        task = asyncio.create_task(database.write(_add, "a"))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await database.write(_add, "b")
+        return await database.read(_count)
+
+    with open_catalog(tmp_path) as catalog:
+        assert asyncio.run(cancel(catalog.database)) in (1, 2)
+
+
+def test_a_locked_catalog_is_unavailable(tmp_path: Path) -> None:
+    """Where another process holds the write lock, the error says that the catalog is busy."""
+    with open_catalog(tmp_path) as catalog:
+        other = Database(f"sqlite:///{tmp_path / 'catalog.db'}", busy_timeout_ms=10)
+        try:
+            with (
+                catalog.database.transaction(write=True),
+                pytest.raises(UnavailableError, match="busy"),
+            ):
+                other.transaction(write=True).__enter__()
+        finally:
+            other.close()
