@@ -28,11 +28,11 @@ def measure(folder: Path, *, rounds: int = 3) -> list[Row]:
     """Rows for each precision at each rate of fine-tuning."""
     rows: list[Row] = []
     for rate in TUNE_RATES:
-        place = folder / f"rate-{rate:g}"
+        place = folder / f"rate-{rate:.0e}"
         place.mkdir()
         trained = train_pairs(place, widths=WIDTHS, tune_rate=rate)
         for pair in trained.pairs:
-            rows += _pair_rows(pair, f"{pair.precision}.{rate:g}", rate, place, rounds)
+            rows += _pair_rows(pair, f"{pair.precision}.{rate:.0e}", rate, place, rounds)
     return rows
 
 
@@ -50,7 +50,7 @@ def _pair_rows(pair: Pair, identity: str, rate: float, folder: Path, rounds: int
     if rebuilt.read_bytes() != pair.target.read_bytes():
         raise RuntimeError(f"the delta of {identity} does not give back its target")
     target_bytes = pair.target.stat().st_size
-    what = f"{pair.precision.upper()}, fine-tuned at {rate:g}"
+    what = f"{pair.precision.upper()}, fine-tuned at {rate:.0e}"
     peer_bytes = zstd_patch_bytes(pair.source, pair.target)
     bound_bytes = model_bound_bytes(pair.source, pair.target)
     return [
