@@ -50,6 +50,7 @@ class AgentConfig:
     prepare_timeout_s: float = 300.0
     engine_threads: int = 1
     labels: Mapping[str, str] = field(default_factory=dict)
+    accelerators: tuple[str, ...] = ()  # what variants may require, as the operator names it
     insecure: bool = False
     probation: ProbationConfig = field(default_factory=ProbationConfig)
 
@@ -72,6 +73,8 @@ class AgentConfig:
             check_address(uri)
         for key in self.labels:
             check_segment(key, "label")
+        for name in self.accelerators:
+            check_segment(name, "accelerator")
         for name in ("memory_bytes", "disk_quota_bytes", "disk_reserve_bytes"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name} must not be negative")
