@@ -34,6 +34,7 @@ from edge_sdk.engines.onnx_limits import (
     OPSET_OLD,
     smallest_model,
 )
+from edge_sdk.formats import open_model
 from edge_sdk.manifest.model import TensorSpec
 
 _TELEMETRY = "ORT_DISABLE_TELEMETRY"
@@ -122,6 +123,9 @@ class OnnxRuntime:
         """Raises: NotFoundError, FormatError, RefusedError."""
         if not entry.is_file():
             raise NotFoundError(f"no model file {entry}")
+        # ONNX Runtime 1.23 follows external data out of the folder: this refuses it first.
+        if open_model(entry).format != "onnx":
+            raise FormatError(f"{entry} is not an ONNX model")
         try:
             session = self._library.InferenceSession(
                 str(entry), self._options(threads=threads), providers=["CPUExecutionProvider"]

@@ -98,7 +98,7 @@ class TensorPool:
     ) -> None:
         self._source = source or AnonymousMemory()
         self._budget_bytes = budget_bytes
-        self._check = check
+        self.check = check
         self._lock = threading.Lock()
         self._free: dict[int, list[Slab]] = {}
         self._blocks: list[_Block] = []
@@ -124,13 +124,13 @@ class TensorPool:
             self._high_water_bytes = max(self._high_water_bytes, self._used_bytes)
             slab._held = True
             slab.size_bytes = size_bytes
-        if self._check:
+        if self.check:
             self._check_untouched(slab)
         return slab
 
     def take_back(self, slab: Slab) -> None:
         """What ``Slab.release`` calls. Raises: SlabError."""
-        if self._check and slab._held:
+        if self.check and slab._held:
             ctypes.memset(slab.address, _POISON, slab.class_bytes)
         with self._lock:
             if not slab._held:
@@ -192,7 +192,7 @@ class TensorPool:
             Slab(self, block, block.address + begin, class_bytes)
             for begin in range(0, size_bytes, class_bytes)
         ]
-        if self._check:
+        if self.check:
             ctypes.memset(block.address, _POISON, size_bytes)
         self._blocks.append(block)
         self._held_bytes += size_bytes

@@ -1,0 +1,40 @@
+"""``python -m device_agent.serving --config-json JSON --socket-fd N``: the inference process."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import sys
+
+# Both are read at import, so they must stand before any other import of this process.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+from device_agent.config import from_json
+from device_agent.serving.process import InferenceProcess
+from edge_sdk.base import EdgeError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs until told to end (SIGTERM) or the supervisor is gone. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="device_agent.serving")
+    parser.add_argument("--config-json", required=True)
+    parser.add_argument("--socket-fd", type=int, required=True)
+    options = parser.parse_args(arguments)
+    # Raises in the main thread, where it unwinds the wait for the next message.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        with socket.socket(fileno=options.socket_fd) as updater:
+            InferenceProcess(from_json(options.config_json), updater).run()
+    except EdgeError as error:
+        sys.stderr.write(f"inference: {error.message}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

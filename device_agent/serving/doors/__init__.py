@@ -1,0 +1,5 @@
+"""How requests get in: one file per protocol. A door translates and decides nothing."""
+
+from device_agent.serving.doors.open_inference import InferenceDoor
+
+__all__ = ["InferenceDoor"]

@@ -1,0 +1,72 @@
+"""A loaded artifact: its session, its buffers, and how many requests are inside it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from device_agent.serving.slots import SlotCache
+from device_agent.serving.statistics import Statistics
+from edge_sdk.base import Digest
+from edge_sdk.engines.contract import Array, Session
+from edge_sdk.tensor_pool import TensorPool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Which artifact; ``golden`` holds the inputs to replay on it, by tensor name."""
+
+    model: str
+    artifact: Digest
+    version: str
+    variant: str
+    engine: str
+    entry: str
+    golden: Mapping[str, Array] = field(default_factory=dict)
+
+
+class Generation:
+    """Serves until it is retired and its last request has left; then it can be closed."""
+
+    def __init__(self, identity: Identity, session: Session, pool: TensorPool) -> None:
+        self.identity = identity
+        self.session = session
+        self.slots = SlotCache(session, pool)
+        self.statistics = Statistics()
+        self.memory_bytes = 0
+        self.load_ms = 0.0
+        self._lock = threading.Lock()
+        self._in_flight = 0
+        self._when_empty: Callable[[], None] | None = None
+
+    def enter(self) -> bool:
+        """One request more; False: this one was retired, ask again who serves."""
+        with self._lock:
+            if self._when_empty is not None:
+                return False
+            self._in_flight += 1
+            return True
+
+    def leave(self) -> None:
+        with self._lock:
+            self._in_flight -= 1
+            then = self._when_empty if self._in_flight == 0 else None
+        if then is not None:
+            then()
+
+    def retire(self, when_empty: Callable[[], None]) -> None:
+        """Lets no request in any more; ``when_empty`` is called once, after the last has left.
+
+        It is called from whatever thread that request had: it must be quick.
+        """
+        with self._lock:
+            self._when_empty = when_empty
+            empty = self._in_flight == 0
+        if empty:
+            when_empty()
+
+    def close(self) -> None:
+        """Frees everything. Only after the last request has left."""
+        self.slots.close()
+        self.session.close()

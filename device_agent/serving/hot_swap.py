@@ -1,0 +1,213 @@
+"""Loads beside what serves, switches by one assignment, and unloads what nobody uses.
+
+All of it happens in one thread of low priority, in the order in which the updater asked; no
+request waits for it. A generation is closed when the last request has left it.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from device_agent.records import (
+    Ask,
+    Drop,
+    Dropped,
+    Message,
+    Observed,
+    Prepare,
+    Prepared,
+    Switch,
+    Switched,
+)
+from device_agent.serving import memory
+from device_agent.serving.generation import Generation
+from device_agent.serving.load import Loader, LoadOrder
+from device_agent.serving.model_table import ModelTable
+from device_agent.serving.replay import Watched
+from edge_sdk.base import Digest, EdgeError
+
+OBSERVE_S = 0.5
+
+Key = tuple[str, Digest]
+Job = Callable[[], None]
+
+
+class Swapper:
+    """Carries out what the updater asks for.
+
+    ``send`` puts a message on the socket; ``hello`` makes the answer to Ask. ``start`` begins
+    the thread, ``stop`` ends it after the job at hand.
+    """
+
+    def __init__(
+        self,
+        table: ModelTable,
+        loader: Loader,
+        *,
+        send: Callable[[Message], None],
+        hello: Callable[[], Message],
+        observe_s: float = OBSERVE_S,
+    ) -> None:
+        self._table = table
+        self._loader = loader
+        self._send = send
+        self._hello = hello
+        self._observe_s = observe_s
+        self._loaded: dict[Key, Generation] = {}
+        self._watched: dict[str, Watched] = {}
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="hot-swap", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._jobs.put(None)
+        self._thread.join()
+
+    def adopt(self, generation: Generation) -> None:
+        """Makes a generation that was loaded from a slot the active one. Before ``start``."""
+        identity = generation.identity
+        self._loaded[identity.model, identity.artifact] = generation
+        self._table.switch(generation)
+
+    def handle(self, message: Message) -> None:
+        """Queues what a message asks for; its answer is sent when it is done."""
+        if isinstance(message, Prepare):
+            self._jobs.put(lambda: self._prepare(message))
+        elif isinstance(message, Switch):
+            self._jobs.put(lambda: self._switch(message))
+        elif isinstance(message, Drop):
+            self._jobs.put(lambda: self._drop(message))
+        elif isinstance(message, Ask):
+            self._jobs.put(self.say_hello)
+
+    def say_hello(self) -> None:
+        self._send(self._hello())
+
+    def _work(self) -> None:
+        memory.lower_priority()
+        while True:
+            try:
+                job = self._jobs.get(timeout=self._observe_s if self._watched else None)
+            except queue.Empty:
+                self._observe()
+                continue
+            if job is None:
+                return
+            job()
+
+    def _prepare(self, wanted: Prepare) -> None:
+        try:
+            generation = self._load(wanted)
+        except EdgeError as error:
+            self._send(
+                Prepared(
+                    model=wanted.model,
+                    artifact=wanted.artifact,
+                    ok=False,
+                    reason=error.reason,
+                    message=error.message,
+                )
+            )
+            memory.give_back()
+            return
+        self._send(
+            Prepared(
+                model=wanted.model,
+                artifact=wanted.artifact,
+                ok=True,
+                load_ms=generation.load_ms,
+                memory_bytes=generation.memory_bytes,
+            )
+        )
+
+    def _load(self, wanted: Prepare) -> Generation:
+        key = (wanted.model, wanted.artifact)
+        if key not in self._loaded:
+            self._loaded[key] = self._loader.load(
+                LoadOrder(
+                    model=wanted.model,
+                    artifact=wanted.artifact,
+                    version=wanted.version,
+                    variant=wanted.variant,
+                    folder=Path(wanted.folder),
+                    entry=wanted.entry,
+                    engine=wanted.engine,
+                    golden_path=wanted.golden_path,
+                    inputs=wanted.inputs,
+                    outputs=wanted.outputs,
+                )
+            )
+        return self._loaded[key]
+
+    def _switch(self, wanted: Switch) -> None:
+        generation = self._loaded.get((wanted.model, wanted.artifact))
+        if generation is None:
+            self._send(
+                Switched(
+                    model=wanted.model,
+                    artifact=wanted.artifact,
+                    ok=False,
+                    reason="NotFoundError",
+                    message=f"{wanted.artifact.short} of {wanted.model} was not prepared",
+                )
+            )
+            return
+        since = generation.statistics.snapshot()
+        before = self._table.switch(generation)
+        watched = self._watched.pop(wanted.model, None)
+        self._send(Switched(model=wanted.model, artifact=wanted.artifact, ok=True))
+        if not wanted.probation:
+            return
+        if before is generation:
+            # Asked twice, or by an updater that was restarted: the comparison goes on.
+            before = watched.before if watched else self._other(generation)
+            since = watched.since if watched else since
+        self._watched[wanted.model] = Watched(candidate=generation, before=before, since=since)
+
+    def _other(self, generation: Generation) -> Generation | None:
+        """Another loaded artifact of the same model, if there is one."""
+        model = generation.identity.model
+        others = (one for (name, _), one in self._loaded.items() if name == model)
+        return next((one for one in others if one is not generation), None)
+
+    def _drop(self, wanted: Drop) -> None:
+        gone = [
+            key
+            for key in self._loaded
+            if key[0] == wanted.model and wanted.artifact in (None, key[1])
+        ]
+        generations = [self._loaded.pop(key) for key in gone]
+        watched = self._watched.get(wanted.model)
+        if watched and (watched.candidate in generations or watched.before in generations):
+            del self._watched[wanted.model]
+        del watched
+        done = Dropped(model=wanted.model, artifact=wanted.artifact)
+        if not generations:
+            self._send(done)
+            return
+        waiting = list(generations)
+
+        def closed(generation: Generation) -> None:
+            generation.close()
+            waiting.remove(generation)
+            if not waiting:
+                memory.give_back()
+                self._send(done)
+
+        for generation in generations:
+            self._table.remove(generation)
+            generation.retire(lambda one=generation: self._jobs.put(lambda: closed(one)))  # type: ignore[misc]
+
+    def _observe(self) -> None:
+        for watched in list(self._watched.values()):
+            self._send(watched.observe())
+
+
+def is_passing(message: Message) -> bool:
+    """Whether a message may be lost: the next of its kind says the same and more."""
+    return isinstance(message, Observed)

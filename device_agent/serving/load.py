@@ -1,0 +1,129 @@
+"""From an artifact's folder to a warm generation. Run off the request path, in a slow lane."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from device_agent.serving import memory
+from device_agent.serving.generation import Generation, Identity
+from edge_sdk.base import Digest, RefusedError
+from edge_sdk.engines import Engine, open_engine
+from edge_sdk.engines.contract import Array, Session
+from edge_sdk.engines.golden import golden_inputs, seeded_inputs
+from edge_sdk.formats import read_safetensors
+from edge_sdk.manifest import Manifest, TensorSpec
+from edge_sdk.tensor_pool import TensorPool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOrder:
+    """What to load: the same facts whether the updater or a slot asks for it."""
+
+    model: str
+    artifact: Digest
+    version: str
+    variant: str
+    folder: Path
+    entry: str
+    engine: str
+    golden_path: str | None
+    inputs: tuple[TensorSpec, ...] = field(default=())
+    outputs: tuple[TensorSpec, ...] = field(default=())
+
+
+def order_of(artifact: Digest, manifest: Manifest, folder: Path) -> LoadOrder:
+    """Raises: RefusedError where the manifest names no engine."""
+    if manifest.requires.engine is None:
+        raise RefusedError(f"{manifest.model} {manifest.version} names no engine to run it")
+    return LoadOrder(
+        model=str(manifest.model),
+        artifact=artifact,
+        version=str(manifest.version),
+        variant=manifest.variant,
+        folder=folder,
+        entry=manifest.entry,
+        engine=manifest.requires.engine,
+        golden_path=manifest.golden.path if manifest.golden else None,
+        inputs=manifest.signature.inputs,
+        outputs=manifest.signature.outputs,
+    )
+
+
+class Loader:
+    """Loads with one engine of each kind, on one pool."""
+
+    def __init__(self, pool: TensorPool, *, threads: int) -> None:
+        self._pool = pool
+        self._threads = threads
+        self._engines: dict[str, Engine] = {}
+
+    def load(self, order: LoadOrder) -> Generation:
+        """A generation whose buffers for its golden inputs are bound, and which has run once.
+
+        Raises: NotFoundError, FormatError, RefusedError (engine missing, or a model that is
+        not what its manifest says), ResourceError, EngineError.
+        """
+        begin_s = time.monotonic()
+        before_bytes = memory.status_bytes("RssAnon")
+        session = self._engine(order.engine).load(order.folder / order.entry, threads=self._threads)
+        _check_signature(order, session)
+        identity = Identity(
+            model=order.model,
+            artifact=order.artifact,
+            version=order.version,
+            variant=order.variant,
+            engine=order.engine,
+            entry=order.entry,
+            golden=_replayed(order, session),
+        )
+        generation = Generation(identity, session, self._pool)
+        warm(generation)
+        generation.load_ms = (time.monotonic() - begin_s) * 1000
+        generation.memory_bytes = max(0, memory.status_bytes("RssAnon") - before_bytes)
+        return generation
+
+    def _engine(self, name: str) -> Engine:
+        if name not in self._engines:
+            self._engines[name] = open_engine(name)
+        return self._engines[name]
+
+
+def warm(generation: Generation) -> None:
+    """Binds buffers for the golden inputs and runs twice: the second run is as all later ones."""
+    golden = generation.identity.golden
+    names = [spec.name for spec in generation.session.inputs]
+    slot = generation.slots.take([golden[name].shape for name in names])
+    try:
+        for name in names:
+            slot.inputs[name][...] = golden[name]
+        slot.run()
+        slot.finish()
+        slot.run()
+    finally:
+        generation.slots.put_back(slot)
+
+
+def _replayed(order: LoadOrder, session: Session) -> Mapping[str, Array]:
+    if order.golden_path is None:
+        return seeded_inputs(session.inputs)
+    return golden_inputs(session, read_safetensors(order.folder / order.golden_path))
+
+
+def _check_signature(order: LoadOrder, session: Session) -> None:
+    """The loaded model must be the one that its manifest describes. An empty side is not held."""
+    for what, wanted, got in (
+        ("inputs", order.inputs, session.inputs),
+        ("outputs", order.outputs, session.outputs),
+    ):
+        if not wanted:
+            continue
+        stated = {spec.name: (spec.dtype, len(spec.shape)) for spec in wanted}
+        loaded = {spec.name: (spec.dtype, len(spec.shape)) for spec in got}
+        if stated != loaded:
+            session.close()
+            raise RefusedError(
+                f"{order.model} {order.version} has {what} {loaded}, its manifest says {stated}"
+            )

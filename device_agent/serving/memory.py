@@ -1,0 +1,40 @@
+"""What the system says about this process's memory, and giving it back."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from pathlib import Path
+
+_KIB = 1024
+_NICE = 15
+
+
+def status_bytes(field: str) -> int:
+    """A size of ``/proc/self/status`` such as ``VmRSS`` or ``RssAnon``; 0 where it is not said."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        name, _, rest = line.partition(":")
+        if name == field:
+            return int(rest.split()[0]) * _KIB
+    return 0
+
+
+def give_back() -> None:
+    """Returns freed memory to the system: 3 to 30 ms, so never in a request's thread.
+
+    Without it, 25 reloads of a model of 24 MB leave 80 MB behind. Only glibc needs it.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def lower_priority() -> None:
+    """Lets the calling thread, and only it, wait for those that answer requests."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+
+
+def total_bytes() -> int:
+    """The machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,0 +1,74 @@
+"""Which loaded artifact answers for which model, switched by one assignment."""
+
+from __future__ import annotations
+
+import threading
+
+from device_agent.serving.generation import Generation
+from edge_sdk.base import NotFoundError, UnavailableError
+from edge_sdk.client import VersionNotActiveError
+
+
+class ModelTable:
+    """Read by every request without a lock; changed by one writer at a time."""
+
+    def __init__(self) -> None:
+        self._active: dict[str, Generation] = {}
+        self._gone: frozenset[str] = frozenset()
+        self._lock = threading.Lock()
+        self.ready = False  # whether the slots of the start were loaded
+
+    def switch(self, generation: Generation) -> Generation | None:
+        """From here on ``generation`` answers. Returns the one that did before."""
+        model = generation.identity.model
+        with self._lock:
+            before = self._active.get(model)
+            self._active = {**self._active, model: generation}
+        return before
+
+    def remove(self, generation: Generation) -> None:
+        """Nobody answers for its model from here on, if it was the one that did."""
+        model = generation.identity.model
+        with self._lock:
+            if self._active.get(model) is generation:
+                self._gone |= {model}
+                self._active = {name: one for name, one in self._active.items() if name != model}
+
+    def active(self) -> tuple[Generation, ...]:
+        """Sorted by model."""
+        return tuple(one for _, one in sorted(self._active.items()))
+
+    def find(self, model: str, version: str) -> Generation:
+        """Who answers for a model; ``version`` is the one demanded, or empty.
+
+        Raises: NotFoundError; VersionNotActiveError; UnavailableError (still loading, or
+        unloaded while a version was demanded).
+        """
+        generation = self._active.get(model)
+        if generation is None:
+            raise self._absent(model, version)
+        active = generation.identity.version
+        if version and version != active:
+            raise VersionNotActiveError(
+                f"Request for unknown model: {model!r} version {version} is not found; "
+                f"version {active} is active",
+                model=model,
+                version=version,
+                active=active,
+            )
+        return generation
+
+    def enter(self, model: str, version: str) -> Generation:
+        """As ``find``, with the request counted in: its ``leave`` must follow."""
+        while True:
+            generation = self.find(model, version)
+            if generation.enter():
+                return generation
+
+    def _absent(self, model: str, version: str) -> Exception:
+        if not self.ready:
+            return UnavailableError(f"model {model!r} may still be loading; try again soon")
+        if model not in self._gone:
+            return NotFoundError(f"Request for unknown model: {model!r} is not found", model=model)
+        message = f"Request for unknown model: {model!r} has no available versions"
+        return UnavailableError(message) if version else NotFoundError(message, model=model)

@@ -1,0 +1,128 @@
+"""The inference process as a whole: start from slots, door open, then obey the socket."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+from pathlib import Path
+
+from device_agent.config import AgentConfig
+from device_agent.records import (
+    PACKET_BYTES_MAX,
+    PROTOCOL,
+    Hello,
+    Message,
+    decode_message,
+    encode_message,
+)
+from device_agent.serving import memory
+from device_agent.serving.dispatch import Dispatcher
+from device_agent.serving.doors.open_inference import InferenceDoor
+from device_agent.serving.generation import Generation
+from device_agent.serving.hot_swap import Swapper, is_passing
+from device_agent.serving.load import Loader, order_of
+from device_agent.serving.model_table import ModelTable
+from device_agent.store import Slot, Store
+from edge_sdk.base import Digest, EdgeError, FormatError, ProofError
+from edge_sdk.tensor_pool import TensorPool
+
+CHECK_VARIABLE = "EDGE_POOL_CHECK"  # "1": every tensor must lie in the pool
+
+
+class InferenceProcess:
+    """Owns everything; ``run`` returns when the socket closes."""
+
+    def __init__(self, config: AgentConfig, updater: socket.socket) -> None:
+        self._config = config
+        self._updater = updater
+        self._send_lock = threading.Lock()
+        self._damaged: list[Digest] = []
+        self._store = Store(Path(config.state_dir))
+        self.pool = TensorPool(
+            budget_bytes=config.memory_bytes or memory.total_bytes(),
+            check=os.environ.get(CHECK_VARIABLE) == "1",
+        )
+        self.table = ModelTable()
+        self._loader = Loader(self.pool, threads=config.engine_threads)
+        self._swapper = Swapper(self.table, self._loader, send=self._send, hello=self._hello)
+        dispatcher = Dispatcher(self.table, running_max=max(1, os.cpu_count() or 1))
+        self._door = InferenceDoor(self.table, dispatcher)
+
+    def run(self) -> None:
+        """Serves until the other end of the socket is gone. Raises: ConflictError (address)."""
+        self._door.open(self._config.inference_uri, insecure=self._config.insecure)
+        try:
+            for slot in self._store.slots():
+                self._start_slot(slot)
+            self.table.ready = True
+            self._swapper.start()
+            self._swapper.say_hello()
+            self._obey()
+        finally:
+            self._door.close()
+
+    def _obey(self) -> None:
+        while True:
+            packet = self._updater.recv(PACKET_BYTES_MAX)
+            if not packet:
+                return
+            try:
+                message = decode_message(packet)
+            except FormatError as error:
+                _say(f"{error.message}; the message was passed over")
+                continue
+            self._swapper.handle(message)
+
+    def _start_slot(self, slot: Slot) -> None:
+        """Loads what a slot names, else the artifact before it; each is proved first."""
+        wanted = (slot.previous,) if slot.on_probation else (slot.active, slot.previous)
+        for artifact in wanted:
+            if artifact is None:
+                continue
+            try:
+                generation = self._load_proved(artifact)
+            except EdgeError as error:
+                if isinstance(error, ProofError):
+                    self._damaged.append(artifact)
+                _say(f"{slot.model}: {artifact.short} cannot serve: {error.message}")
+                continue
+            if generation is not None:
+                self._swapper.adopt(generation)
+            return
+
+    def _load_proved(self, artifact: Digest) -> Generation | None:
+        """None where the artifact is not for this process (``serve`` is none).
+
+        Raises: ProofError (its bytes are not the published ones), and what loading raises.
+        """
+        self._store.prove(artifact)
+        manifest = self._store.manifest(artifact)
+        if manifest.serve != "inference":
+            return None
+        return self._loader.load(order_of(artifact, manifest, self._store.tree(artifact)))
+
+    def _hello(self) -> Message:
+        return Hello(
+            protocol=PROTOCOL,
+            pid=os.getpid(),
+            serving={one.identity.model: one.identity.artifact for one in self.table.active()},
+            damaged=tuple(self._damaged),
+        )
+
+    def _send(self, message: Message) -> None:
+        """A passing message is lost where the updater does not read; the others wait for it."""
+        flags = socket.MSG_DONTWAIT if is_passing(message) else 0
+        try:
+            with self._send_lock:
+                self._updater.send(encode_message(message), flags)
+        except BlockingIOError:
+            pass
+        except (BrokenPipeError, ConnectionResetError):
+            _say("the supervisor is gone")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"inference: {text}\n")
+    sys.stderr.flush()

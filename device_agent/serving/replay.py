@@ -1,0 +1,81 @@
+"""Probation: golden inputs replayed alternately on the version before and the candidate.
+
+Only samples are taken here; the updater decides what they mean.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from device_agent.records import Observed
+from device_agent.serving import memory
+from device_agent.serving.generation import Generation
+from device_agent.serving.statistics import Served
+from edge_sdk.base import EdgeError
+from edge_sdk.engines.contract import Array, Binding
+
+_ROUND_S = 0.02  # of each half second: replaying must not be what slows the requests down
+_PAIRS_MAX = 10
+
+
+@dataclass(kw_only=True)
+class Watched:
+    """A candidate on probation beside the generation that served before it (None: none did)."""
+
+    candidate: Generation
+    before: Generation | None
+    since: Served
+
+    def __post_init__(self) -> None:
+        golden = self.candidate.identity.golden
+        self._candidate = bind(self.candidate, golden)
+        self._before = bind(self.before, golden) if self.before else None
+
+    def observe(self) -> Observed:
+        """One round: alternating runs, and what was served since the switch."""
+        active_ns: list[int] = []
+        candidate_ns: list[int] = []
+        failures = 0
+        end_s = time.monotonic() + _ROUND_S
+        for _ in range(_PAIRS_MAX):
+            if self._before is not None:
+                active_ns.append(_time_ns(self._before))
+            try:
+                if self._candidate is not None:
+                    candidate_ns.append(_time_ns(self._candidate))
+            except EdgeError:
+                failures += 1
+            if time.monotonic() >= end_s:
+                break
+        now = self.candidate.statistics.snapshot()
+        return Observed(
+            model=self.candidate.identity.model,
+            artifact=self.candidate.identity.artifact,
+            requests=now.requests - self.since.requests,
+            errors=now.errors - self.since.errors + failures,
+            active_compute_ns=tuple(active_ns),
+            candidate_compute_ns=tuple(candidate_ns),
+            rss_bytes=memory.status_bytes("VmRSS"),
+        )
+
+
+def bind(generation: Generation, inputs: Mapping[str, Array]) -> Binding | None:
+    """A binding of its own for replaying, warm; None where these inputs do not fit the model.
+
+    Both sides get the same inputs in memory of their own and let the engine make the outputs,
+    so that the comparison is fair.
+    """
+    try:
+        binding = generation.session.bind({name: inputs[name].copy() for name in inputs}, {})
+        binding.run()
+    except EdgeError:
+        return None
+    return binding
+
+
+def _time_ns(binding: Binding) -> int:
+    begin_ns = time.perf_counter_ns()
+    binding.run()
+    return time.perf_counter_ns() - begin_ns

@@ -1,0 +1,62 @@
+"""What one loaded version has done: counts and nanoseconds by phase."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field, replace
+
+PHASES = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A snapshot. ``count`` and ``ns`` by phase; ``errors`` are failures of the engine, not of
+    the request; ``last_ms`` is milliseconds since 1970, 0 for never."""
+
+    requests: int = 0
+    errors: int = 0
+    last_ms: int = 0
+    count: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PHASES, 0))
+    ns: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PHASES, 0))
+
+
+class Statistics:
+    """Counters that many request threads add to."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._now = Served()
+
+    def succeeded(self, *, queue_ns: int, input_ns: int, infer_ns: int, output_ns: int) -> None:
+        phases = {
+            "success": queue_ns + input_ns + infer_ns + output_ns,
+            "queue": queue_ns,
+            "compute_input": input_ns,
+            "compute_infer": infer_ns,
+            "compute_output": output_ns,
+        }
+        with self._lock:
+            for phase, ns in phases.items():
+                self._add(phase, ns)
+            self._now = replace(
+                self._now, requests=self._now.requests + 1, last_ms=time.time_ns() // 1_000_000
+            )
+
+    def failed(self, *, whole_ns: int, engine: bool) -> None:
+        """``engine``: it was the engine's fault, not the request's."""
+        with self._lock:
+            self._add("fail", whole_ns)
+            self._now = replace(
+                self._now,
+                requests=self._now.requests + int(engine),
+                errors=self._now.errors + int(engine),
+            )
+
+    def snapshot(self) -> Served:
+        with self._lock:
+            return replace(self._now, count=dict(self._now.count), ns=dict(self._now.ns))
+
+    def _add(self, phase: str, ns: int) -> None:
+        self._now.count[phase] += 1
+        self._now.ns[phase] += ns

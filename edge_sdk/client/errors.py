@@ -1,0 +1,12 @@
+"""What a caller of a model acts on beyond the families of ``edge_sdk.base``."""
+
+from __future__ import annotations
+
+from edge_sdk.base import NotFoundError
+
+
+class VersionNotActiveError(NotFoundError):
+    """A version was demanded that is not the one that serves now (facts ``version``, ``active``).
+
+    Another version never answers in its place.
+    """
