@@ -1,8 +1,18 @@
 """For embedded apps: run models that the agent serves, read their files, hear of switches.
 
-Needs gRPC and NumPy only, no engine; it never loads a model itself.
+Needs gRPC and NumPy only, no engine; it never loads a model itself. Begin with ``connect``.
 """
 
+from edge_sdk.client.connection import Client, connect
 from edge_sdk.client.errors import VersionNotActiveError
+from edge_sdk.client.model import Files, Model, ModelEvent, Result
 
-__all__ = ["VersionNotActiveError"]
+__all__ = [
+    "Client",
+    "Files",
+    "Model",
+    "ModelEvent",
+    "Result",
+    "VersionNotActiveError",
+    "connect",
+]

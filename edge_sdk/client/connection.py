@@ -1,0 +1,111 @@
+"""The way from an app to the agent on the same device."""
+
+from __future__ import annotations
+
+import os
+import threading
+from types import TracebackType
+
+import grpc
+
+from edge_sdk.base import ModelName, UnavailableError, UsageError
+from edge_sdk.client.model import Model
+from edge_sdk.client.stubs import UNARY_DEADLINE_S, Agent, Inference
+from edge_sdk.protos import agent_v1_pb2
+from edge_sdk.rpc import Credentials, open_channel, typed_errors
+
+AGENT_VARIABLE = "EDGE_AGENT_ADDRESS"
+INFERENCE_VARIABLE = "EDGE_INFERENCE_ADDRESS"
+
+
+def connect(
+    agent: str | None = None, inference: str | None = None, *, insecure: bool = False
+) -> Client:
+    """Opens the way to an agent; nothing is sent yet, and the agent may start later.
+
+    ``agent`` is the address of its local API (``unix:/path`` or ``host:port``), else taken
+    from EDGE_AGENT_ADDRESS. ``inference`` need not be given: the agent says it; with it alone
+    (or EDGE_INFERENCE_ADDRESS), only inference works.
+
+    Raises: UsageError (no address, or none of this form), RefusedError (another machine
+    without ``insecure``).
+    """
+    agent = agent or os.environ.get(AGENT_VARIABLE)
+    inference = inference or os.environ.get(INFERENCE_VARIABLE)
+    if not agent and not inference:
+        raise UsageError(
+            f"where is the agent? give connect(agent=...) or set {AGENT_VARIABLE}, "
+            "such as unix:/var/lib/edge/agent.sock"
+        )
+    return Client(agent, inference, Credentials(insecure=insecure))
+
+
+class Client:
+    """For any number of threads. Close it, or use it as a context manager."""
+
+    def __init__(self, agent: str | None, inference: str | None, credentials: Credentials) -> None:
+        self._credentials = credentials
+        self._lock = threading.Lock()
+        self._channels: list[grpc.Channel] = []
+        self._agent = Agent(self._open(agent), agent) if agent else None
+        self._inference = Inference(self._open(inference), inference) if inference else None
+
+    def model(self, name: str) -> Model:
+        """A model by its name, such as ``team/digits``. Raises: FormatError (no such name)."""
+        return Model(str(ModelName.parse(name)), self)
+
+    def models(self) -> tuple[str, ...]:
+        """Names of the models that this device holds. Raises: UnavailableError, UsageError."""
+        agent = self.agent()
+        with typed_errors(agent.peer):
+            listed = agent.list_models(agent_v1_pb2.ListModelsRequest(), timeout=UNARY_DEADLINE_S)
+        return tuple(one.model for one in listed.models)
+
+    def agent(self) -> Agent:
+        """Raises: UsageError where the agent's address was not given."""
+        if self._agent is None:
+            raise UsageError(
+                f"this needs the agent's address: connect(agent=...) or {AGENT_VARIABLE}"
+            )
+        return self._agent
+
+    @property
+    def has_agent(self) -> bool:
+        return self._agent is not None
+
+    def inference(self) -> Inference:
+        """Where models answer; asked from the agent once. Raises: UnavailableError."""
+        with self._lock:
+            if self._inference is None:
+                address = self._ask_inference_address()
+                self._inference = Inference(self._open(address), address)
+            return self._inference
+
+    def close(self) -> None:
+        """Ends calls in progress; held folders are let go."""
+        for channel in self._channels:
+            channel.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _open(self, address: str) -> grpc.Channel:
+        channel = open_channel(address, self._credentials)
+        self._channels.append(channel)
+        return channel
+
+    def _ask_inference_address(self) -> str:
+        agent = self.agent()
+        with typed_errors(agent.peer):
+            status = agent.status(agent_v1_pb2.StatusRequest(), timeout=UNARY_DEADLINE_S)
+        if not status.inference_address:
+            raise UnavailableError(f"{agent.peer} has no inference running yet; try again soon")
+        return status.inference_address

@@ -1,0 +1,202 @@
+"""One model of the device, seen from an app."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from edge_sdk.base import NotFoundError, UnavailableError, UsageError
+from edge_sdk.client.errors import VersionNotActiveError
+from edge_sdk.client.stubs import UNARY_DEADLINE_S
+from edge_sdk.client.wire_tensors import DATATYPES, decode_array, encode_array
+from edge_sdk.protos import agent_v1_pb2 as agent_pb
+from edge_sdk.protos import inference_v2_pb2 as pb
+from edge_sdk.rpc import typed_errors
+
+if TYPE_CHECKING:
+    from edge_sdk.client.connection import Client
+
+INFER_DEADLINE_S = 30.0
+SWITCH_STATES = ("switched", "rolled_back")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """Outputs by name, and the version that computed every one of them."""
+
+    outputs: Mapping[str, NDArray[Any]]
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Files:
+    """The files of one version, read-only, under the names that the publisher gave them."""
+
+    folder: Path
+    version: str
+    names: tuple[str, ...]
+
+    def path(self, name: str) -> Path:
+        """Raises: NotFoundError."""
+        if name not in self.names:
+            raise NotFoundError(f"version {self.version} has no file {name!r}, only {self.names}")
+        return self.folder / name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelEvent:
+    """Something that happened to the model; ``number`` continues ``events(after=...)``."""
+
+    number: int
+    at_ms: int
+    version: str
+    state: str
+    reason: str
+    message: str
+    facts: Mapping[str, str]
+
+
+class Model:
+    """For any number of threads."""
+
+    def __init__(self, name: str, client: Client) -> None:
+        self.name = name
+        self._client = client
+
+    def infer(
+        self,
+        inputs: Mapping[str, ArrayLike],
+        *,
+        version: str | None = None,
+        outputs: Sequence[str] = (),
+        deadline_s: float = INFER_DEADLINE_S,
+    ) -> Result:
+        """Runs the model once. ``version``: only that one may answer; ``outputs``: only these.
+
+        Text is an array of str. bfloat16 is an array of its bit patterns (uint16), or of a
+        NumPy type of that name.
+
+        Raises: VersionNotActiveError; NotFoundError (no such model); UsageError (tensors do
+        not fit); UnavailableError (not running, too busy, or not in time); ResourceError.
+        """
+        inference = self._client.inference()
+        request = pb.ModelInferRequest(model_name=self.name, model_version=version or "")
+        for name, given in inputs.items():
+            array = np.asarray(given)
+            datatype = self._datatype(name, array)
+            request.inputs.add(name=name, datatype=datatype, shape=array.shape)
+            if datatype == "BYTES":
+                array = array.astype(object)
+            request.raw_input_contents.append(encode_array(array))
+        for name in outputs:
+            request.outputs.add(name=name)
+        with typed_errors(inference.peer):
+            response = inference.infer(request, timeout=deadline_s)
+        return _result(response, version)
+
+    @property
+    def version(self) -> str:
+        """The version that is active now.
+
+        Raises: NotFoundError (no such model, or none of it active yet), UnavailableError.
+        """
+        if not self._client.has_agent:
+            return self._metadata().versions[0]
+        agent = self._client.agent()
+        with typed_errors(agent.peer):
+            listed = agent.list_models(agent_pb.ListModelsRequest(), timeout=UNARY_DEADLINE_S)
+        for one in listed.models:
+            if one.model == self.name and one.version:
+                return one.version
+        raise NotFoundError(f"no version of {self.name} is active on this device", model=self.name)
+
+    @contextmanager
+    def files(self) -> Iterator[Files]:
+        """The folder of the active version; it stays in place until the block ends.
+
+        A switch meanwhile does not change it: enter again for the new version's files.
+        Raises: NotFoundError, UnavailableError.
+        """
+        agent = self._client.agent()
+        call = agent.hold(agent_pb.HoldRequest(model=self.name))
+        try:
+            with typed_errors(agent.peer):
+                held = next(call, None)
+            if held is None:
+                raise UnavailableError(f"{agent.peer} ended without naming a folder")
+            yield Files(
+                folder=Path(held.folder), version=held.version, names=tuple(sorted(held.files))
+            )
+        finally:
+            call.cancel()
+
+    def events(
+        self, *, after: int = 0, states: Sequence[str] | None = SWITCH_STATES
+    ) -> Iterator[ModelEvent]:
+        """Switches of this model, those kept and then those to come, without end.
+
+        ``after``: the number of the last event already seen. ``states`` None: every step of
+        an update. Raises: UnavailableError when the agent is gone; go on with ``after``.
+        """
+        agent = self._client.agent()
+        call = agent.events(agent_pb.EventsRequest(after=after, model=self.name))
+        try:
+            with typed_errors(agent.peer):
+                for event in call:
+                    if states is None or event.state in states:
+                        yield _event(event)
+        finally:
+            call.cancel()
+
+    def _datatype(self, name: str, array: NDArray[Any]) -> str:
+        if array.dtype.kind in "OUS":
+            return "BYTES"
+        datatype = DATATYPES.get(array.dtype.name)
+        if datatype is None:
+            raise UsageError(f"input {name!r} is {array.dtype}, which no model takes")
+        if datatype == "UINT16":
+            # Both numbers and the bit patterns of bfloat16 look like this.
+            wanted = {one.name: one.datatype for one in self._metadata().inputs}
+            return "BF16" if wanted.get(name) == "BF16" else datatype
+        return datatype
+
+    def _metadata(self) -> pb.ModelMetadataResponse:
+        inference = self._client.inference()
+        with typed_errors(inference.peer):
+            return inference.metadata(
+                pb.ModelMetadataRequest(name=self.name), timeout=UNARY_DEADLINE_S
+            )
+
+
+def _result(response: pb.ModelInferResponse, version: str | None) -> Result:
+    if version and response.model_version != version:
+        raise VersionNotActiveError(
+            f"version {version} was demanded and {response.model_version} answered",
+            version=version,
+            active=response.model_version,
+        )
+    if len(response.raw_output_contents) != len(response.outputs):
+        raise UsageError("the answer does not carry its outputs as raw contents")
+    outputs = {
+        output.name: decode_array(output.datatype, output.shape, data)
+        for output, data in zip(response.outputs, response.raw_output_contents, strict=True)
+    }
+    return Result(outputs=outputs, version=response.model_version)
+
+
+def _event(event: agent_pb.Event) -> ModelEvent:
+    return ModelEvent(
+        number=event.number,
+        at_ms=event.at_ms,
+        version=event.version,
+        state=event.state,
+        reason=event.reason,
+        message=event.message,
+        facts=dict(event.facts),
+    )
