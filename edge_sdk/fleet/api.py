@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 from edge_sdk.base import Digest, ModelName, UnavailableError, Version
-from edge_sdk.fleet.connection import Connection, Patience
+from edge_sdk.fleet.connection import Connection, Patience, default_operator
 from edge_sdk.fleet.messages import (
     artifact_from,
     cohort_to,
@@ -42,6 +42,8 @@ class Fleet:
     Every method raises the typed errors of ``edge_sdk.base``: UnavailableError where the
     distributor cannot be reached (what is safe to repeat was repeated before), NotFoundError,
     ConflictError, RefusedError and so on. It can be used by several threads.
+
+    operator: who calls; the login name by default.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class Fleet:
         insecure: bool = False,
         patience: Patience = _DEFAULT_PATIENCE,
     ) -> None:
-        credentials = Credentials(operator=operator, insecure=insecure)
+        credentials = Credentials(operator=operator or default_operator(), insecure=insecure)
         self._connection = Connection(address, credentials, patience=patience)
         self._stub = self._connection.stub
         self._deadline_s = patience.deadline_s

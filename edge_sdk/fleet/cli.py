@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from edge_sdk.base.command import (
 )
 from edge_sdk.fleet.api import DEFAULT_ADDRESS, Fleet
 from edge_sdk.fleet.cli_rollout import rollout
+from edge_sdk.fleet.connection import default_operator
 from edge_sdk.fleet.present import (
     document,
     labels_text,
@@ -42,20 +42,11 @@ class Target:
     def __init__(self, settings: Settings, values: dict[str, Any]) -> None:
         self.settings = settings
         self._address = settings.get("distributor", values["distributor"], DEFAULT_ADDRESS)
-        self._operator = settings.get("operator", values["operator"], _login_name())
+        self._operator = settings.get("operator", values["operator"], default_operator())
         self._insecure = settings.get("insecure", values["insecure"] or None, False)
 
     def open(self) -> Fleet:
         return Fleet(self._address, operator=self._operator, insecure=self._insecure)
-
-
-def _login_name() -> str:
-    try:
-        name = getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        name = ""
-    # Metadata of a call is printable ASCII.
-    return name if name.isascii() and name.isprintable() and name else "operator"
 
 
 @click.group(

@@ -126,14 +126,18 @@ def status(target: Any, rollout_name: str, as_json: bool) -> None:
 @rollout.command(epilog="Example:  edge-fleet rollout watch r-7 --timeout 900 --json")
 @click.argument("rollout_name", metavar="ROLLOUT")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Stop watching.")
+@click.option("--allow-refused", is_flag=True, help="Devices that no variant fits are no failure.")
 @json_option
 @_debug
 @click.pass_obj
-def watch(target: Any, rollout_name: str, timeout: float | None, as_json: bool) -> None:
+def watch(
+    target: Any, *, rollout_name: str, timeout: float | None, allow_refused: bool, as_json: bool
+) -> None:
     """Follow ROLLOUT until it is done or aborted.
 
-    Exit codes for pipelines: 0, done and no device failed; 6, aborted, or a device failed or
-    rolled back; 5, not done within --timeout (the rollout goes on).
+    Exit codes for pipelines: 0, done, and every device has the version (or a later one); 6,
+    aborted, or a device failed, rolled back or was refused; 5, not done within --timeout (the
+    rollout goes on).
     """
     last: Rollout | None = None
     with target.open() as fleet, counter("devices") as at:
@@ -148,16 +152,23 @@ def watch(target: Any, rollout_name: str, timeout: float | None, as_json: bool) 
         print_json(rollout_document(last))
     else:
         print_rollout(last)
-    if not last.succeeded:
-        note(f"edge-fleet: {_problem(last)}")
+    problem = _problem(last, allow_refused=allow_refused)
+    if problem:
+        note(f"edge-fleet: {problem}")
         sys.exit(RefusedError.exit_code)  # the document is printed; an error would be a second
 
 
-def _problem(ended: Rollout) -> str:
+def _problem(ended: Rollout, *, allow_refused: bool) -> str:
+    """Why a pipeline should stop; empty where it need not."""
+    if ended.state != "done":
+        return f"rollout {ended.rollout} was {ended.state}"
     if ended.failures:
         names = ", ".join(one.device for one in ended.failures)
-        return f"rollout {ended.rollout} failed on {names}; see: edge-fleet explain DEVICE"
-    return f"rollout {ended.rollout} was {ended.state}"
+        return f"rollout {ended.rollout} failed on {names}"
+    if ended.refusals and not allow_refused:
+        names = ", ".join(one.device for one in ended.refusals)
+        return f"rollout {ended.rollout} never reached {names}; see: edge-fleet explain DEVICE"
+    return ""
 
 
 @rollout.command(epilog="Example:  edge-fleet rollout abort r-7")

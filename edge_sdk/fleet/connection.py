@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,15 @@ class Patience:
     deadline_s: float = 30.0
     attempts: int = 6
     backoff: Backoff = field(default_factory=lambda: Backoff(base_s=0.4, cap_s=5.0))
+
+
+def default_operator() -> str:
+    """The login name, where metadata of a call can carry it (printable ASCII)."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        name = ""
+    return name if name.isascii() and name.isprintable() and name else "operator"
 
 
 class Connection:

@@ -11,6 +11,10 @@ from dataclasses import dataclass, field
 from edge_sdk.base import Digest
 
 FAILED_STATES = frozenset({"failed", "rolled_back"})
+REFUSED_STATE = "refused"
+# Of a device, after which nothing more is expected of it; the last three are decided by the
+# distributor: it fits nothing, a later rollout took over, the rollout was aborted.
+FINAL_STATES = FAILED_STATES | {"committed", REFUSED_STATE, "superseded", "recalled"}
 DONE_STATES = frozenset({"done", "aborted"})
 
 
@@ -137,7 +141,8 @@ class RolloutPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutDevice:
-    """One device of a rollout; ``state`` is that of the update's life cycle."""
+    """One device of a rollout; ``state`` is that of the update's life cycle, or ``building``,
+    ``refused``, ``superseded`` or ``recalled``, which the distributor decides."""
 
     device: str
     version: str
@@ -155,10 +160,22 @@ class RolloutDevice:
     def failed(self) -> bool:
         return self.state in FAILED_STATES
 
+    @property
+    def refused(self) -> bool:
+        """It was never assigned: no variant fits, or there is no way to bring it there."""
+        return self.state == REFUSED_STATE
+
+    @property
+    def settled(self) -> bool:
+        return self.state in FINAL_STATES
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
-    """``state``: building, running, done or aborted. Lists leave ``devices`` empty."""
+    """``state``: building, running, done or aborted. Lists leave ``devices`` empty.
+
+    ``version`` is empty where an undo takes devices back to different versions.
+    """
 
     rollout: str
     model: str
@@ -182,6 +199,11 @@ class Rollout:
         return tuple(one for one in self.devices if one.failed)
 
     @property
+    def refusals(self) -> tuple[RolloutDevice, ...]:
+        """Devices that were never assigned the version; their reasons say why."""
+        return tuple(one for one in self.devices if one.refused)
+
+    @property
     def succeeded(self) -> bool:
-        """Done, and no device failed or was rolled back."""
-        return self.state == "done" and not self.failures
+        """Done, and every device of the cohort got the version and kept it, or a later one."""
+        return self.state == "done" and not self.failures and not self.refusals

@@ -18,8 +18,6 @@ from edge_sdk.fleet.model import Artifact, Device, Explanation, Rollout, Rollout
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-_AT_REST = frozenset({"committed", "failed", "rolled_back"})
-
 
 def document(value: DataclassInstance) -> dict[str, Any]:
     """A value as plain JSON types; digests become hexadecimal text."""
@@ -33,6 +31,7 @@ def rollout_document(rollout: Rollout) -> dict[str, Any]:
         "finished": rollout.finished,
         "succeeded": rollout.succeeded,
         "failures": [one.device for one in rollout.failures],
+        "refusals": [one.device for one in rollout.refusals],
     }
 
 
@@ -154,7 +153,7 @@ def print_rollouts(rollouts: Sequence[Rollout]) -> None:
         ["ROLLOUT", "MODEL", "VERSION", "COHORT", "STATE", "CREATED (UTC)", "UNDOES"],
         [
             [
-                *(one.rollout, one.model, one.version, str(one.cohort), one.state),
+                *(one.rollout, one.model, one.version or "(back)", str(one.cohort), one.state),
                 *(time_text(one.created_ms), one.undoes or "-"),
             ]
             for one in rollouts
@@ -193,13 +192,14 @@ def rollout_summary(rollout: Rollout) -> str:
     parts = [f"{count} {state}" for state, count in sorted(counts.items())]
     devices = f" ({', '.join(parts)})" if parts else ""
     reason = f": {rollout.reason}" if rollout.reason else ""
-    what = f"{rollout.rollout} {rollout.model} {rollout.version}"
+    version = rollout.version or "(back)"
+    what = f"{rollout.rollout} {rollout.model} {version}"
     return f"{what} to {rollout.cohort}: {rollout.state}{reason}{devices}"
 
 
 def settled(rollout: Rollout) -> int:
-    """Devices of which nothing more is expected."""
-    return sum(one.state in _AT_REST for one in rollout.devices)
+    """How many devices nothing more is expected of."""
+    return sum(one.settled for one in rollout.devices)
 
 
 def changes(before: Rollout | None, now: Rollout) -> Iterator[str]:

@@ -8,6 +8,7 @@ import pytest
 
 from edge_sdk.base import FormatError, NotFoundError, RefusedError, UnavailableError
 from edge_sdk.fleet import Cohort, Draft, Fleet, Patience
+from edge_sdk.fleet.connection import default_operator
 from edge_sdk.rpc import Backoff
 from tests.support.fleet_messages import (
     a_device,
@@ -37,6 +38,14 @@ def test_operator_travels_with_each_call(fleet: Fleet, service: FleetInMemory, m
     fleet.rollout_plan("team/digits", "1.0.0")
     assert set(service.operators) == {"ada"}
     assert {"MissingFiles", "Publish", "PlanRollout"} <= set(service.calls)
+
+
+def test_somebody_always_calls(address: str, service: FleetInMemory) -> None:
+    """Without a name given the login name goes along: nothing is done by nobody."""
+    with Fleet(address) as fleet:
+        fleet.models()
+    assert service.operators == [default_operator()]
+    assert default_operator()
 
 
 def test_devices_and_labels(fleet: Fleet, service: FleetInMemory) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from edge_sdk.base import UnavailableError
-from edge_sdk.fleet import cli as commands
+from edge_sdk.fleet import connection
 from edge_sdk.fleet.cli import cli, main, pairs
 from tests.support.commands import Ran, run_main
 from tests.support.fleet_messages import a_device, a_verdict
@@ -196,7 +196,7 @@ def test_default_address_and_operator(
 ) -> None:
     """Without any setting it is the embedded distributor on this machine, as the login name."""
     monkeypatch.delenv("EDGE_FLEET_DISTRIBUTOR")
-    monkeypatch.setattr(commands.getpass, "getuser", lambda: "ada")
+    monkeypatch.setattr(connection.getpass, "getuser", lambda: "ada")
     settings = edge_fleet("config", "show", "--json").document["fleet"]
     assert settings["distributor"]["value"] == "127.0.0.1:7444"
     assert settings["operator"]["value"] == "ada"
@@ -213,7 +213,7 @@ def test_login_name_that_cannot_travel(
             raise KeyError("no such user")
         return name
 
-    monkeypatch.setattr(commands.getpass, "getuser", getuser)
+    monkeypatch.setattr(connection.getpass, "getuser", getuser)
     settings = edge_fleet("config", "show", "--json").document["fleet"]
     assert settings["operator"]["value"] == "operator"
 

@@ -100,6 +100,7 @@ def test_watch_until_it_succeeded(rollout: EdgeFleet, service: FleetInMemory) ->
     [
         ("done", "failed", "failed on gate-7"),
         ("done", "rolled_back", "failed on gate-7"),
+        ("done", "refused", "never reached gate-7"),
         ("aborted", "committed", "was aborted"),
     ],
 )
@@ -113,6 +114,15 @@ def test_watch_fails_the_pipeline(
     assert ran.document["succeeded"] is False
     assert words in ran.err
     assert rollout("watch", "r-7").code == 6
+
+
+def test_watch_can_allow_refusals(rollout: EdgeFleet, service: FleetInMemory) -> None:
+    """Where a cohort holds devices that no variant fits on purpose, they need not fail it."""
+    refused = a_rollout_device("gate-8", "refused", artifact=b"", variant="", version="")
+    service.rollouts["r-7"] = [a_rollout("done", a_rollout_device(), refused)]
+    ran = rollout("watch", "r-7", "--allow-refused", "--json")
+    assert ran.code == 0
+    assert ran.document["refusals"] == ["gate-8"]
 
 
 def test_watch_stops_at_its_time_limit(rollout: EdgeFleet, service: FleetInMemory) -> None:

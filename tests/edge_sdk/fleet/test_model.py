@@ -17,15 +17,18 @@ from tests.support.fleet_messages import a_plan, a_rollout, a_rollout_device
         ("done", ("committed", "committed"), True, True, 0),
         ("done", ("committed", "failed"), True, False, 1),
         ("done", ("rolled_back", "failed"), True, False, 2),
-        ("aborted", ("committed",), True, False, 0),
+        ("done", ("committed", "superseded"), True, True, 0),
+        ("done", ("committed", "refused"), True, False, 0),
+        ("aborted", ("committed", "recalled"), True, False, 0),
     ],
 )
 def test_outcome(state, devices, finished, succeeded, failures) -> None:
-    """A rollout succeeded where it is done and no device failed or was rolled back."""
+    """A rollout succeeded where it is done and every device has the version or a later one."""
     rollout = rollout_from(a_rollout(state, *(a_rollout_device(state=one) for one in devices)))
     assert rollout.finished == finished
     assert rollout.succeeded == succeeded
     assert len(rollout.failures) == failures
+    assert len(rollout.refusals) == devices.count("refused")
 
 
 def test_plan_adds_up() -> None:

@@ -23,8 +23,8 @@ def test_document_keeps_digests_whole() -> None:
 
 
 def test_settled_counts_devices_at_rest() -> None:
-    """A device on probation is not done yet; a failed one is."""
-    states = ("committed", "failed", "rolled_back", "on_probation", "assigned")
+    """A device on probation is not done yet; a failed or refused one is."""
+    states = ("committed", "failed", "refused", "on_probation", "assigned", "building")
     rollout = rollout_from(a_rollout("running", *(a_rollout_device(state=one) for one in states)))
     assert settled(rollout) == 3
 
