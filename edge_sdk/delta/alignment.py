@@ -1,18 +1,21 @@
 """Which tensor of the source each tensor of the target is compared with.
 
-By path, name, dtype and shape; then without the path; what is left by its order within
-dtype and shape, since exporters rename. A wrong guess costs bytes, never a wrong result.
+By path, name, dtype and shape; then without the path; what is left by its content, since
+exporters rename; and then by its order within dtype and shape. A wrong guess costs bytes,
+never a wrong result.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_sdk.base import FormatError
+from edge_sdk.base import CHUNK_BYTES, FormatError
+from edge_sdk.delta.files import OpenFile
 from edge_sdk.delta.numeric import ElementKind, kind_of
 from edge_sdk.formats import TensorMap, TensorRange, open_model
 
@@ -74,13 +77,19 @@ def _open_maps(root: Path, paths: Sequence[str]) -> Iterator[tuple[str, TensorMa
 
 
 def align(
-    sources: Sequence[LocatedTensor], targets: Sequence[LocatedTensor]
+    sources: Sequence[LocatedTensor],
+    targets: Sequence[LocatedTensor],
+    *,
+    source_files: Sequence[OpenFile],
+    target_files: Sequence[OpenFile],
 ) -> dict[int, list[AlignedRange]]:
     """For each target file the ranges that have a counterpart, sorted, not overlapping."""
     pairs: dict[int, LocatedTensor] = {}
     free = dict(enumerate(sources))
-    for key in (_by_path, _by_name, _by_form):
-        _pair(key, free, targets, pairs)
+    for key in (_by_path, _by_name):
+        _pair(free, targets, pairs, key, key)
+    _pair(free, targets, pairs, _by_content(source_files), _by_content(target_files))
+    _pair(free, targets, pairs, _by_form, _by_form)
     ranges: dict[int, list[AlignedRange]] = defaultdict(list)
     for number, target in enumerate(targets):
         source = pairs.get(number)
@@ -91,20 +100,38 @@ def align(
     return ranges
 
 
+Key = Callable[[LocatedTensor], Hashable]
+
+
 def _pair(
-    key: Callable[[LocatedTensor], Hashable],
     free: dict[int, LocatedTensor],
     targets: Sequence[LocatedTensor],
     pairs: dict[int, LocatedTensor],
+    source_key: Key,
+    target_key: Key,
 ) -> None:
     """Pairs what is not paired yet with the first free source of the same key."""
+    unpaired = {number: target for number, target in enumerate(targets) if number not in pairs}
+    forms = {_by_form(target) for target in unpaired.values()}
     waiting: dict[Hashable, list[int]] = defaultdict(list)
     for number, source in reversed(free.items()):
-        waiting[key(source)].append(number)
-    for number, target in enumerate(targets):
-        candidates = waiting.get(key(target))
-        if number not in pairs and candidates:
+        if _by_form(source) in forms:  # keys by content cost a read
+            waiting[source_key(source)].append(number)
+    forms = {_by_form(free[number]) for numbers in waiting.values() for number in numbers}
+    for number, target in unpaired.items():
+        candidates = waiting.get(target_key(target)) if _by_form(target) in forms else None
+        if candidates:
             pairs[number] = free.pop(candidates.pop())
+
+
+def _by_content(files: Sequence[OpenFile]) -> Key:
+    def key(one: LocatedTensor) -> Hashable:
+        content = hashlib.sha256()
+        for at in range(one.tensor.offset, one.end, CHUNK_BYTES):
+            content.update(files[one.file].read(at, min(CHUNK_BYTES, one.end - at)))
+        return content.digest(), _by_form(one)
+
+    return key
 
 
 def _by_form(one: LocatedTensor) -> Hashable:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from edge_sdk.delta.alignment import AlignedRange
-from edge_sdk.delta.frames import DICTIONARY_BYTES_MAX, Packer
+from edge_sdk.delta.frames import DICTIONARY_BYTES_MAX, Effort, Packer
 from edge_sdk.delta.methods import Dictionary, Literal, Method, Residual
 from edge_sdk.delta.prediction import SourceRange
 from edge_sdk.delta.records import Place
@@ -14,13 +14,16 @@ from edge_sdk.delta.writer import slot_of
 
 ReadSource = Callable[[int, int, int], bytes]
 
-_QUICK_LEVEL = 1
-_LITERAL_LEVEL = 3
-_DENSE_LEVEL = 15
 _DICTIONARY_LEVEL = 12
-_SMALL_LEVEL = 19
+_SMALL_DICTIONARY_LEVEL = 19
+_SMALL_DICTIONARY_BYTES = 256 << 10
 _SMALL_BYTES = 64 << 10
-_RESIDUAL_LEVEL = 3
+# Making a dictionary of a window costs time by its size, so few bytes get a small one.
+_WINDOW_BYTES_MIN = 16 << 10
+_WINDOW_SHARE = 8
+# Text, graphs, sparse weights compress to less than this; dense weights do not, and a
+# second, slow look at them gains 0.3 % (measured on fp32, fp16, bf16 and int8).
+_COMPRESSIBLE_SHARE = 0.7
 # Kind, length, place, check: what a record costs beside its payload, about.
 RECORD_OVERHEAD_BYTES = 18
 
@@ -56,7 +59,8 @@ class Chooser:
         if window is None or self._dictionary.number not in self._methods:
             return literal
         content = self._read_source(window.file, window.offset, window.length)
-        level = _SMALL_LEVEL if len(data) <= _SMALL_BYTES else _DICTIONARY_LEVEL
+        small = len(data) + len(content) <= _SMALL_DICTIONARY_BYTES
+        level = _SMALL_DICTIONARY_LEVEL if small else _DICTIONARY_LEVEL
         tail = self._dictionary.encode(data, window, content, self._packer, level)
         dictionary = Candidate(method=self._dictionary, place=place, tail=tail)
         return min(dictionary, literal, key=lambda one: one.cost_bytes)
@@ -74,7 +78,6 @@ class Chooser:
             slot=slot_of(aligned.source_file),
             position=aligned.source_start + place.offset - aligned.start,
             packer=self._packer,
-            level=_RESIDUAL_LEVEL,
         )
         residual = Candidate(
             method=self._residual, place=place, tail=tail, table=aligned.source_file
@@ -84,20 +87,18 @@ class Chooser:
         return min(residual, self._as_literal(place, data), key=lambda one: one.cost_bytes)
 
     def _as_literal(self, place: Place, data: bytes) -> Candidate:
-        level = _SMALL_LEVEL if len(data) <= _SMALL_BYTES else _LITERAL_LEVEL
-        tail = self._literal.encode(data, self._packer, level)
-        if len(data) > _SMALL_BYTES and 4 * len(tail) < 3 * len(data):
-            # Text, graphs, sparse weights: what compresses well is worth a second look.
-            again = self._literal.encode(data, self._packer, _DENSE_LEVEL)
+        tail = self._literal.encode(data, self._packer, Effort.QUICK)
+        if len(data) <= _SMALL_BYTES or len(tail) < _COMPRESSIBLE_SHARE * len(data):
+            again = self._literal.encode(data, self._packer, Effort.DENSE)
             tail = min(tail, again, key=len)
         return Candidate(method=self._literal, place=place, tail=tail)
 
 
 def window_around(file: int, size_bytes: int, start: int, length: int) -> SourceRange | None:
     """A window of a source that has ``start`` to ``start + length`` in its middle."""
-    offset = max(0, min(start - (DICTIONARY_BYTES_MAX - length) // 2, size_bytes))
-    offset = min(offset, max(0, size_bytes - DICTIONARY_BYTES_MAX))
-    window_bytes = min(DICTIONARY_BYTES_MAX, size_bytes - offset)
+    wanted = min(DICTIONARY_BYTES_MAX, max(_WINDOW_BYTES_MIN, _WINDOW_SHARE * length))
+    offset = max(0, min(start - (wanted - length) // 2, size_bytes - wanted))
+    window_bytes = min(wanted, size_bytes - offset)
     if window_bytes == 0:
         return None
     return SourceRange(file=file, offset=offset, length=window_bytes)

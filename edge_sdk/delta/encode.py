@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,8 @@ Progress = Callable[[int], None]
 
 # A copy inside other bytes costs its own record and splits theirs.
 _COPY_BYTES_MIN = 192
+# Neighbours of at most this size are coded as one.
+_JOINED_BYTES_MAX = 512
 # A piece of this size or less counts as small: many of them are better coded together.
 _SMALL_PIECE_BYTES = 16 << 10
 
@@ -93,6 +95,8 @@ def encode(
                 align(
                     locate_tensors(source, [file.path for file in sources]),
                     locate_tensors(target, [file.path for file in targets]),
+                    source_files=sources,
+                    target_files=targets,
                 )
             )
         job.run(progress or (lambda _count: None))
@@ -228,7 +232,7 @@ class _Encoding:
 
     def _chunk(self, number: int, base: int, data: bytes) -> None:
         """Writes the records of one chunk, which begins at ``base`` of its file."""
-        pieces = list(self._pieces(number, base, data))
+        pieces = list(_join_small(self._pieces(number, base, data)))
         choices = [
             (piece, None if piece.copy_from else self._choose(number, base, data, piece))
             for piece in pieces
@@ -367,6 +371,33 @@ class _Encoding:
         for match in self._index.matches(data[start:end]):
             source = (match.source_file, match.source_start)
             yield start + match.start, start + match.end, source
+
+
+def _join_small(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Makes one piece of neighbouring ones that are too small for records of their own."""
+    joined: Piece | None = None
+    for piece in pieces:
+        if piece.length > _JOINED_BYTES_MAX:
+            if joined is not None:
+                yield joined
+                joined = None
+            yield piece
+        elif joined is None:
+            joined = piece
+        elif piece.copy_from and piece.copy_from == _following(joined):
+            joined = Piece(start=joined.start, end=piece.end, copy_from=joined.copy_from)
+        else:
+            joined = Piece(start=joined.start, end=piece.end, near=joined.copy_from or joined.near)
+    if joined is not None:
+        yield joined
+
+
+def _following(piece: Piece) -> tuple[int, int] | None:
+    """The source position behind a copy."""
+    if piece.copy_from is None:
+        return None
+    file, at = piece.copy_from
+    return file, at + piece.length
 
 
 def _source_of(piece: Piece) -> tuple[int, int] | None:

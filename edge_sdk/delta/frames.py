@@ -6,6 +6,7 @@ first and compared with what the record allows.
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any
 
 import zstandard
@@ -20,17 +21,41 @@ _DICTIONARY_WINDOW_BYTES_MAX = 2 * CHUNK_BYTES
 _FRAME_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
+# Measured on 1 MiB of byte planes of numeric differences (Gaussian updates of 1e-5 to 1e-3,
+# int8 to fp32), size and MB/s on one core. Long matches only (7 bytes) suit dense planes:
+# within 1 % of level 19, 500 MB/s. Where little changed, the costly search with short matches
+# gains 5 to 25 %, at 4 to 20 MB/s; levels 12 to 19 are larger or slower.
+_PLANES = {"strategy": zstandard.STRATEGY_DFAST, "hash_log": 17, "chain_log": 16, "min_match": 7}
+_SPARSE_PLANES = {
+    "strategy": zstandard.STRATEGY_BTOPT,
+    "hash_log": 17,
+    "chain_log": 17,
+    "search_log": 4,
+    "min_match": 3,
+    "target_length": 32,
+}
+
+
+class Effort(Enum):
+    """How much time a frame is worth. Part of what makes a delta's bytes, not of the format."""
+
+    QUICK = "quick"
+    DENSE = "dense"
+    PLANES = "planes"
+    SPARSE_PLANES = "sparse planes"
+
+
 class Packer:
-    """Compresses; keeps one compressor per level, since making one costs more than a frame."""
+    """Compresses; keeps its compressors, since making one costs more than a frame."""
 
     def __init__(self) -> None:
-        self._compressors: dict[int, Any] = {}
+        self._compressors: dict[Effort, Any] = {}
 
-    def pack(self, data: Bytes, level: int) -> bytes:
+    def pack(self, data: Bytes, effort: Effort) -> bytes:
         """One frame without checksum."""
-        if level not in self._compressors:
-            self._compressors[level] = zstandard.ZstdCompressor(level=level, write_dict_id=False)
-        packed: bytes = self._compressors[level].compress(data)
+        if effort not in self._compressors:
+            self._compressors[effort] = _compressor(effort)
+        packed: bytes = self._compressors[effort].compress(data)
         return packed
 
     def pack_with(self, dictionary: bytes, data: Bytes, level: int) -> bytes:
@@ -62,6 +87,15 @@ class Unpacker:
             dict_data=_raw_content(dictionary), max_window_size=_DICTIONARY_WINDOW_BYTES_MAX
         )
         return _decompress(decompressor, frame, length)
+
+
+def _compressor(effort: Effort) -> Any:
+    levels = {Effort.QUICK: 3, Effort.DENSE: 19}
+    if effort in levels:
+        return zstandard.ZstdCompressor(level=levels[effort], write_dict_id=False)
+    chosen = _PLANES if effort is Effort.PLANES else _SPARSE_PLANES
+    parameters = zstandard.ZstdCompressionParameters(window_log=20, write_dict_id=0, **chosen)
+    return zstandard.ZstdCompressor(compression_params=parameters)
 
 
 def _raw_content(data: bytes) -> Any:

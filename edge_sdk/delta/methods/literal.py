@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edge_sdk.delta.frames import Bytes, Packer
+from edge_sdk.delta.frames import Bytes, Effort, Packer
 from edge_sdk.delta.methods.contract import DecodeContext
 from edge_sdk.delta.varint import Cursor
 
@@ -17,9 +17,9 @@ class Literal:
     def memory_bytes(self, length: int, body_bytes: int) -> int:
         return body_bytes + length
 
-    def encode(self, data: Bytes, packer: Packer, level: int) -> bytes:
+    def encode(self, data: Bytes, packer: Packer, effort: Effort) -> bytes:
         """The body behind the place."""
-        return packer.pack(data, level)
+        return packer.pack(data, effort)
 
     def decode(
         self,

@@ -12,7 +12,7 @@ import numpy as np
 
 from edge_sdk.base import DeltaError
 from edge_sdk.delta import numeric
-from edge_sdk.delta.frames import Bytes, Packer
+from edge_sdk.delta.frames import Bytes, Effort, Packer
 from edge_sdk.delta.methods.contract import DecodeContext
 from edge_sdk.delta.numeric import ElementKind
 from edge_sdk.delta.varint import Cursor, varints
@@ -20,6 +20,10 @@ from edge_sdk.delta.varint import Cursor, varints
 # Measured with NumPy 2.4 on 1 MiB: the order is 8 bytes for each element (8 times the
 # bytes of int8 is not needed, it is not sorted), the rest are copies of the elements.
 _WORKING_COPIES = 12
+# A frame of at most this share of its data is worth the slow search; 4-byte elements have
+# two planes that no search compresses.
+_SPARSE_SHARE_NARROW = 0.4
+_SPARSE_SHARE_WIDE = 0.2
 
 
 class Residual:
@@ -40,7 +44,6 @@ class Residual:
         slot: int,
         position: int,
         packer: Packer,
-        level: int,
     ) -> bytes:
         """The body behind the place. ``source`` and ``target`` have the same length.
 
@@ -62,7 +65,7 @@ class Residual:
                 edges[middle.stop :].tobytes(),
             )
         )
-        return varints(slot, position, kind.number, phase) + packer.pack(data, level)
+        return varints(slot, position, kind.number, phase) + _pack(data, kind, packer)
 
     def decode(
         self,
@@ -89,6 +92,15 @@ class Residual:
             np.uint8
         )
         yield target.data
+
+
+def _pack(data: bytes, kind: ElementKind, packer: Packer) -> bytes:
+    """The frame; searched for longer where little changed and it pays (frames.py)."""
+    packed = packer.pack(data, Effort.PLANES)
+    share = _SPARSE_SHARE_NARROW if kind.width_bytes <= 2 else _SPARSE_SHARE_WIDE
+    if len(packed) > share * len(data):
+        return packed
+    return min(packed, packer.pack(data, Effort.SPARSE_PLANES), key=len)
 
 
 def _middle(length: int, phase: int, kind: ElementKind) -> slice:
