@@ -86,8 +86,8 @@ protos: $(DEV_READY)  ## write edge_sdk/protos again from protos/*.proto
 exports: $(DEV_READY)  ## write the committed lists of exports and of wire fields again
 	$(RUN) -m tests.architecture.snapshots
 
-readme:  ## fill the README's tables from build/*.json
-	@python="$$(.ci/find-python 3.11)" && "$$python" docs/fill_readme.py --collect build
+readme: $(DEMO_READY)  ## fill the README's tables from build/*.json
+	$(RUN) -m benchmarks.readme build
 
 wheelhouse:  ## wheels for devices without an index: PYTHON=3.10 ARCH=aarch64
 	.ci/wheelhouse $(if $(PYTHON),$(PYTHON),3.10) $(ARCH)
