@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.base import FormatError, RefusedError, UsageError, explain_os_error
-from edge_sdk.engines import available_engines, make_golden, open_engine
+from edge_sdk.engines import EngineError, available_engines, make_golden, open_engine
 from edge_sdk.engines.contract import STORAGE
 from edge_sdk.formats import DTYPE_BITS, TensorMap, read_safetensors, write_safetensors
 from edge_sdk.manifest import Signature, TensorSpec, Tolerance
@@ -173,6 +173,11 @@ def _computed(
     session = open_engine(engine).load(entry)
     try:
         return make_golden(session, signature.inputs, inputs, seed=seed)
+    except EngineError as error:
+        raise UsageError(
+            f"{entry} fails on {'seeded inputs' if inputs is None else 'the inputs given'}: "
+            f"{error.message}; give --golden inputs that it takes"
+        ) from error
     finally:
         session.close()
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from edge_sdk.base import Digest
 from edge_sdk.base.command import bytes_text, print_table
 from edge_sdk.fleet.model import Artifact, Device, Explanation, Rollout, RolloutDevice, RolloutPlan
 
@@ -53,10 +52,6 @@ def time_text(at_ms: int) -> str:
         return "-"
     at = datetime.fromtimestamp(at_ms / 1000, tz=timezone.utc)
     return at.strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _short(digest: Digest | None) -> str:
-    return "-" if digest is None else digest.short
 
 
 def print_models(artifacts: Sequence[Artifact]) -> None:

@@ -100,9 +100,6 @@ class Prepared:
     def artifact(self) -> Digest:
         return Digest.of(self.document)
 
-    def size_bytes(self, digest: Digest) -> int:
-        return next(one.size_bytes for one in self.manifest.files if one.digest == digest)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
@@ -190,14 +187,12 @@ def _entry(found: _Found, wanted: str | None) -> str:
         return wanted
     servable = [one for one, tensors in found.models.items() if tensors.format in ENGINES]
     known = [one for one, tensors in found.models.items() if tensors.format != "opaque"]
-    for candidates in (servable, known, list(found.paths)):
-        if len(candidates) == 1:
-            return candidates[0]
-        if candidates:
-            raise UsageError(
-                f"several files could be the model: {_some(candidates)}; say which with --entry"
-            )
-    raise UsageError(f"{found.root} holds no file to publish")
+    candidates = servable or known or found.paths
+    if len(candidates) > 1:
+        raise UsageError(
+            f"several files could be the model: {_some(candidates)}; say which with --entry"
+        )
+    return candidates[0]
 
 
 def _some(paths: Sequence[str]) -> str:

@@ -132,6 +132,34 @@ def test_missing_engine_says_what_to_install(model: Path, monkeypatch: pytest.Mo
         make(model)
 
 
+def test_model_that_fails_on_its_inputs_asks_for_better_ones(tmp_path: Path) -> None:
+    """Inputs on which the model itself fails are the publisher's to replace, and are named."""
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["table", "x"], ["y"])],
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.INT64, [2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2])],
+        [numpy_helper.from_array(np.ones(3, np.float32), "table")],
+    )
+    opsets = [helper.make_opsetid("", 21)]
+    path = save(helper.make_model(graph, ir_version=10, opset_imports=opsets), tmp_path / "m.onnx")
+    assert make(path).origin == "seeded"
+    np.savez(tmp_path / "inputs.npz", x=np.array([0, 9]))
+    with pytest.raises(UsageError, match=r"fails on the inputs given.*--golden"):
+        make(path, golden=tmp_path / "inputs.npz")
+
+
+def test_unreadable_sample_is_said(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sample that the disk does not give is an error that names it."""
+
+    def refused(_path: Path) -> object:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(golden, "read_safetensors", refused)
+    with pytest.raises(UsageError, match=r"no permission for .*model\.onnx"):
+        make(model, golden=model)
+
+
 def test_whole_sample_needs_no_engine(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
