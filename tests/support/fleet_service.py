@@ -47,6 +47,7 @@ class FleetInMemory:
     frames: list[tuple[bytes, int, int]] = field(default_factory=list)
     breakdowns: list[EdgeError] = field(default_factory=list)
     break_after_frames: int | None = None
+    hold_publish: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self, name: str, request: object, context: grpc.ServicerContext) -> None:
@@ -105,6 +106,10 @@ class FleetServicer(service.FleetServiceServicer):
     @_answering("Publish")
     def Publish(self, requests, context):
         document = next(iter(requests)).manifest
+        if self.fleet.hold_publish:
+            gone = threading.Event()
+            context.add_callback(gone.set)
+            gone.wait()
         manifest = decode_manifest(document)
         received: dict[bytes, bytearray] = {}
         for count, request in enumerate(requests, start=1):

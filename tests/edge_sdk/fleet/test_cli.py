@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -278,3 +280,27 @@ def test_program_starts_and_shows_its_version(tmp_path: Path) -> None:
     )
     assert away.returncode == 5
     assert '"UnavailableError"' in away.stdout
+
+
+@pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_publish_leaves_nothing(
+    address: str, service: FleetInMemory, model: Path, sign: signal.Signals, code: int
+) -> None:
+    """Ctrl-C or a stop in the middle of an upload ends at once, and nothing is published."""
+    service.hold_publish = True
+    command = [sys.executable, "-m", "edge_sdk.fleet.cli", "--distributor", address]
+    process = subprocess.Popen(
+        [*command, "publish", str(model), *NAMES], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with process:
+        deadline = time.monotonic() + 30
+        while "Publish" not in service.calls:
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(sign)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert out == b""
+    assert b"Traceback" not in err
+    assert service.artifacts == {}
