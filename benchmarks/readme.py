@@ -82,7 +82,9 @@ def _row_lines(document: Figures) -> list[str]:
         met = {True: "met", False: "**missed**", None: ""}[row["met"]]
         anchor = row["anchor"]
         beside = f"{anchor['name']}: {_text(anchor['value'])}" if anchor else ""
-        value = f"{_text(row['value'])} {row['unit']}" if row["value"] is not None else "not measured"
+        value = (
+            f"{_text(row['value'])} {row['unit']}" if row["value"] is not None else "not measured"
+        )
         lines.append(f"| {row['what']} | {value} | {target} | {met} | {beside} |")
     return lines
 

@@ -40,9 +40,11 @@ def too_long() -> dict[str, int]:
         if lines > FILE_LINES_MAX:
             found[str(path)] = lines
         for node in ast.walk(syntax(path)):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                if body_lines(node) > FUNCTION_LINES_MAX:
-                    found[f"{path}:{node.name}"] = body_lines(node)
+            if (
+                isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+                and body_lines(node) > FUNCTION_LINES_MAX
+            ):
+                found[f"{path}:{node.name}"] = body_lines(node)
     return found
 
 
