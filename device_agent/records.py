@@ -156,3 +156,62 @@ def _from_json(wanted: type, value: object) -> Any:
     if wanted is Digest and isinstance(value, str):
         return Digest.parse(value)
     raise NotImplementedError(wanted)
+
+
+# -- What the updater says to AgentService, in the same process but across a room's border. --
+
+
+class AgentEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One numbered event; ``artifact`` as 64 hexadecimal digits."""
+
+    number: int
+    at_ms: int
+    model: str
+    version: str
+    artifact: str
+    state: str
+    reason: str
+    message: str
+    facts: dict[str, str]
+
+
+class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One model as it stands: what serves, and the update in progress."""
+
+    model: str
+    version: str = ""
+    variant: str = ""
+    artifact: Digest | None = None
+    previous_version: str = ""
+    previous_artifact: Digest | None = None
+    state: str = ""
+    candidate_version: str = ""
+    candidate_artifact: Digest | None = None
+    done_bytes: int = 0
+    total_bytes: int = 0
+    wire_bytes: int = 0
+    reason: str = ""
+    message: str = ""
+    serve: str = ""
+
+
+class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
+    device: str
+    agent_version: str
+    distributor: str
+    connected: bool
+    assignment_counter: int
+    disk_free_bytes: int
+    inference_address: str
+    inference_ready: bool
+    models: tuple[ModelStatus, ...]
+
+
+class HeldTree(msgspec.Struct, frozen=True, kw_only=True):
+    """A folder that stays in place until the lease ``number`` is let go."""
+
+    number: int
+    folder: str
+    version: str
+    artifact: Digest
+    files: tuple[str, ...]

@@ -18,7 +18,8 @@ TEMPORARY_SUFFIX = ".tmp"
 
 def write_whole(files: FileSystem, path: Path, data: bytes) -> None:
     """``path`` holds ``data``, or what it held before; durable when this returns."""
-    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+    # Begins with a dot: no model, artifact or blob has a name that does.
+    temporary = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
     files.write(temporary, data)
     files.sync_file(temporary)
     files.rename(temporary, path)

@@ -94,7 +94,7 @@ class Slots:
             self._folder / namespace / name
             for namespace in self._files.names(self._folder)
             for name in self._files.names(self._folder / namespace)
-            if not name.endswith(durable.TEMPORARY_SUFFIX)
+            if not name.startswith(".")
         ]
 
     def _read(self, path: Path) -> Slot | None:

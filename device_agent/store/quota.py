@@ -1,0 +1,38 @@
+"""How much room there is: the disk's, and what the store may use of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from device_agent.store.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """``free_bytes``: may still be written, the reserve taken off."""
+
+    free_bytes: int
+    used_bytes: int
+
+
+def room(store: Store, *, quota_bytes: int, reserve_bytes: int) -> Room:
+    """``quota_bytes`` 0: no quota of ours. ``reserve_bytes`` stay free for journal and slots."""
+    used = used_bytes(store)
+    free = store.files.free_bytes(store.root) - reserve_bytes
+    if quota_bytes:
+        free = min(free, quota_bytes - used)
+    return Room(free_bytes=max(free, 0), used_bytes=used)
+
+
+def used_bytes(store: Store) -> int:
+    """Bytes of blobs and partials; trees are links and cost nothing."""
+    return sum(_sizes(store, store.root / "blobs")) + sum(
+        size
+        for name in store.files.names(store.partial_folder)
+        for size in _sizes(store, store.partial_folder / name)
+    )
+
+
+def _sizes(store: Store, folder: Path) -> list[int]:
+    return [store.files.size_bytes(folder / name) for name in store.files.names(folder)]

@@ -1,0 +1,199 @@
+"""Keeps in touch with the distributor: check-ins, the watch, reports. Decides nothing.
+
+Whatever fails is tried again after a back-off with full jitter; the device serves meanwhile.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from device_agent.fleet_link import Capabilities, CheckedIn, FleetLink, ModelState
+from device_agent.updater.loop import Loop, Timer
+from device_agent.updater.report import EventLog
+from edge_sdk.base import Digest, EdgeError, UnavailableError
+from edge_sdk.rpc import Backoff
+
+_JITTER = 0.2  # of the time to the next check-in, so that a fleet does not come in step
+_NEXT_S_MAX = 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """What a check-in says."""
+
+    capabilities: Capabilities
+    held: tuple[Digest, ...]
+    models: tuple[ModelState, ...]
+    assignment_counter: int
+    disk_free_bytes: int
+
+
+class Contact:
+    """Lives on the loop's thread; only the watch has one of its own.
+
+    ``on_assignment(document)`` is called for each answer that brings one; ``on_reached``
+    whenever the distributor is there again after it was not.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        link: FleetLink,
+        log: EventLog,
+        *,
+        check_in_s: float,
+        labels: dict[str, str],
+        backoff: Backoff,
+        watch: bool,
+        describe: Callable[[], Description],
+        on_assignment: Callable[[bytes], None],
+        on_reached: Callable[[], None],
+        say_again: Callable[[], None],
+    ) -> None:
+        self.connected = False
+        self._loop = loop
+        self._link = link
+        self._log = log
+        self._check_in_s = check_in_s
+        self._labels = labels
+        self._backoff = backoff
+        self._describe = describe
+        self._on_assignment = on_assignment
+        self._on_reached = on_reached
+        self._say_again = say_again
+        self._failures = 0
+        self._report_failures = 0
+        self._checking_in = False
+        self._again = False
+        self._reporting = False
+        self._timer: Timer | None = None
+        self._waiting: list[Callable[[EdgeError | None], None]] = []
+        self._closed = threading.Event()
+        self._counter = 0
+        if watch:
+            threading.Thread(target=self._watch, name="updater-watch", daemon=True).start()
+
+    def close(self) -> None:
+        self._closed.set()
+        self._link.close()
+
+    # -- check-in ------------------------------------------------------------------------
+
+    def check_in(self, then: Callable[[EdgeError | None], None] | None = None) -> None:
+        """Now; ``then`` is told how it went, once what it brought was taken up."""
+        if then is not None:
+            self._waiting.append(then)
+        if self._checking_in:
+            self._again = True  # the one in progress may have been answered before the change
+            return
+        self._checking_in = True
+        if self._timer is not None:
+            self._timer.cancel()
+        said = self._describe()
+        self._counter = said.assignment_counter
+        waiting, self._waiting = self._waiting, []
+        self._loop.background(
+            lambda: self._link.check_in(
+                capabilities=said.capabilities,
+                held=said.held,
+                models=said.models,
+                assignment_counter=said.assignment_counter,
+                disk_free_bytes=said.disk_free_bytes,
+                labels=self._labels,
+            ),
+            lambda answer, error: self._checked_in(answer, error, waiting),
+        )
+
+    def _checked_in(
+        self,
+        answer: CheckedIn | None,
+        error: Exception | None,
+        waiting: list[Callable[[EdgeError | None], None]],
+    ) -> None:
+        self._checking_in = False
+        failed: EdgeError | None = None
+        if answer is None:
+            failed = _typed(error)
+            self.connected = False
+            self._failures += 1
+            chance = random.random()  # noqa: S311 - jitter
+            delay_s = self._backoff.delay_s(self._failures, chance)
+        else:
+            self._failures = 0
+            delay_s = self._next_s(answer.next_check_in_s)
+            self._reached()
+            if answer.assignment is not None:
+                self._on_assignment(answer.assignment)
+        for then in waiting:
+            then(failed)
+        if self._again or self._waiting:
+            self._again = False
+            self.check_in()
+        else:
+            self._timer = self._loop.later(delay_s, self.check_in)
+
+    def _next_s(self, asked_s: float) -> float:
+        base_s = min(asked_s, _NEXT_S_MAX) if asked_s > 0 else self._check_in_s
+        return min(base_s, self._check_in_s) * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311
+
+    def _reached(self) -> None:
+        if not self.connected:
+            self.connected = True
+            self._on_reached()
+        self.report()
+
+    # -- report --------------------------------------------------------------------------
+
+    def report(self) -> None:
+        """Sends what is not acknowledged yet, batch after batch."""
+        if self._reporting:
+            return
+        notes = self._log.unacknowledged()
+        if not notes:
+            return
+        self._reporting = True
+        self._loop.background(lambda: self._link.report(notes), self._reported)
+
+    def _reported(self, acknowledged: int | None, error: Exception | None) -> None:
+        self._reporting = False
+        if acknowledged is None:
+            self._report_failures += 1
+            chance = random.random()  # noqa: S311 - jitter
+            self._loop.later(self._backoff.delay_s(self._report_failures, chance), self.report)
+            return
+        self._report_failures = 0
+        if not self._log.acknowledged(acknowledged):
+            self._say_again()
+        self.report()
+
+    # -- watch ---------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        failures = 0
+        while not self._closed.is_set():
+            wait_s: float | None = None
+            try:
+                for woken in self._link.watch(self._counter):
+                    failures = 0
+                    wait_s = woken.reconnect_s
+                    if wait_s is None:
+                        self._loop.put(self.check_in)
+                    if self._closed.is_set():
+                        return
+            except (EdgeError, ValueError):  # ValueError: the channel was closed meanwhile
+                failures += 1
+            if wait_s is None:
+                wait_s = self._backoff.delay_s(failures, random.random())  # noqa: S311 - jitter
+            if self._closed.wait(max(wait_s, 0.05)):
+                return
+            # Whatever changed while nobody watched is found out by asking.
+            self._loop.put(self.check_in)
+
+
+def _typed(error: Exception | None) -> EdgeError:
+    if isinstance(error, EdgeError):
+        return error
+    return UnavailableError(f"{type(error).__name__}: {error}")

@@ -1,0 +1,48 @@
+"""What the updater's parts share; all of it belongs to the loop's thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from device_agent.config import AgentConfig
+from device_agent.fleet_link import Capabilities, FleetLink
+from device_agent.records import Message
+from device_agent.store import Store
+from device_agent.store.journal import Journal
+from device_agent.updater.lifecycle import Event
+from device_agent.updater.loop import Loop
+from device_agent.updater.report import EventLog
+from device_agent.updater.update import Update
+from edge_sdk.base import EdgeError
+
+
+class Happen(Protocol):
+    """Tells the driver that something happened to an update (``run.py``)."""
+
+    def __call__(
+        self,
+        update: Update,
+        event: Event,
+        *,
+        error: EdgeError | None = None,
+        message: str = "",
+        facts: Mapping[str, str] | None = None,
+    ) -> None: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Context:
+    """``link`` None: no distributor is configured. ``send`` raises InferenceGoneError."""
+
+    config: AgentConfig
+    store: Store
+    journal: Journal
+    log: EventLog
+    loop: Loop
+    link: FleetLink | None
+    capabilities: Capabilities
+    send: Callable[[Message], None]
+    happen: Happen
+    collect: Callable[[], None]

@@ -1,0 +1,42 @@
+"""Reads back what was written, and proves sources again after something went wrong.
+
+Runs on a background thread: reads only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from device_agent.store import Store
+from device_agent.store.blobs import first_bad_chunk
+from device_agent.store.partial import Partial
+from edge_sdk.base import Digest
+
+
+def read_back(partial: Partial, store: Store) -> int:
+    """How many chunks from the start stand on this device as the manifest wants them.
+
+    Every byte of a target is read from its file once more before it gets its name, so that
+    what was changed between write and now never becomes a model.
+    """
+    good = 0
+    for number, entry in enumerate(partial.entries):
+        if number in partial.present:
+            found = 0 if store.blobs.is_rotten(entry.digest) else len(entry.chunks)
+        elif not entry.chunks:
+            found = 0
+        else:
+            path = partial.path(number)
+            if not store.files.exists(path):
+                return good
+            with store.files.open_read(path) as stream:
+                found = first_bad_chunk(stream, entry.chunks)
+        good += found
+        if found < len(entry.chunks):
+            break
+    return good
+
+
+def rotten(store: Store, files: Iterable[Digest]) -> tuple[Digest, ...]:
+    """Those of the held files that no longer are what they were; each is read whole."""
+    return tuple(file for file in dict.fromkeys(files) if store.blobs.is_rotten(file))

@@ -1,0 +1,108 @@
+"""Numbered events: written to the journal first, sent until they are acknowledged."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from device_agent.fleet_link import Note
+from device_agent.records import AgentEvent
+from device_agent.store.journal import Acknowledged, Entered, Journal, Judged, Numbered
+from device_agent.updater.update import Update
+from edge_sdk.base import Digest
+
+BATCH = 200
+
+
+class EventLog:
+    """What the journal says, as events. Listeners hear each new one on the loop's thread."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._listeners: list[Callable[[AgentEvent], None]] = []
+
+    def enter(
+        self,
+        update: Update,
+        event: str,
+        *,
+        facts: Mapping[str, str] | None = None,
+        judged: Judged | None = None,
+    ) -> None:
+        """Journals the state that ``update`` is in now; durable when this returns."""
+        entered = Entered(
+            number=self._journal.number + 1,
+            at_ms=time.time_ns() // 1_000_000,
+            model=update.model,
+            version=update.version,
+            variant=update.variant,
+            artifact=str(update.artifact),
+            rollout=update.rollout,
+            attempt=update.attempt,
+            kind=update.kind,
+            state=update.state.value,
+            event=event,
+            reason=update.reason,
+            message=update.message,
+            facts=dict(facts or {}),
+            fallback="" if update.fallback is None else str(update.fallback),
+            spare="" if update.spare is None else str(update.spare),
+            passing=tuple(map(str, update.passing)),
+        )
+        self._journal.append(*([judged] if judged is not None else []), entered)
+        for listener in tuple(self._listeners):
+            listener(to_agent_event(entered))
+
+    def listen(self, listener: Callable[[AgentEvent], None]) -> None:
+        self._listeners.append(listener)
+
+    def unlisten(self, listener: Callable[[AgentEvent], None]) -> None:
+        self._listeners.remove(listener)
+
+    def unacknowledged(self) -> list[Note]:
+        """The next batch to send, oldest first."""
+        waiting = self._journal.events(self._journal.acknowledged)[:BATCH]
+        return [_note(entered) for entered in waiting]
+
+    def acknowledged(self, number: int) -> bool:
+        """The distributor keeps all up to ``number``.
+
+        False where it knows of more events than this device ever had (its folder was made
+        anew): numbers then go on from there, and the present states must be said again.
+        """
+        if number > self._journal.number:
+            self._journal.append(Acknowledged(number=number), Numbered(number=number))
+            return False
+        if number > self._journal.acknowledged:
+            self._journal.append(Acknowledged(number=number))
+        return True
+
+
+def to_agent_event(entered: Entered) -> AgentEvent:
+    return AgentEvent(
+        number=entered.number,
+        at_ms=entered.at_ms,
+        model=entered.model,
+        version=entered.version,
+        artifact=entered.artifact,
+        state=entered.state,
+        reason=entered.reason,
+        message=entered.message,
+        facts=entered.facts,
+    )
+
+
+def _note(entered: Entered) -> Note:
+    return Note(
+        number=entered.number,
+        at_ms=entered.at_ms,
+        model=entered.model,
+        version=entered.version,
+        artifact=Digest.parse(entered.artifact),
+        rollout=entered.rollout,
+        attempt=entered.attempt,
+        state=entered.state,
+        reason=entered.reason,
+        message=entered.message,
+        facts=entered.facts,
+    )

@@ -1,0 +1,669 @@
+"""Drives every update: journals what the life-cycle table says, then performs the acts.
+
+The same code starts and resumes: after a start each update in the journal hears RESUMED.
+What should run follows from ``reconcile.py``; how far it is, from the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import random
+import socket
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from device_agent.config import AgentConfig
+from device_agent.errors import SupersededError
+from device_agent.fleet_link import Capabilities, EngineCapability, FleetLink, ModelState
+from device_agent.records import (
+    AgentEvent,
+    AgentStatus,
+    Ask,
+    Drop,
+    HeldTree,
+    Hello,
+    Message,
+    ModelStatus,
+    Observed,
+    Prepared,
+    Switch,
+    Switched,
+)
+from device_agent.store import Store
+from device_agent.store.collect import collect
+from device_agent.store.journal import Forgotten, Journal, Judged
+from device_agent.store.quota import room
+from device_agent.trust import AssignmentKeeper
+from device_agent.updater import reconcile as orders
+from device_agent.updater import status as shown
+from device_agent.updater.contact import Contact, Description
+from device_agent.updater.context import Context
+from device_agent.updater.deliver import Deliverer
+from device_agent.updater.inference_link import InferenceLink
+from device_agent.updater.lifecycle import Act, Event, State, advance, is_ended, is_serving
+from device_agent.updater.loop import Loop
+from device_agent.updater.report import EventLog, to_agent_event
+from device_agent.updater.switch import Switcher
+from device_agent.updater.trial import find_engines, try_candidate
+from device_agent.updater.trial_child import TrialOutcome
+from device_agent.updater.update import Kind, Update, begin, begin_held, restore
+from edge_sdk.base import (
+    Digest,
+    EdgeError,
+    NotFoundError,
+    ProofError,
+    RefusedError,
+    ResourceError,
+    UnavailableError,
+)
+from edge_sdk.delta import FORMAT_VERSION, METHODS
+from edge_sdk.manifest import AssignedModel
+from edge_sdk.rpc import Backoff
+
+AGENT_VERSION = "0.1.0"
+_EXCLUSIVE = (Act.PLAN, Act.FETCH, Act.TRY)  # one update at a time: memory, disk and link
+_SPACE_CHECK_S = 30.0
+_GAVE_UP_FACTOR = 4.0
+
+
+class Updater:
+    """The updater process, without its doors. Everything but ``loop`` belongs to its thread."""
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        inference_end: socket.socket | None,
+        *,
+        engines: Callable[[], tuple[EngineCapability, ...]] = find_engines,
+    ) -> None:
+        self.config = config
+        self.loop = Loop()
+        self.store = Store.create(Path(config.state_dir))
+        self.journal = Journal(self.store.files, self.store.journal_path)
+        self.log = EventLog(self.journal)
+        self.keeper = AssignmentKeeper(self.store, config.device)
+        self.updates: dict[str, Update] = {}
+        self._waiting: list[tuple[Update, Act]] = []
+        self._held: dict[int, Digest] = {}
+        self._hold_number = 0
+        self._inference_pid = 0
+        self._to_serve: dict[str, Digest] = {}
+        self._contact: Contact | None = None
+        self._inference = (
+            None
+            if inference_end is None
+            else InferenceLink(inference_end, self.loop, self.on_message)
+        )
+        link = None
+        if config.distributor:
+            link = FleetLink(config.distributor, device=config.device, insecure=config.insecure)
+        self.context = Context(
+            config=config,
+            store=self.store,
+            journal=self.journal,
+            log=self.log,
+            loop=self.loop,
+            link=link,
+            capabilities=_capabilities(config, engines()),
+            send=self._send,
+            happen=self.happen,
+            collect=self.collect,
+        )
+        self.deliverer = Deliverer(self.context)
+        self.switcher = Switcher(self.context)
+
+    # -- life ----------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Until ``loop.stop()``."""
+        self.loop.put(self._start)
+        try:
+            self.loop.run()
+        finally:
+            for update in self.updates.values():
+                update.stop_work()
+            if self._contact is not None:
+                self._contact.close()
+            if self._inference is not None:
+                self._inference.close()
+
+    def _start(self) -> None:
+        with contextlib.suppress(EdgeError):
+            self._send(Ask())
+        for entered in self.journal.latest().values():
+            update = restore(entered)
+            with contextlib.suppress(EdgeError):
+                update.manifest = self.store.manifest(update.artifact)
+            self.updates[update.model] = update
+        for update in tuple(self.updates.values()):
+            # Without its manifest nothing can be done with an artifact: begin anew.
+            lost = update.manifest is None and update.state not in (State.ASSIGNED, State.FAILED)
+            self.happen(update, Event.STOPPED if lost else Event.RESUMED)
+        link = self.context.link
+        if link is not None:
+            self._contact = Contact(
+                self.loop,
+                link,
+                self.log,
+                check_in_s=self.config.check_in_s,
+                labels=dict(self.config.labels),
+                backoff=Backoff(base_s=self.config.retry_base_s, cap_s=self.config.retry_cap_s),
+                watch=self.config.watch,
+                describe=self._describe,
+                on_assignment=self._on_assignment,
+                on_reached=self._on_reached,
+                say_again=self._say_again,
+            )
+            self._contact.check_in()
+        self.reconcile()
+        self.collect()
+
+    # -- what happens to an update -------------------------------------------------------
+
+    def happen(
+        self,
+        update: Update,
+        event: Event,
+        *,
+        error: EdgeError | None = None,
+        message: str = "",
+        facts: Mapping[str, str] | None = None,
+    ) -> None:
+        """The only place where a state changes: journal first, then the acts."""
+        before = update.state
+        state, acts = advance(before, event)
+        if event is Event.PREPARED and before is State.TRIED:
+            self.switcher.remember_way_back(update)
+        update.state = state
+        update.reason = error.reason if error is not None else ""
+        update.message = error.message if error is not None else message
+        judged = None
+        if Act.REMEMBER in acts:
+            update.reason = update.reason or "CandidateRefusedError"
+            judged = _judged(update)
+        if state is not before or update.reason:
+            seconds = f"{time.monotonic() - update.began_s:.3f}"
+            self.log.enter(
+                update, event.value, facts={"seconds": seconds, **(facts or {})}, judged=judged
+            )
+            if self._contact is not None and self._contact.connected:
+                self._contact.report()
+        if is_ended(state):
+            update.stop_work()
+        for act in acts:
+            if update.state is state:
+                self._perform(update, act)
+        if is_ended(state) and state is not before:
+            self.loop.put(self._settle)
+
+    def _settle(self) -> None:
+        """After an update ended: is there more to do, and what is no longer needed?"""
+        self.reconcile()
+        self.collect()
+
+    def _perform(self, update: Update, act: Act) -> None:
+        if act in _EXCLUSIVE:
+            if any(other.busy for other in self.updates.values() if other is not update):
+                self._waiting.append((update, act))
+                return
+            update.busy = True
+        elif act is not Act.REMEMBER:
+            update.busy = False
+        performers: dict[Act, Callable[[Update], None]] = {
+            Act.PLAN: self.deliverer.plan,
+            Act.FETCH: self.deliverer.fetch,
+            Act.WAIT: self._wait,
+            Act.TRY: self._try,
+            Act.PREPARE: self.switcher.prepare,
+            Act.SWITCH: self.switcher.switch,
+            Act.WATCH: self.switcher.watch,
+            Act.COMMIT: self.switcher.commit,
+            Act.ROLL_BACK: self.switcher.roll_back,
+            Act.ABANDON: self.switcher.abandon,
+            Act.REMEMBER: lambda _: None,  # journaled together with the state
+        }
+        performers[act](update)
+        if not update.busy:
+            self.loop.put(self._next_waiting)
+
+    def _next_waiting(self) -> None:
+        while self._waiting and not any(update.busy for update in self.updates.values()):
+            update, act = self._waiting.pop(0)
+            if self.updates.get(update.model) is update and not is_ended(update.state):
+                self._perform(update, act)
+
+    def _wait(self, update: Update) -> None:
+        """Back off, then try again; where room is missing, until there is some."""
+        update.stop_work()
+        backoff = self.deliverer.backoff
+        if update.state is not State.FAILED:
+            delay_s = backoff.delay_s(update.retries, random.random())  # noqa: S311 - jitter
+        elif update.needed_bytes:
+            delay_s = min(_SPACE_CHECK_S, self.config.retry_cap_s)
+        elif update.reason in (ResourceError.__name__, RefusedError.__name__):
+            update.resting = True  # it does not fit; a new order or a restart asks again
+            return
+        else:
+            delay_s = _GAVE_UP_FACTOR * self.config.retry_cap_s
+        update.timer = self.loop.later(delay_s, lambda: self._retry(update))
+
+    def _retry(self, update: Update) -> None:
+        update.timer = None
+        if self.updates.get(update.model) is not update:
+            return
+        if update.state is State.FAILED and update.needed_bytes:
+            if self._room_bytes() < update.needed_bytes:
+                self._wait(update)
+                return
+            update.needed_bytes = 0
+        if update.state is State.FAILED:
+            update.retries = 0
+        self.happen(update, Event.RETRY_DUE)
+
+    def _try(self, update: Update) -> None:
+        manifest = update.manifest
+        assert manifest is not None
+        if manifest.serve == "none":
+            self.happen(update, Event.TRIAL_PASSED)
+            return
+        update.asked += 1
+        asked = update.asked
+        folder = self.store.tree(update.artifact)
+
+        def answered(outcome: TrialOutcome | None, error: Exception | None) -> None:
+            if update.asked == asked:
+                self._tried(update, outcome, error)
+
+        def work() -> TrialOutcome:
+            if not update.read_back:  # after a start: rot must not be taken for a bad version
+                self.store.prove(update.artifact)
+            return try_candidate(manifest, folder, self.config)
+
+        self.loop.background(work, answered)
+
+    def _tried(self, update: Update, outcome: TrialOutcome | None, error: Exception | None) -> None:
+        if isinstance(error, ProofError):
+            self.happen(update, Event.PLAN_UNUSABLE)
+            return
+        if outcome is None:
+            failed = error if isinstance(error, EdgeError) else UnavailableError(str(error))
+            update.retries += 1
+            self.happen(update, Event.INTERRUPTED, error=failed)
+            return
+        facts = {"load_ms": f"{outcome.load_ms:.1f}"}
+        if outcome.ok:
+            self.happen(update, Event.TRIAL_PASSED, message=outcome.message, facts=facts)
+            return
+        refused = RefusedError(outcome.message)
+        self.happen(update, Event.TRIAL_FAILED, error=_named(refused, outcome.reason), facts=facts)
+
+    # -- what should run -----------------------------------------------------------------
+
+    def reconcile(self) -> None:
+        """Performs what follows from assignment, slots and memory."""
+        blocked = self._is_blocked
+        for order in orders.reconcile(self.keeper.current, self._standings(), blocked):
+            self._carry_out(order)
+
+    def _carry_out(self, order: orders.Order) -> None:
+        if isinstance(order, orders.Begin):
+            self._begin(begin(order.assigned))
+        elif isinstance(order, orders.Remove):
+            self._remove(order.model)
+        elif isinstance(order, orders.Stop):
+            self._stop(order.model)
+            self.loop.put(self._settle)
+        elif isinstance(order, (orders.SayCommitted, orders.SayBlocked)):
+            self._say(order)
+        else:
+            kind: Kind = "repair" if isinstance(order, orders.Repair) else "return"
+            try:
+                manifest = self.store.manifest(order.artifact)
+            except EdgeError:
+                self._begin_from_assignment(order.model, order.artifact)
+                return
+            self._begin(begin_held(order.model, order.artifact, manifest, kind=kind))
+
+    def _begin_from_assignment(self, model: str, artifact: Digest) -> None:
+        """Even the manifest is damaged; the assignment says what it was."""
+        for assigned in self.keeper.current.models if self.keeper.current else ():
+            if str(assigned.model) == model and assigned.artifact == artifact:
+                update = begin(assigned, kind="repair")
+                update.rollout = ""
+                self._begin(update)
+
+    def _begin(self, update: Update) -> None:
+        self._stop(update.model)
+        self.updates[update.model] = update
+        self.log.enter(update, "assigned")
+        self._perform(update, Act.PLAN)
+
+    def _stop(self, model: str) -> None:
+        """Ends what is under way for a model; what served before it serves again."""
+        update = self.updates.get(model)
+        if update is not None and not is_ended(update.state):
+            update.stop_work()
+            self.happen(
+                update, Event.STOPPED, error=SupersededError("a newer assignment came first")
+            )
+        elif update is not None:
+            update.stop_work()
+
+    def _remove(self, model: str) -> None:
+        self._stop(model)
+        with contextlib.suppress(EdgeError):
+            self._send(Drop(model=model, artifact=None))
+        self.store.slot_files.remove(model)
+        self.journal.append(Forgotten(model=model))
+        self.updates.pop(model, None)
+        self.loop.put(self.collect)
+
+    def _say(self, order: orders.SayCommitted | orders.SayBlocked) -> None:
+        """Ends the order with what was found out before: there is nothing to do here."""
+        update = begin(order.assigned)
+        with contextlib.suppress(EdgeError):
+            update.manifest = self.store.manifest(update.artifact)
+        facts = {"wire_bytes": "0", "known": "true"}
+        if isinstance(order, orders.SayCommitted):
+            update.state = State.COMMITTED
+        else:
+            update.state = State.FAILED
+            judged = self.journal.verdict(update.model, str(update.artifact), update.attempt)
+            assert judged is not None
+            update.reason, update.message = judged.reason, judged.message
+        self.updates[update.model] = update
+        self.log.enter(update, "known", facts=facts)
+        if self._contact is not None and self._contact.connected:
+            self._contact.report()
+
+    def _is_blocked(self, assigned: AssignedModel) -> bool:
+        model, artifact = str(assigned.model), str(assigned.artifact)
+        return self.journal.verdict(model, artifact, assigned.attempt) is not None
+
+    def _standings(self) -> dict[str, orders.Standing]:
+        slots = {slot.model: slot for slot in self.store.slots()}
+        found = {}
+        for model in {*slots, *self.updates}:
+            slot, update = slots.get(model), self.updates.get(model)
+            found[model] = shown.standing(
+                self.store,
+                self.journal,
+                model,
+                slot=slot,
+                working=update if update is not None and update.is_going_on else None,
+                assignment=self.keeper.current,
+            )
+        return found
+
+    # -- messages of inference -----------------------------------------------------------
+
+    def on_message(self, message: Message) -> None:
+        """What inference said."""
+        if isinstance(message, Hello):
+            self._on_hello(message)
+        elif isinstance(message, (Prepared, Switched)):
+            self._on_answer(message)
+        elif isinstance(message, Observed):
+            update = self.updates.get(message.model)
+            if update is not None and update.artifact == message.artifact and update.probation:
+                update.probation.take(message)
+                self.switcher.evaluate(update)
+
+    def _on_answer(self, message: Prepared | Switched) -> None:
+        update = self.updates.get(message.model)
+        if self._to_serve.get(message.model) == message.artifact:
+            self._serve_again(message)
+            return
+        if update is None or update.artifact != message.artifact or is_ended(update.state):
+            return
+        if update.timer is not None and isinstance(message, Prepared):
+            update.timer.cancel()
+            update.timer = None
+            update.asked += 1
+        if message.ok:
+            event = Event.PREPARED if isinstance(message, Prepared) else Event.SWITCH_DONE
+            facts = {}
+            if isinstance(message, Prepared):
+                facts = {"memory_bytes": str(message.memory_bytes)}
+            self.happen(update, event, facts=facts)
+            return
+        error = _named(RefusedError(message.message), message.reason)
+        if isinstance(message, Switched):
+            self.happen(update, Event.SWITCH_FAILED, error=error)
+        elif message.reason == ResourceError.__name__ and update.state is State.TRIED:
+            update.retries += 1
+            self.happen(update, Event.INTERRUPTED, error=ResourceError(message.message))
+        else:
+            self.happen(update, Event.PREPARE_FAILED, error=error)
+
+    def _serve_again(self, message: Prepared | Switched) -> None:
+        """The artifact of a slot that inference did not serve is loaded: switch to it."""
+        if isinstance(message, Prepared) and message.ok:
+            with contextlib.suppress(EdgeError):
+                self._send(Switch(model=message.model, artifact=message.artifact, probation=False))
+        else:
+            del self._to_serve[message.model]
+
+    def _on_hello(self, hello: Hello) -> None:
+        crashed = self._inference_pid not in (0, hello.pid)
+        self._inference_pid = hello.pid
+        self._to_serve.clear()
+        for update in tuple(self.updates.values()):
+            if crashed and is_serving(update.state):
+                message = "the inference process ended while the candidate served"
+                self.happen(update, Event.CRASHED, message=message)
+            elif crashed and update.state is State.TRIED:
+                self.switcher.prepare(update)
+        for artifact in hello.damaged:
+            self._on_damaged(artifact)
+        for slot in self.store.slots():
+            waiting = self.updates.get(slot.model)
+            moving = waiting is not None and not is_ended(waiting.state)
+            serving = hello.serving.get(slot.model)
+            if moving or slot.active in hello.damaged or serving == slot.active:
+                continue
+            self._to_serve[slot.model] = slot.active
+            self.switcher.put_right(slot.model, slot.active)
+
+    def _on_damaged(self, artifact: Digest) -> None:
+        """Files of a slot's artifact did not prove: put them aside, and bring them again."""
+
+        def proved(rotten: tuple[Digest, ...] | None, error: Exception | None) -> None:
+            with contextlib.suppress(EdgeError):  # not even its manifest: reconcile sees that
+                self._mend(artifact, rotten or ())
+            self.reconcile()
+
+        self.loop.background(lambda: self.store.rotten_files(artifact), proved)
+
+    def _mend(self, artifact: Digest, rotten: tuple[Digest, ...]) -> None:
+        manifest = self.store.manifest(artifact)
+        model = str(manifest.model)
+        if rotten:
+            told = begin_held(model, artifact, manifest, kind="repair")
+            told.state = State.FAILED
+            self.deliverer.put_aside(told, rotten)
+        elif self.store.is_held(artifact):
+            self.store.trees.build(artifact, manifest)  # the blobs are good: link them again
+            slot = self.store.slot_files.get(model)
+            if slot is not None and slot.starts_with == artifact:
+                self._to_serve[model] = artifact
+                self.switcher.put_right(model, artifact)
+
+    def _send(self, message: Message) -> None:
+        if self._inference is not None:
+            self._inference.send(message)
+
+    # -- distributor ---------------------------------------------------------------------
+
+    def _on_assignment(self, document: bytes) -> None:
+        try:
+            self.keeper.take(document, now_s=int(time.time()))
+        except EdgeError as error:
+            self.refused_assignment = f"{error.reason}: {error.message}"
+            return
+        self.refused_assignment = ""
+        self.reconcile()
+
+    refused_assignment = ""
+
+    def _on_reached(self) -> None:
+        """The distributor is back: nobody waits for a back-off to end."""
+        for update in tuple(self.updates.values()):
+            pending = update.state in (State.ASSIGNED, State.PLANNED, State.FETCHING)
+            if pending and update.timer is not None and not update.busy:
+                update.timer.cancel()
+                self._retry(update)
+
+    def _say_again(self) -> None:
+        """The distributor knows of events that this device has forgotten."""
+        for update in self.updates.values():
+            self.log.enter(update, "said_again")
+
+    def _describe(self) -> Description:
+        return Description(
+            capabilities=self.context.capabilities,
+            held=self.store.held(),
+            models=tuple(self._model_state(model) for model in self.models()),
+            assignment_counter=self.keeper.counter,
+            disk_free_bytes=self._room_bytes(),
+        )
+
+    def _model_state(self, model: ModelStatus) -> ModelState:
+        return ModelState(
+            model=model.model,
+            active=model.artifact,
+            active_version=model.version,
+            state=model.state,
+            candidate=model.candidate_artifact,
+            reason=model.reason,
+        )
+
+    def _room_bytes(self) -> int:
+        return room(
+            self.store,
+            quota_bytes=self.config.disk_quota_bytes,
+            reserve_bytes=self.config.disk_reserve_bytes,
+        ).free_bytes
+
+    # -- what the local API asks; called on the loop's thread ----------------------------
+
+    def status(self) -> AgentStatus:
+        return AgentStatus(
+            device=self.config.device,
+            agent_version=AGENT_VERSION,
+            distributor=self.config.distributor,
+            connected=self._contact is not None and self._contact.connected,
+            assignment_counter=self.keeper.counter,
+            disk_free_bytes=self._room_bytes(),
+            inference_address=self.config.inference_uri,
+            inference_ready=self._inference_pid != 0,
+            models=self.models(),
+        )
+
+    def models(self) -> tuple[ModelStatus, ...]:
+        slots = {slot.model: slot for slot in self.store.slots()}
+        return tuple(
+            shown.model_status(self.store, model, slots.get(model), self.updates.get(model))
+            for model in sorted({*slots, *self.updates})
+        )
+
+    def check_in_now(self, then: Callable[[EdgeError | None], None]) -> None:
+        if self._contact is None:
+            then(RefusedError("this agent has no distributor; give --distributor"))
+        else:
+            self._contact.check_in(then)
+
+    def roll_back(self, model: str) -> tuple[str, Digest]:
+        """Back to the previous artifact, and this one is not taken up again by itself.
+
+        Returns version and artifact that will serve. Raises: NotFoundError, RefusedError.
+        """
+        slot = self.store.slot_files.get(model)
+        if slot is None:
+            raise NotFoundError(f"no model {model} on this device")
+        previous = slot.previous
+        if previous is None or not self.store.is_held(previous):
+            raise NotFoundError(f"no previous artifact of {model} is held; nothing to go back to")
+        update = self.updates.get(model)
+        if update is None or update.artifact != slot.active:
+            if update is not None and not is_ended(update.state):
+                raise RefusedError(f"an update of {model} is {update.state.value}; try again later")
+            update = begin_held(model, slot.active, self.store.manifest(slot.active), kind="update")
+            update.state = State.COMMITTED
+            self.updates[model] = update
+        # Blocks what is ordered now, whatever number this update had.
+        ordered = shown.attempt(self.keeper.current, model, slot.active)
+        update.attempt = max(update.attempt, ordered)
+        version = str(self.store.manifest(previous).version)
+        self.happen(update, Event.ROLLBACK_ASKED, message="somebody on this device asked for it")
+        self.reconcile()
+        return version, previous
+
+    def hold(self, model: str) -> HeldTree:
+        """A lease on the active artifact's tree. Raises: NotFoundError."""
+        slot = self.store.slot_files.get(model)
+        artifact = None if slot is None else slot.starts_with or slot.active
+        if artifact is None:
+            raise NotFoundError(f"no model {model} on this device")
+        manifest = self.store.manifest(artifact)
+        self._hold_number += 1
+        self._held[self._hold_number] = artifact
+        return HeldTree(
+            number=self._hold_number,
+            folder=str(self.store.tree(artifact).absolute()),
+            version=str(manifest.version),
+            artifact=artifact,
+            files=tuple(entry.path for entry in manifest.files),
+        )
+
+    def let_go(self, number: int) -> None:
+        self._held.pop(number, None)
+        self.collect()
+
+    def events(self, after: int) -> list[AgentEvent]:
+        return [to_agent_event(entered) for entered in self.journal.events(after)]
+
+    # -- room ----------------------------------------------------------------------------
+
+    def collect(self) -> None:
+        """Removes what nothing reaches."""
+        coming = [update for update in self.updates.values() if update.is_going_on]
+        keep = [artifact for update in coming for artifact in update.targets()]
+        collect(
+            self.store,
+            keep=[*keep, *self._held.values()],
+            partial=[target for update in coming for target in (update.artifact, *update.passing)],
+        )
+
+
+def _capabilities(config: AgentConfig, engines: tuple[EngineCapability, ...]) -> Capabilities:
+    return Capabilities(
+        delta_versions=(FORMAT_VERSION,),
+        delta_methods=tuple(METHODS),
+        decoder_memory_bytes=config.decoder_memory_bytes,
+        engines=engines,
+        architecture=platform.machine(),
+        memory_bytes=config.memory_bytes,
+        accelerators=(),
+        agent_version=AGENT_VERSION,
+    )
+
+
+def _judged(update: Update) -> Judged:
+    return Judged(
+        model=update.model,
+        artifact=str(update.artifact),
+        attempt=update.attempt,
+        reason=update.reason,
+        message=update.message,
+    )
+
+
+def _named(error: RefusedError, reason: str) -> EdgeError:
+    """The typed error of that name, where there is one: the name travels in reports."""
+    from edge_sdk.rpc import error_classes
+
+    cls = error_classes().get(reason)
+    return error if cls is None else cls(error.message)

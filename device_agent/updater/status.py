@@ -1,0 +1,85 @@
+"""How a model stands, for people, for check-ins and for ``reconcile``. Reads only."""
+
+from __future__ import annotations
+
+from device_agent.records import ModelStatus
+from device_agent.store import Slot, Store
+from device_agent.store.journal import Journal
+from device_agent.updater.lifecycle import State, is_ended
+from device_agent.updater.reconcile import Standing
+from device_agent.updater.update import Update
+from edge_sdk.base import Digest, EdgeError
+from edge_sdk.manifest import Assignment, Manifest
+
+
+def standing(
+    store: Store,
+    journal: Journal,
+    model: str,
+    *,
+    slot: Slot | None,
+    working: Update | None,
+    assignment: Assignment | None,
+) -> Standing:
+    """``working`` is the update that goes on, or is to be tried again by itself."""
+    active = None if slot is None else slot.active
+    previous = None if slot is None else slot.previous
+    return Standing(
+        model=model,
+        active=active,
+        active_held=active is not None and store.is_held(active),
+        active_blocked=active is not None
+        and journal.verdict(model, str(active), attempt(assignment, model, active)) is not None,
+        previous=previous,
+        previous_held=previous is not None and store.is_held(previous),
+        on_probation=slot is not None and slot.on_probation,
+        working_artifact=None if working is None else working.artifact,
+        working_attempt=0 if working is None else working.attempt,
+        working_kind="" if working is None else working.kind,
+        outcomes=journal.outcomes(model),
+    )
+
+
+def attempt(assignment: Assignment | None, model: str, artifact: Digest) -> int:
+    """The newest order for that artifact; what is not ordered is held to its old verdict."""
+    for assigned in assignment.models if assignment is not None else ():
+        if str(assigned.model) == model and assigned.artifact == artifact:
+            return assigned.attempt
+    return 0
+
+
+def model_status(store: Store, model: str, slot: Slot | None, update: Update | None) -> ModelStatus:
+    """What serves now (not what is wanted), and the update in progress."""
+    serving = None if slot is None else slot.active
+    previous = None if slot is None else slot.previous
+    active = _manifest(store, serving)
+    before = _manifest(store, previous)
+    moving = update is not None and not is_ended(update.state)
+    application = None if update is None else update.application
+    described = active or (None if update is None else update.manifest)
+    return ModelStatus(
+        model=model,
+        version="" if active is None else str(active.version),
+        variant="" if active is None else active.variant,
+        artifact=serving,
+        previous_version="" if before is None else str(before.version),
+        previous_artifact=previous,
+        state=State.COMMITTED.value if update is None else update.state.value,
+        candidate_version=update.version if update is not None and moving else "",
+        candidate_artifact=update.artifact if update is not None and moving else None,
+        done_bytes=0 if application is None else application.done_bytes,
+        total_bytes=0 if application is None else application.total_bytes,
+        wire_bytes=0 if update is None else update.wire_bytes,
+        reason="" if update is None else update.reason,
+        message="" if update is None else update.message,
+        serve="" if described is None else described.serve,
+    )
+
+
+def _manifest(store: Store, artifact: Digest | None) -> Manifest | None:
+    if artifact is None:
+        return None
+    try:
+        return store.manifest(artifact)
+    except EdgeError:
+        return None

@@ -1,0 +1,160 @@
+"""The throw-away process in which a candidate is tried.
+
+``python -m device_agent.updater.trial_child`` reads one JSON document from standard input (a
+TrialSpec) and writes one to the descriptor given by ``--result-fd``. Whatever the candidate
+does to its engine, it does to this process. With ``--facts`` it only says which engines are
+here, so that the updater need not load them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before any engine is imported: it phones home
+
+_FILES_MAX = 1024
+_NICE = 10
+
+
+class TrialSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What to try. ``memory_bytes`` 0: no limit; tolerances are (atol, rtol) by output."""
+
+    folder: str
+    entry: str
+    engine: str
+    golden_path: str | None
+    tolerances: dict[str, tuple[str, str]]
+    threads: int
+    memory_bytes: int
+    cpu_s: int
+    replays: int = 3
+
+
+class TrialOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """``reason`` is an error name, empty while ok."""
+
+    ok: bool
+    reason: str = ""
+    message: str = ""
+    load_ms: float = 0.0
+    compute_ns: tuple[int, ...] = ()
+
+
+class EngineFound(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    version: str
+    ir_version_max: int | None
+    opset_max: dict[str, int]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="trial_child")
+    parser.add_argument("--result-fd", type=int, required=True)
+    parser.add_argument("--facts", action="store_true")
+    arguments = parser.parse_args()
+    answer: Any
+    if arguments.facts:
+        answer = engines_found()
+    else:
+        spec = msgspec.json.decode(sys.stdin.buffer.read(), type=TrialSpec)
+        limit_process(spec)
+        answer = attempt(spec)
+    os.write(arguments.result_fd, msgspec.json.encode(answer))
+    os.close(arguments.result_fd)
+    # Not through the interpreter's end: an engine's threads must not hang a finished trial.
+    os._exit(0)
+
+
+def limit_process(spec: TrialSpec) -> None:
+    """A candidate may not fill the disk with a core, hold every file, or starve what serves."""
+    os.nice(_NICE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (spec.cpu_s, spec.cpu_s + 5))
+    _, files_hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = _FILES_MAX if files_hard < 0 else min(_FILES_MAX, files_hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files_hard))
+    if spec.memory_bytes:
+        # DATA, not AS: engines reserve address space that they never touch.
+        resource.setrlimit(resource.RLIMIT_DATA, (spec.memory_bytes, spec.memory_bytes))
+
+
+def attempt(spec: TrialSpec) -> TrialOutcome:
+    """Loads the candidate and replays its golden sample."""
+    from edge_sdk.base import EdgeError
+
+    try:
+        return _attempt(spec)
+    except EdgeError as error:
+        return TrialOutcome(ok=False, reason=error.reason, message=error.message)
+    except MemoryError:
+        return TrialOutcome(ok=False, reason="ResourceError", message="the trial ran out of memory")
+    except Exception as error:  # noqa: BLE001 - any failure of a candidate is an answer
+        message = f"{type(error).__name__}: {error}"
+        return TrialOutcome(ok=False, reason="EngineError", message=message[:2000])
+
+
+def _attempt(spec: TrialSpec) -> TrialOutcome:
+    from edge_sdk.engines import open_engine, replay
+    from edge_sdk.formats import open_model, read_safetensors
+    from edge_sdk.manifest import Tolerance
+
+    folder = Path(spec.folder)
+    entry = folder / spec.entry
+    open_model(entry)  # refuses a model whose data lie outside its folder; engines may follow
+    engine = open_engine(spec.engine)
+    began = time.perf_counter()
+    session = engine.load(entry, threads=spec.threads)
+    load_ms = (time.perf_counter() - began) * 1000
+    if spec.golden_path is None:
+        return TrialOutcome(ok=True, load_ms=load_ms, message="no golden sample; it loads")
+    tensors = read_safetensors(folder / spec.golden_path)
+    tolerances = {
+        name: Tolerance(atol=atol, rtol=rtol) for name, (atol, rtol) in spec.tolerances.items()
+    }
+    times = []
+    for _ in range(spec.replays):
+        result = replay(session, tensors, tolerances)
+        times.append(result.compute_ns)
+        if not result.ok:
+            return TrialOutcome(
+                ok=False,
+                reason="CandidateRefusedError",
+                message="the golden sample differs: " + "; ".join(result.mismatches)[:1500],
+                load_ms=load_ms,
+                compute_ns=tuple(times),
+            )
+    return TrialOutcome(ok=True, load_ms=load_ms, compute_ns=tuple(times))
+
+
+def engines_found() -> list[EngineFound]:
+    """Each installed engine with its limits; one that cannot even be loaded is left out."""
+    from edge_sdk.engines import available_engines, open_engine
+
+    found = []
+    for name in available_engines():
+        try:
+            facts = open_engine(name).facts()
+        except Exception as error:  # noqa: BLE001 - a broken library must not stop the agent
+            sys.stderr.write(f"engine {name} is installed but broken: {error}\n")
+            continue
+        found.append(
+            EngineFound(
+                name=facts.name,
+                version=facts.version,
+                ir_version_max=facts.ir_version_max,
+                opset_max=dict(facts.opset_max),
+            )
+        )
+    return found
+
+
+if __name__ == "__main__":
+    main()
