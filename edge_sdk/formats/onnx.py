@@ -1,10 +1,11 @@
 """ONNX: recognised by what it is, since it has no magic, and walked without loading a tensor.
 
 A file is ONNX if all of it follows the wire format as a ModelProto that has an IR version and
-a graph which is not empty. Broken bytes are a FormatError, instead of opaque, where the file
-begins as every known writer begins one: the IR version first, then fields of ModelProto up to
-a graph that begins with a field of GraphProto. Everything that is well-formed but wrong
-(shapes, external data) is a FormatError in any ONNX file.
+a graph with at least one node, tensor, input or output. Broken bytes are a FormatError,
+instead of opaque, where the file begins as every known writer begins one: the IR version
+first, then fields of ModelProto up to a graph that begins with a field of GraphProto.
+Everything that is well-formed but wrong (shapes, external data) is a FormatError in any ONNX
+file.
 """
 
 from __future__ import annotations

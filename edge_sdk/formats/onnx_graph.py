@@ -59,13 +59,19 @@ _NAMES_BYTES_MAX = 64 << 20
 
 
 class Scope(NamedTuple):
-    """Where a tensor's name counts: the nodes around it. Joined only when a name is needed."""
+    """Where a tensor's name counts: the nodes around it, ``depth`` graphs inside each other.
+
+    Labels are joined only when a name is needed: many graphs share the long ones.
+    """
 
     outer: Scope | None
     label: str
     depth: int
 
-    def inner(self, label: str) -> Scope:
+    def within(self, label: str) -> Scope:
+        return Scope(self, label, self.depth)
+
+    def graph(self, label: str) -> Scope:
         return Scope(self, label, self.depth + 1)
 
     def qualify(self, name: str) -> str:
@@ -122,7 +128,7 @@ class GraphWalk:
             elif part.tag == _INITIALIZER:
                 self._initializer(part, scope, main=main)
             elif part.tag == _SPARSE_INITIALIZER:
-                self._sparse(part, scope, "", main=main)
+                self._sparse_initializer(part, scope, main=main)
             elif main and self._count(part):
                 (self.inputs if part.tag == _INPUT else self.outputs).append(part)
 
@@ -181,12 +187,13 @@ class GraphWalk:
                 single.add(part.tag)
             if self._count(part):
                 held.append(part)
+        scope = scope.within(f"{owner}.{name}")
         for number, part in enumerate(held):
-            label = f"{owner}.{name}" if part.tag in _SINGLE else f"{owner}.{name}[{number}]"
+            label = "" if part.tag in _SINGLE else f"[{number}]"
             if part.tag in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS):
-                self._later(part, scope.inner(label + "/"))
+                self._later(part, scope.graph(label + "/"))
             elif part.tag in (_ATTRIBUTE_SPARSE, _ATTRIBUTE_SPARSES):
-                self._sparse(part, scope, label, main=False)
+                self._sparse(part, scope, label)
             else:
                 self._keep(read_tensor(self.wire, part, self.text), scope, label)
 
@@ -197,24 +204,24 @@ class GraphWalk:
                 self.initializers.add(tensor.name)
             self._keep(tensor, scope, tensor.name)
 
-    def _sparse(self, field: Field, scope: Scope, label: str, *, main: bool) -> None:
-        """Values and indices; the values carry the name of an initializer."""
-        name = label
-        parts = {}
+    def _sparse_initializer(self, field: Field, scope: Scope, *, main: bool) -> None:
+        """It has the name of its values."""
+        name = ""
+        for part in self.wire.fields(field.start, field.end, frozenset({_SPARSE_VALUES})):
+            name = read_tensor(self.wire, part, self.text).name
+        if main:
+            self.initializers.add(name)
+        self._sparse(field, scope, name)
+
+    def _sparse(self, field: Field, scope: Scope, name: str) -> None:
+        parts = set()
         for part in self.wire.fields(field.start, field.end, _SPARSE_WANTED):
             if part.tag in parts:
                 self.report(part.start, "a part of a sparse tensor given twice")
+            parts.add(part.tag)
             if self._count(part):
-                parts[part.tag] = read_tensor(self.wire, part, self.text)
-        values = parts.get(_SPARSE_VALUES)
-        if values and not label:
-            name = values.name
-            if main:
-                self.initializers.add(name)
-        if values:
-            self._keep(values, scope, name)
-        if _SPARSE_INDICES in parts:
-            self._keep(parts[_SPARSE_INDICES], scope, f"{name}.indices")
+                label = name if part.tag == _SPARSE_VALUES else f"{name}.indices"
+                self._keep(read_tensor(self.wire, part, self.text), scope, label)
 
     def _keep(self, tensor: StoredTensor, scope: Scope, name: str) -> None:
         qualified = scope.qualify(name)

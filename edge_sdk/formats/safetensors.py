@@ -118,7 +118,8 @@ def _no_number(text: str) -> NoReturn:
 def _parse_json(file: ModelFile, header: bytes) -> dict[str, Any]:
     try:
         text = header.decode()
-        parsed = json.loads(
+        # The header begins with a brace (_BEGIN), so what it is can only be an object.
+        parsed: dict[str, Any] = json.loads(
             text, object_pairs_hook=_unique, parse_float=_no_number, parse_constant=_no_number
         )
     except UnicodeDecodeError as error:
@@ -129,8 +130,6 @@ def _parse_json(file: ModelFile, header: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         what = "nested too deep" if isinstance(error, RecursionError) else str(error)
         raise file.damaged(_LENGTH_BYTES, f"the header: {what}") from None
-    if not isinstance(parsed, dict):
-        raise file.damaged(_LENGTH_BYTES, "the header is not a JSON object")
     return parsed
 
 

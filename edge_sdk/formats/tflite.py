@@ -65,8 +65,8 @@ class _Model:
         self._flat = FlatBuffer(file)
         self._root = self._flat.root()
         self._graphs = self._flat.tables(self._root, _MODEL_SUBGRAPHS)
-        self._buffers = self._flat.tables(self._root, _MODEL_BUFFERS)
-        self._places: dict[int, Place | None] = {0: None}  # buffer 0 is empty by convention
+        buffers = self._flat.tables(self._root, _MODEL_BUFFERS)
+        self._places = [self._buffer_place(buffers[number]) for number in range(buffers.count)]
         self._external: dict[int, Place | None] | None = None
 
     def tensors(self) -> list[TensorRange]:
@@ -138,12 +138,12 @@ class _Model:
         if outside:
             return self._external_place(tensor, outside)
         number = self._flat.u32(tensor, _TENSOR_BUFFER)
-        if number not in self._places:
-            if number >= self._buffers.count:
-                what = f"a tensor has buffer {number} of {self._buffers.count}"
-                raise self._file.damaged(tensor.start, what)
-            self._places[number] = self._buffer_place(self._buffers[number])
-        return self._places[number]
+        if number < len(self._places):
+            return self._places[number]
+        if number == 0:  # by convention an empty buffer, which may be left out
+            return None
+        what = f"a tensor has buffer {number} of {len(self._places)}"
+        raise self._file.damaged(tensor.start, what)
 
     def _buffer_place(self, buffer: Table) -> Place | None:
         """Within the flatbuffer, or behind it where ``offset`` is above 1 (1 is a mark)."""
