@@ -98,7 +98,7 @@ def _invoke(command: click.Command, name: str, arguments: list[str]) -> int:
 
 
 def _report(name: str, error: EdgeError, *, as_json: bool) -> int:
-    message = " ".join(error.message.split())
+    message = printable(" ".join(error.message.split()))
     click.echo(f"{name}: {message}", err=True)
     if as_json:
         facts = {key: _plain(value) for key, value in error.facts.items()}
@@ -128,11 +128,17 @@ def print_table(columns: list[str], rows: list[list[str]], *, title: str | None 
     """A table for people; plain where standard output is no terminal or ``NO_COLOR`` is set."""
     table = Table(*columns, title=title, box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        table.add_row(*row)
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+        table.add_row(*map(printable, row))
+    # Cells are text of devices and models: "[agent]" is no markup and ":ok:" no picture.
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=not sys.stdout.isatty())
     if not sys.stdout.isatty():
         console.width = max(console.width, 200)
     console.print(table)
+
+
+def printable(text: str) -> str:
+    """``text`` without what would steer a terminal: a peer's words are only shown."""
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
 
 
 def bytes_text(count: int) -> str:
@@ -167,7 +173,7 @@ def progress(label: str, total_bytes: int | None) -> Iterator[Callable[[int], No
 
 def note(message: str) -> None:
     """One line for people on standard error."""
-    click.echo(message, err=True)
+    click.echo(printable(message), err=True)
 
 
 class Settings:

@@ -61,9 +61,9 @@ def plan(
 
     Nothing is assigned. Devices that would get nothing are listed with the reason.
     """
-    with target.open() as fleet, counter("building deltas") as at:
+    with target.open() as fleet, counter("building deltas") as bar:
         planned = fleet.rollout_plan(
-            model, version, Cohort(devices=devices, selector=selector), progress=at
+            model, version, Cohort(devices=devices, selector=selector), progress=bar.at
         )
     if as_json:
         print_json(plan_document(planned))
@@ -140,11 +140,11 @@ def watch(
     rollout goes on).
     """
     last: Rollout | None = None
-    with target.open() as fleet, counter("devices") as at:
+    with target.open() as fleet, counter("devices") as bar:
         for now in fleet.rollout_watch(rollout_name, timeout_s=timeout):
             for line in changes(last, now):
-                note(line)
-            at(settled(now), len(now.devices))
+                bar.say(line)
+            bar.at(settled(now), len(now.devices))
             last = now
     if last is None:
         raise NotFoundError(f"the distributor said nothing about rollout {rollout_name}")

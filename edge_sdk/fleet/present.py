@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from edge_sdk.base.command import bytes_text, print_table
+from edge_sdk.base.command import bytes_text, note, print_table, printable
 from edge_sdk.fleet.model import Artifact, Device, Explanation, Rollout, RolloutDevice, RolloutPlan
 
 if TYPE_CHECKING:
@@ -209,14 +209,25 @@ def changes(before: Rollout | None, now: Rollout) -> Iterator[str]:
         yield f"{now.rollout}: {now.state}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counter:
+    """``at(done, total)`` moves the bar; ``say`` writes a line that the bar does not spoil."""
+
+    at: Callable[[int, int], None]
+    say: Callable[[str], None]
+
+
 @contextmanager
-def counter(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error, only on a terminal. Yields ``at(done, total)``."""
-    console = Console(stderr=True)
+def counter(label: str) -> Iterator[Counter]:
+    """A bar on standard error, only on a terminal; elsewhere nothing but what is said."""
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
-        yield lambda _done, _total: None
+        yield Counter(at=lambda _done, _total: None, say=note)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total or None)
+        yield Counter(
+            at=lambda done, total: bar.update(task, completed=done, total=total or None),
+            say=lambda line: bar.console.print(printable(line), soft_wrap=True),
+        )

@@ -237,6 +237,15 @@ def test_tables_are_plain_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> 
     assert "Models" in out
 
 
+def test_words_of_a_peer_are_only_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """Text from devices and models is no markup, no picture and never steers the terminal."""
+    print_table(["WHY"], [["install edge-model-sdk[agent] :smile: [/] \x1b[2J"]])
+    shown = capsys.readouterr().out
+    assert "install edge-model-sdk[agent] :smile: [/] \ufffd[2J" in shown
+    note("gate-7: \x1b]0;owned\x07")
+    assert capsys.readouterr().err == "gate-7: \ufffd]0;owned\ufffd\n"
+
+
 def test_progress_is_silent_off_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
     """Off a terminal a progress bar writes nothing at all."""
     with progress("sending", 100) as advance:

@@ -48,19 +48,24 @@ def test_changes_name_only_what_moved() -> None:
 def test_bar_on_a_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """On a terminal the counter draws on standard error; elsewhere nothing is drawn."""
-    with counter("devices") as at:
-        at(1, 2)
-    assert capsys.readouterr() == ("", "")
-    monkeypatch.setenv("FORCE_COLOR", "1")
+    """On a terminal the counter draws on standard error, and what is said stands on lines of
+    its own; elsewhere only what is said is written."""
+    with counter("devices") as bar:
+        bar.at(1, 2)
+        bar.say("gate-7: [committed]")
+    assert capsys.readouterr() == ("", "gate-7: [committed]\n")
     monkeypatch.setenv("TERM", "xterm")
     terminal = present.Console
     monkeypatch.setattr(
         present, "Console", lambda **changes: terminal(force_terminal=True, **changes)
     )
-    with counter("devices") as at:
-        at(0, 0)
-        at(1, 2)
+    with counter("devices") as bar:
+        bar.at(0, 0)
+        bar.at(1, 2)
+        bar.say("gate-7: [committed]")
     said = capsys.readouterr()
     assert said.out == ""
     assert "devices" in said.err
+    before, _, after = said.err.partition("gate-7: [committed]\n")
+    assert before.endswith("\x1b[2K")  # the bar was wiped from the line first
+    assert after
