@@ -26,6 +26,7 @@ from edge_sdk.base.errors import (
     UnavailableError,
     UsageError,
     WrongSourceError,
+    error_classes,
 )
 from edge_sdk.base.files import explain_os_error, sync_folder, whole_file
 from edge_sdk.base.names import ModelName, Version, check_path, check_paths, check_segment
@@ -53,6 +54,7 @@ __all__ = [
     "check_segment",
     "chunk_count",
     "chunk_length",
+    "error_classes",
     "explain_os_error",
     "file_digest",
     "prove_stream",

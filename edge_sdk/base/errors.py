@@ -112,3 +112,14 @@ class ResourceError(EdgeError):
 
     exit_code = 8
     grpc_status = "RESOURCE_EXHAUSTED"
+
+
+def error_classes() -> dict[str, type[EdgeError]]:
+    """Every error class that is loaded, by its name."""
+    found: dict[str, type[EdgeError]] = {}
+    waiting: list[type[EdgeError]] = [EdgeError]
+    while waiting:
+        one = waiting.pop()
+        found[one.__name__] = one
+        waiting.extend(one.__subclasses__())
+    return found

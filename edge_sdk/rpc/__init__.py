@@ -15,7 +15,7 @@ from edge_sdk.rpc.credentials import (
     check_local,
     open_channel,
 )
-from edge_sdk.rpc.status import error_classes, from_rpc_error, to_status, typed_errors
+from edge_sdk.rpc.status import from_rpc_error, to_status, typed_errors
 
 __all__ = [
     "CHANNEL_OPTIONS",
@@ -27,7 +27,6 @@ __all__ = [
     "Backoff",
     "Credentials",
     "check_local",
-    "error_classes",
     "from_rpc_error",
     "open_channel",
     "to_status",

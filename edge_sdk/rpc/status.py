@@ -24,6 +24,7 @@ from edge_sdk.base import (
     TrustError,
     UnavailableError,
     UsageError,
+    error_classes,
 )
 
 DOMAIN = "edge-model-sdk"
@@ -45,17 +46,6 @@ _BY_STATUS: dict[grpc.StatusCode, type[EdgeError]] = {
     grpc.StatusCode.ALREADY_EXISTS: ConflictError,
     grpc.StatusCode.DATA_LOSS: ProofError,
 }
-
-
-def error_classes() -> dict[str, type[EdgeError]]:
-    """Every error class that is loaded, by its name."""
-    found: dict[str, type[EdgeError]] = {}
-    waiting: list[type[EdgeError]] = [EdgeError]
-    while waiting:
-        one = waiting.pop()
-        found[one.__name__] = one
-        waiting.extend(one.__subclasses__())
-    return found
 
 
 def to_status(error: BaseException) -> status_pb2.Status:

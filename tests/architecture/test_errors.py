@@ -8,8 +8,7 @@ import re
 import grpc
 import pytest
 
-from edge_sdk.base import EdgeError
-from edge_sdk.rpc import error_classes
+from edge_sdk.base import EdgeError, error_classes
 from tests.support.source_tree import PACKAGES, ROOT, import_all
 
 import_all()

@@ -8,7 +8,13 @@ import pickle
 
 import pytest
 
-from edge_sdk.base import EdgeError, ProofError, ResourceError, WrongSourceError
+from edge_sdk.base import (
+    EdgeError,
+    ProofError,
+    ResourceError,
+    WrongSourceError,
+    error_classes,
+)
 
 
 def fail(message: str) -> None:
@@ -46,3 +52,15 @@ def test_wrong_source_is_a_failed_proof() -> None:
     assert WrongSourceError.exit_code == ProofError.exit_code == 4
     assert WrongSourceError.grpc_status == "FAILED_PRECONDITION"
     assert issubclass(WrongSourceError, EdgeError)
+
+
+def test_classes_are_found_by_name() -> None:
+    """Every loaded class, of any depth, is found by the name that travels."""
+
+    class VeryWrongSourceError(WrongSourceError):
+        """Deeper than the families."""
+
+    known = error_classes()
+    assert known["VeryWrongSourceError"] is VeryWrongSourceError
+    assert known["WrongSourceError"] is WrongSourceError
+    assert known["EdgeError"] is EdgeError

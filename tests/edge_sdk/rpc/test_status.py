@@ -25,7 +25,7 @@ from edge_sdk.base import (
     UsageError,
     WrongSourceError,
 )
-from edge_sdk.rpc import Credentials, error_classes, open_channel, to_status, typed_errors
+from edge_sdk.rpc import Credentials, open_channel, to_status, typed_errors
 
 FAMILIES = [ConflictError, DeltaError, FormatError, NotFoundError, ProofError, RefusedError,
             ResourceError, TrustError, UnavailableError, UsageError, WrongSourceError]  # fmt: skip
@@ -206,10 +206,3 @@ def test_other_exceptions_pass_through() -> None:
         raise ZeroDivisionError
     with pytest.raises(DeltaError), typed_errors("x"):
         raise DeltaError("d")
-
-
-def test_all_families_are_known_by_name() -> None:
-    """Every class that could be named on the wire is found by its name."""
-    known = error_classes()
-    assert all(known[family.__name__] is family for family in FAMILIES)
-    assert known["EdgeError"] is EdgeError
