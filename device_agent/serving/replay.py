@@ -37,17 +37,20 @@ class Watched:
         """One round: alternating runs, and what was served since the switch."""
         active_ns: list[int] = []
         candidate_ns: list[int] = []
+        sides = [(self._before, active_ns), (self._candidate, candidate_ns)]
         failures = 0
         end_s = time.monotonic() + _ROUND_S
-        for _ in range(_PAIRS_MAX):
-            if self._before is not None:
-                active_ns.append(_time_ns(self._before))
-            try:
-                if self._candidate is not None:
-                    candidate_ns.append(_time_ns(self._candidate))
-            except EdgeError:
-                failures += 1
-            if time.monotonic() >= end_s:
+        for pair in range(1 + _PAIRS_MAX):
+            for binding, samples in sides:
+                try:
+                    elapsed_ns = _time_ns(binding)
+                except EdgeError:
+                    failures += int(samples is candidate_ns)
+                    continue
+                if elapsed_ns is not None and pair > 0:  # after the pause, the first are cold
+                    samples.append(elapsed_ns)
+            sides.reverse()  # who comes second finds the caches of who came first
+            if pair > 0 and time.monotonic() >= end_s:
                 break
         now = self.candidate.statistics.snapshot()
         return Observed(
@@ -75,7 +78,9 @@ def bind(generation: Generation, inputs: Mapping[str, Array]) -> Binding | None:
     return binding
 
 
-def _time_ns(binding: Binding) -> int:
+def _time_ns(binding: Binding | None) -> int | None:
+    if binding is None:
+        return None
     begin_ns = time.perf_counter_ns()
     binding.run()
     return time.perf_counter_ns() - begin_ns
