@@ -182,12 +182,11 @@ from edge_sdk.base.command import run
 @click.command()
 @click.option("--flood", is_flag=True)
 def cli(flood):
-    click.echo("ready")
-    sys.stdout.flush()
-    if flood:
-        while True:
-            click.echo("x" * 65536)
+    while flood:
+        click.echo("x" * 65536)
     try:
+        click.echo("ready")  # a signal may come from here on
+        sys.stdout.flush()
         time.sleep(60)
     finally:
         click.echo("unwound", err=True)
