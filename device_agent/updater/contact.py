@@ -14,7 +14,7 @@ from device_agent.fleet_link import Capabilities, CheckedIn, FleetLink, ModelSta
 from device_agent.updater.loop import Loop, Timer
 from device_agent.updater.report import EventLog
 from edge_sdk.base import Digest, EdgeError, UnavailableError
-from edge_sdk.rpc import Backoff
+from edge_sdk.rpc.backoff import Backoff
 
 _JITTER = 0.2  # of the time to the next check-in, so that a fleet does not come in step
 _NEXT_S_MAX = 86_400.0

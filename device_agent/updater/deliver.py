@@ -33,7 +33,7 @@ from edge_sdk.base import (
     explain_os_error,
 )
 from edge_sdk.manifest import Manifest
-from edge_sdk.rpc import Backoff
+from edge_sdk.rpc.backoff import Backoff
 
 T = TypeVar("T")
 

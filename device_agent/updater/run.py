@@ -60,7 +60,7 @@ from edge_sdk.base import (
 )
 from edge_sdk.delta import FORMAT_VERSION, METHODS
 from edge_sdk.manifest import AssignedModel
-from edge_sdk.rpc import Backoff
+from edge_sdk.rpc.backoff import Backoff
 
 AGENT_VERSION = "0.1.0"
 _EXCLUSIVE = (Act.PLAN, Act.FETCH, Act.TRY)  # one update at a time: memory, disk and link
@@ -663,7 +663,7 @@ def _judged(update: Update) -> Judged:
 
 def _named(error: RefusedError, reason: str) -> EdgeError:
     """The typed error of that name, where there is one: the name travels in reports."""
-    from edge_sdk.rpc import error_classes
+    from edge_sdk.base import error_classes
 
     cls = error_classes().get(reason)
     return error if cls is None else cls(error.message)

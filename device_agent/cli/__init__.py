@@ -1,0 +1,5 @@
+"""``edge-agent``: one file per command."""
+
+from device_agent.cli.program import cli, main
+
+__all__ = ["cli", "main"]

@@ -1,0 +1,30 @@
+"""The command ``edge-agent`` and its sub-commands."""
+
+from __future__ import annotations
+
+import click
+
+from device_agent.cli.config_show import config
+from device_agent.cli.doctor import doctor
+from device_agent.cli.events import events
+from device_agent.cli.models import models
+from device_agent.cli.rollback import rollback
+from device_agent.cli.run import run_agent
+from device_agent.cli.status import status
+from device_agent.cli.update import update
+from edge_sdk.base.command import run
+
+
+@click.group(epilog="Example: edge-agent status")
+@click.version_option(package_name="edge-model-sdk")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
+def cli() -> None:
+    """Runs models on this device and keeps them up to date."""
+
+
+for command in (run_agent, status, models, update, rollback, events, config, doctor):
+    cli.add_command(command)
+
+
+def main() -> None:
+    run(cli, "edge-agent")

@@ -1,0 +1,45 @@
+"""``edge-agent run``."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from device_agent.cli.settings import config_options, read_config, with_free_port
+from device_agent.store import Store
+from device_agent.supervisor import Supervisor
+from edge_sdk.base import explain_os_error
+from edge_sdk.base.command import json_option, note, print_json
+
+
+@click.command(
+    "run", epilog="Example: edge-agent run --state ./state --device kiosk-7 --distributor host:7443"
+)
+@config_options
+@json_option
+def run_agent(as_json: bool, **flags: Any) -> None:
+    """Runs the agent until SIGTERM or Ctrl-C."""
+    config, _ = read_config(flags)
+    config = dataclasses.replace(config, inference_address=with_free_port(config.inference_uri))
+    root = Path(config.state_dir)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        Store.create(root)
+    except OSError as error:
+        raise explain_os_error(error, root) from None
+
+    def ready(agent_address: str, inference_address: str) -> None:
+        note(f"agent of {config.device} at {agent_address}, inference at {inference_address}")
+        if as_json:
+            document = {"agent_address": agent_address, "inference_address": inference_address}
+            print_json({**document, "pid": os.getpid()})
+            sys.stdout.flush()
+
+    code = Supervisor(config, on_ready=ready).run()
+    if code:
+        raise click.exceptions.Exit(code)

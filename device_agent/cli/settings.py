@@ -1,0 +1,108 @@
+"""Flags, environment (``EDGE_AGENT_*``) and TOML table ``[agent]`` become an AgentConfig."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from device_agent.config import AgentConfig, ProbationConfig
+from edge_sdk.base import UsageError
+from edge_sdk.base.command import Settings
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_DEFAULT = AgentConfig(state_dir="/var/lib/edge-agent", device="")
+_SIZES = ("memory_bytes", "disk_quota_bytes", "disk_reserve_bytes", "decoder_memory_bytes")
+_SECONDS = ("check_in_s", "retry_base_s", "retry_cap_s", "trial_timeout_s", "prepare_timeout_s")
+_PROBATION = ("duration_s", "deadline_s", "samples_min", "ratio_max", "requests_min")
+
+
+def config_options(command: Function) -> Function:
+    """The flags that make up the configuration."""
+    options = [
+        click.option("--state", "state_dir", help="Folder for models and state."),
+        click.option("--device", help="This device's name."),
+        click.option("--distributor", help="HOST:PORT of the distributor."),
+        click.option("--local-address", help="Where AgentService listens (unix:/path)."),
+        click.option("--inference-address", help="Where inference listens (unix:/path)."),
+        click.option("--label", "labels", multiple=True, help="key=value; may be repeated."),
+        click.option("--memory-bytes", type=int, help="What models may use; 0: no limit."),
+        click.option("--disk-quota-bytes", type=int, help="What the store may use; 0: no limit."),
+        click.option("--check-in-s", type=float, help="Seconds between check-ins."),
+        click.option("--probation-s", type=float, help="Seconds of watching a new version."),
+        click.option("--insecure", is_flag=True, default=None, help="Allow plaintext beyond here."),
+        click.option("--config", "file", type=click.Path(path_type=Path), help="A TOML file."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def read_config(
+    flags: Mapping[str, Any], *, device_needed: bool = True
+) -> tuple[AgentConfig, Settings]:
+    """Raises: UsageError, FormatError for settings that cannot work."""
+    settings = Settings("agent", flags.get("file"))
+
+    def get(key: str, default: Any) -> Any:
+        return settings.get(key, flags.get(key), default)
+
+    probation = {
+        key: get(f"probation_{key}", getattr(_DEFAULT.probation, key)) for key in _PROBATION
+    }
+    if flags.get("probation_s") is not None:
+        probation["duration_s"] = flags["probation_s"]
+    config = AgentConfig(
+        state_dir=str(Path(get("state_dir", _DEFAULT.state_dir)).absolute()),
+        device=get("device", ""),
+        distributor=get("distributor", ""),
+        local_address=get("local_address", ""),
+        inference_address=get("inference_address", ""),
+        watch=get("watch", _DEFAULT.watch),
+        insecure=get("insecure", False),
+        engine_threads=get("engine_threads", _DEFAULT.engine_threads),
+        labels=_labels(
+            get("labels", ())
+            if flags.get("labels") == ()
+            else flags.get("labels") or get("labels", ())
+        ),
+        probation=ProbationConfig(
+            **probation,
+            unproved_stays=get("probation_unproved_stays", _DEFAULT.probation.unproved_stays),
+        ),
+        **{key: get(key, getattr(_DEFAULT, key)) for key in (*_SIZES, *_SECONDS)},
+    )
+    unknown = settings.unknown()
+    if unknown:
+        raise UsageError(f"{settings.file} has unknown keys in [agent]: {', '.join(unknown)}")
+    if device_needed:
+        if not config.device:
+            raise UsageError("the device needs a name: --device NAME or EDGE_AGENT_DEVICE")
+        config.check()
+    return config, settings
+
+
+def with_free_port(uri: str) -> str:
+    """Port 0 becomes a free one: two processes must agree on it beforehand."""
+    host, _, port = uri.rpartition(":")
+    if uri.startswith("unix:") or port != "0":
+        return uri
+    with socket.create_server((host.strip("[]"), 0)) as probe:
+        return f"{host}:{probe.getsockname()[1]}"
+
+
+def _labels(values: Any) -> dict[str, str]:
+    if isinstance(values, Mapping):
+        return {str(key): str(value) for key, value in values.items()}
+    texts = values.split(",") if isinstance(values, str) else values
+    found = {}
+    for text in texts:
+        key, equals, value = str(text).partition("=")
+        if not equals:
+            raise UsageError(f"label {text!r} is not key=value")
+        found[key] = value
+    return found

@@ -1,0 +1,29 @@
+"""``edge-agent status``."""
+
+from __future__ import annotations
+
+import click
+
+from device_agent.cli.ask import agent, agent_options
+from device_agent.cli.present import print_models
+from edge_sdk.base.command import bytes_text, json_option, print_json
+
+
+@click.command(epilog="Example: edge-agent status --state ./state --json")
+@agent_options
+@json_option
+def status(state_dir: str | None, local_address: str | None, as_json: bool) -> None:
+    """Says how the agent and its models are."""
+    with agent(state_dir, local_address) as questions:
+        answer = questions.status()
+    if as_json:
+        print_json(answer)
+        return
+    reached = "connected" if answer["connected"] else "not connected"
+    where = f"{answer['distributor']} ({reached})" if answer["distributor"] else "none"
+    ready = "ready" if answer["inference_ready"] else "not ready"
+    click.echo(f"device       {answer['device']} (agent {answer['agent_version']})")
+    click.echo(f"distributor  {where}, assignment {answer['assignment_counter']}")
+    click.echo(f"inference    {answer['inference_address']} ({ready})")
+    click.echo(f"disk         {bytes_text(answer['disk_free_bytes'])} may be used")
+    print_models(answer["models"])

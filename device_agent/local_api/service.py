@@ -1,0 +1,194 @@
+"""AgentService on a synchronous gRPC server. Protobuf ends here."""
+
+# ruff: noqa: N802 - the methods' names are those of the .proto
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+
+import grpc
+from grpc_status import rpc_status
+
+from device_agent.local_api.contract import AgentDoor
+from device_agent.local_api.listen import claimed
+from device_agent.records import AgentEvent, ModelStatus
+from edge_sdk.base import ConflictError, Digest, EdgeError
+from edge_sdk.protos import agent_v1_pb2 as wire
+from edge_sdk.protos import agent_v1_pb2_grpc as stubs
+from edge_sdk.rpc import SERVER_OPTIONS, to_status
+
+_THREADS = 32  # each open stream (Hold, Events) keeps one
+_STREAMS_MAX = 24  # so that some are always left for calls that end
+_POLL_S = 0.5
+
+
+class LocalApi:
+    """The server, while the block lasts."""
+
+    def __init__(self, door: AgentDoor, uri: str) -> None:
+        self._door = door
+        self._uri = uri
+        self._claim = ExitStack()
+        self.address = uri
+
+    def __enter__(self) -> LocalApi:
+        """Raises: UsageError, ConflictError, RefusedError, NotFoundError."""
+        address = self._claim.enter_context(claimed(self._uri))
+        self._closing = threading.Event()
+        self._server = grpc.server(
+            ThreadPoolExecutor(_THREADS, thread_name_prefix="agent-api"), options=SERVER_OPTIONS
+        )
+        stubs.add_AgentServiceServicer_to_server(_Service(self._door, self._closing), self._server)
+        try:
+            port = self._server.add_insecure_port(address)
+        except RuntimeError:
+            port = 0
+        if not port:
+            self._claim.close()
+            raise ConflictError(f"cannot listen at {address}; is another agent there?")
+        if not address.startswith("unix:"):
+            self.address = f"{address.rpartition(':')[0]}:{port}"
+        self._server.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._closing.set()
+        self._server.stop(grace=2.0).wait()
+        self._claim.close()
+
+
+class _Service(stubs.AgentServiceServicer):
+    def __init__(self, door: AgentDoor, closing: threading.Event) -> None:
+        self._door = door
+        self._closing = closing
+        self._streams = threading.Semaphore(_STREAMS_MAX)
+
+    def Status(
+        self, request: wire.StatusRequest, context: grpc.ServicerContext
+    ) -> wire.StatusResponse:
+        with _typed(context):
+            status = self._door.status()
+            return wire.StatusResponse(
+                device=status.device,
+                agent_version=status.agent_version,
+                distributor=status.distributor,
+                connected=status.connected,
+                assignment_counter=status.assignment_counter,
+                disk_free_bytes=status.disk_free_bytes,
+                inference_address=status.inference_address,
+                inference_ready=status.inference_ready,
+                models=[_model(model) for model in status.models],
+            )
+
+    def ListModels(
+        self, request: wire.ListModelsRequest, context: grpc.ServicerContext
+    ) -> wire.ListModelsResponse:
+        with _typed(context):
+            return wire.ListModelsResponse(models=[_model(one) for one in self._door.models()])
+
+    def UpdateNow(
+        self, request: wire.UpdateNowRequest, context: grpc.ServicerContext
+    ) -> wire.UpdateNowResponse:
+        with _typed(context):
+            return wire.UpdateNowResponse(assignment_counter=self._door.update_now())
+
+    def Rollback(
+        self, request: wire.RollbackRequest, context: grpc.ServicerContext
+    ) -> wire.RollbackResponse:
+        with _typed(context):
+            version, artifact = self._door.roll_back(request.model)
+            return wire.RollbackResponse(version=version, artifact=artifact.raw)
+
+    def Events(
+        self, request: wire.EventsRequest, context: grpc.ServicerContext
+    ) -> Iterator[wire.Event]:
+        with _typed(context), self._stream(context):
+            feed = self._door.events(request.after)
+            try:
+                while context.is_active() and not self._closing.is_set():
+                    event = feed.next(_POLL_S)
+                    if event is not None and request.model in ("", event.model):
+                        yield _event(event)
+            finally:
+                feed.close()
+
+    def Hold(self, request: wire.HoldRequest, context: grpc.ServicerContext) -> Iterator[wire.Held]:
+        with _typed(context), self._stream(context):
+            held = self._door.hold(request.model)
+            try:
+                yield wire.Held(
+                    folder=held.folder,
+                    version=held.version,
+                    artifact=held.artifact.raw,
+                    files=held.files,
+                )
+                while context.is_active() and not self._closing.wait(_POLL_S):
+                    pass
+            finally:
+                self._door.let_go(held.number)
+
+    @contextmanager
+    def _stream(self, context: grpc.ServicerContext) -> Iterator[None]:
+        if not self._streams.acquire(blocking=False):
+            context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, f"{_STREAMS_MAX} streams are open already"
+            )
+        try:
+            yield
+        finally:
+            self._streams.release()
+
+
+@contextmanager
+def _typed(context: grpc.ServicerContext) -> Iterator[None]:
+    """Errors of ours travel as status and reason."""
+    try:
+        yield
+    except EdgeError as error:
+        context.abort_with_status(rpc_status.to_status(to_status(error)))
+
+
+def _model(model: ModelStatus) -> wire.Model:
+    return wire.Model(
+        model=model.model,
+        version=model.version,
+        variant=model.variant,
+        artifact=_raw(model.artifact),
+        previous_version=model.previous_version,
+        previous_artifact=_raw(model.previous_artifact),
+        state=model.state,
+        candidate_version=model.candidate_version,
+        candidate_artifact=_raw(model.candidate_artifact),
+        done_bytes=model.done_bytes,
+        total_bytes=model.total_bytes,
+        wire_bytes=model.wire_bytes,
+        reason=model.reason,
+        message=model.message,
+        serve=model.serve,
+    )
+
+
+def _event(event: AgentEvent) -> wire.Event:
+    return wire.Event(
+        number=event.number,
+        at_ms=event.at_ms,
+        model=event.model,
+        version=event.version,
+        artifact=bytes.fromhex(event.artifact),
+        state=event.state,
+        reason=event.reason,
+        message=event.message,
+        facts=event.facts,
+    )
+
+
+def _raw(artifact: Digest | None) -> bytes:
+    return b"" if artifact is None else artifact.raw
