@@ -25,9 +25,9 @@ from edge_sdk.base import FormatError, UsageError
 from edge_sdk.formats.model_file import Contents, Format, ModelFile, open_mapped
 from edge_sdk.formats.tensor_map import DTYPE_BITS, TensorRange, packed_bytes
 
-# 250,000 tensors take about as much. The reference allows 100 MB, which as hostile JSON
-# costs gigabytes of memory to read.
-HEADER_BYTES_MAX = 32 << 20
+# 100,000 tensors take about as much. The reference allows 100 MB; hostile JSON of that size
+# costs gigabytes of memory to read (28 times its bytes, measured).
+HEADER_BYTES_MAX = 16 << 20
 _SHAPE_MAX = 255
 _ELEMENTS_MAX = 1 << 60
 _LENGTH_BYTES = 8

@@ -142,7 +142,7 @@ def test_what_protobuf_takes_for_a_model_is_never_opaque(folder: Path, data: st.
     if 1 <= model.ir_version <= 255 and (graph.node or graph.initializer or graph.output):
         assert found is None or found.format == "onnx"
     if found and found.format == "onnx":
-        held = {content for tensor in tensors_of(model) for content in stored_forms(tensor)}
+        held = {form for tensor in tensors_of(model) for form in stored_forms(tensor)}
         assert all(content[one.offset : one.end] in held for one in found.tensors)
 
 
