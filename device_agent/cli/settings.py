@@ -30,6 +30,9 @@ def config_options(command: Function) -> Function:
         click.option("--local-address", help="Where AgentService listens (unix:/path)."),
         click.option("--inference-address", help="Where inference listens (unix:/path)."),
         click.option("--label", "labels", multiple=True, help="key=value; may be repeated."),
+        click.option(
+            "--accelerator", "accelerators", multiple=True, help="What variants may require."
+        ),
         click.option("--memory-bytes", type=int, help="What models may use; 0: no limit."),
         click.option("--disk-quota-bytes", type=int, help="What the store may use; 0: no limit."),
         click.option("--check-in-s", type=float, help="Seconds between check-ins."),
@@ -49,7 +52,8 @@ def read_config(
     settings = Settings("agent", flags.get("file"))
 
     def get(key: str, default: Any) -> Any:
-        return settings.get(key, flags.get(key), default)
+        flag = flags.get(key)
+        return settings.get(key, None if flag == () else flag, default)  # (): never given
 
     probation = {
         key: get(f"probation_{key}", getattr(_DEFAULT.probation, key)) for key in _PROBATION
@@ -65,11 +69,8 @@ def read_config(
         watch=get("watch", _DEFAULT.watch),
         insecure=get("insecure", False),
         engine_threads=get("engine_threads", _DEFAULT.engine_threads),
-        labels=_labels(
-            get("labels", ())
-            if flags.get("labels") == ()
-            else flags.get("labels") or get("labels", ())
-        ),
+        labels=_labels(get("labels", ())),
+        accelerators=_names(get("accelerators", ())),
         probation=ProbationConfig(
             **probation,
             unproved_stays=get("probation_unproved_stays", _DEFAULT.probation.unproved_stays),
@@ -93,6 +94,10 @@ def with_free_port(uri: str) -> str:
         return uri
     with socket.create_server((host.strip("[]"), 0)) as probe:
         return f"{host}:{probe.getsockname()[1]}"
+
+
+def _names(values: Any) -> tuple[str, ...]:
+    return tuple(values.split(",") if isinstance(values, str) else values)
 
 
 def _labels(values: Any) -> dict[str, str]:

@@ -646,7 +646,7 @@ def _capabilities(config: AgentConfig, engines: tuple[EngineCapability, ...]) ->
         engines=engines,
         architecture=platform.machine(),
         memory_bytes=config.memory_bytes,
-        accelerators=(),
+        accelerators=config.accelerators,
         agent_version=AGENT_VERSION,
     )
 
