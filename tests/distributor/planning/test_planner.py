@@ -162,7 +162,7 @@ def test_nothing_built_is_a_reason() -> None:
     assert plan(device(), [V2], V3, []).reason == "no delta to it is built yet"
 
 
-def test_disk_too_small_is_known_before() -> None:
+def test_c14_disk_too_small_is_known_before() -> None:
     """A target that does not fit the disk is refused with both numbers; shared files are free."""
     big = artifact(version="4.0.0", size=70, files={"shared": 50, "own": 20})
     beside = artifact(version="3.0.0", size=50, files={"shared": 50})
@@ -172,7 +172,7 @@ def test_disk_too_small_is_known_before() -> None:
     assert plan(small, [beside], big, [offer(None, big, 9)]).feasible
 
 
-def test_policy_keeps_a_metered_link_from_the_whole() -> None:
+def test_c18_policy_keeps_a_metered_link_from_the_whole() -> None:
     """A cap on bytes or a ban on wholes ends in a reason, never in a silent whole download."""
     capped = plan(device(), [], V3, [WHOLE], policy=PlanPolicy(wire_bytes_max=899))
     assert capped.reason == "900 bytes are more than the 899 that the policy allows"
@@ -188,7 +188,7 @@ def test_best_sources_are_the_same_variant_then_the_parent() -> None:
     assert best_sources([int8, V1, other, newer, V2], V3) == (V2, newer, V1, int8)
 
 
-def test_wanted_names_the_whole_and_the_best_sources() -> None:
+def test_c20_deltas_are_wanted_from_what_the_device_holds() -> None:
     """For each device the whole and the deltas from its best sources are wanted."""
     jobs = wanted(decoder(memory=3 << 20), [V1, V2], V3, known_methods=METHODS, sources_max=1)
     assert [job.source for job in jobs] == [None, V2.artifact]
