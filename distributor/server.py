@@ -31,12 +31,13 @@ _GRACE_S = 5.0  # for calls under way once watches have said goodbye
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """A distributor that serves. ``builder`` is shown for tests that count builds."""
+    """A distributor that serves, and what tests look at inside it."""
 
     device_address: str
     operator_address: str
     pid: int
     builder: Builder
+    wakeups: Wakeups
 
 
 def initialise(config: DistributorConfig) -> bool:
@@ -119,6 +120,7 @@ async def running(config: DistributorConfig) -> AsyncIterator[Serving]:
             operator_address=listeners[1].address,
             pid=os.getpid(),
             builder=builder,
+            wakeups=wakeups,
         )
 
 

@@ -69,8 +69,8 @@ class Builder:
         cached = await self._database.read(_cached, job)
         if cached is not None:
             return cached
-        at_s, error = self._failed.get(job, (0.0, None))
-        if error is not None and time.monotonic() - at_s < _REMEMBER_FAILURE_S:
+        error = self._failed_lately(job)
+        if error is not None:
             raise error
         task = self._running.get(job)
         if task is None:
@@ -78,6 +78,18 @@ class Builder:
             self._running[job] = task
             task.add_done_callback(lambda done: self._ended(job, done))
         return await asyncio.shield(task)
+
+    async def settled(self, job: DeltaJob) -> bool:
+        """Whether ``build`` would answer at once: it is built, or it failed a moment ago."""
+        if self._failed_lately(job) is not None:
+            return True
+        return await self._database.read(_cached, job) is not None
+
+    def _failed_lately(self, job: DeltaJob) -> EdgeError | None:
+        at_s, error = self._failed.get(job, (0.0, None))
+        if error is None or time.monotonic() - at_s >= _REMEMBER_FAILURE_S:
+            return None
+        return error
 
     async def close(self) -> None:
         """Ends the builds under way, whose work is thrown away, and the workers."""
@@ -107,6 +119,12 @@ class Builder:
         try:
             built = await self._run(order)
             await self._store(built)
+        except EdgeError:
+            raise
+        except Exception as error:
+            raise BuildFailedError(
+                f"a delta could not be built: {type(error).__name__}: {error}"
+            ) from error
         finally:
             await asyncio.to_thread(remove_build, order)
         delta = CatalogDelta(

@@ -6,6 +6,7 @@ A module of its own, light to import, since every worker imports it anew.
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import shutil
 import signal
@@ -64,6 +65,9 @@ def start_worker() -> None:
     """Makes this process a worker: it dies with its parent and ignores the terminal's Ctrl-C."""
     # A parent that is SIGKILLed says goodbye to nobody: without this its workers stay for ever.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    parent = multiprocessing.parent_process()
+    if parent is not None and os.getppid() != parent.pid:
+        os._exit(1)  # it died before we could ask to be told
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.nice(_NICENESS)

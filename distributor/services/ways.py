@@ -116,9 +116,9 @@ class Ways:
             way = await asyncio.wait_for(asyncio.shield(task), wait_s)
         except TimeoutError:
             task.add_done_callback(_observe)
-            chosen = await self.choose(device, held, target)
-            if chosen.steps and chosen.source is not None:
-                return chosen  # only the whole is still missing, to compare with
+            chosen = await self._without_waiting(device, held, target)
+            if chosen is not None:
+                return chosen
             raise BeingBuiltError(
                 f"the delta to {target.model} {target.version} is being built; ask again",
                 retry_after_s=_RETRY_AFTER_S,
@@ -134,6 +134,17 @@ class Ways:
             f"{device.device} cannot come to {target.model} {target.version} "
             f"{target.variant}: {way.plan.reason}"
         )
+
+    async def _without_waiting(
+        self, device: DeviceFacts, held: Sequence[ArtifactFacts], target: ArtifactFacts
+    ) -> Plan | None:
+        """The way by what is built, where no delta from a source is still to come; the whole,
+        which then is only there to compare with, may be."""
+        for job in self.jobs(device.decoder, held, target):
+            if job.source is not None and not await self.builder.settled(job):
+                return None
+        chosen = await self.choose(device, held, target)
+        return chosen if chosen.steps else None
 
 
 def _observe(task: asyncio.Task[Way]) -> None:

@@ -1,0 +1,307 @@
+"""What operators ask: devices, labels, explanations, rollouts and their watching."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import grpc
+import pytest
+
+from edge_sdk.base import FormatError, NotFoundError, RefusedError, UsageError
+from edge_sdk.manifest import Requirements
+from edge_sdk.protos import fleet_v1_pb2 as fleet
+from edge_sdk.protos.fleet_v1_pb2_grpc import FleetServiceStub
+from edge_sdk.rpc import typed_errors
+from tests.support.artifacts import changed, make_artifact, noise
+from tests.support.fleet_server import (
+    FleetServer,
+    ScriptedDevice,
+    fleet_server,
+    publish,
+    wait_for_rollout,
+    wait_until,
+)
+
+BASE = noise(120_000, "fleet")
+FIRST = make_artifact({"m.bin": BASE})
+SECOND = make_artifact({"m.bin": changed(BASE, 9_000)}, version="2.0.0", parent="1.0.0")
+ARM = make_artifact(
+    {"m.bin": b"arm"}, model="team/arm", requires=Requirements(architectures=("aarch64",))
+)
+
+
+@pytest.fixture
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetServer]:
+    with fleet_server(tmp_path_factory.mktemp("fleet") / "data") as one:
+        for artifact in (FIRST, SECOND, ARM):
+            publish(one.operator(), artifact)
+        yield one
+
+
+def _create(
+    stub: FleetServiceStub, version: str, *names: str, model: str = "team/digits", **more: object
+) -> fleet.Rollout:
+    request = fleet.RolloutRequest(
+        model=model, version=version, cohort=fleet.Cohort(devices=names), **more
+    )
+    return stub.CreateRollout(request, timeout=30)
+
+
+def _settle(server: FleetServer, device: ScriptedDevice, version: str) -> fleet.Rollout:
+    """Rolls a version out to the device, which commits it."""
+    stub = server.operator()
+    made = _create(stub, version, device.name)
+    wait_for_rollout(stub, made.rollout, "running")
+    device.check_in()
+    device.commit()
+    device.check_in()
+    return wait_for_rollout(stub, made.rollout, "done")
+
+
+def _states(rollout: fleet.Rollout) -> dict[str, str]:
+    return {row.device: row.state for row in rollout.devices}
+
+
+def test_assigned_and_running_are_two_things(server: FleetServer) -> None:
+    """A device that was assigned a version does not run it until it says so."""
+    stub = server.operator()
+    device = server.device("cam-1", labels={"site": "berlin"})
+    device.check_in()
+    _settle(server, device, "1.0.0")
+    made = _create(stub, "2.0.0", "cam-1")
+    wait_for_rollout(stub, made.rollout, "running")
+    found = stub.ListDevices(fleet.ListDevicesRequest(), timeout=30).devices[0]
+    assert (found.device, found.online, dict(found.labels)) == ("cam-1", True, {"site": "berlin"})
+    model = found.models[0]
+    assert (model.assigned_version, model.running_version) == ("2.0.0", "1.0.0")
+    assert (model.assigned_artifact, model.running_artifact) == (
+        SECOND.artifact.raw,
+        FIRST.artifact.raw,
+    )
+
+
+def test_labels(server: FleetServer) -> None:
+    """Operators label devices and list them by label."""
+    stub = server.operator()
+    for name in ("a", "b"):
+        server.device(name, labels={"site": "berlin"}).check_in()
+    put = fleet.LabelDeviceRequest(device="b", set={"tier": "test"}, remove=["site"])
+    assert dict(stub.LabelDevice(put, timeout=30).labels) == {"tier": "test"}
+    for selector, names in (("", ["a", "b"]), ("site=berlin", ["a"]), ("!site", ["b"])):
+        listed = stub.ListDevices(fleet.ListDevicesRequest(selector=selector), timeout=30)
+        assert [one.device for one in listed.devices] == names
+    with pytest.raises(UsageError), typed_errors("the distributor"):
+        stub.ListDevices(fleet.ListDevicesRequest(selector="a,,b"), timeout=30)
+    with pytest.raises(NotFoundError), typed_errors("the distributor"):
+        stub.LabelDevice(fleet.LabelDeviceRequest(device="ghost"), timeout=30)
+
+
+def test_explain(server: FleetServer) -> None:
+    """Every variant gets a verdict with its reasons."""
+    stub = server.operator()
+    device = server.device("cam-1")
+    device.check_in()
+    asked = fleet.ExplainDeviceRequest(device="cam-1", model="team/arm", version="1.0.0")
+    answer = stub.ExplainDevice(asked, timeout=30)
+    assert answer.device.device == "cam-1"
+    assert [(one.variant, one.fits, one.chosen) for one in answer.verdicts] == [
+        ("fp32", False, False)
+    ]
+    assert "aarch64" in answer.verdicts[0].reasons[0]
+    assert not stub.ExplainDevice(fleet.ExplainDeviceRequest(device="cam-1"), timeout=30).verdicts
+    _settle(server, device, "1.0.0")
+    for asked in (
+        fleet.ExplainDeviceRequest(device="cam-1"),
+        fleet.ExplainDeviceRequest(device="cam-1", model="team/digits"),
+    ):
+        verdicts = stub.ExplainDevice(asked, timeout=30).verdicts
+        assert [(one.version, one.chosen) for one in verdicts] == [("1.0.0", True)]
+
+
+def test_explain_refuses(server: FleetServer) -> None:
+    """A version without model, an unassigned model, an unknown device: each has its error."""
+    stub = server.operator()
+    server.device("cam-1").check_in()
+    cases = [
+        (UsageError, fleet.ExplainDeviceRequest(device="cam-1", version="1.0.0")),
+        (NotFoundError, fleet.ExplainDeviceRequest(device="cam-1", model="team/digits")),
+        (NotFoundError, fleet.ExplainDeviceRequest(device="ghost")),
+        (FormatError, fleet.ExplainDeviceRequest(device="cam-1", model="x")),
+    ]
+    for error, request in cases:
+        with pytest.raises(error), typed_errors("the distributor"):
+            stub.ExplainDevice(request, timeout=30)
+
+
+def test_a_dry_run_builds_and_assigns_nothing(server: FleetServer) -> None:
+    """Planning a rollout says what each device would get, in bytes, and who gets none and why."""
+    stub = server.operator()
+    device = server.device("cam-1")
+    device.check_in()
+    _settle(server, device, "1.0.0")
+    fresh = server.device("cam-2")
+    fresh.check_in()
+    request = fleet.RolloutRequest(model="team/digits", version="2.0.0")
+    messages = list(stub.PlanRollout(request, timeout=60))
+    assert (messages[-1].deltas_done, messages[-1].deltas_total) == (2, 2)
+    first, second = messages[-1].devices
+    assert (first.device, first.source_artifact) == ("cam-1", FIRST.artifact.raw)
+    assert 0 < first.wire_bytes < first.whole_bytes == second.wire_bytes
+    assert (second.source_artifact, second.variant) == (b"", "fp32")
+    assert "holds no version" in second.reason
+    assert len(stub.ListRollouts(fleet.ListRolloutsRequest(), timeout=30).rollouts) == 1
+    assert device.check_in() is None
+
+    request = fleet.RolloutRequest(model="team/arm", version="1.0.0")
+    planned = list(stub.PlanRollout(request, timeout=60))[-1].devices
+    assert [(one.variant, one.artifact, one.wire_bytes) for one in planned] == [("", b"", 0)] * 2
+    assert all("aarch64" in one.reason for one in planned)
+    with pytest.raises(NotFoundError), typed_errors("the distributor"):
+        list(stub.PlanRollout(fleet.RolloutRequest(model="team/digits", version="9.0.0")))
+
+
+def test_a_device_that_nothing_fits(server: FleetServer) -> None:
+    """It is refused with the reason, not assigned, and the rollout ends."""
+    stub = server.operator()
+    device = server.device("cam-1")
+    device.check_in()
+    done = wait_for_rollout(stub, _create(stub, "1.0.0", model="team/arm").rollout, "done")
+    row = done.devices[0]
+    assert (row.state, row.reason) == ("refused", "NoVariantFitsError")
+    assert "needs architecture aarch64, the device has x86_64" in row.message
+    assert device.check_in() is None
+
+
+def test_a_device_without_disk_is_refused_before_anything_is_sent(server: FleetServer) -> None:
+    """Space is compared before the assignment."""
+    stub = server.operator()
+    device = server.device("cam-1", disk_free_bytes=1_000)
+    device.check_in()
+    done = wait_for_rollout(stub, _create(stub, "1.0.0", "cam-1").rollout, "done")
+    assert done.devices[0].state == "refused"
+    assert "bytes of disk" in done.devices[0].message
+    assert device.check_in() is None
+
+
+def test_a_blob_that_rots_fails_the_build(server: FleetServer) -> None:
+    """A device whose delta cannot be built is failed, with the reason, and not assigned."""
+    stub = server.operator()
+    digest = str(FIRST.manifest.files[0].digest)
+    blob = server.config.data / "objects" / "blobs" / digest[:2] / digest
+    blob.chmod(0o644)
+    blob.write_bytes(b"rot")
+    device = server.device("cam-1")
+    device.check_in()
+    done = wait_for_rollout(stub, _create(stub, "1.0.0").rollout, "done")
+    assert (done.devices[0].state, done.devices[0].reason) == ("failed", "ProofError")
+    assert "damaged" in done.devices[0].message
+    assert device.check_in() is None
+
+
+def test_watching_a_rollout(server: FleetServer) -> None:
+    """A watch shows the rollout at once and at each change, and ends with it."""
+    stub = server.operator()
+    device = server.device("cam-1")
+    device.check_in()
+    made = _create(stub, "1.0.0")
+    request = fleet.GetRolloutRequest(rollout=made.rollout)
+    seen: list[fleet.Rollout] = []
+    watcher = threading.Thread(target=lambda: seen.extend(stub.WatchRollout(request, timeout=60)))
+    watcher.start()
+    wait_until(lambda: bool(seen) and seen[-1].state == "running")
+    device.check_in()
+    device.report("fetching")
+    wait_until(lambda: _states(seen[-1]) == {"cam-1": "fetching"})
+    device.commit()
+    watcher.join(30)
+    assert not watcher.is_alive()
+    assert (seen[-1].state, _states(seen[-1])) == ("done", {"cam-1": "committed"})
+    assert len({one.SerializeToString() for one in seen}) == len(seen)
+    assert len(list(stub.WatchRollout(request, timeout=30))) == 1
+    with pytest.raises(NotFoundError), typed_errors("the distributor"):
+        list(stub.WatchRollout(fleet.GetRolloutRequest(rollout="r9"), timeout=30))
+
+
+def test_abort_brings_devices_back(server: FleetServer) -> None:
+    """A device that had not committed is woken with its previous assignment."""
+    stub = server.operator()
+    device = server.device("cam-1")
+    device.check_in()
+    _settle(server, device, "1.0.0")
+    made = _create(stub, "2.0.0")
+    wait_for_rollout(stub, made.rollout, "running")
+    device.check_in()
+    device.report("fetching")
+    aborted = stub.AbortRollout(fleet.AbortRolloutRequest(rollout=made.rollout), timeout=30)
+    assert (aborted.state, aborted.reason) == ("aborted", "aborted by alice")
+    assert _states(aborted) == {"cam-1": "recalled"}
+    assert "goes back to 1.0.0" in aborted.devices[0].message
+    assigned = device.check_in()
+    assert assigned is not None
+    assert [one.artifact for one in assigned.models] == [FIRST.artifact]
+    with pytest.raises(RefusedError), typed_errors("the distributor"):
+        stub.AbortRollout(fleet.AbortRolloutRequest(rollout="r1"), timeout=30)
+
+
+def test_undo_goes_back_without_bytes(server: FleetServer) -> None:
+    """Undoing assigns what was there before, which the device still holds."""
+    stub = server.operator()
+    device = server.device("cam-1")
+    device.check_in()
+    _settle(server, device, "1.0.0")
+    second = _settle(server, device, "2.0.0")
+    back = stub.UndoRollout(fleet.UndoRolloutRequest(rollout=second.rollout), timeout=30)
+    assert (back.undoes, back.version) == (second.rollout, "1.0.0")
+    running = wait_for_rollout(stub, back.rollout, "running")
+    assert running.devices[0].wire_bytes == 0
+    assigned = device.check_in()
+    assert assigned is not None
+    assert [one.artifact for one in assigned.models] == [FIRST.artifact]
+    device.commit()
+    assert wait_for_rollout(stub, back.rollout, "done").state == "done"
+
+
+def test_retry_raises_the_attempt(server: FleetServer) -> None:
+    """A version that failed is ordered again with a higher number only by retry."""
+    stub = server.operator()
+    device = server.device("cam-1")
+    device.check_in()
+    for number, retry in ((1, False), (1, False), (2, True)):
+        made = _create(stub, "1.0.0", retry=retry)
+        wait_for_rollout(stub, made.rollout, "running")
+        assigned = device.check_in()
+        assert assigned is not None
+        assert assigned.models[0].attempt == number
+        device.report("failed", reason="GoldenMismatch")
+        wait_for_rollout(stub, made.rollout, "done")
+    listed = stub.ListRollouts(fleet.ListRolloutsRequest(model="team/digits"), timeout=30).rollouts
+    assert [one.rollout for one in listed] == ["r3", "r2", "r1"]
+    assert not any(one.devices for one in listed)
+
+
+def test_a_device_that_is_silent_is_offline(server: FleetServer) -> None:
+    """Online is who watches or checked in of late."""
+    stub = server.operator()
+    device = server.device("cam-1")
+    device.check_in()
+    object.__setattr__(server.config, "check_in_s", 0.0)
+    found = stub.ListDevices(fleet.ListDevicesRequest(), timeout=30).devices[0]
+    assert not found.online
+
+
+def test_the_cohort_must_be_readable(server: FleetServer) -> None:
+    """A device's name that is no name, or a version that is none, is refused."""
+    stub = server.operator()
+    server.device("cam-1").check_in()
+    for request in (
+        fleet.RolloutRequest(model="team/digits", version="one"),
+        fleet.RolloutRequest(model="digits", version="1.0.0"),
+        fleet.RolloutRequest(
+            model="team/digits", version="1.0.0", cohort=fleet.Cohort(devices=["A B"])
+        ),
+    ):
+        with pytest.raises(FormatError), typed_errors("the distributor"):
+            stub.CreateRollout(request, timeout=30)
+    with pytest.raises(grpc.RpcError):
+        stub.GetRollout(fleet.GetRolloutRequest(), timeout=30)
