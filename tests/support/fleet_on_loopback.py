@@ -1,0 +1,127 @@
+"""A whole fleet on this machine: a distributor, agents, and the operator's connection."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from edge_sdk.fleet import Cohort, Draft, Fleet, Rollout
+from tests.support import processes
+from tests.support.onnx_models import mlp, save
+from tests.support.processes import Command
+
+MODEL = "team/digits"
+SIZES = (64, 512, 512, 10)
+FAST_PROBATION = {
+    "EDGE_AGENT_PROBATION_DURATION_S": "1.0",
+    "EDGE_AGENT_PROBATION_SAMPLES_MIN": "8",
+    "EDGE_AGENT_RETRY_BASE_S": "0.1",
+    "EDGE_AGENT_RETRY_CAP_S": "1.0",
+}
+
+
+@dataclass
+class LoopbackFleet:
+    """``folder`` holds everything: data of the distributor, state and logs of the agents."""
+
+    folder: Path
+    distributor: Command
+    commands: list[Command] = field(default_factory=list)
+
+    @property
+    def device_address(self) -> str:
+        return str(self.distributor.ready["device_address"])
+
+    @property
+    def operator_address(self) -> str:
+        return str(self.distributor.ready["operator_address"])
+
+    def operator(self) -> Fleet:
+        return Fleet(self.operator_address, operator="tester")
+
+    def state(self, device: str) -> Path:
+        return self.folder / device
+
+    def start_agent(
+        self, device: str, *arguments: str, distributor: str | None = None, **environment: str
+    ) -> Command:
+        command = Command(
+            "device_agent.cli",
+            [
+                *("run", "--state", str(self.state(device)), "--device", device),
+                *("--distributor", distributor or self.device_address),
+                *arguments,
+            ],
+            self.folder / f"{device}.log",
+            {**FAST_PROBATION, **environment},
+        ).start()
+        self.commands.append(command)
+        return command
+
+    def publish(self, path: Path, version: str, *, variant: str = "fp32", **draft: object) -> None:
+        with self.operator() as fleet:
+            fleet.publish(
+                path,
+                Draft(model=MODEL, version=version, variant=variant, **draft),  # type: ignore[arg-type]
+            )
+
+    def roll_out(
+        self, version: str, devices: Sequence[str] = (), *, deadline_s: float = 90.0
+    ) -> Rollout:
+        """Creates a rollout and waits until it is finished."""
+        with self.operator() as fleet:
+            created = fleet.rollout_create(MODEL, version, Cohort(devices=tuple(devices)))
+            return self.finished(created.rollout, deadline_s=deadline_s)
+
+    def finished(self, rollout: str, *, deadline_s: float = 90.0) -> Rollout:
+        with self.operator() as fleet:
+            return list(fleet.rollout_watch(rollout, timeout_s=deadline_s))[-1]
+
+
+@contextlib.contextmanager
+def loopback_fleet(folder: Path, *arguments: str) -> Iterator[LoopbackFleet]:
+    """A running distributor; at the end it and every agent are stopped and left nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    running = processes.distributor(
+        folder / "data", folder / "distributor.log", "--build-workers", "1", *arguments
+    )
+    fleet = LoopbackFleet(folder=folder, distributor=running)
+    with contextlib.ExitStack() as stack:
+        stack.callback(lambda: _stop(fleet.distributor))
+        stack.callback(lambda: [_stop(command) for command in fleet.commands])
+        yield fleet
+
+
+def _stop(command: Command) -> None:
+    if command.process.poll() is None:
+        command.stop()
+
+
+def versions(count: int, *, seed: int = 7) -> list[onnx.ModelProto]:
+    """Successive versions of one perceptron: each the one before after a small random step."""
+    random = np.random.default_rng(seed)
+    weights = [
+        (random.standard_normal(shape) / np.sqrt(shape[0])).astype(np.float32)
+        for shape in zip(SIZES, SIZES[1:], strict=False)
+    ]
+    models = []
+    for _ in range(count):
+        models.append(mlp(SIZES, weights=weights))
+        weights = [
+            (one * (1 + 1e-4 * random.standard_normal(one.shape))).astype(np.float32)
+            for one in weights
+        ]
+    return models
+
+
+def write_versions(folder: Path, count: int) -> list[Path]:
+    """The versions as ``v1/model.onnx``, ``v2/model.onnx``, ..."""
+    return [
+        save(model, folder / f"v{number}" / "model.onnx")
+        for number, model in enumerate(versions(count), 1)
+    ]
