@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,7 +108,7 @@ def versions(count: int, *, seed: int = 7) -> list[onnx.ModelProto]:
     random = np.random.default_rng(seed)
     weights = [
         (random.standard_normal(shape) / np.sqrt(shape[0])).astype(np.float32)
-        for shape in zip(SIZES, SIZES[1:], strict=False)
+        for shape in itertools.pairwise(SIZES)
     ]
     models = []
     for _ in range(count):
