@@ -47,7 +47,7 @@ from device_agent.updater.loop import Loop
 from device_agent.updater.report import EventLog, to_agent_event
 from device_agent.updater.switch import Switcher
 from device_agent.updater.trial import find_engines, try_candidate
-from device_agent.updater.trial_child import TrialOutcome
+from device_agent.updater.trial_values import TrialOutcome
 from device_agent.updater.update import Kind, Update, begin, begin_held, restore
 from edge_sdk.base import (
     Digest,

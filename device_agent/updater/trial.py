@@ -19,7 +19,7 @@ from device_agent.config import AgentConfig
 from device_agent.errors import CandidateRefusedError
 from device_agent.fleet_link import EngineCapability
 from device_agent.updater.admit import memory_bytes
-from device_agent.updater.trial_child import EngineFound, TrialOutcome, TrialSpec
+from device_agent.updater.trial_values import EngineFound, TrialOutcome, TrialSpec
 from edge_sdk.base import ResourceError, UnavailableError
 from edge_sdk.manifest import Manifest
 

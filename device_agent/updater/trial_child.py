@@ -18,41 +18,12 @@ from typing import Any
 
 import msgspec
 
+from device_agent.updater.trial_values import EngineFound, TrialOutcome, TrialSpec
+
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before any engine is imported: it phones home
 
 _FILES_MAX = 1024
 _NICE = 10
-
-
-class TrialSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What to try. ``memory_bytes`` 0: no limit; tolerances are (atol, rtol) by output."""
-
-    folder: str
-    entry: str
-    engine: str
-    golden_path: str | None
-    tolerances: dict[str, tuple[str, str]]
-    threads: int
-    memory_bytes: int
-    cpu_s: int
-    replays: int = 3
-
-
-class TrialOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """``reason`` is an error name, empty while ok."""
-
-    ok: bool
-    reason: str = ""
-    message: str = ""
-    load_ms: float = 0.0
-    compute_ns: tuple[int, ...] = ()
-
-
-class EngineFound(msgspec.Struct, frozen=True, kw_only=True):
-    name: str
-    version: str
-    ir_version_max: int | None
-    opset_max: dict[str, int]
 
 
 def main() -> None:
