@@ -1,0 +1,66 @@
+"""The inference door in this process, over models that need no store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from device_agent.serving import Dispatcher, Generation, ModelTable
+from device_agent.serving.doors import InferenceDoor
+from device_agent.serving.load import Loader, LoadOrder
+from edge_sdk.base import Digest
+from edge_sdk.tensor_pool import TensorPool
+from tests.support import onnx_models
+
+
+@dataclass
+class Serving:
+    """Everything between a socket and the engine."""
+
+    table: ModelTable
+    dispatcher: Dispatcher
+    door: InferenceDoor
+    pool: TensorPool
+    loader: Loader
+    folder: Path
+
+    def load(self, name: str, model: onnx.ModelProto, version: str = "1.0.0") -> Generation:
+        return self.loader.load(order_for(name, model, self.folder, version=version))
+
+    def serve(self, name: str, model: onnx.ModelProto, version: str = "1.0.0") -> Generation:
+        generation = self.load(name, model, version)
+        self.table.switch(generation)
+        return generation
+
+
+def order_for(
+    name: str, model: onnx.ModelProto, folder: Path, *, version: str = "1.0.0"
+) -> LoadOrder:
+    path = onnx_models.save(model, folder / name / version / "model.onnx")
+    return LoadOrder(
+        model=name,
+        artifact=Digest.of(f"{name} {version}".encode()),
+        version=version,
+        variant="fp32",
+        folder=path.parent,
+        entry=path.name,
+        engine="onnxruntime",
+        golden_path=None,
+    )
+
+
+def serving(folder: Path, models: Mapping[str, onnx.ModelProto] | None = None) -> Serving:
+    """Not open yet; the pool checks that every tensor lies in it."""
+    pool = TensorPool(budget_bytes=1 << 28, check=True)
+    table = ModelTable()
+    dispatcher = Dispatcher(table, running_max=2)
+    made = Serving(
+        table, dispatcher, InferenceDoor(table, dispatcher), pool, Loader(pool, threads=1), folder
+    )
+    for name, model in (models or {}).items():
+        made.serve(name, model)
+    table.ready = True
+    return made
