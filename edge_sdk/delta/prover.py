@@ -49,7 +49,8 @@ class Prover:
             _check_expected(number, expected, chunks_needed=bool(first_chunk or on_chunk))
         self._files = tuple(files)
         self._on_chunk = on_chunk
-        self._file, self._chunk = self._find(first_chunk)
+        # From the beginning, empty files are proved too: they come with no chunk.
+        self._file, self._chunk = self._find(first_chunk) if first_chunk else (0, 0)
         self._global_chunk = first_chunk
         self._hash = hashlib.sha256()
         self._hashed_bytes = 0

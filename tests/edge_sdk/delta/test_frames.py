@@ -1,0 +1,95 @@
+"""zstd frames: one kind is allowed, and no claim of a frame is believed."""
+
+import pytest
+import zstandard
+
+from edge_sdk.base import DeltaError
+from edge_sdk.delta.frames import Effort, Packer, Unpacker
+
+DATA = b"weights and labels " * 400
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize("effort", list(Effort))
+@pytest.mark.parametrize("data", [b"", b"x", DATA, bytes(MIB)], ids=len)
+def test_packed_bytes_come_back(effort: Effort, data: bytes) -> None:
+    """Every effort makes a frame that is allowed, up to a whole chunk."""
+    assert Unpacker().unpack(Packer().pack(data, effort), len(data)) == data
+
+
+def test_the_same_packer_makes_the_same_bytes() -> None:
+    """A frame does not depend on what was packed before it."""
+    packer = Packer()
+    first = packer.pack(DATA, Effort.PLANES)
+    packer.pack(bytes(MIB), Effort.PLANES)
+    assert packer.pack(DATA, Effort.PLANES) == first == Packer().pack(DATA, Effort.PLANES)
+
+
+@pytest.mark.parametrize("size", [10, 5000, MIB])
+@pytest.mark.parametrize("level", [12, 19])
+def test_a_dictionary_helps_and_comes_back(size: int, level: int) -> None:
+    """With the source's window before it, alike content takes a few bytes."""
+    dictionary = bytes(range(256)) * (size // 256 + 1)
+    packed = Packer().pack_with(dictionary, dictionary[:size] + b"!", level)
+    assert len(packed) < 200
+    unpacked = Unpacker().unpack_with(dictionary, packed, size + 1)
+    assert unpacked == dictionary[:size] + b"!"
+
+
+def test_a_wrong_dictionary_is_found_by_the_checksum() -> None:
+    """Another window of the same length is a DeltaError, not wrong bytes."""
+    dictionary = bytes(range(256)) * 8
+    packed = Packer().pack_with(dictionary, dictionary[100:900], 12)
+    with pytest.raises(DeltaError, match="unpacked"):
+        Unpacker().unpack_with(dictionary[1:] + b"\x00", packed, 800)
+
+
+def bomb(claimed: int, length: int) -> bytes:
+    """A frame of zeros whose header claims another content size (4 bytes, not one segment)."""
+    frame = bytearray(
+        zstandard.ZstdCompressor(
+            compression_params=zstandard.ZstdCompressionParameters(window_log=18)
+        ).compress(bytes(length))
+    )
+    at = frame.index(length.to_bytes(4, "little"))
+    frame[at : at + 4] = claimed.to_bytes(4, "little")
+    return bytes(frame)
+
+
+@pytest.mark.parametrize(
+    ("frame", "length", "problem"),
+    [
+        (b"", 0, "not a zstd frame"),
+        (b"\x50\x2a\x4d\x18\x00\x00\x00\x00", 0, "not a zstd frame"),
+        (b"\x28\xb5\x2f\xfd", 5, "cannot be read"),
+        (zstandard.ZstdCompressor(write_content_size=False).compress(DATA), len(DATA), "claim"),
+        (zstandard.ZstdCompressor().compress(DATA), len(DATA) - 1, "claim"),
+        (zstandard.ZstdCompressor().compress(DATA), len(DATA) + 1, "claim"),
+        (zstandard.ZstdCompressor(write_checksum=True).compress(DATA), len(DATA), "flags"),
+        (zstandard.ZstdCompressor().compress(bytes(64 * MIB)), 64 * MIB, "window"),
+        (zstandard.ZstdCompressor().compress(DATA) + b"x", len(DATA), "unpacked"),
+        (zstandard.ZstdCompressor().compress(DATA) * 2, len(DATA), "unpacked"),
+        (zstandard.ZstdCompressor().compress(DATA)[:-1], len(DATA), "unpacked|holds"),
+        (bomb(1000, 8 * MIB), 1000, "unpacked|holds"),
+        (bomb(9 * MIB, 8 * MIB), 9 * MIB, "unpacked|holds|window"),
+    ],
+)
+def test_other_frames_are_refused(frame: bytes, length: int, problem: str) -> None:
+    """Skippable, cut, lying, doubled, checksummed frames and large windows are DeltaErrors."""
+    with pytest.raises(DeltaError, match=problem):
+        Unpacker().unpack(frame, length)
+
+
+def test_a_named_dictionary_is_refused() -> None:
+    """A dictionary id would name something that no device has."""
+    trained = zstandard.train_dictionary(2048, [b"sample %d of text" % i * 9 for i in range(400)])
+    frame = zstandard.ZstdCompressor(dict_data=trained, write_checksum=True).compress(DATA)
+    with pytest.raises(DeltaError, match="flags"):
+        Unpacker().unpack_with(b"window", frame, len(DATA))
+
+
+def test_a_dictionary_frame_needs_its_checksum() -> None:
+    """Without a checksum a wrong window would make wrong bytes silently."""
+    frame = Packer().pack(DATA, Effort.QUICK)
+    with pytest.raises(DeltaError, match="flags"):
+        Unpacker().unpack_with(b"window", frame, len(DATA))

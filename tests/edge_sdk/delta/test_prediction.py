@@ -1,0 +1,90 @@
+"""Predictions: identity now, with room for the rest."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_sdk.base import DeltaError, Digest
+from edge_sdk.delta import FileRef
+from edge_sdk.delta.prediction import (
+    DIMENSIONS_MAX,
+    MAP_PARAMETERS_BYTES_MAX,
+    RANGES_MAX,
+    Prediction,
+    SourceRange,
+    parse_prediction,
+    put_prediction,
+)
+from edge_sdk.delta.varint import Cursor, varints
+
+SOURCES = tuple(FileRef(path=p, size_bytes=100, digest=Digest(bytes(32))) for p in ("a", "b"))
+CONTENT = (bytes(range(100)), bytes(range(100, 200)))
+IDENTITY = varints(0, 0, 0, 0)
+
+
+def read(file: int, offset: int, length: int) -> bytes:
+    return CONTENT[file][offset : offset + length]
+
+
+def parse(body: bytes) -> Prediction:
+    return parse_prediction(Cursor(body, "a table"), SOURCES)
+
+
+def test_ranges_of_several_files_stand_one_after_the_other() -> None:
+    """Any part of a prediction over three ranges of two files is what they hold there."""
+    ranges = tuple(
+        SourceRange(file=file, offset=offset, length=length)
+        for file, offset, length in ((1, 10, 5), (0, 0, 20), (1, 0, 3))
+    )
+    prediction = parse(put_prediction(Prediction(ranges=ranges)))
+    assert prediction.ranges == ranges
+    whole = CONTENT[1][10:15] + CONTENT[0][:20] + CONTENT[1][:3]
+    for start in range(29):
+        for end in range(start, 29):
+            assert prediction.read(start, end - start, read) == whole[start:end]
+    with pytest.raises(DeltaError, match="more of a prediction"):
+        prediction.read(20, 9, read)
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        (varints(0) + IDENTITY, "0 source ranges"),
+        (varints(RANGES_MAX + 1) + varints(0, 0, 1, 0) * 65 + IDENTITY, "source ranges"),
+        (varints(1, 2, 0, 1, 0) + IDENTITY, "no source has"),
+        (varints(1, 0, 99, 2, 0) + IDENTITY, "no source has"),
+        (varints(1, 0, 2**62, 2**62, 0) + IDENTITY, "no source has"),
+        (varints(1, 0, 0, 0, 0) + IDENTITY, "empty source range"),
+        (varints(1, 0, 0, 1, DIMENSIONS_MAX + 1), "too many"),
+        (varints(1, 0, 0, 1, 1, 5, 8) + IDENTITY, "strided.*not supported"),
+        (varints(1, 0, 0, 1, 0, 1, 0, 0, 0), "layout map 1: not supported"),
+        (varints(1, 0, 0, 1, 0, 0, 0, 3, 2, 7, 7), "value map 3: not supported"),
+        (varints(1, 0, 0, 1, 0, 0, 1, 9, 0, 0), "parameters to the identity"),
+        (varints(1, 0, 0, 1, 0, 1, MAP_PARAMETERS_BYTES_MAX + 1), "too long parameters"),
+        (varints(1, 0, 0, 1, 0) + IDENTITY + b"x", "too many"),
+        (varints(1, 0, 0, 1, 0) + IDENTITY[:-1], "ends within"),
+    ],
+)
+def test_what_is_wrong_or_not_supported_is_refused(body: bytes, problem: str) -> None:
+    """Malformed predictions, and maps of later releases, are DeltaErrors that say which."""
+    with pytest.raises(DeltaError, match=problem):
+        parse(body)
+
+
+def test_a_prediction_has_a_length_that_fits() -> None:
+    """Ranges whose lengths sum to 2**63 or more are refused."""
+    size = 2**62
+    sources = (FileRef(path="a", size_bytes=size, digest=Digest(bytes(32))),)
+    body = varints(2) + varints(0, 0, size, 0) * 2 + IDENTITY
+    with pytest.raises(DeltaError, match="impossible number"):
+        parse_prediction(Cursor(body, "a table"), sources)
+
+
+@given(st.binary(max_size=40))
+def test_any_bytes_are_a_prediction_or_refused(body: bytes) -> None:
+    """Nothing but DeltaError is raised, and what is read is written the same."""
+    try:
+        prediction = parse(body)
+    except DeltaError:
+        return
+    assert put_prediction(prediction) == body
