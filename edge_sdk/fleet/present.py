@@ -96,8 +96,8 @@ def print_explanation(explanation: Explanation) -> None:
         ["DEVICE", "ARCHITECTURE", "MEMORY", "DISK FREE", "ENGINES", "LABELS"],
         [
             [
-                *(device.device, device.architecture or "-", bytes_text(device.memory_bytes)),
-                bytes_text(device.disk_free_bytes),
+                *(device.device, device.architecture or "-", _said(device.memory_bytes)),
+                _said(device.disk_free_bytes),
                 *(", ".join(device.engines) or "-", labels_text(device.labels)),
             ]
         ],
@@ -112,6 +112,11 @@ def print_explanation(explanation: Explanation) -> None:
             for one in explanation.verdicts
         ],
     )
+
+
+def _said(count: int) -> str:
+    """Bytes that a device stated; 0 is what it did not state."""
+    return bytes_text(count) if count else "not said"
 
 
 def _verdict(fits: bool, chosen: bool) -> str:

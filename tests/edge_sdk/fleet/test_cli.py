@@ -169,6 +169,8 @@ def test_explain(edge_fleet: EdgeFleet, service: FleetInMemory) -> None:
     table = edge_fleet("explain", "gate-7", "--model", "team/digits", "--version", "2.0.0").out
     for words in ("chosen", "fits", "does not fit", "needs accelerator vnni", "1.1 GB"):
         assert words in table
+    service.devices["gate-7"].memory_bytes = 0
+    assert "not said" in edge_fleet("explain", "gate-7").out
     verdicts = edge_fleet("explain", "gate-7", "--json").document["verdicts"]
     assert [one["variant"] for one in verdicts] == ["fp32", "fp16", "int8"]
 
