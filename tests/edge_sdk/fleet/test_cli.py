@@ -284,6 +284,25 @@ def test_program_starts_and_shows_its_version(tmp_path: Path) -> None:
     assert '"UnavailableError"' in away.stdout
 
 
+ELSEWHERE = """
+import sys
+for name in ("fcntl", "grp", "pwd", "resource", "syslog"):  # what Windows does not have
+    sys.modules[name] = None
+from edge_sdk.fleet.cli import main
+sys.argv = ["edge-fleet", "config", "show", "--json"]
+main()
+"""
+
+
+def test_imports_where_linux_is_not() -> None:
+    """The command starts without the modules that only Unix has."""
+    ran = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert '"distributor"' in ran.stdout
+
+
 @pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_publish_leaves_nothing(
     address: str, service: FleetInMemory, model: Path, sign: signal.Signals, code: int
