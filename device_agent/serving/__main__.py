@@ -23,11 +23,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--config-json", required=True)
     parser.add_argument("--socket-fd", type=int, required=True)
     options = parser.parse_args(arguments)
-    # Raises in the main thread, where it unwinds the wait for the next message.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    wake, signalled = socket.socketpair()
+    signalled.setblocking(False)
+    signal.set_wakeup_fd(signalled.fileno())
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # unwinds the main thread
     try:
-        with socket.socket(fileno=options.socket_fd) as updater:
-            InferenceProcess(from_json(options.config_json), updater).run()
+        with wake, signalled, socket.socket(fileno=options.socket_fd) as updater:
+            InferenceProcess(from_json(options.config_json), updater, wake).run()
     except EdgeError as error:
         sys.stderr.write(f"inference: {error.message}\n")
         return error.exit_code

@@ -82,13 +82,19 @@ class Loader:
         generation = Generation(identity, session, self._pool)
         warm(generation)
         generation.load_ms = (time.monotonic() - begin_s) * 1000
-        generation.memory_bytes = max(0, memory.status_bytes("RssAnon") - before_bytes)
+        # Memory that was freed before and is used again does not show as growth.
+        grown_bytes = memory.status_bytes("RssAnon") - before_bytes
+        generation.memory_bytes = max(grown_bytes, _files_bytes(order.folder))
         return generation
 
     def _engine(self, name: str) -> Engine:
         if name not in self._engines:
             self._engines[name] = open_engine(name)
         return self._engines[name]
+
+
+def _files_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def warm(generation: Generation) -> None:

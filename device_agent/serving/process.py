@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import sys
 import threading
@@ -32,11 +33,18 @@ CHECK_VARIABLE = "EDGE_POOL_CHECK"  # "1": every tensor must lie in the pool
 
 
 class InferenceProcess:
-    """Owns everything; ``run`` returns when the socket closes."""
+    """Owns everything; ``run`` returns when the socket closes or a byte comes on ``wake``.
 
-    def __init__(self, config: AgentConfig, updater: socket.socket) -> None:
+    ``wake`` is what a signal writes to: one that arrives just before the wait for a message
+    would not interrupt it.
+    """
+
+    def __init__(
+        self, config: AgentConfig, updater: socket.socket, wake: socket.socket | None = None
+    ) -> None:
         self._config = config
         self._updater = updater
+        self._wake = [wake] if wake is not None else []
         self._send_lock = threading.Lock()
         self._damaged: list[Digest] = []
         self._store = Store(Path(config.state_dir))
@@ -65,7 +73,8 @@ class InferenceProcess:
 
     def _obey(self) -> None:
         while True:
-            packet = self._updater.recv(PACKET_BYTES_MAX)
+            ready, _, _ = select.select([self._updater, *self._wake], [], [])
+            packet = self._updater.recv(PACKET_BYTES_MAX) if self._updater in ready else b""
             if not packet:
                 return
             try:

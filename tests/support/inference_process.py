@@ -105,4 +105,8 @@ def inference(
         finally:
             if process.poll() is None:
                 process.terminate()
-            process.wait(timeout=30)
+            try:
+                process.wait(timeout=30)
+            finally:
+                process.kill()
+                process.wait()

@@ -14,8 +14,7 @@ import tritonclient.grpc as triton
 
 from device_agent.records import PROTOCOL, Ask, Hello, Observed
 from device_agent.store import Slot, Store
-from edge_sdk.base import Digest, FormatError
-from edge_sdk.rpc import error_classes
+from edge_sdk.base import Digest
 from tests.support import onnx_models
 from tests.support.held_models import ENTRY, damage, hold, ones
 from tests.support.inference_process import Inference, inference
@@ -298,7 +297,7 @@ def test_a_model_that_does_not_load_is_reported(store: Store) -> None:
         assert running.switch(one).ok
         answer = running.prepare(bad)
         assert not answer.ok
-        assert issubclass(error_classes()[answer.reason], FormatError)
+        assert answer.reason in ("FormatError", "WireError")
         assert "model.onnx" in answer.message
         with client_of(running) as client:
             assert ask(client) == (2.0, "1.0.0")

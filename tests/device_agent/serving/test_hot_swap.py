@@ -1,0 +1,192 @@
+"""The swapper in this process, driven by messages."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from device_agent.records import (
+    PROTOCOL,
+    Ask,
+    Drop,
+    Dropped,
+    Hello,
+    Message,
+    Observed,
+    Prepared,
+    Switch,
+    Switched,
+)
+from device_agent.serving import ModelTable, Swapper
+from device_agent.serving.hot_swap import is_passing
+from device_agent.serving.load import Loader
+from device_agent.store import Store
+from edge_sdk.base import Digest
+from edge_sdk.tensor_pool import TensorPool
+from tests.support import onnx_models
+from tests.support.held_models import hold, prepare
+
+MODEL = "team/digits"
+
+
+@dataclass
+class Stage:
+    """A swapper whose answers land in a queue."""
+
+    store: Store
+    table: ModelTable = field(default_factory=ModelTable)
+    answers: queue.Queue[Message] = field(default_factory=queue.Queue)
+
+    def __post_init__(self) -> None:
+        self.table.ready = True
+        pool = TensorPool(budget_bytes=1 << 26, check=True)
+        hello = Hello(protocol=PROTOCOL, pid=1, serving={}, damaged=())
+        self.swapper = Swapper(
+            self.table,
+            Loader(pool, threads=1),
+            send=self.answers.put,
+            hello=lambda: hello,
+            observe_s=0.02,
+        )
+
+    def ask(self, message: Message) -> Message:
+        self.swapper.handle(message)
+        while isinstance(answer := self.answers.get(timeout=30), Observed):
+            pass
+        return answer
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    made = Stage(Store.create(tmp_path / "state"))
+    made.swapper.start()
+    yield made
+    made.swapper.stop()
+
+
+def test_prepare_switch_drop(stage: Stage) -> None:
+    """The order of a switch: loaded beside, answers, the one before unloaded."""
+    one = hold(stage.store, onnx_models.linear(1.0))
+    two = hold(stage.store, onnx_models.linear(2.0), version="2.0.0")
+    for artifact in (one, two):
+        prepared = stage.ask(prepare(stage.store, artifact))
+        assert isinstance(prepared, Prepared)
+        assert prepared.ok
+        assert prepared.load_ms > 0
+        switched = stage.ask(Switch(model=MODEL, artifact=artifact, probation=False))
+        assert switched == Switched(model=MODEL, artifact=artifact, ok=True)
+    assert stage.table.find(MODEL, "").identity.artifact == two
+    assert stage.ask(Drop(model=MODEL, artifact=one)) == Dropped(model=MODEL, artifact=one)
+    back = stage.ask(Switch(model=MODEL, artifact=one, probation=False))
+    assert isinstance(back, Switched)
+    assert not back.ok
+    assert stage.table.find(MODEL, "").identity.artifact == two
+    stage.ask(Drop(model=MODEL, artifact=None))
+    assert stage.table.active() == ()
+
+
+def test_a_request_inside_keeps_its_generation(stage: Stage) -> None:
+    """Dropped is said only when the last request has left; meanwhile others go on."""
+    one = hold(stage.store, onnx_models.linear(1.0))
+    stage.ask(prepare(stage.store, one))
+    stage.ask(Switch(model=MODEL, artifact=one, probation=False))
+    inside = stage.table.enter(MODEL, "")
+    stage.swapper.handle(Drop(model=MODEL, artifact=one))
+    assert isinstance(stage.ask(Ask()), Hello)  # said after the Drop was begun
+    assert stage.answers.empty()
+    assert inside.session.inputs[0].name == "x"
+    inside.leave()
+    assert stage.answers.get(timeout=30) == Dropped(model=MODEL, artifact=one)
+
+
+def test_a_manifest_that_describes_another_model_is_refused(stage: Stage) -> None:
+    """What the file holds must be what its manifest says."""
+    one = hold(stage.store, onnx_models.linear(1.0))
+    message = prepare(stage.store, one)
+    other = onnx_models.save(onnx_models.nonzero(), stage.store.root / "other" / "model.onnx")
+    answer = stage.ask(msgspec.structs.replace(message, folder=str(other.parent), golden_path=None))
+    assert isinstance(answer, Prepared)
+    assert not answer.ok
+    assert answer.reason == "RefusedError"
+    assert "manifest says" in answer.message
+
+
+def test_an_engine_that_is_not_here_is_refused(stage: Stage) -> None:
+    """The reason names what is missing."""
+    one = hold(stage.store, onnx_models.linear(1.0))
+    answer = stage.ask(msgspec.structs.replace(prepare(stage.store, one), engine="abacus"))
+    assert isinstance(answer, Prepared)
+    assert answer.reason == "NotFoundError"
+
+
+def test_probation_observes_until_the_switch_back(stage: Stage) -> None:
+    """Both versions are timed; a Switch back ends it; a Switch said twice goes on with it."""
+    one = hold(stage.store, onnx_models.linear(1.0))
+    two = hold(stage.store, onnx_models.linear(2.0), version="2.0.0")
+    for artifact in (one, two):
+        stage.ask(prepare(stage.store, artifact))
+    stage.ask(Switch(model=MODEL, artifact=one, probation=False))
+    for _ in range(2):
+        stage.ask(Switch(model=MODEL, artifact=two, probation=True))
+        observed = stage.answers.get(timeout=30)
+        assert isinstance(observed, Observed)
+        assert observed.artifact == two
+        assert len(observed.active_compute_ns) == len(observed.candidate_compute_ns) > 0
+    stage.ask(Switch(model=MODEL, artifact=one, probation=False))
+    assert stage.table.find(MODEL, "").identity.artifact == one
+    stage.ask(Ask())
+    assert stage.answers.empty()
+
+
+def test_a_repeated_switch_finds_the_other_version(stage: Stage) -> None:
+    """An updater that was restarted mid-probation and asks again gets a comparison again."""
+    one = hold(stage.store, onnx_models.linear(1.0))
+    two = hold(stage.store, onnx_models.linear(2.0), version="2.0.0")
+    for artifact in (one, two):
+        stage.ask(prepare(stage.store, artifact))
+        stage.ask(Switch(model=MODEL, artifact=artifact, probation=False))
+    stage.ask(Switch(model=MODEL, artifact=two, probation=True))
+    observed = stage.answers.get(timeout=30)
+    assert isinstance(observed, Observed)
+    assert observed.active_compute_ns
+    stage.ask(Drop(model=MODEL, artifact=one))
+    while not stage.answers.empty():
+        stage.answers.get()
+    assert isinstance(stage.ask(Ask()), Hello)
+    assert stage.answers.empty()
+
+
+def test_another_signature_is_not_compared(stage: Stage) -> None:
+    """Where the golden inputs do not fit the version before, only the candidate is timed."""
+    one = hold(stage.store, onnx_models.linear(1.0))
+    two = hold(stage.store, onnx_models.linear(2.0, features=7), version="2.0.0")
+    for artifact in (one, two):
+        stage.ask(prepare(stage.store, artifact))
+    stage.ask(Switch(model=MODEL, artifact=one, probation=False))
+    stage.ask(Switch(model=MODEL, artifact=two, probation=True))
+    observed = stage.answers.get(timeout=30)
+    assert isinstance(observed, Observed)
+    assert observed.active_compute_ns == ()
+    assert observed.candidate_compute_ns
+
+
+def test_only_observations_may_be_lost() -> None:
+    """Every other message must reach the updater."""
+    digest = Digest.of(b"")
+    assert not is_passing(Dropped(model=MODEL, artifact=digest))
+    assert is_passing(
+        Observed(
+            model=MODEL,
+            artifact=digest,
+            requests=0,
+            errors=0,
+            active_compute_ns=(),
+            candidate_compute_ns=(),
+            rss_bytes=0,
+        )
+    )
