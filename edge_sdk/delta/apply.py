@@ -138,16 +138,17 @@ class _Application:
 def _open_source(source: Path | None, ref: FileRef) -> Iterator[OpenFile]:
     if source is None:
         raise WrongSourceError("the delta needs a source; it is not a whole", path=ref.path)
-    try:
+    with ExitStack() as stack:
         opener = open_beneath(source, ref.path) if source.is_dir() else open_one(source, ref.path)
-        with opener as file:
-            yield file
-    except NotFoundError:
-        if not source.exists():
-            raise
-        raise WrongSourceError(
-            f"the source {source} has no file {ref.path!r}", path=ref.path
-        ) from None
+        try:
+            file = stack.enter_context(opener)
+        except NotFoundError:
+            if not source.exists():
+                raise
+            raise WrongSourceError(
+                f"the source {source} has no file {ref.path!r}", path=ref.path
+            ) from None
+        yield file
 
 
 def _prove_source(file: OpenFile, ref: FileRef) -> None:

@@ -11,7 +11,7 @@ import tempfile
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -52,7 +52,8 @@ class Piece:
     """Bytes ``start`` to ``end`` of a chunk.
 
     ``copy_from``: the source position that holds them as they are. ``aligned``: the tensor
-    that predicts them. ``near``: a source position where something alike is likely.
+    that predicts them, also where they are copied. ``near``: a source position where
+    something alike is likely.
     """
 
     start: int
@@ -232,7 +233,7 @@ class _Encoding:
 
     def _chunk(self, number: int, base: int, data: bytes) -> None:
         """Writes the records of one chunk, which begins at ``base`` of its file."""
-        pieces = list(_join_small(self._pieces(number, base, data)))
+        pieces = list(_join_small(_join_tensors(self._pieces(number, base, data))))
         choices = [
             (piece, None if piece.copy_from else self._choose(number, base, data, piece))
             for piece in pieces
@@ -312,7 +313,7 @@ class _Encoding:
         near = (aligned.source_file, at)
         same = self._copies and self._read_source(*near, end - start) == data[start:end]
         if same:
-            yield Piece(start=start, end=end, copy_from=near)
+            yield Piece(start=start, end=end, copy_from=near, aligned=aligned)
         elif aligned.kind is None:
             yield from self._plain(base, data, start, end)
         else:
@@ -371,6 +372,42 @@ class _Encoding:
         for match in self._index.matches(data[start:end]):
             source = (match.source_file, match.source_start)
             yield start + match.start, start + match.end, source
+
+
+def _join_tensors(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Makes one piece of neighbouring tensors whose numbers run on alike in the source."""
+    before: Piece | None = None
+    for piece in pieces:
+        joined = _joined_numbers(before, piece) if before is not None else None
+        if before is not None and joined is None:
+            yield before
+        before = joined or piece
+    if before is not None:
+        yield before
+
+
+def _joined_numbers(before: Piece, piece: Piece) -> Piece | None:
+    """Both as one piece of numbers; None where they differ in kind or place, or are copies."""
+    first, second = before.aligned, piece.aligned
+    if first is None or second is None or first.kind is None or first.kind != second.kind:
+        return None
+    copied = [one for one in (before, piece) if one.copy_from is not None]
+    steps = second.start - first.start
+    alike = (
+        first.source_file == second.source_file
+        and second.source_start - first.source_start == steps
+        and steps % first.kind.width_bytes == 0
+        and len(copied) < 2
+        and all(one.length <= _JOINED_BYTES_MAX for one in copied)
+    )
+    if not alike:
+        return None
+    return Piece(
+        start=before.start,
+        end=piece.end,
+        aligned=replace(first, end=second.end),
+        near=before.near or before.copy_from,
+    )
 
 
 def _join_small(pieces: Iterable[Piece]) -> Iterator[Piece]:

@@ -218,7 +218,7 @@ def resealed(delta: bytes) -> bytes:
     out = bytearray(delta)
     prefix_end = len(prefix_of(delta))
     out[prefix_end - CHECK_BYTES : prefix_end] = check_of(out[: prefix_end - CHECK_BYTES])
-    for _, start, end in record_spans(delta):
+    for _, start, end in record_spans(bytes(out)):
         out[end - CHECK_BYTES : end] = check_of(out[start : end - CHECK_BYTES])
     return bytes(out)
 

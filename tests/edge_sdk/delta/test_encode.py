@@ -1,0 +1,245 @@
+"""The encoder: right for any pair, small for the usual ones."""
+
+import io
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zstandard
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edge_sdk.base import CHUNK_BYTES, NotFoundError, UnavailableError, UsageError
+from edge_sdk.delta import METHODS, encode
+from edge_sdk.delta.files import OpenFile
+from tests.support.deltas import (
+    decoded,
+    encoded,
+    safetensors,
+    tuned,
+    weights,
+    write_folder,
+)
+
+KINDS = ["int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"]
+
+
+def delta_of(root: Path, source: Mapping[str, bytes] | None, target: Mapping[str, bytes]) -> bytes:
+    """Encoded, decoded again, compared; the delta."""
+    write_folder(root / "target", target)
+    if source is not None:
+        write_folder(root / "source", source)
+    delta = encoded(root / "source" if source is not None else None, root / "target")
+    files = [source[path] for path in sorted(source)] if source else []
+    assert decoded(delta, files) == [target[path] for path in sorted(target)]
+    return delta
+
+
+def used(root: Path) -> Mapping[str, int]:
+    summary = encode(root / "source", root / "target", io.BytesIO())
+    return {name: use.records for name, use in summary.methods.items()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tuned_weights_come_back_in_fewer_bytes(tmp_path: Path, kind: str) -> None:
+    """Each kind of element, with edge values: smaller than the whole, right to the bit."""
+    before = weights(kind, 30_000, 1)
+    source = {"m": safetensors({"w": (kind, before)})}
+    target = {"m": safetensors({"w": (kind, tuned(before, 2))})}
+    delta = delta_of(tmp_path, source, target)
+    whole = encoded(None, tmp_path / "target")
+    assert len(delta) < 0.75 * len(whole)
+    assert used(tmp_path)["residual"] == 1
+
+
+def test_identical_artifacts_take_under_200_bytes(tmp_path: Path) -> None:
+    """One copy record for the file, however many chunks and whatever it is called."""
+    data = safetensors({"w": ("float32", weights("float32", 900_000, 1))})
+    same = delta_of(tmp_path / "same", {"m.safetensors": data}, {"m.safetensors": data})
+    renamed = delta_of(tmp_path / "renamed", {"m.safetensors": data}, {"n.safetensors": data})
+    assert max(len(same), len(renamed)) < 200
+    assert used(tmp_path / "same") == {"copy": 1}
+
+
+def test_empty_and_tiny_files(tmp_path: Path) -> None:
+    """Files of no byte and of one, on either side."""
+    delta_of(tmp_path / "a", {"f": b""}, {"f": b"x", "g": b""})
+    delta_of(tmp_path / "b", {"f": b"x"}, {"f": b""})
+    delta_of(tmp_path / "c", None, {"f": b"", "g": b"y"})
+
+
+def test_an_inserted_byte_shifts_no_copy(tmp_path: Path) -> None:
+    """Unknown formats: content that moved by an odd distance is copied, not sent."""
+    content = np.random.default_rng(1).bytes(3 * CHUNK_BYTES)
+    moved = content[:1_000_001] + b"!" + content[1_000_001:2_500_000]
+    assert len(delta_of(tmp_path, {"blob": content}, {"blob": moved})) < 600
+
+
+def test_exchanged_regions_are_copied(tmp_path: Path) -> None:
+    """Regions that changed places, and one that appears twice, are found."""
+    chance = np.random.default_rng(2)
+    a, b, c = (chance.bytes(700_000) for _ in range(3))
+    assert len(delta_of(tmp_path, {"x": a + b + c}, {"y": c + a + a + b})) < 600
+
+
+def test_a_graph_edit_takes_a_few_bytes(tmp_path: Path) -> None:
+    """A word changed in a text, a line added: dictionary and copies, not the text."""
+    lines = [
+        f'{{"op": "MatMul", "name": "node_{n}", "inputs": [{n}, {n * 7}]}}' for n in range(9000)
+    ]
+    edited = [*lines[:4000], '{"op": "Identity"}', *lines[4000:]]
+    edited[77] = edited[77].replace("MatMul", "Gemm")
+    source, target = ("\n".join(text).encode() for text in (lines, edited))
+    assert len(delta_of(tmp_path, {"graph": source}, {"graph": target})) < 800
+
+
+def test_one_changed_tensor_among_many(tmp_path: Path) -> None:
+    """The others are copies; neighbouring copies are one record."""
+    tensors = {f"w{n}": ("float32", weights("float32", 80_000, n)) for n in range(12)}
+    changed = {**tensors, "w5": ("float32", tuned(tensors["w5"][1], 3))}
+    delta_of(tmp_path, {"m": safetensors(tensors)}, {"m": safetensors(changed)})
+    assert used(tmp_path) == {"copy": 2, "table": 1, "residual": 1}
+
+
+def test_many_small_tensors_do_not_drown_in_records(tmp_path: Path) -> None:
+    """Hundreds of tiny tensors cost less than a whole of their file."""
+    tensors = {f"bias{n}": ("float32", weights("float32", 5 + n % 30, n)) for n in range(400)}
+    changed = {name: (kind, tuned(bits, 1)) for name, (kind, bits) in tensors.items()}
+    delta = delta_of(tmp_path, {"m": safetensors(tensors)}, {"m": safetensors(changed)})
+    assert len(delta) < 0.8 * len(encoded(None, tmp_path / "target"))
+
+
+def test_never_more_than_one_percent_above_the_whole(tmp_path: Path) -> None:
+    """Retrained weights, another dtype, other content: the delta is at most 1 % larger."""
+    source = {"m": safetensors({"w": ("float32", weights("float32", 400_000, 1))})}
+    targets = (
+        {"m": safetensors({"w": ("float32", weights("float32", 400_000, 2))})},
+        {"m": safetensors({"w": ("float16", weights("float16", 400_000, 2))})},
+        {"m": np.random.default_rng(3).bytes(1_500_000)},
+        {"m": b"completely different text " * 60_000},
+    )
+    for number, target in enumerate(targets):
+        delta = delta_of(tmp_path / str(number), source, target)
+        whole = encoded(None, tmp_path / str(number) / "target")
+        alone = len(zstandard.ZstdCompressor(level=3).compress(target["m"]))
+        assert len(delta) <= 1.01 * len(whole) + 200
+        assert len(delta) <= 1.01 * alone + 300
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
+    """Twice the same, also into a file, where the spool lies beside it."""
+    before = weights("bfloat16", 600_000, 1)
+    write_folder(tmp_path / "source", {"m": safetensors({"w": ("bfloat16", before)})})
+    write_folder(tmp_path / "target", {"m": safetensors({"w": ("bfloat16", tuned(before, 1))})})
+    first = encoded(tmp_path / "source", tmp_path / "target")
+    with (tmp_path / "delta").open("wb") as out:
+        encode(tmp_path / "source", tmp_path / "target", out)
+    assert (tmp_path / "delta").read_bytes() == first
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["delta", "source", "target"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["literal"], ["literal", "copy"], ["literal", "dictionary"], ["literal", "residual", "copy"]],
+)
+def test_only_the_methods_asked_for_are_used(tmp_path: Path, names: list[str]) -> None:
+    """A device that knows few methods gets a delta of these; later ones are passed over."""
+    before = weights("float16", 50_000, 1)
+    files = {"kept": b"kept " * 2000, "label": b"a b c " * 500}
+    source = {"m": safetensors({"w": ("float16", before)}), **files}
+    target = {
+        "m": safetensors({"w": ("float16", tuned(before, 1))}),
+        **files,
+        "label": b"a b d " * 500,
+    }
+    write_folder(tmp_path / "source", source)
+    write_folder(tmp_path / "target", target)
+    out = io.BytesIO()
+    summary = encode(tmp_path / "source", tmp_path / "target", out, methods=[*names, "of-2030"])
+    assert set(summary.methods) - {"table"} <= set(names)
+    files_back = decoded(out.getvalue(), [source[path] for path in sorted(source)])
+    assert files_back == [target[path] for path in sorted(target)]
+
+
+def test_literal_is_always_needed(tmp_path: Path) -> None:
+    """Without it some targets could not be made."""
+    with pytest.raises(UsageError, match="literal"):
+        encoded(None, write_folder(tmp_path, {"f": b"x"}), methods=["copy"])
+
+
+def test_the_memory_limit_chooses_the_methods(tmp_path: Path) -> None:
+    """A small device gets a delta that it can decode; an impossible limit is told."""
+    before = weights("float32", 400_000, 1)
+    source = safetensors({"w": ("float32", before)})
+    target = safetensors({"w": ("float32", tuned(before, 1))})
+    write_folder(tmp_path / "source", {"m": source})
+    write_folder(tmp_path / "target", {"m": target})
+    small = encoded(tmp_path / "source", tmp_path / "target", memory_limit_bytes=4 << 20)
+    assert decoded(small, [source], memory_limit_bytes=4 << 20) == [target]
+    assert len(encoded(tmp_path / "source", tmp_path / "target")) < len(small)
+    with pytest.raises(UsageError, match="1000000 bytes"):
+        encoded(tmp_path / "source", tmp_path / "target", memory_limit_bytes=1_000_000)
+
+
+def test_the_summary_and_progress_add_up(tmp_path: Path) -> None:
+    """Bytes told on the way and bytes by method are those of the target and of the delta."""
+    before = weights("float16", 900_000, 1)
+    write_folder(tmp_path / "source", {"m": safetensors({"w": ("float16", before)}), "k": b"kept"})
+    write_folder(
+        tmp_path / "target", {"m": safetensors({"w": ("float16", tuned(before, 1))}), "k": b"kept"}
+    )
+    told: list[int] = []
+    out = io.BytesIO()
+    summary = encode(tmp_path / "source", tmp_path / "target", out, progress=told.append)
+    assert sum(told) == summary.target_bytes
+    assert sum(use.target_bytes for use in summary.methods.values()) == summary.target_bytes
+    assert summary.delta_bytes == len(out.getvalue())
+    assert sum(use.delta_bytes for use in summary.methods.values()) < summary.delta_bytes
+    assert summary.source_bytes == summary.target_bytes
+    assert METHODS == ("copy", "literal", "dictionary", "residual")
+
+
+def test_a_target_that_changes_meanwhile_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bytes encoded are those that were proved, or there is no delta."""
+    write_folder(tmp_path, {"f": b"before"})
+    proved = OpenFile.chunk_digests
+
+    def then_change(file: OpenFile) -> object:
+        found = proved(file)
+        (tmp_path / "f").write_bytes(b"behind")
+        return found
+
+    monkeypatch.setattr(OpenFile, "chunk_digests", then_change)
+    with pytest.raises(UnavailableError, match="'f' changed"):
+        encoded(None, tmp_path)
+
+
+def test_what_is_not_there_is_told(tmp_path: Path) -> None:
+    """A source or target that does not exist is a NotFoundError."""
+    write_folder(tmp_path / "there", {"f": b"x"})
+    for source, target in ((tmp_path / "gone", tmp_path / "there"), (None, tmp_path / "gone")):
+        with pytest.raises(NotFoundError):
+            encoded(source, target)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=60)
+@given(data=st.data())
+def test_any_pair_comes_back(data: st.DataObject) -> None:
+    """Random artifacts, made of parts that repeat, grow, shrink and move between files."""
+    parts = data.draw(st.lists(st.binary(max_size=60), min_size=1, max_size=4))
+    scales = st.sampled_from([1, 1, 7, 300])
+    content = st.lists(st.tuples(st.sampled_from(parts), scales), max_size=4).map(
+        lambda chosen: b"".join(part * times for part, times in chosen)
+    )
+    tensor = st.tuples(st.sampled_from(KINDS), st.integers(0, 70), st.integers(0, 3)).map(
+        lambda form: safetensors({"w": (form[0], weights(*form))})
+    )
+    names = st.sampled_from(["a", "b", "c/d", "e.safetensors"])
+    artifact = st.dictionaries(names, st.one_of(content, tensor), min_size=1)
+    source = data.draw(st.none() | artifact)
+    with tempfile.TemporaryDirectory() as folder:
+        delta_of(Path(folder), source, data.draw(artifact))
