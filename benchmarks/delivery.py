@@ -24,7 +24,7 @@ from benchmarks.https_file import HttpsServer, download_and_load, make_certifica
 from benchmarks.rows import Anchor, Row, anchor, document, row, show, write_json
 from benchmarks.slow_link import SlowLink
 from benchmarks.trained_pair import TrainedPairs, train_pairs
-from demo.agents import LocalStatus
+from demo.agents import LocalStatus, wait_until_known
 from demo.stage import DemoError, Stage
 from edge_sdk.base.command import run
 from edge_sdk.fleet import Cohort, Draft, Fleet
@@ -81,6 +81,7 @@ class Bench:
         device = f"device-{number}"
         self.grpc.set_rate(0)
         agent = self.stage.start_agent(device, self.grpc.address, "--probation-s", "1")
+        wait_until_known(self.fleet, agent)
         cohort = Cohort(devices=(device,))
         for precision in PRECISIONS:
             status = LocalStatus(agent, _model(precision))

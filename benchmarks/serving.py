@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.rows import Row, anchor, row
 from demo import train
-from demo.agents import LocalStatus, Traffic
+from demo.agents import LocalStatus, Traffic, wait_until_known
 from demo.client import Asker
 from demo.digits import load
 from demo.graph import INPUT, write_model
@@ -30,6 +30,7 @@ def measure(folder: Path) -> list[Row]:
         distributor = stage.start_distributor()
         agent = stage.start_agent("bench", distributor.device_address, "--probation-s", "2")
         with Fleet(distributor.operator_address, operator="bench") as fleet:
+            wait_until_known(fleet, agent)
             models = _publish_two(fleet, folder)
             _roll_out(fleet, agent, "1.0.0")
             rows = _latency(agent, models["1.0.0"])

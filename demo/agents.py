@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,12 +11,14 @@ import msgspec
 
 from demo import digits, graph
 from demo.client import Asker, Counts
-from demo.stage import Agent, Stage, command_of
+from demo.stage import Agent, DemoError, Stage, command_of
+from edge_sdk.fleet import Fleet
 from edge_sdk.protos import agent_v1_pb2 as wire
 from edge_sdk.protos import agent_v1_pb2_grpc
 from edge_sdk.rpc import Credentials, open_channel, typed_errors
 
 _DEADLINE_S = 10.0
+_KNOWN_S = 60.0
 
 
 class LocalStatus:
@@ -35,6 +38,18 @@ class LocalStatus:
 
     def close(self) -> None:
         self._channel.close()
+
+
+def wait_until_known(fleet: Fleet, agent: Agent) -> None:
+    """An agent that is ready serves; it can get rollouts only once it has checked in.
+
+    Raises: DemoError.
+    """
+    deadline_s = time.monotonic() + _KNOWN_S
+    while agent.name not in {one.device for one in fleet.devices()}:
+        if time.monotonic() > deadline_s:
+            raise DemoError(f"{agent.name} did not check in within {_KNOWN_S:g} s")
+        time.sleep(0.05)
 
 
 def measure_accuracy(agent: Agent, model: str, version: str, data: digits.Digits) -> float:

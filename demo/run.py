@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
 
 from demo import digits, report, train
-from demo.agents import LocalStatus, Traffic, measure_accuracy
+from demo.agents import LocalStatus, Traffic, measure_accuracy, wait_until_known
 from demo.quantise import compile_int8
 from demo.report import Act, DeviceResult, Outcome
 from demo.stage import Agent, DemoError, Stage
@@ -67,6 +67,7 @@ class Play:
             *("--probation-s", str(PROBATION_S)),
             *options,
         )
+        wait_until_known(self.fleet, agent)
         self.agents.append(agent)
         self.status[name] = LocalStatus(agent, MODEL)
         return agent
