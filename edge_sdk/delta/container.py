@@ -362,12 +362,12 @@ def _parse_files(cursor: Cursor, what: str) -> tuple[FileRef, ...]:
         raise cursor.error(f"names {count} {what} files: 1 to {FILES_MAX} are possible")
     files = tuple(_parse_file(cursor) for _ in range(count))
     paths = [file.path for file in files]
-    if paths != sorted(paths):
-        raise cursor.error(f"does not name its {what} files in the order of their paths")
     try:
         check_paths(paths)
     except FormatError as error:
         raise DeltaError(f"the delta names an impossible {what}: {error.message}") from None
+    if paths != sorted(paths):
+        raise cursor.error(f"does not name its {what} files in the order of their paths")
     if sum(file.size_bytes for file in files) > VALUE_MAX:
         raise cursor.error(f"has {what} files of impossible size")
     return files

@@ -20,7 +20,6 @@ from edge_sdk.delta.container import (
     ChunkRun,
     TableEntry,
     check_of,
-    parse_prefix,
     prefix_length,
     put_header,
     put_index,
@@ -202,15 +201,15 @@ def prefix_of(delta: bytes) -> bytes:
 
 
 def record_spans(delta: bytes) -> Iterator[tuple[int, int, int]]:
-    """Kind, start and end of each record, the end record included."""
-    header = parse_prefix(prefix_of(delta))
-    at = header.prefix_bytes
-    while at < header.delta_bytes - len(END_MARK):
-        cursor = Cursor(delta[at + 1 : at + 5], "a length")
+    """Kind, start and end of each record, the end record included; the prefix is not read."""
+    end = len(prefix_of(delta))
+    kind = None
+    while kind != KIND_END:
+        start, kind = end, delta[end]
+        cursor = Cursor(delta[start + 1 : start + 5], "a length")
         body_bytes = cursor.varint()
-        end = at + 1 + cursor.position + body_bytes + CHECK_BYTES
-        yield delta[at], at, end
-        at = end
+        end = start + 1 + cursor.position + body_bytes + CHECK_BYTES
+        yield kind, start, end
 
 
 def resealed(delta: bytes) -> bytes:

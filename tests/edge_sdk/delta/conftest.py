@@ -29,15 +29,15 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Example:
     root = tmp_path_factory.mktemp("small")
     source = {
         "kept.bin": bytes(range(256)) * 2,
-        "labels.txt": text(60),
-        "model.safetensors": safetensors({"w": ("float16", weights("float16", 600, 1))}),
+        "labels.txt": text(40),
+        "model.safetensors": safetensors({"w": ("float16", weights("float16", 300, 1))}),
     }
-    tuned_weights = tuned(weights("float16", 600, 1), 2)
+    tuned_weights = tuned(weights("float16", 300, 1), 2)
     target = {
-        "added.bin": weights("int64", 40, 5).tobytes()[::-1],
+        "added.bin": weights("int64", 20, 5).tobytes()[::-1],
         "empty": b"",
         "kept.bin": source["kept.bin"],
-        "labels.txt": text(60, skip=30),
+        "labels.txt": text(40, skip=20),
         "model.safetensors": safetensors({"w": ("float16", tuned_weights)}),
     }
     write_folder(root / "source", source)

@@ -166,7 +166,7 @@ def test_a_resealed_delta_is_caught_by_the_proof(tmp_path: Path) -> None:
     data = bytearray(delta.read_bytes())
     (_, start, end), *_ = record_spans(bytes(data))
     assert data[start] == 1  # copy
-    data[end - 5] = 10  # the source offset
+    data[end - 5] = 3  # the source offset
     delta.write_bytes(resealed(bytes(data)))
     with pytest.raises(ProofError):
         apply(tmp_path / "v1", delta, tmp_path / "out")
