@@ -71,13 +71,23 @@ class LoopbackFleet:
                 Draft(model=MODEL, version=version, variant=variant, **draft),  # type: ignore[arg-type]
             )
 
+    def create(self, version: str, devices: Sequence[str] = (), *, retry: bool = False) -> str:
+        """Creates a rollout; its number."""
+        with self.operator() as fleet:
+            cohort = Cohort(devices=tuple(devices))
+            return fleet.rollout_create(MODEL, version, cohort, retry=retry).rollout
+
     def roll_out(
-        self, version: str, devices: Sequence[str] = (), *, deadline_s: float = 90.0
+        self,
+        version: str,
+        devices: Sequence[str] = (),
+        *,
+        retry: bool = False,
+        deadline_s: float = 90.0,
     ) -> Rollout:
         """Creates a rollout and waits until it is finished."""
-        with self.operator() as fleet:
-            created = fleet.rollout_create(MODEL, version, Cohort(devices=tuple(devices)))
-            return self.finished(created.rollout, deadline_s=deadline_s)
+        created = self.create(version, devices, retry=retry)
+        return self.finished(created, deadline_s=deadline_s)
 
     def finished(self, rollout: str, *, deadline_s: float = 90.0) -> Rollout:
         with self.operator() as fleet:
@@ -103,18 +113,20 @@ def _stop(command: Command) -> None:
         command.stop()
 
 
-def versions(count: int, *, seed: int = 7) -> list[onnx.ModelProto]:
+def versions(
+    count: int, *, seed: int = 7, sizes: Sequence[int] = SIZES, step: float = 1e-4
+) -> list[onnx.ModelProto]:
     """Successive versions of one perceptron: each the one before after a small random step."""
     random = np.random.default_rng(seed)
     weights = [
         (random.standard_normal(shape) / np.sqrt(shape[0])).astype(np.float32)
-        for shape in itertools.pairwise(SIZES)
+        for shape in itertools.pairwise(sizes)
     ]
     models = []
     for _ in range(count):
-        models.append(mlp(SIZES, weights=weights))
+        models.append(mlp(sizes, weights=weights))
         weights = [
-            (one * (1 + 1e-4 * random.standard_normal(one.shape))).astype(np.float32)
+            (one * (1 + step * random.standard_normal(one.shape))).astype(np.float32)
             for one in weights
         ]
     return models
