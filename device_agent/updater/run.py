@@ -57,9 +57,10 @@ from edge_sdk.base import (
     RefusedError,
     ResourceError,
     UnavailableError,
+    error_classes,
 )
 from edge_sdk.delta import FORMAT_VERSION, METHODS
-from edge_sdk.manifest import AssignedModel
+from edge_sdk.manifest import AssignedModel, Manifest
 from edge_sdk.rpc.backoff import Backoff
 
 AGENT_VERSION = "0.1.0"
@@ -77,9 +78,11 @@ class Updater:
         inference_end: socket.socket | None,
         *,
         engines: Callable[[], tuple[EngineCapability, ...]] = find_engines,
+        trial: Callable[[Manifest, Path, AgentConfig], TrialOutcome] = try_candidate,
     ) -> None:
         self.config = config
         self.loop = Loop()
+        self._trial = trial
         self.store = Store.create(Path(config.state_dir))
         self.journal = Journal(self.store.files, self.store.journal_path)
         self.log = EventLog(self.journal)
@@ -279,7 +282,7 @@ class Updater:
         def work() -> TrialOutcome:
             if not update.read_back:  # after a start: rot must not be taken for a bad version
                 self.store.prove(update.artifact)
-            return try_candidate(manifest, folder, self.config)
+            return self._trial(manifest, folder, self.config)
 
         self.loop.background(work, answered)
 
@@ -663,7 +666,5 @@ def _judged(update: Update) -> Judged:
 
 def _named(error: RefusedError, reason: str) -> EdgeError:
     """The typed error of that name, where there is one: the name travels in reports."""
-    from edge_sdk.base import error_classes
-
     cls = error_classes().get(reason)
     return error if cls is None else cls(error.message)

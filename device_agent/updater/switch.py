@@ -95,7 +95,8 @@ class Switcher:
         if update.probation is probation:
             self.evaluate(update)
         if update.probation is probation:
-            update.timer = self._context.loop.later(_TICK_S, lambda: self._tick(update, probation))
+            tick_s = min(_TICK_S, probation.rule.duration_s / 4 + 0.01)
+            update.timer = self._context.loop.later(tick_s, lambda: self._tick(update, probation))
 
     def evaluate(self, update: Update) -> None:
         """Looks at what was seen so far."""

@@ -1,0 +1,376 @@
+"""Plan, fetch, apply, prove: with real deltas over a real server, files only (serve none)."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from device_agent.store import Store
+from edge_sdk.base import Digest
+from edge_sdk.manifest import Requirements
+from tests.support.artifacts import ArtifactBytes, changed, make_artifact, noise
+from tests.support.updater_rig import Rig
+
+MIB = 1 << 20
+BASE = noise(5 * MIB, "base")
+
+
+def version(number: int, data: bytes = BASE, **more: object) -> ArtifactBytes:
+    files = {"weights.bin": data, "labels.txt": b"zero\none\n", "empty": b""}
+    return make_artifact(files, version=f"{number}.0.0", **more)  # type: ignore[arg-type]
+
+
+V1, V2 = version(1), version(2, changed(BASE))
+
+
+def test_first_and_second_version_arrive(rig: Rig) -> None:
+    """A device holding nothing gets the whole, then only what changed; every file is right."""
+    rig.server.assign(V1)
+    rig.start()
+    assert rig.wait_for_end(V1) == "committed"
+    assert rig.files_of(V1) == dict(V1.files)
+    whole = rig.server.sent_bytes
+    assert whole >= len(BASE)
+    rig.server.assign(V2)
+    assert rig.wait_for_end(V2) == "committed"
+    assert rig.files_of(V2) == dict(V2.files)
+    assert rig.server.sent_bytes - whole < len(BASE) / 10
+    assert rig.server.states(V2) == [
+        "assigned",
+        "planned",
+        "fetching",
+        "proved",
+        "tried",
+        "switched",
+        "on_probation",
+        "committed",
+    ]
+
+
+def test_files_shared_by_versions_exist_once(rig: Rig) -> None:
+    """The label file of both versions is one inode, and both trees hold it."""
+    rig.server.assign(V1)
+    rig.start()
+    rig.wait_for_end(V1)
+    rig.server.assign(V2)
+    rig.wait_for_end(V2)
+    store = Store(rig.state)
+    inodes = {(store.tree(one.artifact) / "labels.txt").stat().st_ino for one in (V1, V2)}
+    assert len(inodes) == 1
+
+
+def test_c28_numbers_of_events_grow_by_one(rig: Rig) -> None:
+    """Events are numbered without a gap, also over a restart."""
+    rig.server.assign(V1)
+    rig.start()
+    rig.wait_for_end(V1)
+    rig.stop()
+    rig.start()
+    rig.server.assign(V2)
+    rig.wait_for_end(V2)
+    numbers = [event.number for event in rig.server.events]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_c4_a_cut_stream_goes_on_where_it_was(rig: Rig) -> None:
+    """A stream that ends early is no damage: the missing bytes are fetched, none twice."""
+    rig.server.cut_after_bytes = 2 * MIB
+    rig.server.assign(V1)
+    rig.start()
+    assert rig.wait_for_end(V1) == "committed"
+    delta = rig.server.delta(None, V1.artifact, used_methods(rig))
+    assert len(rig.server.fetches) == 2
+    assert rig.server.sent_bytes == len(rig.server.deltas[delta])
+
+
+def test_c5_resume_after_a_restart_fetches_at_most_one_chunk_again(rig: Rig) -> None:
+    """An updater that ends in the middle goes on behind the last proved chunk."""
+    rig.server.gate, rig.server.gate_after_bytes = threading.Event(), 3 * MIB + 1000
+    rig.server.assign(V1)
+    rig.start()
+    rig.wait(rig.server.held_back.is_set, "the stream to be held back")
+    rig.wait(lambda: proved_bytes(rig) >= 2 * MIB, "two proved chunks")
+    rig.stop()
+    rig.server.gate.set()
+    rig.server.gate = None
+    rig.start()
+    assert rig.wait_for_end(V1) == "committed"
+    delta = rig.server.delta(None, V1.artifact, used_methods(rig))
+    size = len(rig.server.deltas[delta])
+    _, offset, length = rig.server.fetches[-1]
+    assert offset >= 2 * MIB
+    assert offset + length == size
+    assert rig.files_of(V1) == dict(V1.files)
+
+
+def test_c6_a_rebuilt_delta_does_not_start_at_zero(rig: Rig) -> None:
+    """The chunks are proved against the manifest, so another delta goes on behind them."""
+    rig.server.gate, rig.server.gate_after_bytes = threading.Event(), 3 * MIB
+    rig.server.assign(V1)
+    rig.start()
+    rig.wait(lambda: proved_bytes(rig) >= 2 * MIB, "two proved chunks")
+    rig.stop()
+    rig.server.gate.set()
+    rig.server.gate = None
+    rebuild(rig, V1)
+    before = rig.server.sent_bytes
+    rig.start()
+    assert rig.wait_for_end(V1) == "committed"
+    assert rig.files_of(V1) == dict(V1.files)
+    assert rig.server.sent_bytes - before < len(BASE) - MIB
+
+
+def test_a_damaged_frame_never_becomes_a_model(rig: Rig) -> None:
+    """Bytes changed on the way: refused, fetched again, and the update is right in the end."""
+    damaged = []
+
+    def damage(delta: Digest, offset: int, frame: bytes) -> bytes:
+        if offset >= 2 * MIB and not damaged:
+            damaged.append(offset)
+            return frame[:100] + bytes([frame[100] ^ 1]) + frame[101:]
+        return frame
+
+    rig.server.damage = damage
+    rig.server.assign(V1)
+    rig.start()
+    assert rig.wait_for_end(V1) == "committed"
+    assert damaged
+    assert rig.files_of(V1) == dict(V1.files)
+    assert rig.server.fetches[-1][1] >= MIB // 2  # what was proved before is kept
+
+
+def test_c10_a_delta_damaged_where_it_lies_ends_in_a_terminal_state(rig: Rig) -> None:
+    """The same damage again and again: failed with a proof's or delta's error, old one serves."""
+    rig.server.assign(V1)
+    rig.start()
+    rig.wait_for_end(V1)
+    rig.server.damage = lambda delta, offset, frame: frame[:-1] + bytes([frame[-1] ^ 1])
+    rig.server.assign(V2)
+    assert rig.wait_for_end(V2) == "failed"
+    event = rig.server.last_event(V2)
+    assert event is not None
+    assert event.reason in ("DeltaError", "ProofError")
+    assert rig.active() == V1.artifact
+    tried = {rig.server.sources_of[delta] for delta, _, _ in rig.server.fetches}
+    assert tried == {None, V1.artifact}  # the whole was tried too
+
+
+def test_a_failed_transfer_is_not_remembered(rig: Rig) -> None:
+    """Once the distributor is sound again, the same order is carried out."""
+    rig.server.damage = lambda delta, offset, frame: frame[:-1] + bytes([frame[-1] ^ 1])
+    rig.server.assign(V1)
+    rig.start()
+    assert rig.wait_for_end(V1) == "failed"
+    rig.server.damage = None
+    assert rig.wait_for_end(V1, "committed") == "committed"
+
+
+def test_a_rotten_source_is_quarantined_and_the_whole_is_fetched(rig: Rig) -> None:
+    """A byte changed in a source file is found when the proof fails; the update goes on."""
+    rig.server.assign(V1)
+    rig.start()
+    rig.wait_for_end(V1)
+    rig.stop()
+    weights = Store(rig.state).tree(V1.artifact) / "weights.bin"
+    rot(weights)
+    rig.start()
+    rig.server.assign(V2)
+    assert rig.wait_for_end(V2) == "committed"
+    assert rig.files_of(V2) == dict(V2.files)
+    reasons = [event.reason for event in rig.server.events]
+    assert "SourceRottenError" in reasons
+    assert rig.server.plans[-1][1] == ()  # the second plan was asked without it
+
+
+def test_c17_bytes_changed_in_a_partial_file_never_become_a_model(rig: Rig) -> None:
+    """What lies here half-done is proved again before it gets its name."""
+    rig.server.gate, rig.server.gate_after_bytes = threading.Event(), 3 * MIB
+    rig.server.assign(V1)
+    rig.start()
+    rig.wait(lambda: proved_bytes(rig) >= 2 * MIB, "two proved chunks")
+    rig.stop()
+    rig.server.gate.set()
+    rig.server.gate = None
+    partial = rig.state / "partial" / str(V1.artifact)
+    rot(next(path for path in partial.iterdir() if path.name == "file.2"))
+    rig.start()
+    assert rig.wait_for_end(V1) == "committed"
+    assert rig.files_of(V1) == dict(V1.files)
+
+
+def test_c11_a_disk_too_small_is_known_before_the_download(rig: Rig) -> None:
+    """Nothing is fetched, the reason is reported, the old version goes on."""
+    rig.configure(disk_quota_bytes=7 * MIB)
+    rig.server.assign(V1)
+    rig.start()
+    rig.wait_for_end(V1)
+    fetched = len(rig.server.fetches)
+    rig.server.assign(V2)
+    assert rig.wait_for_end(V2) == "failed"
+    event = rig.server.last_event(V2)
+    assert event is not None
+    assert event.reason == "ResourceError"
+    assert "bytes of disk" in event.message
+    assert len(rig.server.fetches) == fetched
+    assert rig.active() == V1.artifact
+
+
+def test_c12_c13_no_attempt_until_space_changed(rig: Rig) -> None:
+    """A full disk is not asked again and again; when there is room, the update goes on."""
+    rig.configure(disk_quota_bytes=3 * MIB)
+    rig.server.assign(V1)
+    rig.start()
+    assert rig.wait_for_end(V1) == "failed"
+    plans = len(rig.server.plans)
+    rig.updater.loop.ask(lambda: None)
+    assert len(rig.server.plans) == plans
+    rig.updater.loop.ask(lambda: give_room(rig))
+    assert rig.wait_for_end(V1, "committed") == "committed"
+
+
+def test_c60_memory_for_both_is_known_before_the_download(rig: Rig) -> None:
+    """Candidate and active version must fit together; nothing is fetched otherwise."""
+    rig.configure(memory_bytes=100 * MIB)
+    big = version(1, requires=Requirements(engine="onnxruntime", memory_bytes=101 * MIB))
+    big = ArtifactBytes(manifest=served(big), files=big.files)
+    rig.server.assign(big)
+    rig.start()
+    assert rig.wait_for_end(big) == "failed"
+    event = rig.server.last_event(big)
+    assert event is not None
+    assert (event.reason, rig.server.fetches) == ("ResourceError", [])
+    assert "memory" in event.message
+
+
+@pytest.mark.parametrize(
+    ("requires", "said"),
+    [
+        (Requirements(engine="litert"), "not installed"),
+        (Requirements(architectures=("vax",)), "is for vax"),
+        (Requirements(engine="onnxruntime", ir_version=99), "IR version 99"),
+        (Requirements(engine="onnxruntime", opsets={"": 99}), "operator set ai.onnx 99"),
+        (Requirements(accelerators=("npu",)), "no npu"),
+    ],
+)
+def test_c61_what_cannot_run_here_is_refused_before_the_download(
+    rig: Rig, requires: Requirements, said: str
+) -> None:
+    """Engine, architecture, model format limits and accelerators are checked here too."""
+    unfit = version(1, requires=requires)
+    unfit = ArtifactBytes(manifest=served(unfit), files=unfit.files)
+    rig.server.assign(unfit)
+    rig.start()
+    assert rig.wait_for_end(unfit) == "failed"
+    event = rig.server.last_event(unfit)
+    assert event is not None
+    assert event.reason == "RefusedError"
+    assert said in event.message
+    assert rig.server.fetches == []
+
+
+def test_two_steps_by_a_hub(rig: Rig) -> None:
+    """A plan in two steps leaves only its target; the hub in between is collected."""
+    hub = version(9, changed(BASE, 70_000))
+    rig.server.publish(hub)
+    rig.server.hubs[V2.artifact] = hub.artifact
+    rig.server.assign(V1)
+    rig.start()
+    rig.wait_for_end(V1)
+    rig.server.assign(V2)
+    assert rig.wait_for_end(V2) == "committed"
+    assert rig.files_of(V2) == dict(V2.files)
+    store = Store(rig.state)
+    rig.wait(lambda: not store.trees.path(hub.artifact).exists(), "the hub to be collected")
+
+
+def test_the_distributor_down_and_back(rig: Rig) -> None:
+    """Killed in the middle of a stream: the agent retries and finishes when it is back."""
+    rig.server.gate, rig.server.gate_after_bytes = threading.Event(), 2 * MIB
+    rig.server.assign(V1)
+    rig.start()
+    rig.wait(rig.server.held_back.is_set, "the stream to be held back")
+    rig.server.stop()
+    rig.server.gate = None
+    rig.wait(lambda: rig.updater.updates["team/digits"].retries > 1, "retries")
+    rig.server.start()
+    assert rig.wait_for_end(V1) == "committed"
+    assert rig.files_of(V1) == dict(V1.files)
+
+
+def test_a_device_goes_back_without_bytes(rig: Rig) -> None:
+    """An artifact that is still held costs no plan and no byte."""
+    rig.server.assign(V1)
+    rig.start()
+    rig.wait_for_end(V1)
+    rig.server.assign(V2)
+    rig.wait_for_end(V2)
+    sent, plans = rig.server.sent_bytes, len(rig.server.plans)
+    said = len(rig.server.states(V1))
+    rig.server.assign(V1, attempt=2)
+    rig.wait(lambda: rig.server.states(V1)[said:][-1:] == ["committed"], "v1 again")
+    assert (rig.server.sent_bytes, len(rig.server.plans)) == (sent, plans)
+    assert rig.active() == V1.artifact
+
+
+def test_c18_plans_that_do_not_fit_are_not_followed(rig: Rig) -> None:
+    """A plan whose manifest is not the assigned artifact's writes nothing."""
+    rig.server.assign(V1)
+    lying = rig.server.published[V1.artifact]
+    rig.server.published[V1.artifact] = _Lying(manifest=V2.manifest, files=lying.files)
+    rig.start()
+    rig.wait(lambda: len(rig.server.plans) > 3, "some plans")
+    assert rig.active() is None
+    assert rig.server.fetches == []
+    assert not list((rig.state / "blobs").iterdir())
+
+
+class _Lying(ArtifactBytes):
+    """Says it is something else."""
+
+
+def used_methods(rig: Rig) -> tuple[str, ...]:
+    return tuple(rig.updater.context.capabilities.delta_methods)
+
+
+def proved_bytes(rig: Rig) -> int:
+    update = rig.updater.updates.get("team/digits")
+    application = None if update is None else update.application
+    return 0 if application is None else application.partial.chunks_proved * MIB
+
+
+def rebuild(rig: Rig, artifact: ArtifactBytes) -> None:
+    """The distributor has another delta for the same target now."""
+    for key in list(rig.server._made):
+        del rig.server._made[key]
+    for methods in (("literal",), ("literal", "copy")):
+        try:
+            made = rig.server.delta(None, artifact.artifact, methods)
+        except Exception:  # noqa: BLE001 - which names there are is the delta room's affair
+            continue
+        for step in list(rig.server._made):
+            rig.server._made[None, artifact.artifact, used_methods(rig)] = made
+            del step
+        return
+
+
+def rot(path) -> None:  # type: ignore[no-untyped-def]
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(data)
+
+
+def give_room(rig: Rig) -> None:
+    rig.updater.config = rig.updater.context.config = _with_quota(rig, 0)
+
+
+def _with_quota(rig: Rig, quota: int):  # type: ignore[no-untyped-def]
+    rig.configure(disk_quota_bytes=quota)
+    return rig.config
+
+
+def served(artifact: ArtifactBytes):  # type: ignore[no-untyped-def]
+    import dataclasses
+
+    return dataclasses.replace(artifact.manifest, serve="inference")
