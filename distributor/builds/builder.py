@@ -21,11 +21,18 @@ from distributor.builds.job import (
     remove_build,
     start_worker,
 )
-from distributor.catalog import CatalogDelta, add_delta, find_deltas, get_artifact
+from distributor.catalog import (
+    CatalogDelta,
+    add_delta,
+    drop_delta,
+    find_deltas,
+    get_artifact,
+    mark_damaged,
+)
 from distributor.errors import BuildFailedError
 from distributor.planning import DeltaJob
 from distributor.storage import Blobs, Database
-from edge_sdk.base import CHUNK_BYTES, Digest, EdgeError
+from edge_sdk.base import CHUNK_BYTES, Digest, EdgeError, ProofError
 from edge_sdk.delta import FORMAT_VERSION
 
 _REMEMBER_FAILURE_S = 30.0  # devices that ask again at once do not start the same failure again
@@ -57,6 +64,7 @@ class Builder:
         self._pool: Executor | None = None
         self._alone = asyncio.Lock()
         self._running: dict[DeltaJob, asyncio.Task[CatalogDelta]] = {}
+        self._rechecks: dict[Digest, asyncio.Task[int]] = {}
         self._failed: dict[DeltaJob, tuple[float, EdgeError]] = {}
         self.builds_started = 0
 
@@ -85,6 +93,27 @@ class Builder:
             return True
         return await self._database.read(_cached, job) is not None
 
+    async def recheck(self, target: Digest) -> int:
+        """Reads every delta to ``target`` again; forgets those whose bytes are damaged.
+
+        A device that could not decode or prove what it got says so, and asks again: without
+        this it would get the same bytes for ever. Returns how many were forgotten.
+        """
+        damaged = 0
+        for delta in await self._database.read(find_deltas, target):
+            if await self._blobs.intact(delta.delta):
+                continue
+            await self._database.write(drop_delta, delta.delta)
+            damaged += 1
+        return damaged
+
+    def recheck_soon(self, target: Digest) -> None:
+        """``recheck`` in the background, once however many devices complain."""
+        if target not in self._rechecks:
+            task = asyncio.create_task(self.recheck(target))
+            self._rechecks[target] = task
+            task.add_done_callback(lambda _: self._rechecks.pop(target, None))
+
     def _failed_lately(self, job: DeltaJob) -> EdgeError | None:
         at_s, error = self._failed.get(job, (0.0, None))
         if error is None or time.monotonic() - at_s >= _REMEMBER_FAILURE_S:
@@ -93,9 +122,10 @@ class Builder:
 
     async def close(self) -> None:
         """Ends the builds under way, whose work is thrown away, and the workers."""
-        for task in list(self._running.values()):
+        tasks = [*self._running.values(), *self._rechecks.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._running.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._pool is not None:
             await asyncio.to_thread(_end_pool, self._pool)
             self._pool = None
@@ -119,6 +149,11 @@ class Builder:
         try:
             built = await self._run(order)
             await self._store(built)
+        except ProofError as error:
+            # Publishing that version again brings the file anew.
+            damaged = Digest.parse(error.facts["wanted"])
+            await self._database.write(mark_damaged, damaged)
+            raise
         except EdgeError:
             raise
         except Exception as error:

@@ -11,10 +11,11 @@ from distributor.catalog.artifacts import (
     find_artifacts,
     get_artifact,
     list_artifacts,
+    mark_damaged,
     missing_blobs,
     variants_of,
 )
-from distributor.catalog.deltas import CatalogDelta, add_delta, find_deltas
+from distributor.catalog.deltas import CatalogDelta, add_delta, drop_delta, find_deltas
 
 __all__ = [
     "CatalogArtifact",
@@ -23,10 +24,12 @@ __all__ = [
     "add_delta",
     "blob_size",
     "check_new",
+    "drop_delta",
     "find_artifacts",
     "find_deltas",
     "get_artifact",
     "list_artifacts",
+    "mark_damaged",
     "missing_blobs",
     "variants_of",
 ]

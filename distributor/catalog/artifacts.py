@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, insert, select, update
 
 from distributor.storage.tables import artifact_files, artifacts, blobs
 from edge_sdk.base import (
@@ -100,9 +100,10 @@ def add_artifact(
     Raises: as ``check_new``.
     """
     artifact = Digest.of(document)
-    if not check_new(connection, artifact, manifest):
-        return False
+    created = check_new(connection, artifact, manifest)
     add_blobs(connection, {entry.digest: entry.size_bytes for entry in manifest.files})
+    if not created:
+        return False
     connection.execute(
         insert(artifacts).values(
             artifact=str(artifact),
@@ -128,22 +129,38 @@ def add_artifact(
 
 
 def add_blobs(connection: Connection, sizes: Mapping[Digest, int]) -> None:
-    """Records blobs that are durable; those known already stay as they are."""
-    new = missing_blobs(connection, sizes)
+    """Records blobs that are durable and whole; one that was damaged is so no more."""
+    known = _known(connection, sizes)
+    again = [str(one) for one in sizes if known.get(str(one), False)]
+    for part in _parts(again):
+        connection.execute(update(blobs).where(blobs.c.digest.in_(part)).values(damaged=False))
+    new = [one for one in sizes if str(one) not in known]
     if new:
         connection.execute(
-            insert(blobs), [{"digest": str(one), "size_bytes": sizes[one]} for one in new]
+            insert(blobs),
+            [{"digest": str(one), "size_bytes": sizes[one], "damaged": False} for one in new],
         )
 
 
+def mark_damaged(connection: Connection, digest: Digest) -> None:
+    """Notes that a blob's bytes are not what its name says: publishing brings it again."""
+    connection.execute(update(blobs).where(blobs.c.digest == str(digest)).values(damaged=True))
+
+
 def missing_blobs(connection: Connection, digests: Iterable[Digest]) -> list[Digest]:
-    """Those that are not here, each once, in the order given."""
+    """Those that are not here or damaged, each once, in the order given."""
     wanted = list(dict.fromkeys(digests))
-    known: set[str] = set()
-    for part in _parts(wanted):
-        rows = connection.execute(select(blobs.c.digest).where(blobs.c.digest.in_(part)))
-        known.update(row.digest for row in rows)
-    return [one for one in wanted if str(one) not in known]
+    known = _known(connection, wanted)
+    return [one for one in wanted if known.get(str(one), True)]
+
+
+def _known(connection: Connection, digests: Iterable[Digest]) -> dict[str, bool]:
+    """Whether each known blob is damaged."""
+    found: dict[str, bool] = {}
+    for part in _parts([*digests]):
+        query = select(blobs.c.digest, blobs.c.damaged).where(blobs.c.digest.in_(part))
+        found.update({row.digest: row.damaged for row in connection.execute(query)})
+    return found
 
 
 def blob_size(connection: Connection, digest: Digest) -> int:
@@ -212,7 +229,7 @@ def _artifact(row: Row[Any]) -> CatalogArtifact:
     )
 
 
-def _parts(digests: Collection[Digest]) -> Iterable[list[str]]:
+def _parts(digests: Collection[Digest | str]) -> Iterable[list[str]]:
     texts = [str(one) for one in digests]
     for start in range(0, len(texts), _IN_MAX):
         yield texts[start : start + _IN_MAX]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, delete, insert, select
 
-from distributor.catalog.artifacts import add_blobs
+from distributor.catalog.artifacts import add_blobs, mark_damaged
 from distributor.storage.tables import deltas
 from edge_sdk.base import Digest
 
@@ -59,6 +59,12 @@ def find_deltas(
         query = query.where(deltas.c.capability == capability)
     query = query.order_by(deltas.c.source, deltas.c.capability)
     return [_delta(row) for row in connection.execute(query)]
+
+
+def drop_delta(connection: Connection, delta: Digest) -> None:
+    """Forgets a delta whose bytes are damaged: it is built again when it is asked for."""
+    connection.execute(delete(deltas).where(deltas.c.delta == str(delta)))
+    mark_damaged(connection, delta)
 
 
 def _delta(row: Row[Any]) -> CatalogDelta:

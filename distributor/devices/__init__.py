@@ -3,14 +3,13 @@
 A device registers itself by checking in. Functions over a connection.
 """
 
+from distributor.devices.model import CheckIn, DeviceRecord, ModelState
 from distributor.devices.registry import (
-    CheckIn,
-    DeviceRecord,
-    ModelState,
     find_devices,
     get_device,
     label_device,
     list_devices,
+    note_update,
     record_check_in,
 )
 
@@ -22,5 +21,6 @@ __all__ = [
     "get_device",
     "label_device",
     "list_devices",
+    "note_update",
     "record_check_in",
 ]

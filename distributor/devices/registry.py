@@ -4,68 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, delete, insert, select, update
 
 from distributor.devices.capabilities import read_facts, write_facts
-from distributor.planning.model import DeviceFacts
+from distributor.devices.model import CheckIn, DeviceRecord, ModelState
 from distributor.storage.tables import device_artifacts, device_models, devices
 from edge_sdk.base import Digest, ModelName, NotFoundError, Version, check_segment
 
 _IN_MAX = 500
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelState:
-    """What a device last said of one model. ``state`` is "committed" at rest."""
-
-    model: ModelName
-    active: Digest | None
-    active_version: Version | None
-    state: str
-    candidate: Digest | None = None
-    reason: str = ""
-
-    @property
-    def settled_on(self) -> Digest | None:
-        """The artifact that serves and of which nothing more is to be decided."""
-        return self.active if self.state == "committed" else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckIn:
-    """One check-in. The labels of ``facts`` are those that the device declares."""
-
-    facts: DeviceFacts
-    agent_version: str
-    accepted_counter: int
-    held: tuple[Digest, ...]
-    models: tuple[ModelState, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceRecord:
-    """A device as the registry knows it. The labels of ``facts`` are those in force."""
-
-    facts: DeviceFacts
-    agent_version: str
-    first_seen_ms: int
-    last_seen_ms: int
-    accepted_counter: int
-    assigned_counter: int
-    assignment: bytes | None
-    acknowledged_event: int
-    held: tuple[Digest, ...]
-    models: tuple[ModelState, ...]
-
-    @property
-    def device(self) -> str:
-        return self.facts.device
-
-    def model(self, model: ModelName) -> ModelState | None:
-        return next((one for one in self.models if one.model == model), None)
 
 
 def record_check_in(connection: Connection, check_in: CheckIn, *, at_ms: int) -> DeviceRecord:
@@ -146,6 +94,23 @@ def label_device(
         update(devices).where(devices.c.device == device).values(operator_labels=labels)
     )
     return get_device(connection, device)
+
+
+def note_update(
+    connection: Connection, device: str, state: ModelState, *, holds: Digest | None
+) -> None:
+    """What an event says of one model, until the next check-in says all of it again.
+
+    ``holds``: an artifact that the device has proved and can build on from now.
+    """
+    where = (device_models.c.device == device, device_models.c.model == str(state.model))
+    connection.execute(delete(device_models).where(*where))
+    connection.execute(insert(device_models).values(**_model_row(device, state)))
+    if holds is None:
+        return
+    held = (device_artifacts.c.device == device, device_artifacts.c.artifact == str(holds))
+    connection.execute(delete(device_artifacts).where(*held))
+    connection.execute(insert(device_artifacts).values(device=device, artifact=str(holds)))
 
 
 def _model_row(device: str, one: ModelState) -> dict[str, Any]:

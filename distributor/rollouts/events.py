@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, insert, update
 
-from distributor.devices import DeviceRecord, get_device
-from distributor.rollouts.model import Touched
-from distributor.rollouts.progress import DeviceEvent, advance, settled
+from distributor.devices import DeviceRecord, get_device, note_update
+from distributor.rollouts.model import COMMITTED, Touched
+from distributor.rollouts.progress import DeviceEvent, advance, settled, shown
 from distributor.rollouts.records import finish_if_done, open_rows, rows_about, save_device
 from distributor.storage.tables import devices, events
 from edge_sdk.base import ModelName
@@ -22,11 +22,18 @@ def store_events(
     Returns the number up to which everything is stored, and what changed. A second delivery
     of the same events changes nothing. Raises: NotFoundError (the device never checked in).
     """
-    acknowledged = get_device(connection, device).acknowledged_event
+    record = get_device(connection, device)
+    acknowledged = record.acknowledged_event
+    known = {str(one.model): one for one in record.models}
     fresh = {one.number: one for one in new if one.number > acknowledged}
     touched: set[str] = set()
     for event in (fresh[number] for number in sorted(fresh)):
         touched |= _count(connection, device, event, at_ms=at_ms)
+        state = shown(known.get(event.model), event)
+        if state is not None:
+            known[event.model] = state
+            holds = event.artifact if event.state == COMMITTED else None
+            note_update(connection, device, state, holds=holds)
     if fresh:
         connection.execute(
             insert(events), [_row(device, fresh[number], at_ms) for number in sorted(fresh)]

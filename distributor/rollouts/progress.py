@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from distributor.devices.model import ModelState
 from distributor.rollouts.model import (
     COMMITTED,
     DECIDED_HERE,
     DEVICE_STATES,
+    SAID_BY_DEVICE,
     RolloutDevice,
 )
 from edge_sdk.base.digest import Digest
+from edge_sdk.base.errors import FormatError
+from edge_sdk.base.names import ModelName, Version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +76,32 @@ def settled(
         return row
     facts = {**row.facts, **({"removed": "true"} if row.artifact is None else {})}
     return replace(row, state=COMMITTED, reason="", message="", changed_ms=at_ms, facts=facts)
+
+
+def shown(before: ModelState | None, event: DeviceEvent) -> ModelState | None:
+    """What a device runs after ``event``, given what was known; none where it does not say.
+
+    Only ``committed`` changes what is active. A failure leaves it as it was, at rest, with
+    the reason beside it.
+    """
+    if event.artifact is None or event.state not in DEVICE_STATES:
+        return None
+    try:
+        model, version = ModelName.parse(event.model), Version.parse(event.version)
+    except FormatError:
+        return None
+    if event.state == COMMITTED:
+        return ModelState(
+            model=model, active=event.artifact, active_version=version, state=COMMITTED
+        )
+    known = before or ModelState(model=model, active=None, active_version=None, state="")
+    if event.state in SAID_BY_DEVICE:
+        if known.active in (None, event.artifact):
+            # Nothing is left, or something that only the next check-in can name.
+            known = replace(known, active=None, active_version=None)
+        rest = event.state if known.active is None else COMMITTED
+        return replace(known, state=rest, candidate=None, reason=event.reason)
+    return replace(known, state=event.state, candidate=event.artifact, reason="")
 
 
 def finished(rows: Iterable[RolloutDevice]) -> bool:

@@ -32,6 +32,9 @@ _EVENTS_MAX = 10_000
 _FETCH_SLOT_WAIT_S = 10.0
 _ANSWER_EARLIER_S = 1.0  # an answer that comes at the caller's deadline comes to nobody
 
+# Reasons of a device that can come from damage on this side.
+_BAD_BYTES = frozenset({"DeltaError", "ProofError", "WrongSourceError"})
+
 
 class Delivery(delivery_grpc.DeliveryServiceServicer):
     """Check in, watch, plan, fetch, report."""
@@ -135,13 +138,14 @@ class Delivery(delivery_grpc.DeliveryServiceServicer):
         """Stores numbered events; answers once they are durable. Repeating it is harmless."""
         if len(request.events) > _EVENTS_MAX:
             raise UsageError(f"a report has at most {_EVENTS_MAX} events")
+        events = [to_event(one) for one in request.events]
         acknowledged, touched = await self._database.write(
-            rollouts.store_events,
-            caller().name,
-            [to_event(one) for one in request.events],
-            at_ms=now_ms(),
+            rollouts.store_events, caller().name, events, at_ms=now_ms()
         )
         self._driver.tell(touched)
+        for event in events:
+            if event.artifact is not None and event.reason in _BAD_BYTES:
+                self._ways.builder.recheck_soon(event.artifact)
         return delivery.ReportResponse(acknowledged=acknowledged)
 
     async def _take_slot(self) -> None:

@@ -72,10 +72,11 @@ async def publish(
     document = await frames.manifest()
     manifest = await asyncio.to_thread(decode_manifest, document)
     artifact = Digest.of(document)
-    if not await database.read(check_new, artifact, manifest):
-        return artifact, False
+    new = await database.read(check_new, artifact, manifest)
     entries = {entry.digest: entry for entry in manifest.files}
     missing = set(await database.read(missing_blobs, list(entries)))
+    if not new and not missing:
+        return artifact, False  # missing: a stored file was found damaged, and comes again
     async with blobs.stage() as staging:
         while (frame := await frames.peek()) is not None:
             entry = entries.get(Digest(frame.digest))

@@ -21,6 +21,7 @@ from edge_sdk.base import (
     Digest,
     NotFoundError,
     explain_os_error,
+    file_digest,
     sync_folder,
 )
 
@@ -66,6 +67,16 @@ class Blobs:
                 raise NotFoundError(f"blob {digest} ends early, at {offset + len(data)}")
             yield data
             offset += length
+
+    async def intact(self, digest: Digest) -> bool:
+        """Whether the blob is here with the bytes that its name promises; reads all of it."""
+        size = await self.size(digest)
+        if size is None:
+            return False
+        chunks = [
+            await asyncio.to_thread(Digest.of, part) async for part in self.stream(digest, 0, size)
+        ]
+        return file_digest(chunks) == digest
 
     def path(self, digest: Digest) -> Path:
         """Where the blob lies on this machine, for delta builds. Raises: NotFoundError."""

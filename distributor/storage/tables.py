@@ -43,6 +43,7 @@ blobs = Table(
     METADATA,
     Column("digest", DIGEST, primary_key=True),
     Column("size_bytes", BigInteger, nullable=False),
+    Column("damaged", Boolean, nullable=False),  # its bytes were found not to be its name's
 )
 
 artifacts = Table(

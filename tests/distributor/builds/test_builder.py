@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -14,7 +15,7 @@ import pytest
 from sqlalchemy import delete
 
 from distributor.builds import Builder, capability_of
-from distributor.catalog import add_artifact, find_deltas
+from distributor.catalog import add_artifact, find_deltas, missing_blobs
 from distributor.errors import BuildFailedError
 from distributor.planning import DeltaJob
 from distributor.storage import Blobs, Database, upgrade
@@ -127,7 +128,37 @@ def test_a_failure_is_typed_and_remembered_for_a_while(tmp_path: Path) -> None:
                 with pytest.raises(ProofError, match="damaged"):
                     await place.builder.build(_job())
             assert place.builder.builds_started == 1
+            assert await place.builder.settled(_job())
             assert await place.database.read(find_deltas, SECOND.artifact) == []
+            wanted = [entry.digest for entry in SECOND.manifest.files]
+            assert await place.database.read(missing_blobs, wanted) == wanted
+
+    asyncio.run(act())
+
+
+def test_a_delta_that_rots_is_forgotten_and_built_again(tmp_path: Path) -> None:
+    """Reading deltas again finds the damaged and the lost one, and leaves the others."""
+
+    async def act() -> None:
+        async with _place(tmp_path) as place:
+            delta, whole = await place.builder.build(_job()), await place.builder.build(_job(None))
+            assert await place.builder.recheck(SECOND.artifact) == 0
+            rotten = place.blobs.path(delta.delta)
+            rotten.chmod(0o644)
+            data = bytearray(rotten.read_bytes())
+            data[len(data) // 2] ^= 1
+            rotten.write_bytes(data)
+            place.builder.recheck_soon(SECOND.artifact)
+            place.builder.recheck_soon(SECOND.artifact)
+            while await place.builder.settled(_job()):
+                await asyncio.sleep(0.01)
+            assert await place.database.read(find_deltas, SECOND.artifact) == [whole]
+            assert await place.builder.build(_job()) == replace(
+                delta, build_ms=(await place.builder.build(_job())).build_ms
+            )
+            assert await place.blobs.intact(delta.delta)
+            place.blobs.path(whole.delta).unlink()
+            assert await place.builder.recheck(SECOND.artifact) == 1
 
     asyncio.run(act())
 

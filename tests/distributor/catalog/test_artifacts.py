@@ -98,3 +98,15 @@ def test_versions_are_listed_in_their_order(tmp_path: Path) -> None:
             one.add_version(version)
         found = one.read(catalog.list_artifacts, MODEL)
         assert [str(each.version) for each in found] == ["1.9.0", "1.10.0-rc.1", "1.10.0"]
+
+
+def test_a_damaged_blob_is_missing_until_it_comes_again(tmp_path: Path) -> None:
+    """What was found damaged is asked for again; adding the artifact again ends that."""
+    made = make_artifact({"a": b"one", "b": b"two"})
+    wanted = [entry.digest for entry in made.manifest.files]
+    with open_catalog(tmp_path) as one:
+        one.add(made)
+        one.write(catalog.mark_damaged, wanted[1])
+        assert one.read(catalog.missing_blobs, wanted) == [wanted[1]]
+        assert not one.add(made)
+        assert one.read(catalog.missing_blobs, wanted) == []

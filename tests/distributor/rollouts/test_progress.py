@@ -7,9 +7,10 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distributor.devices import ModelState
 from distributor.rollouts.model import DECIDED_HERE, DEVICE_STATES, RolloutDevice
-from distributor.rollouts.progress import DeviceEvent, advance, finished, settled
-from edge_sdk.base import Digest
+from distributor.rollouts.progress import DeviceEvent, advance, finished, settled, shown
+from edge_sdk.base import Digest, ModelName, Version
 
 TARGET = Digest.of(b"target")
 ROW = RolloutDevice(
@@ -100,3 +101,36 @@ def test_finished_when_all_are_final() -> None:
     """A rollout is over when every device is."""
     assert not finished([ROW])
     assert finished([replace(ROW, state=one) for one in ("committed", "refused", "recalled")])
+
+
+def test_only_committed_changes_what_runs() -> None:
+    """Under way the old artifact runs and the candidate is named; then the new one runs."""
+    before = ModelState(
+        model=ModelName.parse("team/digits"),
+        active=Digest.of(b"old"),
+        active_version=Version.parse("0.9.0"),
+        state="committed",
+    )
+    moving = shown(before, EVENT)
+    assert moving == replace(before, state="fetching", candidate=TARGET)
+    failed = shown(moving, replace(EVENT, state="failed", reason="GoldenMismatch"))
+    assert failed == replace(before, reason="GoldenMismatch")
+    there = shown(moving, replace(EVENT, state="committed"))
+    assert there == replace(before, active=TARGET, active_version=Version.parse("1.0.0"))
+    gone = shown(there, replace(EVENT, state="rolled_back", reason="TooSlow"))
+    assert gone is not None
+    assert (gone.active, gone.state, gone.reason) == (None, "rolled_back", "TooSlow")
+
+
+def test_an_event_that_says_nothing_of_a_model() -> None:
+    """Unknown states, no artifact, or names that are none leave what is known."""
+    for event in (
+        replace(EVENT, state="source_rotten"),
+        replace(EVENT, artifact=None),
+        replace(EVENT, model="nameless"),
+        replace(EVENT, version="new"),
+    ):
+        assert shown(None, event) is None
+    fresh = shown(None, replace(EVENT, state="failed", reason="ResourceError"))
+    assert fresh is not None
+    assert (fresh.active, fresh.state) == (None, "failed")

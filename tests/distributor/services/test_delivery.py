@@ -399,3 +399,43 @@ def test_two_hops(server: FleetServer, tmp_path: Path) -> None:
     assert 1 <= len(plan.steps) <= 2
     assert plan.steps[0].source_artifact == FIRST.artifact.raw
     assert _same(third, _follow(older, plan, tmp_path / "only"))
+
+
+def test_a_delta_that_rots_here_is_built_again(tmp_path: Path) -> None:
+    """A device that could not use what it got says so; damage on this side is then mended."""
+    with fleet_server(tmp_path / "data") as server:
+        publish(server.operator(), FIRST)
+        device = server.device("cam-1")
+        device.check_in()
+        _roll_out(server, "cam-1", "1.0.0")
+        device.check_in()
+        step = device.plan(FIRST.artifact).steps[0]
+        name = step.delta.hex()
+        blob = server.config.data / "objects" / "blobs" / name[:2] / name
+        honest = blob.read_bytes()
+        blob.chmod(0o644)
+        blob.write_bytes(honest[:-1] + b"?")
+        assert device.fetch(step.delta) != honest
+        device.report("planned", reason="DeltaError", message="a record is damaged")
+
+        def mended() -> bool:
+            device.plan(FIRST.artifact)
+            return blob.read_bytes() == honest
+
+        wait_until(mended)
+        assert device.fetch(step.delta) == honest
+        assert server.builder.builds_started == 2
+
+
+def test_what_was_committed_is_a_source_at_once(server: FleetServer) -> None:
+    """A rollout right after a commit builds from it, also before the next check-in."""
+    device = server.device("cam-quick")
+    device.check_in()
+    _roll_out(server, "cam-quick", "1.0.0")
+    device.check_in()
+    device.report("committed")
+    row = _roll_out(server, "cam-quick", "2.0.0").devices[0]
+    assert 0 < row.wire_bytes < row.whole_bytes / 10
+    listed = server.operator().ListDevices(fleet.ListDevicesRequest(), timeout=30).devices
+    shown = next(one for one in listed if one.device == "cam-quick").models[0]
+    assert (shown.running_version, shown.assigned_version) == ("1.0.0", "2.0.0")

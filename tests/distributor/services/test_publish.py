@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import pytest
@@ -184,3 +185,26 @@ def test_a_publisher_that_goes_away(server: FleetServer) -> None:
         deadline -= 1
     assert _objects(server) == before
     assert _versions(server, "team/gone") == []
+
+
+def test_a_damaged_file_is_mended_by_publishing_again(tmp_path: Path) -> None:
+    """After a stored file rots, a build says so, the file is missing, and the same publish
+    brings it again."""
+    one = make_artifact({"a": b"kept", "m.bin": noise(200_000)})
+    with fleet_server(tmp_path / "data") as server:
+        stub = server.operator()
+        publish(stub, one)
+        digest = one.manifest.files[1].digest
+        blob = server.config.data / "objects" / "blobs" / str(digest)[:2] / str(digest)
+        blob.chmod(0o644)
+        blob.write_bytes(b"rot")
+        device = server.device("cam-1")
+        device.check_in()
+        again = pytest.raises(EdgeError, match="publish that version again")
+        with again, typed_errors("the distributor"):
+            device.plan(one.artifact)
+        wanted = [entry.digest.raw for entry in one.manifest.files]
+        missing = stub.MissingFiles(fleet.MissingFilesRequest(digests=wanted), timeout=30).digests
+        assert list(missing) == [digest.raw]
+        assert not publish(stub, one).created
+        assert blob.read_bytes() == one.files["m.bin"]

@@ -20,7 +20,7 @@ def _count(connection: Connection) -> int:
 
 
 def _add(connection: Connection, name: str) -> None:
-    connection.execute(insert(blobs).values(digest=name, size_bytes=1))
+    connection.execute(insert(blobs).values(digest=name, size_bytes=1, damaged=False))
 
 
 def test_settings_that_make_commits_durable(tmp_path: Path) -> None:

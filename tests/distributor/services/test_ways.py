@@ -1,0 +1,112 @@
+"""The way from what a device holds to a target: built, measured, chosen."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from distributor.builds import Builder
+from distributor.catalog import CatalogDelta, add_delta
+from distributor.errors import BeingBuiltError, BuildFailedError
+from distributor.planning import ArtifactFacts, DeltaJob
+from distributor.services.ways import Ways
+from distributor.storage import Blobs
+from edge_sdk.base import Digest, EdgeError, ProofError, RefusedError
+from tests.support.artifacts import ArtifactBytes, make_artifact
+from tests.support.catalog import AT_MS, Catalog, device_facts, open_catalog
+
+FIRST = make_artifact({"m.bin": b"one"})
+SECOND = make_artifact({"m.bin": b"two"}, version="2.0.0", parent="1.0.0")
+
+
+class ScriptedBuilder(Builder):
+    """Builds nothing: each job succeeds, fails or never ends, as the test says."""
+
+    def __init__(self, catalog: Catalog, folder: Path, outcomes: dict[bool, object]) -> None:
+        super().__init__(catalog.database, Blobs(folder / "o"), folder / "w", workers=1)
+        self._catalog = catalog
+        self._outcomes = outcomes  # by whether the job has a source
+
+    async def build(self, job: DeltaJob) -> CatalogDelta:
+        outcome = self._outcomes[job.source is not None]
+        if isinstance(outcome, Exception):
+            raise outcome
+        if outcome is None:
+            await asyncio.Event().wait()
+        delta = CatalogDelta(
+            source=job.source,
+            target=job.target,
+            capability="c",
+            delta=Digest.of(f"{job.source}".encode()),
+            size_bytes=int(str(outcome)),
+            decoder_memory_bytes=1,
+            methods=("literal",),
+            build_ms=1,
+        )
+        return self._catalog.write(add_delta, delta, at_ms=AT_MS)
+
+    async def settled(self, job: DeltaJob) -> bool:
+        return self._outcomes[job.source is not None] is not None
+
+
+def _facts(artifact: ArtifactBytes) -> ArtifactFacts:
+    return ArtifactFacts.of(artifact.artifact, artifact.manifest)
+
+
+def _find(
+    tmp_path: Path, outcomes: dict[bool, object], *, wait_s: float = 5.0, **facts: object
+) -> tuple[Digest | None, int]:
+    """Source and bytes of the first step that a device holding FIRST would take to SECOND."""
+    with open_catalog(tmp_path) as catalog:
+        for artifact in (FIRST, SECOND):
+            catalog.add(artifact)
+        ways = Ways(catalog.database, ScriptedBuilder(catalog, tmp_path, outcomes))
+        device = device_facts("cam-1", **facts)
+        plan = asyncio.run(ways.find_soon(device, (_facts(FIRST),), _facts(SECOND), wait_s=wait_s))
+        return plan.source, plan.wire_bytes
+
+
+def test_the_cheaper_way_is_taken(tmp_path: Path) -> None:
+    """The delta where it is smaller, the whole where that is."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    assert _find(tmp_path / "a", {True: 10, False: 100}) == (FIRST.artifact, 10)
+    assert _find(tmp_path / "b", {True: 100, False: 10}) == (None, 10)
+
+
+def test_a_delta_that_cannot_be_built_leaves_the_whole(tmp_path: Path) -> None:
+    """One failed build does not keep a device from its version."""
+    assert _find(tmp_path, {True: ProofError("rotten"), False: 100}) == (None, 100)
+
+
+def test_nothing_can_be_built(tmp_path: Path) -> None:
+    """Where every build fails the device hears why."""
+    error = ProofError("rotten")
+    with pytest.raises(BuildFailedError, match="rotten") as failed:
+        _find(tmp_path, {True: error, False: error})
+    assert failed.value.facts["cause"] == "ProofError"
+
+
+def test_a_defect_is_not_hidden(tmp_path: Path) -> None:
+    """An error that is not ours passes through."""
+    with pytest.raises(LookupError):
+        _find(tmp_path, {True: LookupError("a defect"), False: 1})
+
+
+def test_who_cannot_wait(tmp_path: Path) -> None:
+    """A delta that is still being built means: ask again, also where the whole is there."""
+    with pytest.raises(BeingBuiltError, match="being built"):
+        _find(tmp_path, {True: None, False: 100}, wait_s=0.1)
+
+
+def test_only_the_whole_is_missing(tmp_path: Path) -> None:
+    """A delta that is there is used; the whole would only be compared with it."""
+    assert _find(tmp_path, {True: 10, False: None}, wait_s=0.5) == (FIRST.artifact, 10)
+
+
+def test_no_room(tmp_path: Path) -> None:
+    """A device without disk for the target is refused, whatever is built."""
+    with pytest.raises((RefusedError, EdgeError), match="bytes of disk"):
+        _find(tmp_path, {True: 10, False: 100}, disk_free_bytes=1)
