@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from device_agent.serving.generation import Generation, Identity
-from device_agent.serving.model_table import ModelTable
+from device_agent.serving.model_table import START_WAIT_S, ModelTable
 from device_agent.serving.slots import BoundSlot
 from edge_sdk.base import EdgeError, UnavailableError, UsageError
 from edge_sdk.engines import EngineError
@@ -94,7 +94,8 @@ class Dispatcher:
         UnavailableError (no turn), ResourceError (no memory), EngineError.
         """
         begin_ns = time.perf_counter_ns()
-        generation = self._table.enter(model, version)
+        wait_s = START_WAIT_S if timeout_s is None else min(timeout_s, START_WAIT_S)
+        generation = self._table.enter(model, version, wait_s=wait_s)
         try:
             with self._run(generation, inputs, wanted, timeout_s, begin_ns) as answer:
                 yield answer

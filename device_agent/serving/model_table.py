@@ -8,6 +8,8 @@ from device_agent.serving.generation import Generation
 from edge_sdk.base import NotFoundError, UnavailableError
 from edge_sdk.client import VersionNotActiveError
 
+START_WAIT_S = 10.0
+
 
 class ModelTable:
     """Read by every request without a lock; changed by one writer at a time."""
@@ -16,7 +18,16 @@ class ModelTable:
         self._active: dict[str, Generation] = {}
         self._gone: frozenset[str] = frozenset()
         self._lock = threading.Lock()
-        self.ready = False  # whether the slots of the start were loaded
+        self._loaded = threading.Event()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the slots of the start were loaded."""
+        return self._loaded.is_set()
+
+    def set_ready(self) -> None:
+        """Who waits for a model of a slot hears now whether there is one."""
+        self._loaded.set()
 
     def switch(self, generation: Generation) -> Generation | None:
         """From here on ``generation`` answers. Returns the one that did before."""
@@ -38,13 +49,17 @@ class ModelTable:
         """Sorted by model."""
         return tuple(one for _, one in sorted(self._active.items()))
 
-    def find(self, model: str, version: str) -> Generation:
+    def find(self, model: str, version: str, *, wait_s: float = START_WAIT_S) -> Generation:
         """Who answers for a model; ``version`` is the one demanded, or empty.
 
+        Right after a start it waits at most ``wait_s`` for the slots to be loaded, so that a
+        restart costs a caller time instead of an error.
         Raises: NotFoundError; VersionNotActiveError; UnavailableError (still loading, or
         unloaded while a version was demanded).
         """
         generation = self._active.get(model)
+        if generation is None and self._loaded.wait(wait_s):
+            generation = self._active.get(model)
         if generation is None:
             raise self._absent(model, version)
         active = generation.identity.version
@@ -58,10 +73,10 @@ class ModelTable:
             )
         return generation
 
-    def enter(self, model: str, version: str) -> Generation:
+    def enter(self, model: str, version: str, *, wait_s: float = START_WAIT_S) -> Generation:
         """As ``find``, with the request counted in: its ``leave`` must follow."""
         while True:
-            generation = self.find(model, version)
+            generation = self.find(model, version, wait_s=wait_s)
             if generation.enter():
                 return generation
 

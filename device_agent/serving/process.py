@@ -64,7 +64,7 @@ class InferenceProcess:
         try:
             for slot in self._store.slots():
                 self._start_slot(slot)
-            self.table.ready = True
+            self.table.set_ready()
             self._swapper.start()
             self._swapper.say_hello()
             self._obey()

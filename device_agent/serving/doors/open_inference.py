@@ -7,6 +7,7 @@ the standard's, so stock clients work; ``model_version`` carries the semantic ve
 from __future__ import annotations
 
 import importlib.metadata
+import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Semaphore
@@ -52,6 +53,7 @@ class InferenceDoor:
         Raises: ConflictError (taken), RefusedError (not this machine), UsageError.
         """
         check_local(address, insecure=insecure)
+        _refuse_live(address)
         server = grpc.server(
             ThreadPoolExecutor(_THREADS, thread_name_prefix="inference"),
             options=list(SERVER_OPTIONS),
@@ -106,7 +108,7 @@ class InferenceDoor:
         self, request: pb.ModelReadyRequest, _context: Context
     ) -> pb.ModelReadyResponse:
         try:
-            self._table.find(request.name, request.version)
+            self._table.find(request.name, request.version, wait_s=0)
         except EdgeError:
             return pb.ModelReadyResponse(ready=False)
         return pb.ModelReadyResponse(ready=True)
@@ -217,6 +219,15 @@ class InferenceDoor:
             )
         response.parameters["triton_final_response"].bool_param = True
         return pb.ModelStreamInferResponse(infer_response=response)
+
+
+def _refuse_live(address: str) -> None:
+    """gRPC takes a Unix socket away from whoever listens there. Raises: ConflictError."""
+    if not address.startswith("unix:"):
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        if probe.connect_ex(address.removeprefix("unix:")) == 0:
+            raise ConflictError(f"another process already listens on {address}")
 
 
 def _unary(

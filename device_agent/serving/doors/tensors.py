@@ -68,10 +68,7 @@ def _from_contents(tensor: pb.ModelInferRequest.InferInputTensor) -> GivenTensor
     if dtype == "string":
         data = _texts(tensor.name, values)
     else:
-        try:
-            data = np.array(values, dtype=STORAGE[dtype])
-        except OverflowError:
-            raise UsageError(f"input {tensor.name!r} has a value outside of {dtype}") from None
+        data = _numbers(tensor.name, values, dtype)
     return GivenTensor(name=tensor.name, dtype=dtype, shape=tuple(tensor.shape), data=data)
 
 
@@ -81,6 +78,16 @@ def _dtype(tensor: pb.ModelInferRequest.InferInputTensor) -> str:
             f"input {tensor.name!r} has datatype {tensor.datatype!r}; known are {sorted(DTYPES)}"
         )
     return DTYPES[tensor.datatype]
+
+
+def _numbers(name: str, values: Sequence[float], dtype: str) -> Array:
+    kind = STORAGE[dtype]
+    wide = np.array(values, dtype=f"{kind.kind}8" if kind.kind in "iu" else kind)
+    if kind.kind in "iu" and len(values):
+        limits = np.iinfo(kind)
+        if wide.min() < limits.min or wide.max() > limits.max:  # astype would wrap around
+            raise UsageError(f"input {name!r} has a value outside of {dtype}")
+    return wide.astype(kind)
 
 
 def _texts(name: str, elements: Sequence[bytes]) -> Array:
