@@ -361,7 +361,8 @@ class Deliverer:
 
     def _interrupted(self, update: Update, error: EdgeError) -> None:
         update.retries += 1
-        too_often = update.retries > _RETRIES_MAX
+        # A distributor that is away for a night is no failure of the update: it waits for it.
+        too_often = update.retries > _RETRIES_MAX and not isinstance(error, UnavailableError)
         self._context.happen(update, Event.GAVE_UP if too_often else Event.INTERRUPTED, error=error)
 
     def _ask(
