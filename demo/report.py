@@ -84,8 +84,11 @@ def _mean(shares: Mapping[str, float]) -> float:
     return sum(shares.values()) / len(shares)
 
 
-def broken_promises(outcome: Outcome) -> list[str]:
-    """Every expectation that did not hold, as sentences; none: the demo has passed."""
+def broken_promises(outcome: Outcome, *, own: bool = False) -> list[str]:
+    """Every expectation that did not hold, as sentences; none: the demo has passed.
+
+    own: models of the user's own, of which nothing is known but that they must arrive.
+    """
     expected = {
         "1.0.0": "committed",
         "2.0.0": "committed",
@@ -99,10 +102,11 @@ def broken_promises(outcome: Outcome) -> list[str]:
         for device in one.devices
         if device.state != expected[one.version]
     ]
-    if any(one.version == "2.0.0" for one in outcome.acts):
-        problems += _weak_update(outcome.act("2.0.0"))
     if outcome.failed:
         problems.append(f"{outcome.failed} requests failed")
+    if own:
+        return problems
+    problems += _weak_update(outcome.act("2.0.0"))
     if not outcome.served:
         problems.append("no request was served")
     accuracy = outcome.accuracy

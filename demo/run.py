@@ -312,7 +312,7 @@ def cli(old: Path | None, new: Path | None) -> None:
         f"\n{outcome.served} requests served, {outcome.failed} failed, "
         f"in {time.monotonic() - began_s:.0f} s all in all."
     )
-    problems = report.broken_promises(outcome)
+    problems = report.broken_promises(outcome, own=old is not None)
     if problems:
         raise DemoError("; ".join(problems))
     if not old:

@@ -110,3 +110,11 @@ def test_the_table_names_every_device_and_state(capsys: pytest.CaptureFixture[st
     assert text.count("a (fp32)") == 4
     assert "rolled back" in text
     assert "95.0%" in text
+
+
+def test_of_the_users_own_models_only_arrival_is_promised() -> None:
+    """Unknown models may be equal or answer nothing; a failed request is a problem still."""
+    acts = tuple(_act(version, _device("a", "committed", 0, 0)) for version in ("1.0.0", "2.0.0"))
+    outcome = Outcome(acts=acts, accuracy={}, served=0, failed=0)
+    assert report.broken_promises(outcome, own=True) == []
+    assert report.broken_promises(replace(outcome, failed=1), own=True) == ["1 requests failed"]

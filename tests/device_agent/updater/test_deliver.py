@@ -60,6 +60,21 @@ def test_files_shared_by_versions_exist_once(rig: Rig) -> None:
     assert len(inodes) == 1
 
 
+def test_a_version_of_files_held_already_needs_no_bytes(rig: Rig) -> None:
+    """A new version with the files of the one before arrives without fetching anything."""
+    same = version(3)
+    rig.server.assign(V1)
+    rig.start()
+    rig.wait_for_end(V1)
+    sent = rig.server.sent_bytes
+    rig.server.assign(same)
+    assert rig.wait_for_end(same) == "committed"
+    assert rig.files_of(same) == dict(same.files)
+    assert rig.server.sent_bytes == sent
+    states = ["assigned", "planned", "proved", "tried", "switched", "on_probation", "committed"]
+    assert rig.server.states(same) == states
+
+
 def test_c28_numbers_of_events_grow_by_one(rig: Rig) -> None:
     """Events are numbered without a gap, also over a restart."""
     rig.server.assign(V1)
