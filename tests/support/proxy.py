@@ -41,6 +41,7 @@ class Proxy:
         self._free_at_s = 0.0
         self.down_bytes = 0
         self.flipped = 0
+        self.refused = 0  # connections that the target did not take
 
     def __enter__(self) -> Proxy:
         self._run(self._accept)
@@ -114,6 +115,7 @@ class Proxy:
             try:
                 far = socket.create_connection(self._target, timeout=10)
             except OSError:
+                self.refused += 1
                 near.close()
                 continue
             far.settimeout(None)
