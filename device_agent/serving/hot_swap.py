@@ -7,7 +7,9 @@ request waits for it. A generation is closed when the last request has left it.
 from __future__ import annotations
 
 import queue
+import sys
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +32,7 @@ from device_agent.serving.replay import Watched
 from edge_sdk.base import Digest, EdgeError
 
 OBSERVE_S = 0.5
+DEFECT = "Defect"  # the reason of an error that nobody raised on purpose
 
 Key = tuple[str, Digest]
 Job = Callable[[], None]
@@ -98,19 +101,24 @@ class Swapper:
                 continue
             if job is None:
                 return
-            job()
+            try:
+                job()
+            except Exception as error:  # noqa: BLE001 - a defect must not end all later swaps
+                complain("a defect of ours in a swap", error)
 
     def _prepare(self, wanted: Prepare) -> None:
         try:
             generation = self._load(wanted)
-        except EdgeError as error:
+        except Exception as error:  # noqa: BLE001 - whatever a candidate provokes, others serve on
+            if not isinstance(error, EdgeError):
+                complain(f"{wanted.model} {wanted.version} does not load", error)
             self._send(
                 Prepared(
                     model=wanted.model,
                     artifact=wanted.artifact,
                     ok=False,
-                    reason=error.reason,
-                    message=error.message,
+                    reason=error.reason if isinstance(error, EdgeError) else DEFECT,
+                    message=str(error),
                 )
             )
             memory.give_back()
@@ -206,6 +214,13 @@ class Swapper:
     def _observe(self) -> None:
         for watched in list(self._watched.values()):
             self._send(watched.observe())
+
+
+def complain(what: str, error: BaseException) -> None:
+    """Writes to standard error what went wrong where, for whoever mends it."""
+    sys.stderr.write(f"inference: {what}:\n")
+    traceback.print_exception(type(error), error, error.__traceback__)
+    sys.stderr.flush()
 
 
 def is_passing(message: Message) -> bool:

@@ -22,7 +22,7 @@ from device_agent.serving import memory
 from device_agent.serving.dispatch import Dispatcher
 from device_agent.serving.doors.open_inference import InferenceDoor
 from device_agent.serving.generation import Generation
-from device_agent.serving.hot_swap import Swapper, is_passing
+from device_agent.serving.hot_swap import Swapper, complain, is_passing
 from device_agent.serving.load import Loader, order_of
 from device_agent.serving.model_table import ModelTable
 from device_agent.store import Slot, Store
@@ -96,6 +96,9 @@ class InferenceProcess:
                 if isinstance(error, ProofError):
                     self._damaged.append(artifact)
                 _say(f"{slot.model}: {artifact.short} cannot serve: {error.message}")
+                continue
+            except Exception as error:  # noqa: BLE001 - one model must not keep all from serving
+                complain(f"{slot.model}: {artifact.short} cannot serve", error)
                 continue
             if generation is not None:
                 self._swapper.adopt(generation)

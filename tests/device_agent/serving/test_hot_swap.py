@@ -43,7 +43,7 @@ class Stage:
     answers: queue.Queue[Message] = field(default_factory=queue.Queue)
 
     def __post_init__(self) -> None:
-        self.table.ready = True
+        self.table.set_ready()
         pool = TensorPool(budget_bytes=1 << 26, check=True)
         hello = Hello(protocol=PROTOCOL, pid=1, serving={}, damaged=())
         self.swapper = Swapper(
@@ -122,6 +122,35 @@ def test_an_engine_that_is_not_here_is_refused(stage: Stage) -> None:
     answer = stage.ask(msgspec.structs.replace(prepare(stage.store, one), engine="abacus"))
     assert isinstance(answer, Prepared)
     assert answer.reason == "NotFoundError"
+
+
+def test_a_defect_in_loading_is_an_answer(stage: Stage, capfd: pytest.CaptureFixture[str]) -> None:
+    """An error that nobody foresaw is told to the updater, and the next message is obeyed."""
+    one = hold(stage.store, onnx_models.linear(1.0))
+    message = prepare(stage.store, one)
+    stage.swapper._loader.load = None  # type: ignore[method-assign, assignment]
+    answer = stage.ask(message)
+    assert isinstance(answer, Prepared)
+    assert (answer.ok, answer.reason) == (False, "Defect")
+    assert "Traceback" in capfd.readouterr().err
+    assert isinstance(stage.ask(Ask()), Hello)
+
+
+def test_a_defect_in_a_swap_does_not_end_swaps(
+    stage: Stage, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The thread goes on after an error that nobody foresaw."""
+    one = hold(stage.store, onnx_models.linear(1.0))
+    stage.ask(prepare(stage.store, one))
+    right = stage.table.switch
+    stage.table.switch = None  # type: ignore[method-assign, assignment]
+    stage.swapper.handle(Switch(model=MODEL, artifact=one, probation=False))
+    assert isinstance(stage.ask(Ask()), Hello)
+    stage.table.switch = right  # type: ignore[method-assign]
+    assert "Traceback" in capfd.readouterr().err
+    switched = stage.ask(Switch(model=MODEL, artifact=one, probation=False))
+    assert isinstance(switched, Switched)
+    assert switched.ok
 
 
 def test_probation_observes_until_the_switch_back(stage: Stage) -> None:

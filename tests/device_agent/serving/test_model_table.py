@@ -26,11 +26,10 @@ def test_one_switch_changes_who_answers(tmp_path: Path) -> None:
 
 def test_absence_has_three_reasons(tmp_path: Path) -> None:
     """Still starting, never known, and unloaded are told apart."""
-    made = serving(tmp_path, {"team/linear": onnx_models.linear(1.0)})
-    made.table.ready = False
+    made = serving(tmp_path, {"team/linear": onnx_models.linear(1.0)}, ready=False)
     with pytest.raises(UnavailableError):
-        made.table.find("team/other", "")
-    made.table.ready = True
+        made.table.find("team/other", "", wait_s=0.01)
+    made.table.set_ready()
     with pytest.raises(NotFoundError, match="is not found"):
         made.table.find("team/other", "")
     made.table.remove(made.table.find("team/linear", ""))
@@ -55,6 +54,6 @@ def test_a_request_between_switch_and_retirement_is_asked_again(tmp_path: Path) 
     one = made.table.find("team/linear", "")
     two = made.load("team/linear", onnx_models.linear(2.0), "2.0.0")
     answers = iter((one, two))
-    made.table.find = lambda _model, _version: next(answers)  # type: ignore[method-assign]
+    made.table.find = lambda *_, **__: next(answers)  # type: ignore[method-assign]
     one.retire(lambda: None)
     assert made.table.enter("team/linear", "") is two

@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 
+from device_agent.config import AgentConfig
 from device_agent.records import PROTOCOL, Ask, Hello, Observed
+from device_agent.serving import Generation, InferenceProcess
+from device_agent.serving.load import LoadOrder
 from device_agent.store import Slot, Store
 from edge_sdk.base import Digest
 from tests.support import onnx_models
@@ -91,6 +94,45 @@ def test_a_damaged_active_file_is_found_before_it_is_loaded(
     assert two.short in capfd.readouterr().err
 
 
+def test_an_updater_that_does_not_read_stops_nothing(store: Store) -> None:
+    """With the socket full of observations, requests are answered and the process can end."""
+    one = hold(store, onnx_models.linear(2.0))
+    with inference(store) as running:
+        running.updater.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        assert running.prepare(one).ok
+        assert running.switch(one, probation=True).ok
+        with client_of(running) as client:
+            end = time.monotonic() + 3.0
+            while time.monotonic() < end:
+                assert ask(client) == (2.0, "1.0.0")
+        running.process.terminate()
+        assert running.process.wait(timeout=30) == 0
+
+
+def test_a_slot_that_makes_no_sense_keeps_nobody_from_serving(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An error that nobody foresaw while one model loads leaves the other one serving."""
+    one = hold(store, onnx_models.linear(2.0))
+    other = hold(store, onnx_models.linear(3.0), name="team/other")
+    store.slot_files.put(Slot(model=MODEL, active=one))
+    store.slot_files.put(Slot(model="team/other", active=other))
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        config = AgentConfig(state_dir=str(store.root), device="test-1")
+        process = InferenceProcess(config, theirs)
+        right = process._loader.load
+
+        def load(order: LoadOrder) -> Generation:
+            return right(order) if order.model == "team/other" else 1 // 0  # type: ignore[return-value]
+
+        monkeypatch.setattr(process._loader, "load", load)
+        for slot in store.slots():
+            process._start_slot(slot)
+        assert [one.identity.model for one in process.table.active()] == ["team/other"]
+    assert "ZeroDivisionError" in capfd.readouterr().err
+
+
 def test_nothing_whole_serves_nothing(store: Store) -> None:
     """With every artifact damaged, both are named and no model answers."""
     one = hold(store, onnx_models.linear(2.0))
@@ -137,6 +179,17 @@ def test_a_taken_address_is_said_and_ends_the_process(store: Store) -> None:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with inference(store, hello=False, inference_address=address) as running:
             assert running.process.wait(timeout=60) == 7
+
+
+def test_after_a_kill_the_next_one_takes_the_socket(store: Store) -> None:
+    """A socket file that a killed process left behind does not keep its successor out."""
+    one = hold(store, onnx_models.linear(2.0))
+    store.slot_files.put(Slot(model=MODEL, active=one))
+    with inference(store) as running:
+        running.process.kill()
+        running.process.wait()
+    with inference(store) as running, client_of(running) as client:
+        assert ask(client) == (2.0, "1.0.0")
 
 
 def test_the_process_ends_when_its_supervisor_is_gone(store: Store) -> None:

@@ -444,20 +444,41 @@ def test_other_machines_are_not_let_in(served: Serving) -> None:
         serving(served.folder).door.open("0.0.0.0:0")
 
 
-def test_while_slots_load_models_are_unavailable(tmp_path: Path) -> None:
-    """Right after a start a request gets UNAVAILABLE, not that there is no such model."""
-    starting = serving(tmp_path)
-    starting.table.ready = False
+def test_a_request_waits_while_slots_load(tmp_path: Path) -> None:
+    """Right after a start a request waits for its model, at most as long as it has time."""
+    starting = serving(tmp_path, ready=False)
     starting.door.open(f"unix:{tmp_path}/i.sock")
     try:
         with triton.InferenceServerClient(starting.door.address) as client:
             assert client.is_server_live()
             assert not client.is_server_ready()
+            assert not client.is_model_ready("team/linear")
             with pytest.raises(triton.InferenceServerException) as early:
-                client.infer("team/linear", [ones()])
+                client.infer("team/linear", [ones()], timeout=50_000)
             assert early.value.status() == "StatusCode.UNAVAILABLE"
+            answers: queue.Queue[Any] = queue.Queue()
+            client.async_infer(
+                "team/linear", [ones()], lambda result, error: answers.put((result, error))
+            )
+            starting.serve("team/linear", onnx_models.linear(2.0))
+            starting.table.set_ready()
+            result, error = answers.get(timeout=20)
+            assert error is None
+            assert (result.as_numpy("y") == 2).all()
     finally:
         starting.door.close()
+
+
+def test_a_live_unix_socket_is_not_taken_away(tmp_path: Path) -> None:
+    """A second door on the socket is refused; after the first has closed it may open."""
+    address = f"unix:{tmp_path}/i.sock"
+    first, second = serving(tmp_path), serving(tmp_path)
+    first.door.open(address)
+    with pytest.raises(ConflictError):
+        second.door.open(address)
+    first.door.close()
+    second.door.open(address)
+    second.door.close()
 
 
 def test_no_slab_is_left_in_use(served: Serving, client: triton.InferenceServerClient) -> None:
