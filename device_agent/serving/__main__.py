@@ -12,7 +12,7 @@ import sys
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-from device_agent.config import from_json  # noqa: E402
+from device_agent.config import from_json
 from device_agent.serving.process import InferenceProcess
 from edge_sdk.base import EdgeError
 
