@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from distributor import builds
 from distributor.builds import BuildFile, BuildOrder, build_delta
 from distributor.builds.job import remove_build
 from distributor.errors import BuildFailedError
@@ -88,3 +91,23 @@ def test_only_typed_errors_leave_a_worker(order: BuildOrder) -> None:
     order.folder.mkdir(parents=True)
     with pytest.raises(BuildFailedError):
         build_delta(order)
+
+
+def test_a_worker_starts_light() -> None:
+    """What a worker process imports holds no database, no blob store and no server."""
+    script = (
+        "import sys, distributor.builds.job\n"
+        "print([name for name in ('sqlalchemy', 'alembic', 'obstore', 'grpc') "
+        "if name in sys.modules])"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert ran.stdout.strip() == "[]"
+
+
+def test_the_door_names_what_it_has() -> None:
+    """The builder is found through the room's door; what is not there is an AttributeError."""
+    assert all(getattr(builds, name) for name in builds.__all__)
+    with pytest.raises(AttributeError):
+        _ = builds.nothing
