@@ -11,6 +11,7 @@ from edge_sdk.engines.contract import Engine
 # name: (module of ours, its class, the library that must be installed)
 ENGINES = {
     "onnxruntime": ("edge_sdk.engines.onnxruntime", "OnnxRuntime", "onnxruntime"),
+    "litert": ("edge_sdk.engines.litert", "LiteRt", "ai_edge_litert"),
 }
 
 
