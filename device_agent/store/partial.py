@@ -150,7 +150,7 @@ class Partial:
         best = 0
         for position in range(0, len(data) - _COUNT.size + 1, _COUNT.size):
             count, check = _COUNT.unpack_from(data, position)
-            if zlib.crc32(struct.pack("<I", count)) != check:
+            if _check(count) != check:
                 break
             best = count
         return best
@@ -163,31 +163,30 @@ class Partial:
         first = 0
         for number, entry in enumerate(self.entries):
             chunks = len(entry.chunks)
-            done = min(max(recorded - first, 0), chunks)
-            if number not in self.present and done < chunks:
+            if number not in self.present:
+                done = min(max(recorded - first, 0), chunks)
+                if not self._reaches(number, min(done * CHUNK_BYTES, entry.size_bytes)):
+                    done = 0  # less is here than the record says: a power cut, or worse
                 done += self._good_chunks(number, entry, done)
-            elif number not in self.present and not self._has_bytes(number, entry):
-                done = 0
-            if number not in self.present and done < chunks:
-                return first + done
+                if done < chunks:
+                    return first + done
             first += chunks
         return first
 
     def _good_chunks(self, number: int, entry: FileEntry, skip: int) -> int:
+        """How many chunks from ``skip`` on stand in the file with their digests."""
         path = self.path(number)
-        if not self._files.exists(path):
-            return -skip
-        if self._files.size_bytes(path) < skip * CHUNK_BYTES:
-            return self._files.size_bytes(path) // CHUNK_BYTES - skip
+        if skip == len(entry.chunks) or not self._files.exists(path):
+            return 0
         with self._files.open_read(path) as stream:
             stream.seek(skip * CHUNK_BYTES)
             return first_bad_chunk(stream, entry.chunks[skip:])
 
-    def _has_bytes(self, number: int, entry: FileEntry) -> bool:
+    def _reaches(self, number: int, size_bytes: int) -> bool:
         path = self.path(number)
-        if not entry.size_bytes:
-            return True
-        return self._files.exists(path) and self._files.size_bytes(path) >= entry.size_bytes
+        return not size_bytes or (
+            self._files.exists(path) and self._files.size_bytes(path) >= size_bytes
+        )
 
     def _cut_back(self) -> None:
         first = 0
@@ -201,4 +200,9 @@ class Partial:
 
 
 def _count(chunks: int) -> bytes:
-    return _COUNT.pack(chunks, zlib.crc32(struct.pack("<I", chunks)))
+    return _COUNT.pack(chunks, _check(chunks))
+
+
+def _check(chunks: int) -> int:
+    # Not of the number alone: the CRC-32 of erased flash (FF FF FF FF) is FF FF FF FF.
+    return zlib.crc32(b"chunks proved" + struct.pack("<I", chunks))

@@ -113,7 +113,8 @@ class Trees:
         for entry in manifest.files:
             path = root / entry.path
             blob = self._blobs.path(entry.digest)
-            if self._files.exists(path) and self._files.inode(path) == self._files.inode(blob):
+            linked = self._files.exists(path) and self._files.exists(blob)
+            if linked and self._files.inode(path) == self._files.inode(blob):
                 continue
             # Beside the tree, not in it: any name in there may be one of the artifact's.
             temporary = root.with_name(f"{root.name}.mend{durable.TEMPORARY_SUFFIX}")

@@ -12,8 +12,10 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from device_agent.config import AgentConfig, to_json
+from device_agent.supervisor.only_one import only_one
 from edge_sdk.rpc import Backoff
 
 _BACKOFF = Backoff(base_s=0.2, cap_s=30.0)
@@ -24,7 +26,10 @@ _TICK_S = 0.2
 # glibc's moving threshold keeps the memory of models that were swapped out; a fixed one gives
 # it back (measured: 1.4 MB left after 25 reloads of 24 MB instead of 73 to 81).
 _INFERENCE_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536", "ORT_DISABLE_TELEMETRY": "1"}
-_USAGE_EXITS = frozenset({2, 3, 6, 7})  # starting again cannot help
+# Starting again hardly helps (an address is taken, the state is of another release), except
+# where a process of an agent that was killed a moment ago still has to end.
+_USAGE_EXITS = frozenset({2, 3, 6, 7})
+_USAGE_TRIES = 4
 
 
 @dataclass(slots=True)
@@ -65,16 +70,20 @@ class Supervisor:
         self._children = [self._updater(), *([self._inference()] if serve else [])]
 
     def run(self) -> int:
-        """The exit code: 0 after a signal, else that of a process that cannot be started."""
+        """The exit code: 0 after a signal, else that of a process that cannot be started.
+
+        Raises: ConflictError (an agent runs on that folder).
+        """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
-        try:
-            while not self._stopping:
-                for child in self._children:
-                    self._tend(child)
-                self._listen(_TICK_S)
-        finally:
-            self._stop()
+        with only_one(Path(self._config.state_dir)):
+            try:
+                while not self._stopping:
+                    for child in self._children:
+                        self._tend(child)
+                    self._listen(_TICK_S)
+            finally:
+                self._stop()
         return self._exit_code
 
     def _on_signal(self, number: int, frame: object) -> None:
@@ -140,11 +149,11 @@ class Supervisor:
         if code is None:
             return
         child.process = None
-        if code in _USAGE_EXITS:
+        child.failures = 0 if now - child.started_s > _STEADY_S else child.failures + 1
+        if code in _USAGE_EXITS and child.failures >= _USAGE_TRIES:
             self._exit_code = code
             self._stopping = True
             return
-        child.failures = 0 if now - child.started_s > _STEADY_S else child.failures + 1
         delay_s = _BACKOFF.delay_s(child.failures, random.random())  # noqa: S311 - jitter
         child.not_before_s = now + delay_s
         self._say(f"{child.name} ended ({_how(code)}); starting it again in {delay_s:.1f} s")

@@ -9,6 +9,7 @@ here, so that the updater need not load them.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import resource
 import sys
@@ -38,7 +39,8 @@ def main() -> None:
         spec = msgspec.json.decode(sys.stdin.buffer.read(), type=TrialSpec)
         limit_process(spec)
         answer = attempt(spec)
-    os.write(arguments.result_fd, msgspec.json.encode(answer))
+    with contextlib.suppress(BrokenPipeError):  # who asked is gone
+        os.write(arguments.result_fd, msgspec.json.encode(answer))
     os.close(arguments.result_fd)
     # Not through the interpreter's end: an engine's threads must not hang a finished trial.
     os._exit(0)

@@ -1,0 +1,177 @@
+"""The real process tree: kills, restarts, resumes and ends."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from device_agent.local_api.asking import AgentQuestions
+from device_agent.store import Store
+from tests.support.artifacts import ArtifactBytes, make_artifact, noise
+from tests.support.delivery_server import DeliveryServer
+from tests.support.model_artifacts import model_artifact
+from tests.support.onnx_models import linear
+from tests.support.processes import Command, wait_for
+
+MIB = 1 << 20
+FILES = noise(6 * MIB, "files")
+UPDATER = ("updater_process",)
+INFERENCE = ("device_agent.serving",)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[DeliveryServer]:
+    one = DeliveryServer(folder=tmp_path / "server").start()
+    yield one
+    one.stop()
+
+
+@pytest.fixture
+def agent(tmp_path: Path, server: DeliveryServer) -> Iterator[Command]:
+    arguments = [
+        *("run", "--state", str(tmp_path / "s"), "--device", "kiosk-7"),
+        *("--distributor", server.address, "--probation-s", "0.5"),
+    ]
+    environment = {
+        "EDGE_AGENT_PROBATION_DEADLINE_S": "1",
+        "EDGE_AGENT_RETRY_BASE_S": "0.05",
+        "EDGE_AGENT_RETRY_CAP_S": "0.5",
+        "EDGE_AGENT_DISK_RESERVE_BYTES": "0",
+    }
+    one = Command("device_agent.cli", arguments, tmp_path / "agent.log", environment)
+    try:
+        yield one.start()
+    finally:
+        one.stop()
+
+
+def ended(server: DeliveryServer, artifact: ArtifactBytes) -> str:
+    return wait_for(
+        lambda: next(
+            (s for s in server.states(artifact) if s in ("committed", "failed", "rolled_back")), ""
+        ),
+        "the end of an update",
+    )
+
+
+def test_sigkill_in_the_middle_of_a_download_resumes(
+    server: DeliveryServer, agent: Command, tmp_path: Path
+) -> None:
+    """The updater is killed while bytes arrive: at most one chunk is fetched again, inference
+    is the same process before and after."""
+    whole = make_artifact({"weights.bin": FILES})
+    server.gate, server.gate_after_bytes = threading.Event(), 4 * MIB + 1000
+    inference = agent.child(*INFERENCE).pid
+    server.assign(whole)
+    wait_for(server.held_back.is_set, "the stream to be held back")
+    partial = tmp_path / "s" / "partial" / str(whole.artifact) / "file.0"
+    wait_for(lambda: partial.exists() and partial.stat().st_size >= 4 * MIB, "four chunks")
+    agent.child(*UPDATER).send_signal(signal.SIGKILL)
+    server.gate.set()
+    server.gate = None
+    assert ended(server, whole) == "committed"
+    _, offset, length = server.fetches[-1]
+    again = server.fetches[0][2] - length
+    assert offset >= 3 * MIB  # four chunks were here; at most the last is fetched again
+    assert again >= 3 * MIB
+    assert agent.child(*INFERENCE).pid == inference
+    tree = Store(tmp_path / "s").tree(whole.artifact)
+    assert (tree / "weights.bin").read_bytes() == FILES
+
+
+def test_sigkill_in_the_middle_of_an_apply_resumes(
+    server: DeliveryServer, agent: Command, tmp_path: Path
+) -> None:
+    """The same with a delta: proved chunks stay, the result is right byte for byte."""
+    first = make_artifact({"weights.bin": FILES})
+    server.assign(first)
+    assert ended(server, first) == "committed"
+    fresh, step = noise(6 * MIB, "fresh"), 64 << 10
+    blocks = [
+        (fresh if number % 2 else FILES)[number * step : (number + 1) * step]
+        for number in range(len(FILES) // step)
+    ]
+    second = make_artifact({"weights.bin": b"".join(blocks)}, version="2.0.0")
+    server.publish(second)
+    methods = tuple(server.check_ins[-1].capabilities.delta_methods)
+    size = len(server.deltas[server.delta(first.artifact, second.artifact, methods)])
+    server.frame_bytes = 4096
+    server.gate, server.gate_after_bytes = threading.Event(), size * 2 // 3
+    server.held_back.clear()
+    server.assign(second)
+    wait_for(server.held_back.is_set, "the stream to be held back")
+    partial = tmp_path / "s" / "partial" / str(second.artifact) / "file.0"
+    wait_for(lambda: partial.exists() and partial.stat().st_size >= 3 * MIB, "three chunks")
+    agent.child(*UPDATER).send_signal(signal.SIGKILL)
+    server.gate.set()
+    server.gate = None
+    assert ended(server, second) == "committed"
+    assert server.fetches[-1][1] >= size // 4
+    tree = Store(tmp_path / "s").tree(second.artifact)
+    assert (tree / "weights.bin").read_bytes() == second.files["weights.bin"]
+
+
+def test_inference_is_started_again(server: DeliveryServer, agent: Command) -> None:
+    """Killed inference comes back and serves what its slot names."""
+    v1 = model_artifact(linear(1.0))
+    server.assign(v1)
+    assert ended(server, v1) == "committed"
+    old = agent.child(*INFERENCE)
+    old.kill()
+    psutil.wait_procs([old])
+    wait_for(lambda: agent.child(*INFERENCE).pid != old.pid, "another process")
+    with AgentQuestions(agent.ready["agent_address"]) as questions:
+        wait_for(lambda: questions.status()["inference_ready"], "inference")
+        assert questions.models()[0]["version"] == "1.0.0"
+
+
+def test_a_candidate_that_kills_its_trial_is_refused(
+    server: DeliveryServer, agent: Command, tmp_path: Path
+) -> None:
+    """An artifact that cannot even be loaded: failed with a reason, the old one serves on."""
+    v1 = model_artifact(linear(1.0))
+    server.assign(v1)
+    assert ended(server, v1) == "committed"
+    bad = model_artifact(linear(2.0), version="2.0.0", golden_of=linear(3.0))
+    server.assign(bad)
+    assert ended(server, bad) == "failed"
+    event = server.last_event(bad)
+    assert event is not None
+    assert event.reason == "CandidateRefusedError"
+    with AgentQuestions(agent.ready["agent_address"]) as questions:
+        model = questions.models()[0]
+    assert (model["version"], model["state"]) == ("1.0.0", "failed")
+
+
+def test_nothing_outlives_a_killed_supervisor(agent: Command) -> None:
+    """SIGKILL of the supervisor ends updater and inference too."""
+    children = [agent.child(*UPDATER), agent.child(*INFERENCE)]
+    agent.kill()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert alive == []
+
+
+def test_a_second_agent_does_not_steal_the_socket(
+    server: DeliveryServer, agent: Command, tmp_path: Path
+) -> None:
+    """On the same folder it ends with a clear error; the first goes on."""
+    second = Command("device_agent.cli", agent.arguments, tmp_path / "second.log").start()
+    assert second.process.wait(20) == 7
+    assert second.ready["error"]["reason"] == "ConflictError"
+    assert "already runs" in second.said()
+    assert "Traceback" not in second.said()
+    with AgentQuestions(agent.ready["agent_address"]) as questions:
+        assert questions.status()["device"] == "kiosk-7"
+
+
+def test_sigterm_ends_cleanly(agent: Command, tmp_path: Path) -> None:
+    """Exit 0, no process, no socket left, and the folder starts again."""
+    assert agent.stop() == 0
+    assert not (tmp_path / "s" / "agent.sock").exists()
+    again = Command("device_agent.cli", agent.arguments, tmp_path / "again.log").start()
+    assert again.stop() == 0
