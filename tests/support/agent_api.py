@@ -30,11 +30,11 @@ class AgentView:
         return next((one for one in listed.models if one.model == name), None)
 
     def events_until(
-        self, found: Callable[[wire.Event], bool], *, deadline_s: float = 60.0
+        self, found: Callable[[wire.Event], bool], *, after: int = 0, deadline_s: float = 60.0
     ) -> list[wire.Event]:
-        """The model's events from the first one kept to the first for which ``found`` holds."""
+        """The model's events behind number ``after`` up to the first for which ``found`` holds."""
         seen: list[wire.Event] = []
-        call = self._stub.Events(wire.EventsRequest(model=MODEL), timeout=deadline_s)
+        call = self._stub.Events(wire.EventsRequest(after=after, model=MODEL), timeout=deadline_s)
         try:
             for event in call:
                 seen.append(event)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ import onnx
 from edge_sdk.fleet import Cohort, Draft, Fleet, Rollout
 from tests.support import processes
 from tests.support.onnx_models import mlp, save
-from tests.support.processes import Command
+from tests.support.processes import Command, wait_for
 
 MODEL = "team/digits"
 SIZES = (64, 512, 512, 10)
@@ -61,6 +62,8 @@ class LoopbackFleet:
     def start_agent(
         self, device: str, *arguments: str, distributor: str | None = None, **environment: str
     ) -> Command:
+        """Its first check-in has been answered when this returns."""
+        began_ms = int(time.time() * 1000)
         command = Command(
             "device_agent.cli",
             [
@@ -72,6 +75,13 @@ class LoopbackFleet:
             {**FAST_PROBATION, **environment},
         ).start()
         self.commands.append(command)
+        with self.operator() as fleet:
+            wait_for(
+                lambda: any(
+                    one.device == device and one.last_seen_ms >= began_ms for one in fleet.devices()
+                ),
+                f"the check-in of {device}",
+            )
         return command
 
     def publish(self, path: Path, version: str, *, variant: str = "fp32", **draft: object) -> None:

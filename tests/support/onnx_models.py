@@ -108,6 +108,24 @@ def mlp(
     )
 
 
+def trap(features: int = 64) -> onnx.ModelProto:
+    """Loads, and kills its engine where x is 1: the remainder of the smallest integer by -1
+    is a fault of the processor (SIGFPE on x86; where it is none, y is zeros)."""
+    shape = ["batch", features]
+    return finish(
+        [
+            helper.make_node("Cast", ["x"], ["whole"], to=TensorProto.INT32),
+            helper.make_node("Mul", ["whole", "smallest"], ["dividend"]),
+            helper.make_node("Neg", ["whole"], ["divisor"]),
+            helper.make_node("Mod", ["dividend", "divisor"], ["rest"]),
+            helper.make_node("Cast", ["rest"], ["y"], to=TensorProto.FLOAT),
+        ],
+        [value("x", TensorProto.FLOAT, shape)],
+        [value("y", TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(np.array([np.iinfo(np.int32).min], np.int32), "smallest")],
+    )
+
+
 def identity(dtype: int, shape: Sequence[int | str | None] = ("n",)) -> onnx.ModelProto:
     """``y = x`` for one element type (a ``TensorProto`` number)."""
     return finish(
