@@ -144,6 +144,18 @@ def test_residual_makes_any_bytes(kind: ElementKind, data: st.DataObject) -> Non
     assert made(Residual(), tail, len(target), context(source)) == target
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("every", [3, 200, 255, 256, 5000])
+def test_few_changes_are_listed(kind: ElementKind, every: int) -> None:
+    """One change in a few, or in thousands, comes back from about a byte or two for each."""
+    before = weights(kind.name, 40_001, 1)
+    after = before.copy()
+    after[::every] += np.array(1, kind.bits)
+    tail = residual(before.tobytes(), after.tobytes(), kind, 0)
+    assert made(Residual(), tail, after.nbytes, context(before.tobytes())) == after.tobytes()
+    assert len(tail) < 60 + 2 * 40_001 // every
+
+
 def test_residual_groups_by_exponent() -> None:
     """Steps that follow the exponent take less than the same steps shuffled."""
     chance = np.random.default_rng(3)
@@ -160,18 +172,41 @@ def test_residual_groups_by_exponent() -> None:
 @pytest.mark.parametrize(
     ("tail", "length", "problem"),
     [
-        (varints(1, 0, 0, 0), 8, "not in force"),
-        (varints(0, 93, 0, 0), 8, "more of a prediction"),
+        (varints(1, 0, 0, 0, 0) + PACKER.pack(bytes(8), Effort.QUICK), 8, "not in force"),
+        (varints(0, 93, 0, 0, 0) + PACKER.pack(bytes(8), Effort.QUICK), 8, "more of"),
         (varints(0, 0, 8, 0), 8, "unknown to this release"),
         (varints(0, 0, 6, 4), 8, "before its first element"),
         (varints(0, 0, 7, 3), 2, "before its first element"),
-        (varints(0, 0, 6, 0) + b"no frame", 8, "not a zstd frame"),
+        (varints(0, 0, 6, 0, 0) + b"no frame", 8, "not a zstd frame"),
+        (varints(0, 0, 6, 0, 2) + b"no frame", 8, "in form 2"),
+        (varints(0, 0, 0, 0, 1, 5, 5) + b"frame", 8, "lists 5 of 8"),
+        (varints(0, 0, 0, 0, 1, 4, 5) + b"frame", 8, "too many"),
+        (
+            varints(0, 0, 0, 0, 1, 2, 2) + PACKER.pack(b"\x00\x00\xff\x01", Effort.QUICK),
+            8,
+            "is zero",
+        ),
+        (
+            varints(0, 0, 0, 0, 1, 2, 2) + PACKER.pack(b"\x03\x04\x00\x00", Effort.QUICK),
+            8,
+            "behind",
+        ),
+        (
+            varints(0, 0, 0, 0, 1, 2, 2) + PACKER.pack(b"\x03\xff\x00\x00", Effort.QUICK),
+            8,
+            "gaps for 1",
+        ),
+        (
+            varints(0, 0, 0, 0, 1, 1, 2) + PACKER.pack(b"\x00\x00\x00", Effort.QUICK),
+            300,
+            "gaps for 2",
+        ),
     ],
 )
 def test_residual_refuses_what_cannot_be(tail: bytes, length: int, problem: str) -> None:
-    """Tables not in force, too much of one, unknown kinds and impossible phases."""
+    """Tables not in force, too much of one, unknown kinds, impossible phases and lists."""
     with pytest.raises(DeltaError, match=problem):
-        made(Residual(), tail, length, context(bytes(100)))
+        made(Residual(), tail, length, context(bytes(max(100, length))))
 
 
 def test_a_short_source_is_a_wrong_source() -> None:
