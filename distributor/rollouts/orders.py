@@ -22,6 +22,7 @@ from distributor.planning import (
     withdraw,
 )
 from distributor.rollouts.assignments import read_assignment, write_assignment
+from distributor.rollouts.before import before, entry_of
 from distributor.rollouts.model import (
     ABORTED,
     ASSIGNED,
@@ -49,7 +50,7 @@ from distributor.rollouts.records import (
     save_device,
     set_state,
 )
-from edge_sdk.base import Digest, ModelName, NotFoundError, RefusedError, Version
+from edge_sdk.base import Digest, NotFoundError, RefusedError, Version
 from edge_sdk.manifest import AssignedModel
 
 
@@ -139,21 +140,18 @@ def _begin(
         variant="" if chosen is None else chosen.variant,
         state=BUILDING,
         changed_ms=at_ms,
-        previous=_entry(record, request.model),
+        previous=before(connection, record, request.model),
     )
     if chosen is None:
         return replace(
             row, state=REFUSED, reason=NoVariantFitsError.__name__, message=resolution.reason
         )
     said = record.model(request.model)
+    entry = entry_of(record, request.model)
     there = said is not None and said.settled_on == chosen.artifact
-    if there and row.previous is not None and row.previous.artifact == chosen.artifact:
+    if there and entry is not None and entry.artifact == chosen.artifact:
         return replace(row, state=COMMITTED, message="it runs this already")
     return row
-
-
-def _entry(record: DeviceRecord, model: ModelName) -> AssignedModel | None:
-    return next((one for one in read_assignment(record).models if one.model == model), None)
 
 
 def assign_built(
@@ -169,8 +167,8 @@ def assign_built(
     if one.state != BUILDING:
         return Touched()
     touched = Touched(rollouts=frozenset([rollout]))
-    for before in one.devices:
-        row = built.get(before.device, before)
+    for waiting in one.devices:
+        row = built.get(waiting.device, waiting)
         if row.final:
             save_device(connection, rollout, row)
         else:
@@ -187,7 +185,7 @@ def _assign(connection: Connection, rollout: Rollout, row: RolloutDevice, at_ms:
         save_device(connection, rollout.rollout, late)
         return Touched()
     record = get_device(connection, row.device)
-    previous = _entry(record, rollout.model)
+    previous = before(connection, record, rollout.model)
     touched = _supersede(connection, rollout, row.device, at_ms)
     wanted = _wanted(connection, rollout, row)
     assignment = read_assignment(record)
@@ -243,6 +241,7 @@ def _supersede(connection: Connection, rollout: Rollout, device: str, at_ms: int
 def abort(connection: Connection, rollout: str, *, at_ms: int, by: str) -> Touched:
     """Ends a rollout: devices that have not committed go back to what they had before.
 
+    That includes those on which it failed: they run it no more, and are not to try again.
     Aborting twice is once. Raises: NotFoundError, RefusedError (it is done already).
     """
     one = get_rollout(connection, rollout)
@@ -254,24 +253,28 @@ def abort(connection: Connection, rollout: str, *, at_ms: int, by: str) -> Touch
         return Touched()
     touched = Touched(rollouts=frozenset([rollout]))
     for row in one.devices:
+        if row.state in (COMMITTED, REFUSED, SUPERSEDED):
+            continue
         if not row.final:
-            touched |= _recall(connection, one, row, at_ms)
+            save_device(connection, rollout, _recalled(row, at_ms))
+        if row.counter:
+            touched |= _take_back(connection, one, row)
     set_state(connection, rollout, ABORTED, f"aborted by {by}")
     return touched
 
 
-def _recall(connection: Connection, rollout: Rollout, row: RolloutDevice, at_ms: int) -> Touched:
+def _recalled(row: RolloutDevice, at_ms: int) -> RolloutDevice:
     back = "nothing" if row.previous is None else f"{row.previous.version} {row.previous.variant}"
     message = f"goes back to {back}" if row.counter else "was not assigned yet"
-    save_device(
-        connection,
-        rollout.rollout,
-        replace(row, state=RECALLED, message=message, changed_ms=at_ms),
-    )
+    return replace(row, state=RECALLED, message=message, changed_ms=at_ms)
+
+
+def _take_back(connection: Connection, rollout: Rollout, row: RolloutDevice) -> Touched:
+    """Assigns what the device had before, unless something else was assigned since."""
     record = get_device(connection, row.device)
-    entry = _entry(record, rollout.model)
+    entry = entry_of(record, rollout.model)
     current = None if entry is None else entry.rollout
-    if not row.counter or (row.artifact is not None and current != rollout.rollout):
+    if row.artifact is not None and current != rollout.rollout:
         return Touched()
     assignment = read_assignment(record)
     if row.previous is None:
@@ -298,7 +301,7 @@ def undo(connection: Connection, rollout: str, *, at_ms: int, by: str) -> Rollou
         )
     rows = []
     for row in one.devices:
-        entry = _entry(get_device(connection, row.device), one.model)
+        entry = entry_of(get_device(connection, row.device), one.model)
         current = None if entry is None else entry.rollout
         gone = row.artifact is None and row.counter > 0 and entry is None
         if current == rollout or gone:
@@ -325,15 +328,15 @@ def undo(connection: Connection, rollout: str, *, at_ms: int, by: str) -> Rollou
 
 
 def _back(row: RolloutDevice, at_ms: int) -> RolloutDevice:
-    before = row.previous
-    artifact: Digest | None = None if before is None else before.artifact
-    version: Version | None = None if before is None else before.version
+    back = row.previous
+    artifact: Digest | None = None if back is None else back.artifact
+    version: Version | None = None if back is None else back.version
     return RolloutDevice(
         device=row.device,
         artifact=artifact,
         version="" if version is None else str(version),
-        variant="" if before is None else before.variant,
+        variant="" if back is None else back.variant,
         state=BUILDING,
         changed_ms=at_ms,
-        message="" if before is not None else "the model is taken away",
+        message="" if back is not None else "the model is taken away",
     )
