@@ -87,12 +87,12 @@ def run_job(name: str, *paths: Path) -> Job:
         if child.stdout.readline() != b"idle\n":
             raise RuntimeError(f"the child that should {name} did not start")
         time.sleep(0.2)  # lets start-up garbage settle; longer changes nothing
-        idle_bytes = peak_bytes = _rss_anon(child.pid)
+        idle_bytes = peak_bytes = rss_anon(child.pid)
         began = time.perf_counter()
         child.stdin.write(b"go\n")
         child.stdin.flush()
         while child.poll() is None:
-            peak_bytes = max(peak_bytes, _rss_anon(child.pid))
+            peak_bytes = max(peak_bytes, rss_anon(child.pid))
             time.sleep(_SAMPLE_EVERY_S)
         seconds = time.perf_counter() - began
     finally:
@@ -105,7 +105,7 @@ def run_job(name: str, *paths: Path) -> Job:
     return Job(idle_bytes=idle_bytes, peak_bytes=peak_bytes, seconds=seconds)
 
 
-def _rss_anon(pid: int) -> int:
+def rss_anon(pid: int) -> int:
     """0 once the process is gone."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import statistics
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import psutil
+
+from benchmarks.memory import rss_anon
 from benchmarks.rows import Row, anchor, row
 from demo import train
 from demo.agents import LocalStatus, Traffic, wait_until_known
@@ -15,6 +19,7 @@ from demo.digits import load
 from demo.graph import INPUT, write_model
 from demo.stage import Agent, DemoError, Stage
 from demo.versions import MODEL, make_release, write_expected
+from edge_sdk.client import connect
 from edge_sdk.fleet import Fleet
 
 _BLOCK = 200
@@ -33,7 +38,7 @@ def measure(folder: Path) -> list[Row]:
             wait_until_known(fleet, agent)
             models = _publish_two(fleet, folder)
             _roll_out(fleet, agent, "1.0.0")
-            rows = _latency(agent, models["1.0.0"])
+            rows = [*_latency(agent, models["1.0.0"]), _memory(agent)]
             return rows + _switches(stage, fleet, agent, folder)
 
 
@@ -62,7 +67,7 @@ def _roll_out(fleet: Fleet, agent: Agent, version: str) -> None:
 
 
 def _latency(agent: Agent, model: Path) -> list[Row]:
-    """Blocks of requests through the agent and of bare calls, taking turns."""
+    """Requests through the agent, by the stock client and by ours, and bare calls in turns."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
@@ -71,36 +76,56 @@ def _latency(agent: Agent, model: Path) -> list[Row]:
     session = onnxruntime.InferenceSession(str(model), options)
     inputs = {INPUT: load().held_out_images[:1]}
     asker = Asker(agent.inference_address, MODEL, inputs)
-    through_agent: list[list[float]] = []
-    bare: list[list[float]] = []
-    try:
-        for _ in range(_BLOCKS + 1):
-            through_agent.append([])
-            bare.append([])
-            for _ in range(_BLOCK):
-                began = time.perf_counter()
-                asker.ask()
-                through_agent[-1].append(1000 * (time.perf_counter() - began))
-                began = time.perf_counter()
-                session.run(None, inputs)
-                bare[-1].append(1000 * (time.perf_counter() - began))
-    finally:
+    with connect(agent.agent_address) as client:
+        ours = client.model(MODEL)
+        ways: dict[str, Callable[[], object]] = {
+            "stock": asker.ask,
+            "ours": lambda: ours.infer(inputs),
+            "bare": lambda: session.run(None, inputs),
+        }
+        blocks = [_block(ways) for _ in range(_BLOCKS + 1)][1:]  # the first one warms up
         asker.close()
-    version = f"onnxruntime {onnxruntime.__version__}"
-    # One sample for each block of requests; the first block warms up.
+    engine = f"onnxruntime {onnxruntime.__version__}"
     return [
         row(
-            f"serving.latency.p{percent}",
-            f"one request of the stock client to the agent (digits, one image), p{percent}",
-            [_percentile(block, percent) for block in through_agent[1:]],
+            f"serving.latency.{way}.p{percent}",
+            f"one request (digits, one image) by {name}, p{percent}",
+            [_percentile(block[way], percent) for block in blocks],
             "ms",
             "<=",
             anchor=anchor(
-                "the engine alone, ms", version, [_percentile(block, percent) for block in bare[1:]]
+                "the engine alone, ms",
+                engine,
+                [_percentile(block["bare"], percent) for block in blocks],
             ),
         )
+        for way, name in (("stock", "tritonclient"), ("ours", "edge_sdk.client"))
         for percent in (50, 99)
     ]
+
+
+def _block(ways: Mapping[str, Callable[[], object]]) -> dict[str, list[float]]:
+    """Milliseconds of each call, one of each way after the other."""
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(_BLOCK):
+        for name, call in ways.items():
+            began = time.perf_counter()
+            call()
+            taken[name].append(1000 * (time.perf_counter() - began))
+    return taken
+
+
+def _memory(agent: Agent) -> Row:
+    """Of all processes of the agent together, while it serves and nothing is updated."""
+    supervisor = psutil.Process(agent.pid)
+    pids = [agent.pid, *(child.pid for child in supervisor.children(recursive=True))]
+    return row(
+        "memory.agent",
+        f"RssAnon of the agent's {len(pids)} processes, serving one model of 4.2 MB",
+        [sum(rss_anon(pid) for pid in pids) / (1 << 20)],
+        "MiB",
+        "<=",
+    )
 
 
 def _percentile(samples: list[float], percent: int) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -138,7 +139,9 @@ class Play:
 
 def _ending(device: DeviceResult) -> str:
     words = device.state.replace("_", " ")
-    return f"{words}: {device.message or device.reason}" if device.reason else words
+    if not device.reason:
+        return words
+    return f"{words}: {textwrap.shorten(device.message or device.reason, 110)}"
 
 
 @contextmanager

@@ -28,5 +28,5 @@ def test_memory_of_a_running_process_is_seen() -> None:
     """RssAnon of this process is some megabytes; of a process that is gone, nothing."""
     import os
 
-    assert memory._rss_anon(os.getpid()) > 1 << 20
-    assert memory._rss_anon(2**22 - 1) == 0
+    assert memory.rss_anon(os.getpid()) > 1 << 20
+    assert memory.rss_anon(2**22 - 1) == 0
