@@ -80,6 +80,9 @@ def test_a_process_that_fails_to_start_says_why(tmp_path: Path) -> None:
     with Stage(tmp_path) as stage:
         with pytest.raises(DemoError, match="the reason"):
             stage.start("bad", _python("import sys; sys.exit('the reason')"))
+        deadline_s = time.monotonic() + 20  # its output ends a moment before the process does
+        while not stage.dead() and time.monotonic() < deadline_s:
+            time.sleep(0.01)
         assert stage.dead() == ["bad"]
 
 
