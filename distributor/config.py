@@ -43,7 +43,3 @@ class DistributorConfig:
         for name in ("check_in_s", "plan_wait_s", "reconnect_cap_s"):
             if not 0 <= getattr(self, name) <= 86_400:
                 raise UsageError(f"{name} must be between 0 and 86400 seconds")
-
-    @property
-    def catalog_url(self) -> str:
-        return f"sqlite:///{self.data / 'catalog.db'}"

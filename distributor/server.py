@@ -22,7 +22,7 @@ from distributor.services import (
     Ways,
     open_listener,
 )
-from distributor.storage import Blobs, Database, DataFolder, upgrade
+from distributor.storage import Blobs, Database, DataFolder, sqlite_url, upgrade
 from edge_sdk.protos.delivery_v1_pb2_grpc import add_DeliveryServiceServicer_to_server
 from edge_sdk.protos.fleet_v1_pb2_grpc import add_FleetServiceServicer_to_server
 
@@ -48,7 +48,7 @@ def initialise(config: DistributorConfig) -> bool:
     folder = DataFolder(config.data)
     created = folder.create()
     with folder.owned():
-        database = Database(config.catalog_url)
+        database = Database(sqlite_url(folder.catalog))
         try:
             upgrade(database)
         finally:
@@ -82,7 +82,7 @@ async def running(config: DistributorConfig) -> AsyncIterator[Serving]:
     folder.check()
     async with AsyncExitStack() as stack:
         stack.enter_context(folder.owned())
-        database = Database(config.catalog_url)
+        database = Database(sqlite_url(folder.catalog))
         stack.callback(database.close)
         await asyncio.to_thread(upgrade, database)
         blobs = Blobs(folder.objects)

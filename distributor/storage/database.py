@@ -11,9 +11,10 @@ import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -25,10 +26,15 @@ _BUSY_TIMEOUT_MS = 10_000
 T = TypeVar("T")
 
 
+def sqlite_url(file: Path) -> URL:
+    """The URL of a catalog in a file, whatever characters its path has."""
+    return URL.create("sqlite", database=str(file))
+
+
 class Database:
     """One catalog by URL. Rooms give it functions over a connection; they never keep one."""
 
-    def __init__(self, url: str, *, busy_timeout_ms: int = _BUSY_TIMEOUT_MS) -> None:
+    def __init__(self, url: str | URL, *, busy_timeout_ms: int = _BUSY_TIMEOUT_MS) -> None:
         self._engine = create_engine(url, pool_size=_READERS + 1, max_overflow=1)
         if self._engine.dialect.name == "sqlite":
             _prepare_sqlite(self._engine, busy_timeout_ms)

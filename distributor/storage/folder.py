@@ -25,6 +25,7 @@ class DataFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
+        self.catalog = self.root / "catalog.db"
         self.objects = self.root / "objects"  # what obstore owns: blobs/ and staging/
         self.work = self.root / "work"  # of delta builds; of no value after a start
         self._format = self.root / "format"

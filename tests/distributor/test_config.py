@@ -11,9 +11,8 @@ from edge_sdk.base import UsageError
 
 
 def test_defaults_can_be_served(tmp_path: Path) -> None:
-    """The defaults are loopback only and lie within the data folder."""
+    """The defaults are loopback only and leave a core to the server."""
     config = DistributorConfig(data=tmp_path)
-    assert config.catalog_url == f"sqlite:///{tmp_path}/catalog.db"
     assert config.device_address.startswith("127.0.0.1:")
     assert config.operator_address.startswith("127.0.0.1:")
     assert not config.insecure_listen

@@ -13,7 +13,7 @@ from distributor import catalog, devices, rollouts
 from distributor.devices import CheckIn, DeviceRecord, ModelState
 from distributor.planning import DecoderFacts, DeviceFacts
 from distributor.rollouts import Cohort, DeviceEvent, Rollout, RolloutRequest, Touched
-from distributor.storage import Database, upgrade
+from distributor.storage import Database, sqlite_url, upgrade
 from edge_sdk.base import Digest, ModelName, Version
 from edge_sdk.manifest import Assignment
 from tests.support.artifacts import ArtifactBytes, make_artifact
@@ -139,7 +139,7 @@ def _empty_catalog() -> bytes:
     """A catalog as the migrations make it: run once, since each run takes a quarter second."""
     with TemporaryDirectory() as folder:
         file = Path(folder) / "catalog.db"
-        database = Database(f"sqlite:///{file}")
+        database = Database(sqlite_url(file))
         try:
             upgrade(database)
         finally:
@@ -153,7 +153,7 @@ def open_catalog(folder: Path) -> Iterator[Catalog]:
     file = folder / "catalog.db"
     if not file.exists():
         file.write_bytes(_empty_catalog())
-    database = Database(f"sqlite:///{file}")
+    database = Database(sqlite_url(file))
     try:
         yield Catalog(database)
     finally:

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection, func, insert, select, text
 from sqlalchemy.exc import IntegrityError
 
-from distributor.storage import Database
+from distributor.storage import Database, sqlite_url
 from distributor.storage.tables import artifact_files, blobs
 from edge_sdk.base import UnavailableError
 from tests.support.catalog import open_catalog
@@ -91,7 +91,7 @@ def test_a_cancelled_write_is_whole(tmp_path: Path) -> None:
 def test_a_locked_catalog_is_unavailable(tmp_path: Path) -> None:
     """Where another process holds the write lock, the error says that the catalog is busy."""
     with open_catalog(tmp_path) as catalog:
-        other = Database(f"sqlite:///{tmp_path / 'catalog.db'}", busy_timeout_ms=10)
+        other = Database(sqlite_url(tmp_path / "catalog.db"), busy_timeout_ms=10)
         try:
             with (
                 catalog.database.transaction(write=True),
@@ -100,3 +100,12 @@ def test_a_locked_catalog_is_unavailable(tmp_path: Path) -> None:
                 other.transaction(write=True).__enter__()
         finally:
             other.close()
+
+
+def test_any_path_can_hold_a_catalog(tmp_path: Path) -> None:
+    """A folder whose name means something in a URL is a folder all the same."""
+    folder = tmp_path / "a?b=c#d %20 e"
+    folder.mkdir()
+    with open_catalog(folder) as catalog:
+        assert catalog.read(_count) == 0
+    assert (folder / "catalog.db").stat().st_size > 0

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import inspect, text
 
-from distributor.storage import Database, schema_version, upgrade
+from distributor.storage import Database, schema_version, sqlite_url, upgrade
 from distributor.storage.tables import METADATA
 from edge_sdk.base import RefusedError
 from tests.support.catalog import open_catalog
@@ -44,7 +46,7 @@ def test_a_catalog_of_a_newer_release_is_refused(tmp_path: Path) -> None:
 
 def test_a_migration_that_fails_leaves_no_table(tmp_path: Path) -> None:
     """Tables appear all at once: a crash in the middle of the first start leaves an empty file."""
-    database = Database(f"sqlite:///{tmp_path / 'catalog.db'}")
+    database = Database(sqlite_url(tmp_path / "catalog.db"))
     try:
         with pytest.raises(RuntimeError), database.transaction(write=True) as connection:
             METADATA.create_all(connection)
@@ -55,3 +57,20 @@ def test_a_migration_that_fails_leaves_no_table(tmp_path: Path) -> None:
         upgrade(database)
     finally:
         database.close()
+
+
+def test_going_back_leaves_nothing(tmp_path: Path) -> None:
+    """Each migration can be undone: down to the base no table of ours is left, and up again
+    all are there."""
+    config = Config()
+    config.set_main_option("script_location", "distributor.storage:migrations")
+    config.set_main_option("path_separator", "os")
+    with open_catalog(tmp_path) as catalog:
+        with catalog.database.transaction(write=True) as connection:
+            config.attributes["connection"] = connection
+            command.downgrade(config, "base")
+        with catalog.database.transaction(write=False) as connection:
+            assert set(inspect(connection).get_table_names()) == {"alembic_version"}
+        upgrade(catalog.database)
+        with catalog.database.transaction(write=False) as connection:
+            assert set(METADATA.tables) <= set(inspect(connection).get_table_names())

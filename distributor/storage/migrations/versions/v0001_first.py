@@ -12,6 +12,12 @@ depends_on = None
 
 
 def upgrade() -> None:
+    _create_catalog()
+    _create_devices()
+    _create_rollouts()
+
+
+def _create_catalog() -> None:
     op.create_table(
         "artifacts",
         sa.Column("artifact", sa.String(length=64), nullable=False),
@@ -34,42 +40,6 @@ def upgrade() -> None:
         sa.Column("damaged", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("digest", name=op.f("pk_blobs")),
     )
-    op.create_table(
-        "devices",
-        sa.Column("device", sa.String(length=63), nullable=False),
-        sa.Column("declared_labels", sa.JSON(), nullable=False),
-        sa.Column("operator_labels", sa.JSON(), nullable=False),
-        sa.Column("capabilities", sa.JSON(), nullable=False),
-        sa.Column("first_seen_ms", sa.BigInteger(), nullable=False),
-        sa.Column("last_seen_ms", sa.BigInteger(), nullable=False),
-        sa.Column("disk_free_bytes", sa.BigInteger(), nullable=True),
-        sa.Column("agent_version", sa.String(length=64), nullable=False),
-        sa.Column("accepted_counter", sa.BigInteger(), nullable=False),
-        sa.Column("assigned_counter", sa.BigInteger(), nullable=False),
-        sa.Column("assignment", sa.LargeBinary(), nullable=True),
-        sa.Column("acknowledged_event", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("device", name=op.f("pk_devices")),
-    )
-    op.create_table(
-        "rollouts",
-        sa.Column("rollout", sa.String(length=32), nullable=False),
-        sa.Column("number", sa.BigInteger(), nullable=False),
-        sa.Column("model", sa.String(length=127), nullable=False),
-        sa.Column("version", sa.String(length=64), nullable=False),
-        sa.Column("cohort_devices", sa.JSON(), nullable=False),
-        sa.Column("cohort_selector", sa.Text(), nullable=False),
-        sa.Column("state", sa.String(length=16), nullable=False),
-        sa.Column("reason", sa.Text(), nullable=False),
-        sa.Column("retry", sa.Boolean(), nullable=False),
-        sa.Column("undoes", sa.String(length=32), nullable=False),
-        sa.Column("created_ms", sa.BigInteger(), nullable=False),
-        sa.Column("created_by", sa.String(length=63), nullable=False),
-        sa.Column("deltas_done", sa.Integer(), nullable=False),
-        sa.Column("deltas_total", sa.Integer(), nullable=False),
-        sa.PrimaryKeyConstraint("rollout", name=op.f("pk_rollouts")),
-        sa.UniqueConstraint("number", name=op.f("uq_rollouts_number")),
-    )
-    op.create_index(op.f("ix_rollouts_state"), "rollouts", ["state"], unique=False)
     op.create_table(
         "artifact_files",
         sa.Column("artifact", sa.String(length=64), nullable=False),
@@ -102,6 +72,25 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("source", "target", "capability", name=op.f("pk_deltas")),
     )
     op.create_index("ix_deltas_target", "deltas", ["target"], unique=False)
+
+
+def _create_devices() -> None:
+    op.create_table(
+        "devices",
+        sa.Column("device", sa.String(length=63), nullable=False),
+        sa.Column("declared_labels", sa.JSON(), nullable=False),
+        sa.Column("operator_labels", sa.JSON(), nullable=False),
+        sa.Column("capabilities", sa.JSON(), nullable=False),
+        sa.Column("first_seen_ms", sa.BigInteger(), nullable=False),
+        sa.Column("last_seen_ms", sa.BigInteger(), nullable=False),
+        sa.Column("disk_free_bytes", sa.BigInteger(), nullable=True),
+        sa.Column("agent_version", sa.String(length=64), nullable=False),
+        sa.Column("accepted_counter", sa.BigInteger(), nullable=False),
+        sa.Column("assigned_counter", sa.BigInteger(), nullable=False),
+        sa.Column("assignment", sa.LargeBinary(), nullable=True),
+        sa.Column("acknowledged_event", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("device", name=op.f("pk_devices")),
+    )
     op.create_table(
         "device_artifacts",
         sa.Column("device", sa.String(length=63), nullable=False),
@@ -145,6 +134,29 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("device", "number", name=op.f("pk_events")),
     )
+
+
+def _create_rollouts() -> None:
+    op.create_table(
+        "rollouts",
+        sa.Column("rollout", sa.String(length=32), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("model", sa.String(length=127), nullable=False),
+        sa.Column("version", sa.String(length=64), nullable=False),
+        sa.Column("cohort_devices", sa.JSON(), nullable=False),
+        sa.Column("cohort_selector", sa.Text(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("retry", sa.Boolean(), nullable=False),
+        sa.Column("undoes", sa.String(length=32), nullable=False),
+        sa.Column("created_ms", sa.BigInteger(), nullable=False),
+        sa.Column("created_by", sa.String(length=63), nullable=False),
+        sa.Column("deltas_done", sa.Integer(), nullable=False),
+        sa.Column("deltas_total", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("rollout", name=op.f("pk_rollouts")),
+        sa.UniqueConstraint("number", name=op.f("uq_rollouts_number")),
+    )
+    op.create_index(op.f("ix_rollouts_state"), "rollouts", ["state"], unique=False)
     op.create_table(
         "rollout_devices",
         sa.Column("rollout", sa.String(length=32), nullable=False),
