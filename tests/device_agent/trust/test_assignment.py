@@ -1,0 +1,123 @@
+"""What this device believes about what it should run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from device_agent.errors import StateError
+from device_agent.store import Store
+from device_agent.trust import AssignmentKeeper, accept
+from edge_sdk.base import Digest, FormatError, ModelName, TrustError, Version
+from edge_sdk.manifest import AssignedModel, Assignment, encode_assignment
+
+NOW_S = 1_800_000_000
+
+
+def document(
+    counter: int = 5,
+    *,
+    device: str = "kiosk-7",
+    version: str = "2.0.0",
+    floor: str | None = None,
+    expires_s: int | None = None,
+) -> bytes:
+    model = AssignedModel(
+        model=ModelName.parse("team/digits"),
+        version=Version.parse(version),
+        variant="fp32",
+        artifact=Digest.of(version.encode()),
+        floor=None if floor is None else Version.parse(floor),
+        rollout="r",
+        attempt=1,
+    )
+    return encode_assignment(
+        Assignment(device=device, counter=counter, models=(model,), expires_s=expires_s)
+    )
+
+
+def ask(data: bytes, kept: bytes | None = None, **floors: str) -> Assignment:
+    marks = {model.replace("_", "/"): Version.parse(mark) for model, mark in floors.items()}
+    return accept(data, device="kiosk-7", kept=kept, floors=marks, now_s=NOW_S)
+
+
+def test_a_newer_one_is_accepted() -> None:
+    """The first, a higher number, and the very same bytes again."""
+    assert ask(document()).counter == 5
+    assert ask(document(6), document(5)).counter == 6
+    assert ask(document(5), document(5)).counter == 5
+
+
+@pytest.mark.parametrize(
+    ("data", "kept", "said"),
+    [
+        (document(device="kiosk-8"), None, "kiosk-8"),
+        (document(4), document(5), "older"),
+        (document(5, version="3.0.0"), document(5), "two different"),
+        (document(version="1.0.0", floor="1.5.0"), None, "floor"),
+        (document(expires_s=NOW_S - 1), None, "expired"),
+    ],
+)
+def test_others_are_refused(data: bytes, kept: bytes | None, said: str) -> None:
+    """Another device's, older, changed under its number, below its floor, expired."""
+    with pytest.raises(TrustError, match=said):
+        ask(data, kept)
+
+
+def test_c46_an_expired_one_that_was_accepted_stays() -> None:
+    """Being off for two months is never fatal."""
+    old = document(expires_s=NOW_S - 1)
+    assert ask(old, old).counter == 5
+
+
+def test_floors_only_rise() -> None:
+    """A floor seen once holds, also where a later document has none."""
+    with pytest.raises(TrustError):
+        ask(document(version="1.0.0"), team_digits="1.1.0")
+    assert ask(document(version="1.1.0"), team_digits="1.1.0")
+
+
+def test_nonsense_is_a_format_error() -> None:
+    """Bytes that are no assignment."""
+    with pytest.raises(FormatError):
+        ask(b"{}")
+
+
+def test_the_mark_is_durable(tmp_path: Path) -> None:
+    """After a restart older documents are still refused, and so are versions below the floor."""
+    store = Store.create(tmp_path / "s")
+    keeper = AssignmentKeeper(store, "kiosk-7")
+    assert (keeper.counter, keeper.current) == (0, None)
+    keeper.take(document(5, floor="2.0.0"), now_s=NOW_S)
+    again = AssignmentKeeper(store, "kiosk-7")
+    assert again.counter == 5
+    with pytest.raises(TrustError):
+        again.take(document(4), now_s=NOW_S)
+    with pytest.raises(TrustError, match="floor"):
+        again.take(document(6, version="1.0.0"), now_s=NOW_S)
+    assert AssignmentKeeper(store, "kiosk-7").counter == 5
+    again.take(document(6, version="2.5.0", floor="2.5.0"), now_s=NOW_S)
+    with pytest.raises(TrustError, match="floor"):
+        AssignmentKeeper(store, "kiosk-7").take(document(7), now_s=NOW_S)
+
+
+def test_another_devices_folder_is_refused(tmp_path: Path) -> None:
+    """A copied state folder does not make two devices of one."""
+    store = Store.create(tmp_path / "s")
+    AssignmentKeeper(store, "kiosk-7").take(document(), now_s=NOW_S)
+    with pytest.raises(StateError, match="kiosk-7"):
+        AssignmentKeeper(store, "kiosk-8")
+
+
+def test_rot_of_the_document_is_not_fatal(tmp_path: Path) -> None:
+    """It is sent again; damaged floors are an error, since they must never be lost."""
+    store = Store.create(tmp_path / "s")
+    AssignmentKeeper(store, "kiosk-7").take(document(floor="1.0.0"), now_s=NOW_S)
+    store.assignment_path.write_bytes(b"\0" * 40)
+    keeper = AssignmentKeeper(store, "kiosk-7")
+    assert keeper.counter == 0
+    keeper.take(document(), now_s=NOW_S)
+    (store.root / "floors").write_bytes(b"")
+    with pytest.raises(StateError):
+        keeper.take(document(9), now_s=NOW_S)
