@@ -121,7 +121,7 @@ class Swapper:
                     message=str(error),
                 )
             )
-            memory.give_back()
+            self._loader.trim()
             return
         self._send(
             Prepared(
@@ -204,7 +204,7 @@ class Swapper:
             generation.close()
             waiting.remove(generation)
             if not waiting:
-                memory.give_back()
+                self._loader.trim()
                 self._send(done)
 
         for generation in generations:

@@ -87,6 +87,11 @@ class Loader:
         generation.memory_bytes = max(grown_bytes, _files_bytes(order.folder))
         return generation
 
+    def trim(self) -> None:
+        """Gives memory that no loaded model uses back to the system; slow, so off requests."""
+        self._pool.trim()
+        memory.give_back()
+
     def _engine(self, name: str) -> Engine:
         if name not in self._engines:
             self._engines[name] = open_engine(name)

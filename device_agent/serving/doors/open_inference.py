@@ -21,7 +21,14 @@ from device_agent.serving.dispatch import Dispatcher
 from device_agent.serving.doors import describe
 from device_agent.serving.doors.tensors import datatype, given_tensors
 from device_agent.serving.model_table import ModelTable
-from edge_sdk.base import ConflictError, EdgeError, RefusedError, UsageError, Version
+from edge_sdk.base import (
+    ConflictError,
+    EdgeError,
+    RefusedError,
+    UnavailableError,
+    UsageError,
+    Version,
+)
 from edge_sdk.client.wire_tensors import encode_array
 from edge_sdk.protos import inference_v2_pb2 as pb
 from edge_sdk.rpc import SERVER_OPTIONS, check_local, to_status
@@ -29,6 +36,7 @@ from edge_sdk.rpc import SERVER_OPTIONS, check_local, to_status
 SERVICE = "inference.GRPCInferenceService"
 _THREADS = 16
 _STREAMS_MAX = 8  # each keeps a thread: half of them stay for single requests
+_PENDING_MAX = 256  # calls inside and waiting for a thread; more get RESOURCE_EXHAUSTED
 _GRACE_S = 2.0
 _KNOWN_PARAMETERS = ("triton_enable_empty_final_response",)
 
@@ -57,6 +65,7 @@ class InferenceDoor:
         server = grpc.server(
             ThreadPoolExecutor(_THREADS, thread_name_prefix="inference"),
             options=list(SERVER_OPTIONS),
+            maximum_concurrent_rpcs=_PENDING_MAX,
         )
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(SERVICE, self._handlers()),)
@@ -273,9 +282,16 @@ def _check_parameters(request: pb.ModelInferRequest) -> None:
 
 
 def _timeout_s(request: pb.ModelInferRequest, context: Context) -> float | None:
-    """How long the request may wait for its turn: its own word, or the call's deadline."""
-    limits = [context.time_remaining()]
+    """How long the request may wait for its turn: its own word, or the call's deadline.
+
+    Raises: UnavailableError where that is over.
+    """
+    left_s = context.time_remaining()
+    if left_s is not None and left_s <= 0:
+        raise UnavailableError("Request timeout expired before anybody had time for it")
+    own_s = 0.0
     if "timeout" in request.parameters:
-        limits.append(request.parameters["timeout"].int64_param / 1e6)
-    given = [limit for limit in limits if limit is not None and limit > 0]
-    return min(given) if given else None
+        own_s = request.parameters["timeout"].int64_param / 1e6
+    if own_s <= 0:  # as without: the standard's default
+        return left_s
+    return own_s if left_s is None else min(own_s, left_s)

@@ -14,7 +14,8 @@ import pytest
 import tritonclient.grpc as triton
 from onnx import TensorProto
 
-from edge_sdk.base import ConflictError, RefusedError
+from device_agent.serving.doors.open_inference import _timeout_s
+from edge_sdk.base import ConflictError, RefusedError, UnavailableError
 from edge_sdk.client import VersionNotActiveError
 from edge_sdk.protos import inference_v2_pb2 as pb
 from edge_sdk.rpc import from_rpc_error
@@ -332,6 +333,39 @@ def test_a_request_may_name_its_patience(client: triton.InferenceServerClient) -
     """The timeout parameter and a priority are accepted."""
     answer = client.infer("team/linear", [ones()], timeout=2_000_000, priority=1)
     assert (answer.as_numpy("y") == 2).all()
+
+
+class Clock:
+    """A call with so much time left."""
+
+    def __init__(self, left_s: float | None) -> None:
+        self.left_s = left_s
+
+    def time_remaining(self) -> float | None:
+        return self.left_s
+
+
+@pytest.mark.parametrize(
+    ("left_s", "timeout_us", "expected_s"),
+    [
+        *((None, None, None), (5.0, None, 5.0), (None, 2_000_000, 2.0), (5.0, 2_000_000, 2.0)),
+        *((1.0, 2_000_000, 1.0), (3.0, 0, 3.0), (None, 0, None)),
+    ],
+)
+def test_the_shorter_patience_counts(
+    left_s: float | None, timeout_us: int | None, expected_s: float | None
+) -> None:
+    """The call's deadline and the request's own timeout, where they are given."""
+    request = pb.ModelInferRequest()
+    if timeout_us is not None:
+        request.parameters["timeout"].int64_param = timeout_us
+    assert _timeout_s(request, Clock(left_s)) == expected_s  # type: ignore[arg-type]
+
+
+def test_a_request_that_nobody_waits_for_is_not_run() -> None:
+    """Over its deadline when its thread comes free, it ends there."""
+    with pytest.raises(UnavailableError):
+        _timeout_s(pb.ModelInferRequest(), Clock(0.0))  # type: ignore[arg-type]
 
 
 def test_statistics_count_by_phase(served: Serving, client: triton.InferenceServerClient) -> None:
