@@ -9,12 +9,14 @@ from typing import Any
 from edge_sdk.base.command import bytes_text, print_table
 
 _BAR_CELLS = 24
+SLOWER_MIN = 4.0  # v4 has to be bad enough for the verdict to mean something
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceResult:
     """How one device took one version. ``seconds``: from the order to the first version's
-    answer; None where it never served."""
+    answer; None where it never served. ``ratio``: the device's own measure of golden compute
+    time against the version before; None where it did not come to that."""
 
     device: str
     variant: str
@@ -24,6 +26,7 @@ class DeviceResult:
     wire_bytes: int
     whole_bytes: int
     seconds: float | None
+    ratio: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +110,11 @@ def broken_promises(outcome: Outcome, *, own: bool = False) -> list[str]:
     if own:
         return problems
     problems += _weak_update(outcome.act("2.0.0"))
+    problems += [
+        f"4.0.0 was {device.ratio} times as slow on {device.device}, not {SLOWER_MIN:g}"
+        for device in outcome.act("4.0.0").devices
+        if device.ratio is None or device.ratio < SLOWER_MIN
+    ]
     if not outcome.served:
         problems.append("no request was served")
     accuracy = outcome.accuracy

@@ -112,6 +112,7 @@ class Play:
                     wire_bytes=int(one.facts.get("wire_bytes", 0)),
                     whole_bytes=one.whole_bytes,
                     seconds=first_answer_s.get(one.device),
+                    ratio=float(one.facts["ratio"]) if "ratio" in one.facts else None,
                 )
                 for one in rollout.devices
             ),

@@ -23,7 +23,7 @@ from demo.mlp import Layers, fine_tune, forward, fresh, weight_count
 
 WIDTHS = (digits.PIXELS, 1024, 960, digits.CLASSES)
 FIRST_DAY = 200
-IDLE_LAYERS = 8  # each about as much work as everything else together
+IDLE_LAYERS = 10  # each about as much work as everything else together
 GOLDEN_SAMPLES = 32
 CALIBRATION_SAMPLES = 256
 

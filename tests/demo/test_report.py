@@ -22,6 +22,7 @@ def _device(name: str, state: str, wire_bytes: int = 40, whole_bytes: int = 100)
         wire_bytes=wire_bytes,
         whole_bytes=whole_bytes,
         seconds=1.5,
+        ratio=7.5 if state == "rolled_back" else 1.0,
     )
 
 
@@ -64,9 +65,20 @@ def test_every_version_must_end_as_promised(number: int, version: str) -> None:
     """One device that ends otherwise is named, with the version."""
     outcome = _good()
     acts = list(outcome.acts)
-    acts[number] = _act(version, _device("a", STATES[version]), _device("b", "fetching"))
+    elsewhere = replace(_device("b", "fetching"), ratio=7.5)
+    acts[number] = _act(version, _device("a", STATES[version]), elsewhere)
     (problem,) = report.broken_promises(replace(outcome, acts=tuple(acts)))
     assert problem.startswith(f"{version} on b ended as fetching")
+
+
+@pytest.mark.parametrize("ratio", [None, 3.9])
+def test_the_slow_version_must_really_be_slow(ratio: float | None) -> None:
+    """v4 proves nothing where it is less than four times as slow, or nobody measured it."""
+    outcome = _good()
+    slow = replace(_device("a", "rolled_back"), ratio=ratio)
+    acts = (*outcome.acts[:3], _act("4.0.0", slow))
+    (problem,) = report.broken_promises(replace(outcome, acts=acts))
+    assert problem == f"4.0.0 was {ratio} times as slow on a, not 4"
 
 
 @pytest.mark.parametrize(("wire", "whole"), [(100, 100), (0, 100), (120, 100), (5, 0)])
