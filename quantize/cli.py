@@ -13,7 +13,7 @@ from quantize.profiles import load_profile, profile_names
 _DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
 
 
-@click.group()
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="edge-model-sdk", prog_name="edge-quantize")
 @_DEBUG
 def cli() -> None:

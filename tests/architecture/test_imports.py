@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.source_tree import PACKAGES, ROOT, imports_of, module_name, python_files
 
 # Only here may gRPC and the generated messages be imported (design: doors).
@@ -79,3 +81,42 @@ def test_python_310_is_enough_for_sdk_and_agent() -> None:
         if name in newer
     }
     assert found == {f"{Path('edge_sdk/base/command.py')}: tomllib"}  # tomli stands in there
+
+
+WITHOUT_UNIX = """
+import importlib, sys
+for name in ("fcntl", "grp", "pwd", "resource", "termios", "tty"):
+    sys.modules[name] = None  # as on Windows: importing it fails
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+"""
+
+
+def test_operators_and_apps_need_no_unix() -> None:
+    """edge-fleet, edge-delta and the client import without the modules that only Unix has."""
+    names = ["edge_sdk.delta.cli", "edge_sdk.fleet.cli", "edge_sdk.client"]
+    subprocess.run([sys.executable, "-c", WITHOUT_UNIX, *names], check=True, timeout=60)
+
+
+LIGHT = """
+import importlib, sys
+importlib.import_module(sys.argv[1])
+heavy = set(sys.argv[2:]) & set(sys.modules)
+assert not heavy, sorted(heavy)
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("edge_sdk.delta.cli", ["grpc", "google.protobuf", "onnxruntime", "sqlalchemy"]),
+        ("edge_sdk.client", ["onnxruntime", "onnx", "sqlalchemy", "distributor", "device_agent"]),
+        ("edge_sdk.fleet.cli", ["onnxruntime", "onnx", "sqlalchemy", "distributor"]),
+        ("distributor.cli", ["onnxruntime", "onnx", "device_agent"]),
+        ("device_agent.cli", ["onnx", "sqlalchemy", "obstore", "distributor"]),
+        ("quantize.cli", ["onnxruntime", "onnx", "grpc"]),
+    ],
+)
+def test_what_a_command_needs_is_what_it_loads(module: str, heavy: list[str]) -> None:
+    """Starting a command loads nothing that its extra does not have, or that --help can wait for."""
+    subprocess.run([sys.executable, "-c", LIGHT, module, *heavy], check=True, timeout=60)

@@ -40,9 +40,11 @@ def too_long() -> dict[str, int]:
         if lines > FILE_LINES_MAX:
             found[str(path)] = lines
         for node in ast.walk(syntax(path)):
+            # A migration is one list of statements, which nobody reads for its flow.
             if (
                 isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
                 and body_lines(node) > FUNCTION_LINES_MAX
+                and "migrations" not in path.parts
             ):
                 found[f"{path}:{node.name}"] = body_lines(node)
     return found
