@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from distributor.builds import Builder
+from distributor.catalog import unknown_blobs
 from distributor.config import DistributorConfig
 from distributor.services import (
     Delivery,
@@ -86,7 +87,7 @@ async def running(config: DistributorConfig) -> AsyncIterator[Serving]:
         stack.callback(database.close)
         await asyncio.to_thread(upgrade, database)
         blobs = Blobs(folder.objects)
-        await blobs.sweep()
+        await _tidy_up(database, blobs)
         builder = Builder(database, blobs, folder.work, workers=config.build_workers)
         stack.push_async_callback(builder.close)
         wakeups = Wakeups()
@@ -122,6 +123,16 @@ async def running(config: DistributorConfig) -> AsyncIterator[Serving]:
             builder=builder,
             wakeups=wakeups,
         )
+
+
+async def _tidy_up(database: Database, blobs: Blobs) -> None:
+    """Removes what a killed process left: staged files, and blobs that no row speaks of.
+
+    Safe because the data folder is ours alone at this moment: nobody else writes blobs.
+    """
+    await blobs.sweep()
+    async for page in blobs.pages():
+        await blobs.remove(await database.read(unknown_blobs, page))
 
 
 async def _end(listeners: list[Listener], wakeups: Wakeups) -> None:

@@ -13,6 +13,7 @@ from distributor.catalog.artifacts import (
     list_artifacts,
     mark_damaged,
     missing_blobs,
+    unknown_blobs,
     variants_of,
 )
 from distributor.catalog.deltas import CatalogDelta, add_delta, drop_delta, find_deltas
@@ -31,5 +32,6 @@ __all__ = [
     "list_artifacts",
     "mark_damaged",
     "missing_blobs",
+    "unknown_blobs",
     "variants_of",
 ]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
+from distributor.planning import ArtifactFacts
 from distributor.storage.tables import artifact_files, artifacts, blobs
 from edge_sdk.base import (
     ConflictError,
@@ -39,6 +41,15 @@ class CatalogArtifact:
 
     def manifest(self) -> Manifest:
         return decode_manifest(self.document)
+
+    def facts(self) -> ArtifactFacts:
+        """What planning needs of it. Kept for the next device: a document never changes."""
+        return _facts(self.document)
+
+
+@lru_cache(maxsize=64)
+def _facts(document: bytes) -> ArtifactFacts:
+    return ArtifactFacts.of(Digest.of(document), decode_manifest(document))
 
 
 def check_new(connection: Connection, artifact: Digest, manifest: Manifest) -> bool:
@@ -152,6 +163,13 @@ def missing_blobs(connection: Connection, digests: Iterable[Digest]) -> list[Dig
     wanted = list(dict.fromkeys(digests))
     known = _known(connection, wanted)
     return [one for one in wanted if known.get(str(one), True)]
+
+
+def unknown_blobs(connection: Connection, digests: Iterable[Digest]) -> list[Digest]:
+    """Those that no row speaks of: left by a process that was killed before it could."""
+    wanted = list(dict.fromkeys(digests))
+    known = _known(connection, wanted)
+    return [one for one in wanted if str(one) not in known]
 
 
 def _known(connection: Connection, digests: Iterable[Digest]) -> dict[str, bool]:

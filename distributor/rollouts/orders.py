@@ -90,9 +90,7 @@ def resolve_for(
     known = find_artifacts(connection, [*others, *([] if active is None else [active])])
     in_use = MemoryInUse(
         active_bytes=known[active].size_bytes if active in known else 0,
-        other_bytes=sum(
-            known[one].manifest().requires.memory_bytes for one in others if one in known
-        ),
+        other_bytes=sum(known[one].facts().requires.memory_bytes for one in others if one in known),
     )
     return resolve(record.facts, variants, in_use=in_use)
 
@@ -102,10 +100,7 @@ def create(connection: Connection, request: RolloutRequest, *, at_ms: int, by: s
 
     Raises: NotFoundError (no such version, no such device), UsageError, FormatError.
     """
-    variants = [
-        ArtifactFacts.of(one.artifact, one.manifest())
-        for one in variants_of(connection, request.model, request.version)
-    ]
+    variants = [one.facts() for one in variants_of(connection, request.model, request.version)]
     records = choose_devices(connection, request.cohort)
     rows = tuple(_begin(connection, one, variants, request, at_ms) for one in records)
     return insert_rollout(
@@ -212,9 +207,8 @@ def _wanted(connection: Connection, rollout: Rollout, row: RolloutDevice) -> Ass
     """The model's entry in the next assignment; none takes the model away."""
     if row.artifact is None:
         return None
-    known = get_artifact(connection, row.artifact)
     return order(
-        ArtifactFacts.of(known.artifact, known.manifest()),
+        get_artifact(connection, row.artifact).facts(),
         rollout=rollout.rollout,
         attempts_before=attempts_before(connection, row.device, row.artifact),
         retry=rollout.retry,
@@ -222,7 +216,11 @@ def _wanted(connection: Connection, rollout: Rollout, row: RolloutDevice) -> Ass
 
 
 def _supersede(connection: Connection, rollout: Rollout, device: str, at_ms: int) -> Touched:
-    """Ends what earlier rollouts of the model still had under way on this device."""
+    """Ends what earlier rollouts of the model still had under way on this device.
+
+    The caller looks once for all devices whether those rollouts are over now: looking here
+    read every row of them for each device (1,000 devices: 30 s instead of 6).
+    """
     touched = set()
     for other, model, row in open_rows(connection, device):
         if model == str(rollout.model) and other != rollout.rollout:
@@ -234,7 +232,6 @@ def _supersede(connection: Connection, rollout: Rollout, device: str, at_ms: int
             )
             save_device(connection, other, after)
             touched.add(other)
-    finish_if_done(connection, touched)
     return Touched(rollouts=frozenset(touched))
 
 

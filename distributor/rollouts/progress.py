@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from distributor.devices.model import ModelState
@@ -102,11 +102,6 @@ def shown(before: ModelState | None, event: DeviceEvent) -> ModelState | None:
         rest = event.state if known.active is None else COMMITTED
         return replace(known, state=rest, candidate=None, reason=event.reason)
     return replace(known, state=event.state, candidate=event.artifact, reason="")
-
-
-def finished(rows: Iterable[RolloutDevice]) -> bool:
-    """Whether every device reached a final state."""
-    return all(row.final for row in rows)
 
 
 def _count(text: str | None, otherwise: int) -> int:

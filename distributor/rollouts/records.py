@@ -18,7 +18,6 @@ from distributor.rollouts.model import (
     Rollout,
     RolloutDevice,
 )
-from distributor.rollouts.progress import finished
 from distributor.storage.tables import rollout_devices, rollouts
 from edge_sdk.base import Digest, ModelName, NotFoundError, Version
 from edge_sdk.manifest import AssignedModel
@@ -80,9 +79,16 @@ def note_built(connection: Connection, rollout: str, *, done: int, total: int) -
 def finish_if_done(connection: Connection, wanted: Iterable[str]) -> None:
     """Ends the running rollouts among ``wanted`` in which every device is final."""
     for rollout in sorted(set(wanted)):
-        one = get_rollout(connection, rollout)
-        if one.state == RUNNING and finished(one.devices):
-            set_state(connection, rollout, DONE)
+        moving = select(rollout_devices.c.device).where(
+            rollout_devices.c.rollout == rollout,
+            rollout_devices.c.state.not_in(sorted(FINAL_STATES)),
+        )
+        if connection.execute(moving.limit(1)).first() is None:
+            connection.execute(
+                update(rollouts)
+                .where(rollouts.c.rollout == rollout, rollouts.c.state == RUNNING)
+                .values(state=DONE)
+            )
 
 
 def get_rollout(connection: Connection, rollout: str) -> Rollout:

@@ -20,7 +20,7 @@ from distributor.rollouts import Touched
 from distributor.services.driver import RolloutDriver, now_ms
 from distributor.services.interceptor import caller
 from distributor.services.wakeups import Wakeups
-from distributor.services.ways import Ways, facts_of
+from distributor.services.ways import Ways
 from distributor.services.wire import number, to_check_in, to_device_facts, to_digest, to_event
 from distributor.storage import Blobs, Database
 from edge_sdk.base import Digest, UsageError
@@ -100,7 +100,7 @@ class Delivery(delivery_grpc.DeliveryServiceServicer):
         remaining_s = context.time_remaining()
         if remaining_s is not None:
             wait_s = min(wait_s, max(0.0, remaining_s - _ANSWER_EARLIER_S))
-        plan = await self._ways.find_soon(facts, held, facts_of(target), wait_s=wait_s)
+        plan = await self._ways.find_soon(facts, held, target.facts(), wait_s=wait_s)
         documents = await self._database.read(
             catalog.find_artifacts, [step.target for step in plan.steps]
         )

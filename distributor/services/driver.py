@@ -20,7 +20,7 @@ from distributor.errors import NoVariantFitsError
 from distributor.planning import ArtifactFacts, DeltaJob, jobs_once
 from distributor.rollouts import Rollout, RolloutDevice, RolloutRequest, Touched
 from distributor.services.wakeups import Wakeups
-from distributor.services.ways import Way, Ways, facts_of
+from distributor.services.ways import Way, Ways
 from distributor.storage import Database
 from edge_sdk.base import EdgeError, RefusedError
 
@@ -201,13 +201,13 @@ def _still_wanted(connection: Connection, rollout: str) -> tuple[Rollout, list[W
     for record in find_devices(connection, open_rows):
         artifact = open_rows[record.device].artifact
         if artifact is not None:
-            target = facts_of(get_artifact(connection, artifact))
+            target = get_artifact(connection, artifact).facts()
             found.append(_wanted(connection, record, target))
     return one, found
 
 
 def _wanted_by(connection: Connection, request: RolloutRequest) -> list[Wanted]:
-    variants = [facts_of(one) for one in variants_of(connection, request.model, request.version)]
+    variants = [one.facts() for one in variants_of(connection, request.model, request.version)]
     found = []
     for record in rollouts.choose_devices(connection, request.cohort):
         resolution = rollouts.resolve_for(connection, record, variants)
@@ -222,5 +222,5 @@ def _wanted_by(connection: Connection, request: RolloutRequest) -> list[Wanted]:
 def _wanted(connection: Connection, record: DeviceRecord, target: ArtifactFacts) -> Wanted:
     held = find_artifacts(connection, record.held)
     return Wanted(
-        record=record, target=target, held=tuple(facts_of(held[one]) for one in sorted(held))
+        record=record, target=target, held=tuple(held[one].facts() for one in sorted(held))
     )

@@ -18,7 +18,6 @@ from distributor.services.driver import Planned, RolloutDriver, now_ms
 from distributor.services.interceptor import caller
 from distributor.services.publish import publish
 from distributor.services.wakeups import Wakeups
-from distributor.services.ways import facts_of
 from distributor.services.wire import (
     from_artifact,
     from_device,
@@ -200,7 +199,7 @@ def _explain(
         wanted = assigned
     verdicts: list[Verdict] = []
     for one in sorted(wanted):
-        variants = [facts_of(each) for each in catalog.variants_of(connection, one, wanted[one])]
+        variants = [each.facts() for each in catalog.variants_of(connection, one, wanted[one])]
         verdicts += rollouts.resolve_for(connection, record, variants).verdicts
     return record, verdicts
 

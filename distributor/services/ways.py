@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from distributor.builds import Builder
-from distributor.catalog import CatalogArtifact, CatalogDelta, find_artifacts, find_deltas
+from distributor.catalog import CatalogDelta, find_artifacts, find_deltas
 from distributor.errors import BeingBuiltError, BuildFailedError
 from distributor.planning import (
     ArtifactFacts,
@@ -29,10 +29,6 @@ from edge_sdk.base import Digest, EdgeError, RefusedError
 from edge_sdk.delta import FORMAT_VERSION, METHODS
 
 _RETRY_AFTER_S = 2.0
-
-
-def facts_of(artifact: CatalogArtifact) -> ArtifactFacts:
-    return ArtifactFacts.of(artifact.artifact, artifact.manifest())
 
 
 def offer_of(delta: CatalogDelta) -> DeltaOffer:
@@ -73,7 +69,7 @@ class Ways:
     async def held(self, artifacts: Iterable[Digest]) -> tuple[ArtifactFacts, ...]:
         """Facts of those that the catalog knows; what it does not know is no source."""
         found = await self._database.read(find_artifacts, tuple(artifacts))
-        return tuple(facts_of(found[one]) for one in sorted(found))
+        return tuple(found[one].facts() for one in sorted(found))
 
     async def choose(
         self, device: DeviceFacts, held: Sequence[ArtifactFacts], target: ArtifactFacts
@@ -168,4 +164,4 @@ def _offers(
             for one in find_deltas(connection, hub)
             if one.source is not None and one.source in have
         ]
-    return offers, tuple(facts_of(hubs[one]) for one in sorted(hubs))
+    return offers, tuple(hubs[one].facts() for one in sorted(hubs))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 import obstore
@@ -88,6 +88,16 @@ class Blobs:
     def stage(self) -> Staging:
         """A place for what arrives; use it as an async context."""
         return Staging(self._store, self._folder)
+
+    async def pages(self) -> AsyncIterator[list[Digest]]:
+        """The names of all blobs, in pages."""
+        for page in obstore.list(self._store, "blobs"):
+            yield [Digest.parse(str(entry["path"]).rpartition("/")[2]) for entry in page]
+
+    async def remove(self, digests: Collection[Digest]) -> None:
+        """Removes blobs that nothing speaks of."""
+        if digests:
+            await obstore.delete_async(self._store, [_key(one) for one in digests])
 
     async def sweep(self) -> None:
         """Removes what a killed process left half-done. Only while nothing else writes."""

@@ -141,6 +141,21 @@ def test_a_restart_keeps_everything(tmp_path: Path) -> None:
         wait_for_rollout(server.operator(), made.rollout, "done")
 
 
+def test_bytes_that_nothing_speaks_of_go(tmp_path: Path) -> None:
+    """A blob whose process was killed before its row is removed at the next start; a blob
+    with a row stays."""
+    blobs = tmp_path / "data" / "objects" / "blobs"
+    with fleet_server(tmp_path / "data") as server:
+        publish(server.operator(), FIRST)
+    kept = {path.name for path in blobs.rglob("*") if path.is_file()}
+    (blobs / "ab").mkdir(exist_ok=True)
+    (blobs / "ab" / ("ab" * 32)).write_bytes(b"orphan")
+    with fleet_server(tmp_path / "data") as server:
+        assert {path.name for path in blobs.rglob("*") if path.is_file()} == kept
+        digest = FIRST.manifest.files[0].digest.raw
+        assert server.device("cam-1").fetch(digest) == FIRST.files["m.bin"]
+
+
 def test_a_rollout_that_was_building_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from distributor.devices import ModelState
 from distributor.rollouts.model import DECIDED_HERE, DEVICE_STATES, RolloutDevice
-from distributor.rollouts.progress import DeviceEvent, advance, finished, settled, shown
+from distributor.rollouts.progress import DeviceEvent, advance, settled, shown
 from edge_sdk.base import Digest, ModelName, Version
 
 TARGET = Digest.of(b"target")
@@ -95,12 +95,6 @@ def test_a_removed_model_is_settled_when_it_is_gone() -> None:
     row = replace(ROW, artifact=None)
     after = settled(row, accepted_counter=3, settled_on=None, at_ms=9)
     assert (after.state, after.facts) == ("committed", {"removed": "true"})
-
-
-def test_finished_when_all_are_final() -> None:
-    """A rollout is over when every device is."""
-    assert not finished([ROW])
-    assert finished([replace(ROW, state=one) for one in ("committed", "refused", "recalled")])
 
 
 def test_only_committed_changes_what_runs() -> None:

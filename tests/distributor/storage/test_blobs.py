@@ -138,3 +138,20 @@ def test_no_such_blob(tmp_path: Path) -> None:
             await _read(blobs, NAME, 0, 5)
 
     asyncio.run(act())
+
+
+def test_listed_and_removed(tmp_path: Path) -> None:
+    """Every blob is listed by its name; what is removed is gone, the others stay."""
+
+    async def act() -> None:
+        blobs = Blobs(tmp_path)
+        names = [Digest.of(bytes([number])) for number in range(5)]
+        for name in names:
+            await _put(blobs, name, b"x")
+        listed = [name async for page in blobs.pages() for name in page]
+        assert sorted(listed) == sorted(names)
+        await blobs.remove(names[:2])
+        await blobs.remove([])
+        assert [await blobs.size(name) for name in names] == [None, None, 1, 1, 1]
+
+    asyncio.run(act())
