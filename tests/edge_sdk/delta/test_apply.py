@@ -112,7 +112,7 @@ def test_a_wrong_source_is_refused_before_anything(tmp_path: Path, change: objec
     """Other bytes, a shorter and a longer source: WrongSourceError and nothing written."""
     delta = folder_pair(tmp_path)
     (tmp_path / "source" / "model").write_bytes(change(SOURCE["model"]))  # type: ignore[operator]
-    with pytest.raises(WrongSourceError, match="'model'") as refused:
+    with pytest.raises(WrongSourceError, match=r"model.* is not the source") as refused:
         apply(tmp_path / "source", delta, tmp_path / "out")
     assert refused.value.facts["path"] == "model"
     assert_untouched(tmp_path, {"source", "target", "delta"})
@@ -272,7 +272,7 @@ def test_a_target_without_a_place_is_told(tmp_path: Path) -> None:
     delta = folder_pair(tmp_path)
     with pytest.raises(NotFoundError):
         apply(tmp_path / "source", delta, tmp_path / "gone" / "out")
-    with pytest.raises(UsageError, match="root"):
+    with pytest.raises(UsageError, match=r"holds the input|cannot be made"):
         apply(tmp_path / "source", delta, Path("/"), replace=True)
 
 
@@ -285,7 +285,7 @@ def test_a_source_that_changes_after_it_was_proved_is_found(
     monkeypatch.setattr(
         import_module("edge_sdk.delta.apply"),  # the package's name for it is the function
         "_prove_source",
-        lambda _file, _ref: (tmp_path / "v1").write_bytes(b"9876543210" * 5000),
+        lambda *_given: (tmp_path / "v1").write_bytes(b"9876543210" * 5000),
     )
     with pytest.raises(ProofError):
         apply(tmp_path / "v1", delta, tmp_path / "out")

@@ -243,3 +243,21 @@ def test_any_pair_comes_back(data: st.DataObject) -> None:
     source = data.draw(st.none() | artifact)
     with tempfile.TemporaryDirectory() as folder:
         delta_of(Path(folder), source, data.draw(artifact))
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16", "bfloat16", "int8"])
+def test_numbers_in_unknown_formats_are_recognised(tmp_path: Path, kind: str) -> None:
+    """Weights in a file of no known format, behind a header, are differenced all the same."""
+    before = weights(kind, 200_000, 1)
+    source, target = (b"ABCD" * 6 + bits.tobytes() for bits in (before, tuned(before, 2)))
+    delta = delta_of(tmp_path, {"m.bin": source}, {"m.bin": target})
+    assert len(delta) < 0.75 * len(encoded(None, tmp_path / "target"))
+    assert used(tmp_path)["residual"] == 1
+
+
+def test_a_source_that_ends_early_is_no_prediction(tmp_path: Path) -> None:
+    """Bytes of no known format with no counterpart that far into the source are sent as such."""
+    chance = np.random.default_rng(4)
+    source = {"m.bin": chance.bytes(5000)}
+    target = {"m.bin": chance.bytes(5000) + b"tail " * 4000, "n.bin": chance.bytes(9000)}
+    delta_of(tmp_path, source, target)

@@ -1,0 +1,247 @@
+"""Cuts a chunk of the target into pieces: what the source holds as it is, tensors with a
+counterpart there, and the rest."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edge_sdk.delta.alignment import AlignedRange
+from edge_sdk.delta.files import OpenFile
+from edge_sdk.delta.matching import SourceIndex, equal_runs
+
+# A copy inside other bytes costs its own record and splits theirs.
+_COPY_BYTES_MIN = 192
+# Neighbours of at most this size are coded as one.
+_JOINED_BYTES_MAX = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """Bytes ``start`` to ``end`` of a chunk.
+
+    ``copy_from``: the source position that holds them as they are. ``aligned``: the tensor
+    that predicts them, also where they are copied. ``near``: a source position where
+    something alike is likely.
+    """
+
+    start: int
+    end: int
+    copy_from: tuple[int, int] | None = None
+    aligned: AlignedRange | None = None
+    near: tuple[int, int] | None = None
+
+    @property
+    def length(self) -> int:
+        return self.end - self.start
+
+
+@dataclass(slots=True)
+class _Shift:
+    """Where the source was last found to run beside the target: a guess for what follows."""
+
+    file: int | None = None
+    distance: int = 0  # source offset minus target offset
+
+    def at(self, offset: int) -> tuple[int, int] | None:
+        if self.file is None or offset + self.distance < 0:
+            return None
+        return self.file, offset + self.distance
+
+
+class Cutter:
+    """Cuts the chunks of one target file after the other.
+
+    ``copies`` tells whether copies may be made at all.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[OpenFile],
+        ranges: Mapping[int, Sequence[AlignedRange]],
+        *,
+        copies: bool,
+    ) -> None:
+        self._sources = sources
+        self._ranges = ranges
+        self._copies = copies
+        self._index: SourceIndex | None = None
+        self._shift = _Shift()
+
+    def begin(self, file: OpenFile) -> None:
+        """Begins another target file."""
+        self._shift = self._first_guess(file)
+
+    def pieces(self, number: int, base: int, data: bytes) -> list[Piece]:
+        """The pieces of a chunk that begins at ``base`` of target file ``number``."""
+        return list(_join_small(_join_tensors(self._pieces(number, base, data))))
+
+    def _first_guess(self, file: OpenFile) -> _Shift:
+        """The source file that a target file was probably made from."""
+        if not self._sources:
+            return _Shift()
+        suffix = Path(file.path).suffix
+
+        def likeness(number: int) -> tuple[bool, bool, int]:
+            other = self._sources[number]
+            closeness = -abs(other.size_bytes - file.size_bytes)
+            return other.path == file.path, Path(other.path).suffix == suffix, closeness
+
+        return _Shift(file=max(range(len(self._sources)), key=likeness))
+
+    def _read_source(self, file: int, offset: int, length: int) -> bytes:
+        return self._sources[file].read(offset, length)
+
+    def _pieces(self, number: int, base: int, data: bytes) -> Iterator[Piece]:
+        """The pieces of a chunk, in order and without gaps."""
+        done = 0
+        for aligned in _overlapping(self._ranges.get(number, ()), base, base + len(data)):
+            start = max(aligned.start - base, 0)
+            end = min(aligned.end - base, len(data))
+            yield from self._plain(base, data, done, start)
+            yield from self._tensor(base, data, start, end, aligned)
+            done = end
+        yield from self._plain(base, data, done, len(data))
+
+    def _tensor(
+        self, base: int, data: bytes, start: int, end: int, aligned: AlignedRange
+    ) -> Iterator[Piece]:
+        """A tensor's bytes within the chunk: a copy if nothing changed."""
+        at = aligned.source_start + base + start - aligned.start
+        self._shift = _Shift(file=aligned.source_file, distance=at - base - start)
+        near = (aligned.source_file, at)
+        same = self._copies and self._read_source(*near, end - start) == data[start:end]
+        if same:
+            yield Piece(start=start, end=end, copy_from=near, aligned=aligned)
+        elif aligned.kind is None:
+            yield from self._plain(base, data, start, end)
+        else:
+            yield Piece(start=start, end=end, aligned=aligned, near=near)
+
+    def _plain(self, base: int, data: bytes, start: int, end: int) -> Iterator[Piece]:
+        """Bytes that no tensor predicts: copies of what the source holds, and the rest."""
+        done = start
+        for match_start, match_end, source in self._found(base, data, start, end):
+            if done < match_start:
+                yield self._unknown(base, done, match_start)
+            file, at = source
+            self._shift = _Shift(file=file, distance=at - base - match_start)
+            yield Piece(start=match_start, end=match_end, copy_from=source)
+            done = match_end
+        if done < end:
+            yield self._unknown(base, done, end)
+
+    def _unknown(self, base: int, start: int, end: int) -> Piece:
+        return Piece(start=start, end=end, near=self._shift.at(base + start))
+
+    def _found(
+        self, base: int, data: bytes, start: int, end: int
+    ) -> Iterator[tuple[int, int, tuple[int, int]]]:
+        """Ranges that the source holds: first where it is expected, then anywhere."""
+        if not self._copies or not self._sources or start == end:
+            return
+        done = start
+        for run_start, run_end, source in self._expected(base, data, start, end):
+            yield from self._anywhere(data, done, run_start)
+            yield run_start, run_end, source
+            done = run_end
+        yield from self._anywhere(data, done, end)
+
+    def _expected(
+        self, base: int, data: bytes, start: int, end: int
+    ) -> list[tuple[int, int, tuple[int, int]]]:
+        near = self._shift.at(base + start)
+        if near is None:
+            return []
+        file, at = near
+        source = self._read_source(file, at, end - start)
+        length_min = min(end - start, _COPY_BYTES_MIN)
+        return [
+            (start + first, start + last, (file, at + first))
+            for first, last in equal_runs(data[start:end], source, length_min)
+        ]
+
+    def _anywhere(
+        self, data: bytes, start: int, end: int
+    ) -> Iterator[tuple[int, int, tuple[int, int]]]:
+        if end - start < SourceIndex.BLOCK_BYTES_MIN:
+            return
+        if self._index is None:
+            self._index = SourceIndex(self._sources)
+        for match in self._index.matches(data[start:end]):
+            source = (match.source_file, match.source_start)
+            yield start + match.start, start + match.end, source
+
+
+def _join_tensors(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Makes one piece of neighbouring tensors whose numbers run on alike in the source."""
+    before: Piece | None = None
+    for piece in pieces:
+        joined = _joined_numbers(before, piece) if before is not None else None
+        if before is not None and joined is None:
+            yield before
+        before = joined or piece
+    if before is not None:
+        yield before
+
+
+def _joined_numbers(before: Piece, piece: Piece) -> Piece | None:
+    """Both as one piece of numbers; None where they differ in kind or place, or are copies."""
+    first, second = before.aligned, piece.aligned
+    if first is None or second is None or first.kind is None or first.kind != second.kind:
+        return None
+    copied = [one for one in (before, piece) if one.copy_from is not None]
+    steps = second.start - first.start
+    alike = (
+        first.source_file == second.source_file
+        and second.source_start - first.source_start == steps
+        and steps % first.kind.width_bytes == 0
+        and len(copied) < 2
+        and all(one.length <= _JOINED_BYTES_MAX for one in copied)
+    )
+    if not alike:
+        return None
+    return Piece(
+        start=before.start,
+        end=piece.end,
+        aligned=replace(first, end=second.end),
+        near=before.near or before.copy_from,
+    )
+
+
+def _join_small(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Makes one piece of neighbouring ones that are too small for records of their own."""
+    joined: Piece | None = None
+    for piece in pieces:
+        if piece.length > _JOINED_BYTES_MAX:
+            if joined is not None:
+                yield joined
+                joined = None
+            yield piece
+        elif joined is None:
+            joined = piece
+        elif piece.copy_from and piece.copy_from == _following(joined):
+            joined = Piece(start=joined.start, end=piece.end, copy_from=joined.copy_from)
+        else:
+            joined = Piece(start=joined.start, end=piece.end, near=joined.copy_from or joined.near)
+    if joined is not None:
+        yield joined
+
+
+def _following(piece: Piece) -> tuple[int, int] | None:
+    """The source position behind a copy."""
+    if piece.copy_from is None:
+        return None
+    file, at = piece.copy_from
+    return file, at + piece.length
+
+
+def _overlapping(ranges: Sequence[AlignedRange], start: int, end: int) -> Iterator[AlignedRange]:
+    """The ranges that have bytes between ``start`` and ``end``."""
+    first = bisect_right([one.end for one in ranges], start)
+    for one in ranges[first:]:
+        if one.start >= end:
+            return
+        yield one

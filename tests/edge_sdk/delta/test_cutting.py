@@ -1,0 +1,110 @@
+"""Cutting a chunk: copies, tensors, and the rest, without gaps."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from edge_sdk.delta.alignment import AlignedRange
+from edge_sdk.delta.cutting import Cutter, Piece
+from edge_sdk.delta.files import open_tree
+from edge_sdk.delta.numeric import ElementKind, kind_of
+from tests.support.deltas import write_folder
+
+NOISE = random.Random(3).randbytes(40_000)
+FLOAT = kind_of("float32")
+
+
+def aligned(
+    start: int, end: int, source_start: int, kind: ElementKind | None = FLOAT
+) -> AlignedRange:
+    return AlignedRange(start=start, end=end, source_file=0, source_start=source_start, kind=kind)
+
+
+def cut(
+    root: Path, source: bytes, target: bytes, *ranges: AlignedRange, copies: bool = True
+) -> list[Piece]:
+    """The pieces of a target of one chunk, which follow each other from start to end."""
+    write_folder(root, {"source/f": source, "target/f": target})
+    with open_tree(root / "source") as sources, open_tree(root / "target") as (file,):
+        cutter = Cutter(sources, {0: ranges}, copies=copies)
+        cutter.begin(file)
+        pieces = cutter.pieces(0, 0, target)
+    assert [piece.start for piece in pieces] == [0, *(piece.end for piece in pieces)][:-1]
+    assert pieces[-1].end == len(target)
+    return pieces
+
+
+def flipped(data: bytes) -> bytes:
+    return bytes(byte ^ 1 for byte in data)
+
+
+def test_a_tensor_without_change_is_a_copy(tmp_path: Path) -> None:
+    """And one that changed is predicted by its counterpart."""
+    target = NOISE[:2000] + flipped(NOISE[2000:6000])
+    first, second = cut(tmp_path, NOISE, target, aligned(0, 2000, 0), aligned(2000, 6000, 2000))
+    assert first.copy_from == (0, 0)
+    assert second.copy_from is None
+    assert second.aligned == aligned(2000, 6000, 2000)
+
+
+def test_neighbouring_tensors_are_one_piece(tmp_path: Path) -> None:
+    """Small tensors that run on alike are joined, an unchanged one between them included."""
+    target = flipped(NOISE[:400]) + NOISE[400:500] + flipped(NOISE[500:900])
+    ranges = [aligned(0, 400, 0), aligned(400, 500, 400), aligned(500, 900, 500)]
+    (piece,) = cut(tmp_path, NOISE, target, *ranges)
+    assert piece.aligned == aligned(0, 900, 0)
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        aligned(800, 1600, 804),
+        aligned(800, 1600, 800, kind_of("float16")),
+        aligned(801, 1600, 801),
+    ],
+    ids=["elsewhere", "another kind", "another phase"],
+)
+def test_tensors_that_do_not_run_on_stay_apart(tmp_path: Path, second: AlignedRange) -> None:
+    """Another place in the source, another kind or a cut element keep two pieces."""
+    target = flipped(NOISE[:1600])
+    ranges = [aligned(0, second.start, 0), second]
+    assert len(cut(tmp_path, NOISE, target, *ranges)) == 2
+
+
+def test_small_pieces_become_one(tmp_path: Path) -> None:
+    """Text between small tensors and the tensors themselves are coded together."""
+    target = flipped(NOISE[:60]) + NOISE[60:120] + flipped(NOISE[120:200])
+    (piece,) = cut(tmp_path, NOISE, target, aligned(60, 120, 60))
+    assert piece.copy_from is None
+    assert piece.near == (0, 0)
+
+
+def test_small_copies_that_follow_each_other_stay_a_copy(tmp_path: Path) -> None:
+    """Two copies of neighbouring bytes are one copy, not bytes to be coded."""
+    (piece,) = cut(tmp_path, NOISE, NOISE[:300], aligned(0, 100, 0), aligned(100, 300, 100))
+    assert piece.copy_from == (0, 0)
+
+
+def test_strings_are_matched_like_any_bytes(tmp_path: Path) -> None:
+    """A tensor of strings that was edited is no numbers, but its old parts are copies."""
+    target = NOISE[:5000] + b"edited" + NOISE[5000:9000]
+    pieces = cut(tmp_path, NOISE, target, aligned(0, len(target), 0, None))
+    assert [piece.copy_from for piece in pieces] == [(0, 0), None, (0, 5000)]
+
+
+def test_without_copies_nothing_is_looked_for(tmp_path: Path) -> None:
+    """A device that cannot copy gets pieces to be coded."""
+    (piece,) = cut(tmp_path, NOISE, NOISE, copies=False)
+    assert piece.copy_from is None
+
+
+def test_a_shift_before_the_source_is_no_place(tmp_path: Path) -> None:
+    """After content moved towards the end, earlier bytes have nothing near them."""
+    target = flipped(NOISE[:700]) + NOISE[30_000:32_000] + flipped(NOISE[:900])
+    first, moved, last = cut(tmp_path, NOISE, target)
+    assert moved.copy_from == (0, 30_000)
+    assert first.near == (0, 0)
+    assert last.near == (0, 32_000)
+    back = flipped(NOISE[:20_000]) + NOISE[:2000] + flipped(NOISE[2000:2600])
+    assert [piece.near for piece in cut(tmp_path, NOISE, back)][-1] == (0, 2000)
