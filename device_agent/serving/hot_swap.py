@@ -184,11 +184,15 @@ class Swapper:
         return next((one for one in others if one is not generation), None)
 
     def _drop(self, wanted: Drop) -> None:
+        # What serves goes only with its whole model: the previous artifact may be serving
+        # because the active one was found damaged, and the updater takes it for spare.
+        serving = None if wanted.artifact is None else self._table.serving(wanted.model)
         gone = [
             key
-            for key in self._loaded
-            if key[0] == wanted.model and wanted.artifact in (None, key[1])
+            for key, one in self._loaded.items()
+            if key[0] == wanted.model and wanted.artifact in (None, key[1]) and one is not serving
         ]
+        del serving
         generations = [self._loaded.pop(key) for key in gone]
         watched = self._watched.get(wanted.model)
         if watched and (watched.candidate in generations or watched.before in generations):

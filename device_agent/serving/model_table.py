@@ -45,6 +45,10 @@ class ModelTable:
                 self._gone |= {model}
                 self._active = {name: one for name, one in self._active.items() if name != model}
 
+    def serving(self, model: str) -> Generation | None:
+        """Who answers for a model now."""
+        return self._active.get(model)
+
     def active(self) -> tuple[Generation, ...]:
         """Sorted by model."""
         return tuple(one for _, one in sorted(self._active.items()))

@@ -28,6 +28,7 @@ from distributor.catalog import (
     find_deltas,
     get_artifact,
     mark_damaged,
+    missing_blobs,
 )
 from distributor.errors import BuildFailedError
 from distributor.planning import DeltaJob
@@ -77,7 +78,7 @@ class Builder:
         cached = await self._database.read(_cached, job)
         if cached is not None:
             return cached
-        error = self._failed_lately(job)
+        error = await self._failed_lately(job)
         if error is not None:
             raise error
         task = self._running.get(job)
@@ -89,7 +90,7 @@ class Builder:
 
     async def settled(self, job: DeltaJob) -> bool:
         """Whether ``build`` would answer at once: it is built, or it failed a moment ago."""
-        if self._failed_lately(job) is not None:
+        if await self._failed_lately(job) is not None:
             return True
         return await self._database.read(_cached, job) is not None
 
@@ -114,10 +115,14 @@ class Builder:
             self._rechecks[target] = task
             task.add_done_callback(lambda _: self._rechecks.pop(target, None))
 
-    def _failed_lately(self, job: DeltaJob) -> EdgeError | None:
+    async def _failed_lately(self, job: DeltaJob) -> EdgeError | None:
         at_s, error = self._failed.get(job, (0.0, None))
         if error is None or time.monotonic() - at_s >= _REMEMBER_FAILURE_S:
             return None
+        if isinstance(error, ProofError):
+            # Publishing the damaged file again mends it at once.
+            damaged = [Digest.parse(error.facts["wanted"])]
+            return error if await self._database.read(missing_blobs, damaged) else None
         return error
 
     async def close(self) -> None:

@@ -57,7 +57,8 @@ class Asked:
 
 
 class Asker:
-    """The running application. ``latest`` is the version that answered last."""
+    """The running application. ``latest`` is the version that answered last, ``problem``
+    what went wrong last."""
 
     def __init__(
         self, address: str, expected: Mapping[str, Array], given: Array, folder: Path, rate: float
@@ -71,6 +72,7 @@ class Asker:
             env=environment(),
         )
         self.latest = ""
+        self.problem = ""
         self._result: Asked | None = None
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -79,14 +81,20 @@ class Asker:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             said = json.loads(line)
-            if "version" in said:
+            if "problem" in said:
+                self.problem = said["problem"]
+            elif "version" in said:
                 self.latest = said["version"]
             else:
                 answers = [(at, version) for at, version in said.pop("answers")]
                 self._result = Asked(answers=answers, **said)
 
-    def wait_for(self, version: str, *, deadline_s: float = 60.0) -> None:
-        wait_for(lambda: self.latest == version, f"an answer of {version}", deadline_s=deadline_s)
+    def wait_for(self, version: str, *, deadline_s: float = 30.0) -> None:
+        def answered() -> bool:
+            assert not self.problem, self.problem
+            return self.latest == version
+
+        wait_for(answered, f"an answer of {version}", deadline_s=deadline_s)
 
     def stop(self) -> Asked:
         if self._result is None:
@@ -104,6 +112,11 @@ class Asker:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+        self._reader.join(30)
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
 
 
 @contextlib.contextmanager

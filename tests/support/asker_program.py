@@ -1,7 +1,7 @@
 """``python asker_program.py ADDRESS MODEL EXPECTED.npz REQUESTS_PER_S``: see asker.py.
 
 EXPECTED.npz holds ``input`` and, by version, the one output ``y`` that it gives for it. Says
-each change of version as one JSON line, and all answers when standard input closes. Knows
+each change of version and each problem as one JSON line, and all answers when standard input closes. Knows
 nothing of this product.
 """
 
@@ -49,6 +49,7 @@ def main() -> None:
         if problem:
             failed += 1
             problems[_PROBLEMS_KEPT - 1 :] = [problem]
+            print(json.dumps({"problem": problem}), flush=True)
         else:
             answers.append((now_s, version))
             if version != latest:

@@ -60,9 +60,14 @@ class LoopbackFleet:
         return self.folder / device
 
     def start_agent(
-        self, device: str, *arguments: str, distributor: str | None = None, **environment: str
+        self,
+        device: str,
+        *arguments: str,
+        distributor: str | None = None,
+        checked_in: bool = True,
+        **environment: str,
     ) -> Command:
-        """Its first check-in has been answered when this returns."""
+        """``checked_in``: its first check-in has been answered when this returns."""
         began_ms = int(time.time() * 1000)
         command = Command(
             "device_agent.cli",
@@ -75,14 +80,18 @@ class LoopbackFleet:
             {**FAST_PROBATION, **environment},
         ).start()
         self.commands.append(command)
+        if checked_in:
+            self._wait_known(device, began_ms)
+        return command
+
+    def _wait_known(self, device: str, since_ms: int) -> None:
         with self.operator() as fleet:
             wait_for(
                 lambda: any(
-                    one.device == device and one.last_seen_ms >= began_ms for one in fleet.devices()
+                    one.device == device and one.last_seen_ms >= since_ms for one in fleet.devices()
                 ),
                 f"the check-in of {device}",
             )
-        return command
 
     def publish(self, path: Path, version: str, *, variant: str = "fp32", **draft: object) -> None:
         with self.operator() as fleet:

@@ -96,12 +96,22 @@ def test_a_request_inside_keeps_its_generation(stage: Stage) -> None:
     stage.ask(prepare(stage.store, one))
     stage.ask(Switch(model=MODEL, artifact=one, probation=False))
     inside = stage.table.enter(MODEL, "")
-    stage.swapper.handle(Drop(model=MODEL, artifact=one))
+    stage.swapper.handle(Drop(model=MODEL, artifact=None))
     assert isinstance(stage.ask(Ask()), Hello)  # said after the Drop was begun
     assert stage.answers.empty()
     assert inside.session.inputs[0].name == "x"
     inside.leave()
-    assert stage.answers.get(timeout=30) == Dropped(model=MODEL, artifact=one)
+    assert stage.answers.get(timeout=30) == Dropped(model=MODEL, artifact=None)
+
+
+def test_what_serves_is_not_dropped_by_name(stage: Stage) -> None:
+    """An updater that takes the serving artifact for spare (its active one was found damaged
+    at the start) does not silence the model."""
+    one = hold(stage.store, onnx_models.linear(1.0))
+    stage.ask(prepare(stage.store, one))
+    stage.ask(Switch(model=MODEL, artifact=one, probation=False))
+    assert stage.ask(Drop(model=MODEL, artifact=one)) == Dropped(model=MODEL, artifact=one)
+    assert stage.table.find(MODEL, "").identity.artifact == one
 
 
 def test_a_manifest_that_describes_another_model_is_refused(stage: Stage) -> None:
