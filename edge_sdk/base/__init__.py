@@ -28,7 +28,7 @@ from edge_sdk.base.errors import (
     WrongSourceError,
     error_classes,
 )
-from edge_sdk.base.files import explain_os_error, sync_folder, whole_file
+from edge_sdk.base.files import explain_os_error, refuse_overlap, sync_folder, whole_file
 from edge_sdk.base.names import ModelName, Version, check_path, check_paths, check_segment
 
 __all__ = [
@@ -59,6 +59,7 @@ __all__ = [
     "file_digest",
     "prove_stream",
     "read_chunks",
+    "refuse_overlap",
     "sync_folder",
     "whole_file",
 ]

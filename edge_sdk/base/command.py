@@ -7,12 +7,14 @@ is shown only with ``--debug``.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -28,7 +30,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from edge_sdk.base.errors import EdgeError, FormatError, UsageError
+from edge_sdk.base.errors import EdgeError, FormatError, ResourceError, UsageError
+from edge_sdk.base.files import explain_os_error
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -37,6 +40,9 @@ else:
 
 EXIT_INTERRUPTED = 130
 EXIT_DEFECT = 1
+
+# Whether a document is on standard output: an error after it must not become a second one.
+_PRINTED: ContextVar[bool] = ContextVar("printed", default=False)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -48,38 +54,73 @@ def json_option(command: Function) -> Function:
 
 def run(command: click.Command, name: str) -> NoReturn:
     """Runs a click command as a program: the only place where errors become exit codes."""
-    arguments = sys.argv[1:]
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # else INFO lines reach standard error
+    _hold_standard_streams()
+    _unwind_on_signals()
+    _PRINTED.set(False)
+    try:
+        code = _outcome(command, name, sys.argv[1:])
+    finally:
+        _flush()
+    sys.exit(code)
+
+
+def _hold_standard_streams() -> None:
+    """Closed ones lead nowhere, and no name of a file is too strange to be shown.
+
+    Where standard output is closed, the next file opened would take its number, and Python
+    has no stream for it at all.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            handle = os.open(os.devnull, os.O_RDWR)
+            if handle != number:
+                os.dup2(handle, number)
+                os.close(handle)
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _unwind_on_signals() -> None:
+    """Unwinds like Ctrl-C, so that half-written files go away; daemons set handlers of their own.
+
+    SIGHUP, a terminal that was closed, only where nobody (nohup) asked to ignore it.
+    """
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda signum, _frame: sys.exit(128 + signum))
+
+
+def _outcome(command: click.Command, name: str, arguments: list[str]) -> int:
+    """Runs the command; what it ends with, said and as an exit code."""
     debug = "--debug" in arguments
     as_json = "--json" in arguments
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # else INFO lines reach standard error
-    # Unwinds like Ctrl-C, so that half-written files go away; daemons set a handler of their own.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        code = _invoke(command, name, arguments)
-    except EdgeError as error:
-        if debug:
-            raise
-        code = _report(name, error, as_json=as_json)
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        click.echo(f"{name}: interrupted; nothing was left half-written", err=True)
-        code = EXIT_INTERRUPTED
-    except click.ClickException as error:
-        context = getattr(error, "ctx", None)
-        hint = f" (see '{context.command_path} --help')" if context else ""
-        code = _report(name, UsageError(error.format_message() + hint), as_json=as_json)
+        return _invoke(command, name, arguments)
     except BrokenPipeError:
         # The reader of our output went away; say nothing, as other tools do.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        code = 128 + signal.SIGPIPE
+        _drop_output()
+        return 128 + signal.SIGPIPE
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        words = "interrupted; nothing was left half-written"
+        return _say(name, "Interrupted", words, EXIT_INTERRUPTED, as_json=as_json)
+    except click.ClickException as error:
+        return _report(name, _wrong_usage(error), as_json=as_json)
+    except (EdgeError, OSError, MemoryError) as error:
+        if debug:
+            raise
+        typed = _typed(error)
+        if typed is None:
+            return _defect(name, error, as_json=as_json)
+        return _report(name, typed, as_json=as_json)
     except Exception as error:
         if debug:
             raise
-        defect = f"a defect of ours: {type(error).__name__}: {error}; run again with --debug"
-        click.echo(f"{name}: {defect}", err=True)
-        if as_json:
-            print_json({"error": {"reason": "Defect", "message": defect, "exit_code": EXIT_DEFECT}})
-        code = EXIT_DEFECT
-    sys.exit(code)
+        return _defect(name, error, as_json=as_json)
 
 
 def _invoke(command: click.Command, name: str, arguments: list[str]) -> int:
@@ -97,22 +138,70 @@ def _invoke(command: click.Command, name: str, arguments: list[str]) -> int:
     return ended if isinstance(ended, int) else 0
 
 
+def _wrong_usage(error: click.ClickException) -> UsageError:
+    context = getattr(error, "ctx", None)
+    hint = f" (see '{context.command_path} --help')" if context else ""
+    # Its message is the whole help.
+    bare = type(error).__name__ == "NoArgsIsHelpError"
+    return UsageError(("a command is missing" if bare else error.format_message()) + hint)
+
+
+def _typed(error: BaseException) -> EdgeError | None:
+    """The typed error for what the system refused; None where the defect is ours."""
+    if isinstance(error, EdgeError):
+        return error
+    if isinstance(error, MemoryError):
+        return ResourceError("there is not enough memory for this")
+    if isinstance(error, OSError):
+        place = error.filename
+        if isinstance(place, bytes):
+            place = os.fsdecode(place)
+        # Only writing to a standard stream fails without a name.
+        explained = explain_os_error(error, Path(str(place or "standard output")))
+        return explained if isinstance(explained, EdgeError) else None
+    return None
+
+
 def _report(name: str, error: EdgeError, *, as_json: bool) -> int:
-    message = printable(" ".join(error.message.split()))
-    click.echo(f"{name}: {message}", err=True)
-    if as_json:
-        facts = {key: _plain(value) for key, value in error.facts.items()}
-        print_json(
-            {
-                "error": {
-                    "reason": error.reason,
-                    "message": message,
-                    "exit_code": error.exit_code,
-                    "facts": facts,
-                }
-            }
-        )
-    return error.exit_code
+    facts = {key: _plain(value) for key, value in error.facts.items()}
+    return _say(name, error.reason, error.message, error.exit_code, as_json=as_json, facts=facts)
+
+
+def _defect(name: str, error: Exception, *, as_json: bool) -> int:
+    words = f"a defect of ours: {type(error).__name__}: {error}; run again with --debug"
+    return _say(name, "Defect", words, EXIT_DEFECT, as_json=as_json)
+
+
+def _say(
+    name: str,
+    reason: str,
+    message: str,
+    exit_code: int,
+    *,
+    as_json: bool,
+    facts: Mapping[str, object] | None = None,
+) -> int:
+    """One line on standard error, and the one document unless the command printed it already."""
+    message = printable(" ".join(message.split()))
+    with suppress(OSError):
+        click.echo(f"{name}: {message}", err=True)
+    if as_json and not _PRINTED.get():
+        error = {"reason": reason, "message": message, "exit_code": exit_code}
+        with suppress(OSError):
+            print_json({"error": error if facts is None else {**error, "facts": facts}})
+    return exit_code
+
+
+def _flush() -> None:
+    """Nothing may fail when Python itself flushes at the end: it would change the exit code."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_output()
+
+
+def _drop_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _plain(value: object) -> object:
@@ -121,7 +210,14 @@ def _plain(value: object) -> object:
 
 def print_json(document: Mapping[str, Any]) -> None:
     """One JSON document on standard output."""
+    _PRINTED.set(True)
     click.echo(json.dumps(document, indent=2, sort_keys=True, default=str))
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> NoReturn:
+        """As everywhere: ``run`` ends the program (rich would exit with 1)."""
+        raise BrokenPipeError
 
 
 def print_table(columns: list[str], rows: list[list[str]], *, title: str | None = None) -> None:
@@ -130,7 +226,9 @@ def print_table(columns: list[str], rows: list[list[str]], *, title: str | None 
     for row in rows:
         table.add_row(*map(printable, row))
     # Cells are text of devices and models: "[agent]" is no markup and ":ok:" no picture.
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=not sys.stdout.isatty())
+    console = _Console(
+        highlight=False, markup=False, emoji=False, soft_wrap=not sys.stdout.isatty()
+    )
     if not sys.stdout.isatty():
         console.width = max(console.width, 200)
     console.print(table)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -13,6 +14,9 @@ from typing import BinaryIO
 from edge_sdk.base.errors import ConflictError, NotFoundError, ResourceError, UsageError
 
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
+# What somebody named that the system does not take: the path has to change, not the program.
+_IMPOSSIBLE = (errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS, errno.EBUSY, errno.ENXIO)
 
 
 @contextmanager
@@ -50,11 +54,42 @@ def whole_file(path: Path, *, replace: bool) -> Iterator[BinaryIO]:
 
 
 def refuse_existing(path: Path, *, replace: bool) -> None:
-    """Raises: UsageError (a folder stands there), ConflictError (a file does; not to replace)."""
-    if path.is_dir():
+    """Raises: UsageError (a folder or a device stands there), ConflictError (a file does, and
+    is not to be replaced)."""
+    mode = _mode(path)
+    if mode is not None and stat.S_ISDIR(mode):
         raise UsageError(f"{path} is a folder; name a file to write")
-    if not replace and (path.exists() or path.is_symlink()):
+    if not replace and mode is not None:
         raise ConflictError(f"{path} is already there; give --force to replace it")
+    # A rename would put a plain file in the place of /dev/null.
+    if mode is not None and not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+        raise UsageError(f"{path} is no regular file; name another file to write")
+
+
+def _mode(path: Path) -> int | None:
+    """What stands at ``path``, or where a link there leads; None where nothing does."""
+    try:
+        return path.stat().st_mode
+    except OSError as error:
+        try:
+            return path.lstat().st_mode  # a link that leads nowhere is something too
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError:
+            raise explain_os_error(error, path) from error
+
+
+def refuse_overlap(output: Path, inputs: Iterable[Path]) -> None:
+    """Refuses an output that would take the place of what it is made from.
+
+    Raises: UsageError where ``output`` is one of ``inputs``, or a folder with one in it.
+    """
+    place = Path(os.path.realpath(output))
+    for one in inputs:
+        real = Path(os.path.realpath(one))
+        if real == place or place in real.parents:
+            how = "is" if real == place else "holds"
+            raise UsageError(f"the output {output} {how} the input {one}; name another output")
 
 
 def sync_folder(folder: Path) -> None:
@@ -70,10 +105,14 @@ def explain_os_error(error: OSError, path: Path) -> Exception:
     """The typed error for a failed file operation; the error itself where it is no such case."""
     if error.errno in _OUT_OF_SPACE:
         return ResourceError(f"no space left to write {path}; free some and run it again")
+    if error.errno in _TOO_MANY_FILES:
+        return ResourceError(f"too many open files for {path}; allow more (ulimit -n)")
     if isinstance(error, FileNotFoundError):
         return NotFoundError(f"no such file or folder: {path}")
     if isinstance(error, PermissionError):
         return UsageError(f"no permission for {path}")
     if isinstance(error, (IsADirectoryError, NotADirectoryError)):
         return UsageError(f"{path} is not the kind of file that is needed here")
+    if error.errno in _IMPOSSIBLE:
+        return UsageError(f"{path} cannot be used: {error.strerror}")
     return error

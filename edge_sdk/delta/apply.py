@@ -19,6 +19,7 @@ from edge_sdk.base import (
     WrongSourceError,
     explain_os_error,
     file_digest,
+    refuse_overlap,
     sync_folder,
     whole_file,
 )
@@ -64,7 +65,8 @@ def apply(
     Raises: DeltaError, WrongSourceError, ProofError, NotFoundError, ConflictError (the
     target exists), UsageError, ResourceError.
     """
-    with open_one(delta, str(delta)) as container:
+    refuse_overlap(target, (delta,))
+    with naming(delta), open_one(delta, str(delta)) as container:
         header = read_header(container, memory_limit_bytes=memory_limit_bytes)
         with ExitStack() as stack:
             sources = [stack.enter_context(_open_source(source, ref)) for ref in header.sources]
@@ -78,6 +80,17 @@ def apply(
         target_bytes=header.target_bytes,
         delta_bytes=header.delta_bytes,
     )
+
+
+@contextmanager
+def naming(delta: Path) -> Iterator[None]:
+    """What is wrong with a delta in this block names the file that it is in."""
+    try:
+        yield
+    except DeltaError as error:
+        if str(delta) in error.message:
+            raise
+        raise type(error)(f"{delta}: {error.message}", **error.facts) from error
 
 
 def read_header(container: OpenFile, *, memory_limit_bytes: int) -> Header:
@@ -154,11 +167,13 @@ def _open_source(source: Path | None, ref: FileRef) -> Iterator[OpenFile]:
 def _prove_source(file: OpenFile, ref: FileRef) -> None:
     if file.size_bytes == ref.size_bytes and file_digest(file.chunk_digests()) == ref.digest:
         return
-    raise WrongSourceError(
-        f"{ref.path!r} is not the source that the delta was made from: it has "
-        f"{file.size_bytes} bytes, the source {ref.size_bytes}"
+    differs = (
+        f"it has {file.size_bytes} bytes, the source {ref.size_bytes}"
         if file.size_bytes != ref.size_bytes
-        else f"{ref.path!r} is not the source that the delta was made from: its digest differs",
+        else "its digest differs"
+    )
+    raise WrongSourceError(
+        f"{file.shown} is not the source that the delta was made from: {differs}",
         path=ref.path,
     )
 
@@ -211,8 +226,8 @@ def _new_file(folder: Path, path: str) -> BinaryIO:
 
 
 def _refuse_existing(target: Path, *, replace: bool) -> None:
-    if not target.name:
-        raise UsageError(f"{target} cannot be made: it is a root")
+    if target.name in ("", ".."):
+        raise UsageError(f"{target} cannot be made: name the folder itself")
     if not replace and (target.exists() or target.is_symlink()):
         raise ConflictError(f"{target} is already there; give --force to replace it")
 

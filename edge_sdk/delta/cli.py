@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -10,7 +11,7 @@ from typing import Any
 
 import click
 
-from edge_sdk.base import NotFoundError, UsageError, whole_file
+from edge_sdk.base import NotFoundError, UsageError, refuse_overlap, whole_file
 from edge_sdk.base.command import (
     bytes_text,
     json_option,
@@ -20,7 +21,7 @@ from edge_sdk.base.command import (
     progress,
     run,
 )
-from edge_sdk.delta.apply import apply, read_header
+from edge_sdk.delta.apply import apply, naming, read_header
 from edge_sdk.delta.container import DEFAULT_MEMORY_LIMIT_BYTES, FileRef
 from edge_sdk.delta.encode import encode
 from edge_sdk.delta.files import open_one, open_tree
@@ -90,6 +91,7 @@ def diff(
     """
     origin = _origin(source)
     total_bytes = _total_bytes(target)
+    _refuse_mixing(output, [target] if origin is None else [origin, target])
     with whole_file(output, replace=force) as out, progress("diff", total_bytes) as advance:
         made = encode(
             origin,
@@ -136,7 +138,7 @@ def apply_command(
     Example: edge-delta apply v1/ v1-v2.delta -o v2/
     """
     origin = _origin(source)
-    with open_one(delta, str(delta)) as container:
+    with naming(delta), open_one(delta, str(delta)) as container:
         total_bytes = read_header(container, memory_limit_bytes=memory_limit_bytes).target_bytes
     with progress("apply", total_bytes) as advance:
         made = apply(
@@ -189,6 +191,15 @@ def _origin(source: Path) -> Path | None:
     if not source.exists():
         raise NotFoundError(f"no such file or folder: {source}; write {_NOTHING} for no source")
     return source
+
+
+def _refuse_mixing(output: Path, inputs: Sequence[Path]) -> None:
+    """A delta written into its own source or target would be part of what it describes."""
+    refuse_overlap(output, inputs)
+    place = Path(os.path.realpath(output))
+    for one in inputs:
+        if Path(os.path.realpath(one)) in place.parents:
+            raise UsageError(f"the output {output} lies in the input {one}; name a place outside")
 
 
 def _total_bytes(target: Path) -> int:

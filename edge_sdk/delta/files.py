@@ -31,12 +31,13 @@ class OpenFile:
     Never mapped: a mapped file that shrinks while it is read kills the process.
     """
 
-    def __init__(self, path: str, handle: int) -> None:
+    def __init__(self, path: str, handle: int, *, shown: Path) -> None:
         self.path = path
+        self.shown = shown  # what a person knows the file as
         self._handle = handle
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
-            raise FormatError(f"{path!r} is not a regular file")
+            raise FormatError(f"{shown} is not a regular file")
         self.size_bytes = found.st_size
 
     def read(self, offset: int, length: int) -> bytes:
@@ -79,7 +80,7 @@ def open_one(location: Path, path: str) -> Iterator[OpenFile]:
     """The file at ``location``, called ``path``; a link is followed, its user named it."""
     handle = _open(location, 0)
     try:
-        yield OpenFile(path, handle)
+        yield OpenFile(path, handle, shown=location)
     finally:
         os.close(handle)
 
@@ -90,7 +91,7 @@ def open_beneath(root: Path, path: str) -> Iterator[OpenFile]:
     check_path(path)
     handle = _open_no_links(root, path.split("/"))
     try:
-        yield OpenFile(path, handle)
+        yield OpenFile(path, handle, shown=root / path)
     finally:
         os.close(handle)
 
@@ -122,13 +123,15 @@ def _walk(root: Path, prefix: str) -> Iterator[str]:
             raise explain_os_error(error, root / folder) from error
 
 
-def _open(location: Path | str, flags: int, dir_fd: int | None = None) -> int:
+def _open(
+    location: Path | str, flags: int, dir_fd: int | None = None, shown: Path | None = None
+) -> int:
     # O_NONBLOCK: opening a pipe that nobody writes to would wait for ever.
     flags |= os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         return os.open(location, flags, dir_fd=dir_fd)
     except OSError as error:
-        raise explain_os_error(error, Path(location)) from error
+        raise explain_os_error(error, shown or Path(location)) from error
 
 
 def _open_no_links(root: Path, parts: list[str]) -> int:
@@ -151,7 +154,7 @@ def _open_part(root: Path, part: str, flags: int, folder: int) -> int:
             raise FormatError(f"{part!r} in {root} is a link; links are not followed")
     except OSError as error:
         raise explain_os_error(error, root / part) from error
-    return _open(part, flags | os.O_NOFOLLOW, folder)
+    return _open(part, flags | os.O_NOFOLLOW, folder, root / part)
 
 
 def _open_checked(root: Path, parts: list[str]) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_sdk.base import DeltaError
-from edge_sdk.delta.apply import read_header
+from edge_sdk.delta.apply import naming, read_header
 from edge_sdk.delta.container import (
     END_MARK,
     FORMAT_VERSION,
@@ -47,7 +47,7 @@ class DeltaFacts:
 
 def inspect(delta: Path) -> DeltaFacts:
     """Reads a delta through. Raises: DeltaError (damaged, truncated), NotFoundError."""
-    with open_one(delta, str(delta)) as container:
+    with naming(delta), open_one(delta, str(delta)) as container:
         header = read_header(container, memory_limit_bytes=PREFIX_BYTES_MAX)
         if container.size_bytes != header.delta_bytes:
             raise DeltaError(
