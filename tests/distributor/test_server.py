@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -97,7 +98,7 @@ def test_a_unix_socket(tmp_path: Path) -> None:
         assert server.device("cam-1").check_in() is None
 
 
-def test_watches_end_first(tmp_path: Path) -> None:
+def test_c57_watches_end_first_and_come_back_spread(tmp_path: Path) -> None:
     """A server that ends says goodbye to each watch, with a delay, and is gone at once."""
     with fleet_server(tmp_path / "data") as server:
         publish(server.operator(), FIRST)
@@ -156,7 +157,7 @@ def test_bytes_that_nothing_speaks_of_go(tmp_path: Path) -> None:
         assert server.device("cam-1").fetch(digest) == FIRST.files["m.bin"]
 
 
-def test_a_rollout_that_was_building_goes_on(
+def test_c43_a_rollout_that_was_building_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that ends in the middle of building takes the rollout up at its next start."""
@@ -228,6 +229,70 @@ def test_killed_in_the_middle_of_a_publish(tmp_path: Path) -> None:
         assert not [path for path in objects.rglob("*") if path.is_file()]
         assert not server.operator().ListModels(fleet.ListModelsRequest(), timeout=30).artifacts
         assert publish(server.operator(), big).created
+
+
+def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
+    """Events, labels and versions that were answered for are there after SIGKILL at once."""
+    command = distributor(tmp_path / "data", tmp_path / "log")
+    stub, device, channels = _stubs(command)
+    try:
+        publish(stub, FIRST)
+        device.check_in()
+        put = fleet.LabelDeviceRequest(device="cam-1", set={"site": "berlin"})
+        stub.LabelDevice(put, timeout=30)
+        made = stub.CreateRollout(
+            fleet.RolloutRequest(model="team/digits", version="1.0.0"), timeout=30
+        )
+        wait_for_rollout(stub, made.rollout, "running")
+        device.check_in()
+        events = [device.event_of(one, "fetching") for one in range(1, 40)]
+        assert device.send(*events) == 39
+        command.kill()
+    finally:
+        command.kill()
+        for channel in channels:
+            channel.close()
+    with fleet_server(tmp_path / "data") as server:
+        again = server.device("cam-1")
+        again.counter, again.assignment = device.counter, device.assignment
+        assert again.check_in() is None
+        assert again.send(*events) == 39
+        found = server.operator().GetRollout(
+            fleet.GetRolloutRequest(rollout=made.rollout), timeout=30
+        )
+        assert (found.state, found.devices[0].state) == ("running", "fetching")
+        listed = server.operator().ListDevices(fleet.ListDevicesRequest(), timeout=30).devices
+        assert dict(listed[0].labels) == {"site": "berlin"}
+        assert again.send(again.event_of(40, "committed")) == 40
+        wait_for_rollout(server.operator(), made.rollout, "done")
+
+
+def test_many_devices_at_once(tmp_path: Path) -> None:
+    """Twenty devices that check in, report and fetch at the same time all get their answers."""
+    with fleet_server(tmp_path / "data") as server:
+        publish(server.operator(), FIRST)
+        devices = [server.device(f"cam-{number}") for number in range(20)]
+        with ThreadPoolExecutor(20) as pool:
+            list(pool.map(ScriptedDevice.check_in, devices))
+            made = server.operator().CreateRollout(
+                fleet.RolloutRequest(model="team/digits", version="1.0.0"), timeout=30
+            )
+            wait_for_rollout(server.operator(), made.rollout, "running")
+
+            def live(device: ScriptedDevice) -> int:
+                assert device.check_in() is not None
+                step = device.plan(FIRST.artifact).steps[0]
+                assert len(device.fetch(step.delta)) == step.delta_bytes
+                for state in ("planned", "fetching", "proved", "tried", "switched"):
+                    device.report(state)
+                device.commit()
+                device.check_in()
+                return device.event
+
+            assert list(pool.map(live, devices)) == [6] * 20
+        done = wait_for_rollout(server.operator(), made.rollout, "done")
+        assert {row.state for row in done.devices} == {"committed"}
+        assert server.builder.builds_started == 1
 
 
 def test_killed_while_it_builds(tmp_path: Path) -> None:

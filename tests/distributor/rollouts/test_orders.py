@@ -127,7 +127,7 @@ def test_memory_in_use_counts(tmp_path: Path) -> None:
         assert "80 of them taken by other models" in row.message
 
 
-def test_a_later_rollout_supersedes(tmp_path: Path) -> None:
+def test_c40_a_later_rollout_supersedes(tmp_path: Path) -> None:
     """What was under way is superseded and its rollout ends; a late event changes nothing."""
     with open_catalog(tmp_path) as one:
         one.add_version("1.0.0")
@@ -286,7 +286,7 @@ def test_nothing_to_undo(tmp_path: Path) -> None:
             one.write(rollouts.undo, building.rollout, at_ms=AT_MS, by="alice")
 
 
-def test_only_retry_raises_the_attempt(tmp_path: Path) -> None:
+def test_c30_only_retry_raises_the_attempt(tmp_path: Path) -> None:
     """The same artifact ordered again keeps its attempt number, unless the operator says retry."""
     with open_catalog(tmp_path) as one:
         one.add_version("1.0.0")

@@ -72,7 +72,7 @@ def test_bytes_that_are_no_number_are_ignored() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.permutations(range(1, 7)), st.lists(st.sampled_from(sorted(DEVICE_STATES)), min_size=6))
-def test_any_order_ends_at_the_newest(order: list[int], states: list[str]) -> None:
+def test_c36_any_order_ends_at_the_newest(order: list[int], states: list[str]) -> None:
     """However events are repeated and mixed, the row ends where the newest one says."""
     row = ROW
     for number in [*order, *order]:
@@ -80,7 +80,7 @@ def test_any_order_ends_at_the_newest(order: list[int], states: list[str]) -> No
     assert (row.event, row.state) == (6, states[5])
 
 
-def test_settled_by_what_runs() -> None:
+def test_c31_settled_by_what_runs() -> None:
     """A device that accepted the assignment and runs the artifact has committed."""
     there = settled(ROW, accepted_counter=3, settled_on=TARGET, at_ms=9)
     assert (there.state, there.changed_ms) == ("committed", 9)
@@ -97,7 +97,7 @@ def test_a_removed_model_is_settled_when_it_is_gone() -> None:
     assert (after.state, after.facts) == ("committed", {"removed": "true"})
 
 
-def test_only_committed_changes_what_runs() -> None:
+def test_c32_only_committed_changes_what_runs() -> None:
     """Under way the old artifact runs and the candidate is named; then the new one runs."""
     before = ModelState(
         model=ModelName.parse("team/digits"),

@@ -254,7 +254,7 @@ def test_ranges_that_are_not_there(server: FleetServer) -> None:
         device.fetch(b"")
 
 
-def test_a_stalled_reader_holds_only_its_slot(
+def test_c56_a_stalled_reader_holds_only_its_slot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With one download allowed a second is told to come back; it works once the first ends."""

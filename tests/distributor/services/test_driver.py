@@ -46,7 +46,7 @@ def test_aborting_while_it_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert assigned.models[0].rollout == "r2"
 
 
-def test_each_device_by_what_it_holds(tmp_path: Path) -> None:
+def test_c20_each_device_by_what_it_holds(tmp_path: Path) -> None:
     """One rollout, three devices: nothing, the old version, the new one; deltas built once each."""
     data = FIRST.files["m.bin"]
     second = make_artifact({"m.bin": data[:-3] + b"new"}, version="2.0.0", parent="1.0.0")

@@ -63,7 +63,7 @@ def _states(rollout: fleet.Rollout) -> dict[str, str]:
     return {row.device: row.state for row in rollout.devices}
 
 
-def test_assigned_and_running_are_two_things(server: FleetServer) -> None:
+def test_c37_assigned_and_running_are_two_things(server: FleetServer) -> None:
     """A device that was assigned a version does not run it until it says so."""
     stub = server.operator()
     device = server.device("cam-1", labels={"site": "berlin"})
@@ -134,7 +134,7 @@ def test_explain_refuses(server: FleetServer) -> None:
             stub.ExplainDevice(request, timeout=30)
 
 
-def test_a_dry_run_builds_and_assigns_nothing(server: FleetServer) -> None:
+def test_c19_a_dry_run_shows_bytes_and_assigns_nothing(server: FleetServer) -> None:
     """Planning a rollout says what each device would get, in bytes, and who gets none and why."""
     stub = server.operator()
     device = server.device("cam-1")
@@ -161,7 +161,7 @@ def test_a_dry_run_builds_and_assigns_nothing(server: FleetServer) -> None:
         list(stub.PlanRollout(fleet.RolloutRequest(model="team/digits", version="9.0.0")))
 
 
-def test_a_device_that_nothing_fits(server: FleetServer) -> None:
+def test_c44_a_device_that_nothing_fits(server: FleetServer) -> None:
     """It is refused with the reason, not assigned, and the rollout ends."""
     stub = server.operator()
     device = server.device("cam-1")

@@ -118,7 +118,7 @@ def test_health_and_reflection_need_no_name(server: FleetServer) -> None:
             assert {name, "grpc.health.v1.Health"} <= names
 
 
-def test_a_cancelled_stream_is_forgotten(server: FleetServer) -> None:
+def test_c58_a_cancelled_stream_is_forgotten(server: FleetServer) -> None:
     """A watch that its device cancels is gone from the server: it leaves no waiter."""
     device = server.device("cam-cancel")
     device.check_in()

@@ -21,7 +21,13 @@ from edge_sdk.base import (
 from edge_sdk.protos import fleet_v1_pb2 as fleet
 from edge_sdk.rpc import typed_errors
 from tests.support.artifacts import ArtifactBytes, make_artifact, noise
-from tests.support.fleet_server import FleetServer, fleet_server, publish, publish_parts
+from tests.support.fleet_server import (
+    FleetServer,
+    fleet_server,
+    publish,
+    publish_parts,
+    wait_until,
+)
 
 BIG = make_artifact({"labels.txt": b"0 1 2", "m.bin": noise(2_500_000), "none": b""})
 
@@ -178,12 +184,7 @@ def test_a_publisher_that_goes_away(server: FleetServer) -> None:
 
     with pytest.raises(grpc.RpcError):
         server.operator().Publish(broken(), timeout=30)
-    # The server hears of it a moment later; asking it something else gives it that moment.
-    deadline = 100
-    while _objects(server) != before and deadline:
-        _versions(server, "team/gone")
-        deadline -= 1
-    assert _objects(server) == before
+    wait_until(lambda: _objects(server) == before)  # the server hears of it a moment later
     assert _versions(server, "team/gone") == []
 
 
