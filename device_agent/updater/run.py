@@ -23,13 +23,8 @@ from device_agent.records import (
     Ask,
     Drop,
     HeldTree,
-    Hello,
     Message,
     ModelStatus,
-    Observed,
-    Prepared,
-    Switch,
-    Switched,
 )
 from device_agent.store import Store
 from device_agent.store.collect import collect
@@ -42,7 +37,8 @@ from device_agent.updater.contact import Contact, Description
 from device_agent.updater.context import Context
 from device_agent.updater.deliver import Deliverer
 from device_agent.updater.inference_link import InferenceLink
-from device_agent.updater.lifecycle import Act, Event, State, advance, is_ended, is_serving
+from device_agent.updater.inference_peer import InferencePeer, named
+from device_agent.updater.lifecycle import Act, Event, State, advance, is_ended
 from device_agent.updater.loop import Loop
 from device_agent.updater.report import EventLog, to_agent_event
 from device_agent.updater.switch import Switcher
@@ -57,7 +53,6 @@ from edge_sdk.base import (
     RefusedError,
     ResourceError,
     UnavailableError,
-    error_classes,
 )
 from edge_sdk.delta import FORMAT_VERSION, METHODS
 from edge_sdk.manifest import AssignedModel, Manifest
@@ -91,14 +86,8 @@ class Updater:
         self._waiting: list[tuple[Update, Act]] = []
         self._held: dict[int, Digest] = {}
         self._hold_number = 0
-        self._inference_pid = 0
-        self._to_serve: dict[str, Digest] = {}
         self._contact: Contact | None = None
-        self._inference = (
-            None
-            if inference_end is None
-            else InferenceLink(inference_end, self.loop, self.on_message)
-        )
+        self._inference: InferenceLink | None = None
         link = None
         if config.distributor:
             link = FleetLink(config.distributor, device=config.device, insecure=config.insecure)
@@ -116,6 +105,15 @@ class Updater:
         )
         self.deliverer = Deliverer(self.context)
         self.switcher = Switcher(self.context)
+        self.peer = InferencePeer(
+            self.context,
+            self.updates,
+            deliverer=self.deliverer,
+            switcher=self.switcher,
+            reconcile=self.reconcile,
+        )
+        if inference_end is not None:
+            self._inference = InferenceLink(inference_end, self.loop, self.peer.hear)
 
     # -- life ----------------------------------------------------------------------------
 
@@ -300,7 +298,7 @@ class Updater:
             self.happen(update, Event.TRIAL_PASSED, message=outcome.message, facts=facts)
             return
         refused = RefusedError(outcome.message)
-        self.happen(update, Event.TRIAL_FAILED, error=_named(refused, outcome.reason), facts=facts)
+        self.happen(update, Event.TRIAL_FAILED, error=named(refused, outcome.reason), facts=facts)
 
     # -- what should run -----------------------------------------------------------------
 
@@ -400,99 +398,7 @@ class Updater:
             )
         return found
 
-    # -- messages of inference -----------------------------------------------------------
-
-    def on_message(self, message: Message) -> None:
-        """What inference said."""
-        if isinstance(message, Hello):
-            self._on_hello(message)
-        elif isinstance(message, (Prepared, Switched)):
-            self._on_answer(message)
-        elif isinstance(message, Observed):
-            update = self.updates.get(message.model)
-            if update is not None and update.artifact == message.artifact and update.probation:
-                update.probation.take(message)
-                self.switcher.evaluate(update)
-
-    def _on_answer(self, message: Prepared | Switched) -> None:
-        update = self.updates.get(message.model)
-        if self._to_serve.get(message.model) == message.artifact:
-            self._serve_again(message)
-            return
-        if update is None or update.artifact != message.artifact or is_ended(update.state):
-            return
-        if update.timer is not None and isinstance(message, Prepared):
-            update.timer.cancel()
-            update.timer = None
-            update.asked += 1
-        if message.ok:
-            event = Event.PREPARED if isinstance(message, Prepared) else Event.SWITCH_DONE
-            facts = {}
-            if isinstance(message, Prepared):
-                facts = {"memory_bytes": str(message.memory_bytes)}
-            self.happen(update, event, facts=facts)
-            return
-        error = _named(RefusedError(message.message), message.reason)
-        if isinstance(message, Switched):
-            self.happen(update, Event.SWITCH_FAILED, error=error)
-        elif message.reason == ResourceError.__name__ and update.state is State.TRIED:
-            update.retries += 1
-            self.happen(update, Event.INTERRUPTED, error=ResourceError(message.message))
-        else:
-            self.happen(update, Event.PREPARE_FAILED, error=error)
-
-    def _serve_again(self, message: Prepared | Switched) -> None:
-        """The artifact of a slot that inference did not serve is loaded: switch to it."""
-        if isinstance(message, Prepared) and message.ok:
-            with contextlib.suppress(EdgeError):
-                self._send(Switch(model=message.model, artifact=message.artifact, probation=False))
-        else:
-            del self._to_serve[message.model]
-
-    def _on_hello(self, hello: Hello) -> None:
-        crashed = self._inference_pid not in (0, hello.pid)
-        self._inference_pid = hello.pid
-        self._to_serve.clear()
-        for update in tuple(self.updates.values()):
-            if crashed and is_serving(update.state):
-                message = "the inference process ended while the candidate served"
-                self.happen(update, Event.CRASHED, message=message)
-            elif crashed and update.state is State.TRIED:
-                self.switcher.prepare(update)
-        for artifact in hello.damaged:
-            self._on_damaged(artifact)
-        for slot in self.store.slots():
-            waiting = self.updates.get(slot.model)
-            moving = waiting is not None and not is_ended(waiting.state)
-            serving = hello.serving.get(slot.model)
-            if moving or slot.active in hello.damaged or serving == slot.active:
-                continue
-            self._to_serve[slot.model] = slot.active
-            self.switcher.put_right(slot.model, slot.active)
-
-    def _on_damaged(self, artifact: Digest) -> None:
-        """Files of a slot's artifact did not prove: put them aside, and bring them again."""
-
-        def proved(rotten: tuple[Digest, ...] | None, error: Exception | None) -> None:
-            with contextlib.suppress(EdgeError):  # not even its manifest: reconcile sees that
-                self._mend(artifact, rotten or ())
-            self.reconcile()
-
-        self.loop.background(lambda: self.store.rotten_files(artifact), proved)
-
-    def _mend(self, artifact: Digest, rotten: tuple[Digest, ...]) -> None:
-        manifest = self.store.manifest(artifact)
-        model = str(manifest.model)
-        if rotten:
-            told = begin_held(model, artifact, manifest, kind="repair")
-            told.state = State.FAILED
-            self.deliverer.put_aside(told, rotten)
-        elif self.store.is_held(artifact):
-            self.store.trees.build(artifact, manifest)  # the blobs are good: link them again
-            slot = self.store.slot_files.get(model)
-            if slot is not None and slot.starts_with == artifact:
-                self._to_serve[model] = artifact
-                self.switcher.put_right(model, artifact)
+    # -- inference -----------------------------------------------------------------------
 
     def _send(self, message: Message) -> None:
         if self._inference is not None:
@@ -561,7 +467,7 @@ class Updater:
             assignment_counter=self.keeper.counter,
             disk_free_bytes=self._room_bytes(),
             inference_address=self.config.inference_uri,
-            inference_ready=self._inference_pid != 0,
+            inference_ready=self.peer.pid != 0,
             models=self.models(),
         )
 
@@ -662,9 +568,3 @@ def _judged(update: Update) -> Judged:
         reason=update.reason,
         message=update.message,
     )
-
-
-def _named(error: RefusedError, reason: str) -> EdgeError:
-    """The typed error of that name, where there is one: the name travels in reports."""
-    cls = error_classes().get(reason)
-    return error if cls is None else cls(error.message)

@@ -464,7 +464,7 @@ def test_names_of_errors_that_travel_are_known() -> None:
 
 def test_observations_of_another_artifact_do_not_count(on_v1: Rig) -> None:
     """A late message about the version before changes nothing."""
-    on_v1.updater.on_message(
+    on_v1.updater.peer.hear(
         Observed(
             model=MODEL,
             artifact=V2.artifact,

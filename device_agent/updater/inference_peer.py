@@ -1,0 +1,139 @@
+"""What inference says, and what follows from it for the updates under way."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+
+from device_agent.records import Hello, Message, Observed, Prepared, Switch, Switched
+from device_agent.updater.context import Context
+from device_agent.updater.deliver import Deliverer
+from device_agent.updater.lifecycle import Event, State, is_ended, is_serving
+from device_agent.updater.switch import Switcher
+from device_agent.updater.update import Update, begin_held
+from edge_sdk.base import Digest, EdgeError, RefusedError, ResourceError, error_classes
+
+
+class InferencePeer:
+    """Belongs to the loop's thread. ``pid`` is 0 until inference said Hello.
+
+    ``updates`` is the driver's own table, by model.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        updates: Mapping[str, Update],
+        *,
+        deliverer: Deliverer,
+        switcher: Switcher,
+        reconcile: Callable[[], None],
+    ) -> None:
+        self.pid = 0
+        self._context = context
+        self._store = context.store
+        self._updates = updates
+        self._deliverer = deliverer
+        self._switcher = switcher
+        self._reconcile = reconcile
+        self._to_serve: dict[str, Digest] = {}  # what a slot names and inference does not serve
+
+    def hear(self, message: Message) -> None:
+        """What inference said."""
+        if isinstance(message, Hello):
+            self._on_hello(message)
+        elif isinstance(message, (Prepared, Switched)):
+            self._on_answer(message)
+        elif isinstance(message, Observed):
+            update = self._updates.get(message.model)
+            if update is not None and update.artifact == message.artifact and update.probation:
+                update.probation.take(message)
+                self._switcher.evaluate(update)
+
+    def _on_answer(self, message: Prepared | Switched) -> None:
+        update = self._updates.get(message.model)
+        if self._to_serve.get(message.model) == message.artifact:
+            self._serve_again(message)
+            return
+        if update is None or update.artifact != message.artifact or is_ended(update.state):
+            return
+        if update.timer is not None and isinstance(message, Prepared):
+            update.timer.cancel()
+            update.timer = None
+            update.asked += 1
+        if message.ok:
+            event = Event.PREPARED if isinstance(message, Prepared) else Event.SWITCH_DONE
+            facts = {}
+            if isinstance(message, Prepared):
+                facts = {"memory_bytes": str(message.memory_bytes)}
+            self._context.happen(update, event, facts=facts)
+            return
+        error = named(RefusedError(message.message), message.reason)
+        if isinstance(message, Switched):
+            self._context.happen(update, Event.SWITCH_FAILED, error=error)
+        elif message.reason == ResourceError.__name__ and update.state is State.TRIED:
+            update.retries += 1
+            self._context.happen(update, Event.INTERRUPTED, error=ResourceError(message.message))
+        else:
+            self._context.happen(update, Event.PREPARE_FAILED, error=error)
+
+    def _serve_again(self, message: Prepared | Switched) -> None:
+        """The artifact of a slot that inference did not serve is loaded: switch to it."""
+        if isinstance(message, Prepared) and message.ok:
+            with contextlib.suppress(EdgeError):
+                self._context.send(
+                    Switch(model=message.model, artifact=message.artifact, probation=False)
+                )
+        else:
+            del self._to_serve[message.model]
+
+    def _on_hello(self, hello: Hello) -> None:
+        crashed = self.pid not in (0, hello.pid)
+        self.pid = hello.pid
+        self._to_serve.clear()
+        for update in tuple(self._updates.values()):
+            if crashed and is_serving(update.state):
+                message = "the inference process ended while the candidate served"
+                self._context.happen(update, Event.CRASHED, message=message)
+            elif crashed and update.state is State.TRIED:
+                self._switcher.prepare(update)
+        for artifact in hello.damaged:
+            self._on_damaged(artifact)
+        for slot in self._store.slots():
+            waiting = self._updates.get(slot.model)
+            moving = waiting is not None and not is_ended(waiting.state)
+            serving = hello.serving.get(slot.model)
+            if moving or slot.active in hello.damaged or serving == slot.active:
+                continue
+            self._to_serve[slot.model] = slot.active
+            self._switcher.put_right(slot.model, slot.active)
+
+    def _on_damaged(self, artifact: Digest) -> None:
+        """Files of a slot's artifact did not prove: put them aside, and bring them again."""
+
+        def proved(rotten: tuple[Digest, ...] | None, error: Exception | None) -> None:
+            with contextlib.suppress(EdgeError):  # not even its manifest: reconcile sees that
+                self._mend(artifact, rotten or ())
+            self._reconcile()
+
+        self._context.loop.background(lambda: self._store.rotten_files(artifact), proved)
+
+    def _mend(self, artifact: Digest, rotten: tuple[Digest, ...]) -> None:
+        manifest = self._store.manifest(artifact)
+        model = str(manifest.model)
+        if rotten:
+            told = begin_held(model, artifact, manifest, kind="repair")
+            told.state = State.FAILED
+            self._deliverer.put_aside(told, rotten)
+        elif self._store.is_held(artifact):
+            self._store.trees.build(artifact, manifest)  # the blobs are good: link them again
+            slot = self._store.slot_files.get(model)
+            if slot is not None and slot.starts_with == artifact:
+                self._to_serve[model] = artifact
+                self._switcher.put_right(model, artifact)
+
+
+def named(error: RefusedError, reason: str) -> EdgeError:
+    """The typed error of that name, where there is one: the name travels in reports."""
+    cls = error_classes().get(reason)
+    return error if cls is None else cls(error.message)

@@ -1,0 +1,195 @@
+"""``edge-agent``: every command against a running agent, and without one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from device_agent.cli import main
+from device_agent.cli.settings import read_config, with_free_port
+from device_agent.local_api import LocalApi
+from device_agent.store import Store
+from device_agent.supervisor.updater_process import Door
+from edge_sdk.base import UsageError
+from tests.support.commands import Ran, run_main
+from tests.support.model_artifacts import model_artifact
+from tests.support.onnx_models import linear
+from tests.support.updater_rig import Rig
+
+V1 = model_artifact(linear(1.0), version="1.0.0")
+V2 = model_artifact(linear(2.0), version="2.0.0")
+
+
+@pytest.fixture
+def edge_agent(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Ran]:
+    """Runs the command in this process."""
+    return lambda *arguments: run_main(main, list(arguments), capsys, monkeypatch)
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    one = Rig(tmp_path)
+    one.start()
+    try:
+        for version in (V1, V2):
+            one.server.assign(version)
+            one.wait_for_end(version, "committed")
+        with LocalApi(Door(one.updater), one.config.agent_uri):
+            yield one
+    finally:
+        one.close()
+
+
+def test_status_models_update(rig: Rig, edge_agent: Callable[..., Ran]) -> None:
+    """For people and as one JSON document."""
+    state = ("--state", str(rig.state))
+    shown = edge_agent("status", *state)
+    assert shown.code == 0
+    assert "kiosk-7" in shown.out
+    assert "team/digits" in shown.out
+    document = edge_agent("status", *state, "--json").document
+    assert document["models"][0]["version"] == "2.0.0"
+    listed = edge_agent("models", *state, "--json").document
+    assert listed["models"] == document["models"]
+    assert "2.0.0" in edge_agent("models", *state).out
+    updated = edge_agent("update", *state, "--json")
+    assert updated.document == {"assignment_counter": 2}
+    assert "2" in edge_agent("update", *state).out
+
+
+def test_rollback(rig: Rig, edge_agent: Callable[..., Ran]) -> None:
+    """Back to the version before; an unknown model ends with exit 7."""
+    state = ("--state", str(rig.state))
+    back = edge_agent("rollback", "team/digits", *state, "--json")
+    assert back.document["version"] == "1.0.0"
+    rig.wait(lambda: rig.active() == V1.artifact, "v1")
+    other = edge_agent("rollback", "team/other", *state)
+    assert (other.code, other.out) == (7, "")
+    assert "team/other" in other.err
+
+
+def test_events(rig: Rig, edge_agent: Callable[..., Ran]) -> None:
+    """What is kept, in order, as lines or one document."""
+    state = ("--state", str(rig.state), "--after", "8")
+    shown = edge_agent("events", *state)
+    assert shown.code == 0
+    assert len(shown.out.splitlines()) == 8
+    assert "committed" in shown.out.splitlines()[-1]
+    document = edge_agent("events", *state, "--json").document
+    assert [event["number"] for event in document["events"]] == list(range(9, 17))
+
+
+@pytest.mark.parametrize("command", ["status", "models", "update", "events"])
+def test_no_agent_there(tmp_path: Path, command: str, edge_agent: Callable[..., Ran]) -> None:
+    """Exit 5 and one line that says where it looked."""
+    ran = edge_agent(command, "--state", str(tmp_path))
+    assert ran.code == 5
+    assert str(tmp_path) in ran.err
+    assert len(ran.err.strip().splitlines()) == 1
+
+
+def test_config_show_says_where_from(
+    tmp_path: Path, edge_agent: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flag before environment before file before default."""
+    file = tmp_path / "agent.toml"
+    file.write_text('[agent]\ndevice = "from-file"\ncheck_in_s = 5\nlabels = {site = "oslo"}\n')
+    monkeypatch.setenv("EDGE_AGENT_DEVICE", "from-env")
+    arguments = ("config", "show", "--config", str(file), "--state", "/x")
+    document = edge_agent(*arguments, "--json").document
+    assert document["device"] == {"value": "from-env", "from": "environment EDGE_AGENT_DEVICE"}
+    assert document["state_dir"]["from"] == "flag"
+    assert document["check_in_s"]["from"] == f"file {file}"
+    assert document["watch"]["from"] == "default"
+    assert "from-env" in edge_agent(*arguments).out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run"], "name"),
+        (["run", "--device", "Bad Name"], "Bad Name"),
+        (["run", "--device", "d", "--label", "x"], "key=value"),
+        (["run", "--device", "d", "--local-address", "nonsense"], "nonsense"),
+        (["run", "--device", "d", "--memory-bytes", "-1"], "memory_bytes"),
+        (["nonsense"], "nonsense"),
+    ],
+)
+def test_wrong_usage(
+    tmp_path: Path, arguments: list[str], said: str, edge_agent: Callable[..., Ran]
+) -> None:
+    """Exit 2 or 3, one line, nothing made."""
+    more = ["--state", str(tmp_path / "s")] if arguments[0] == "run" else []
+    ran = edge_agent(*arguments, *more)
+    assert ran.code in (2, 3)
+    assert said in ran.err
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_misspelt_key_is_noticed(tmp_path: Path, edge_agent: Callable[..., Ran]) -> None:
+    """A key that nothing asks for is most likely a mistake."""
+    file = tmp_path / "agent.toml"
+    file.write_text('[agent]\ndevcie = "x"\n')
+    ran = edge_agent("config", "show", "--config", str(file))
+    assert ran.code == 2
+    assert "devcie" in ran.err
+
+
+def test_a_folder_of_another_release(tmp_path: Path, edge_agent: Callable[..., Ran]) -> None:
+    """Refused with what to do, before a process starts."""
+    Store.create(tmp_path / "s")
+    (tmp_path / "s" / "FORMAT").write_text("99\n")
+    arguments = ("run", "--state", str(tmp_path / "s"), "--device", "d")
+    ran = edge_agent(*arguments)
+    assert ran.code == 3
+    assert "format 99" in ran.err
+
+
+def test_doctor(rig: Rig, tmp_path: Path, edge_agent: Callable[..., Ran]) -> None:
+    """All well, then a rotten active file, then no folder at all."""
+    state = ("--state", str(rig.state))
+    assert edge_agent("doctor", *state).code == 0
+    path = Store(rig.state).tree(V2.artifact) / "model.onnx"
+    path.chmod(0o644)
+    path.write_bytes(b"rot")
+    bad = edge_agent("doctor", *state)
+    assert bad.code == 6
+    assert "team/digits" in bad.err
+    none = edge_agent("doctor", "--state", str(tmp_path / "no"))
+    assert none.code == 6
+
+
+def test_settings_as_a_value(tmp_path: Path) -> None:
+    """Flags become the configuration that the processes get."""
+    config, _ = read_config(
+        {
+            "state_dir": str(tmp_path),
+            "device": "kiosk-7",
+            "labels": ("site=oslo", "kind=b"),
+            "probation_s": 7.0,
+        }
+    )
+    assert config.labels == {"site": "oslo", "kind": "b"}
+    assert config.probation.duration_s == 7.0
+    with pytest.raises(UsageError):
+        read_config({"state_dir": str(tmp_path)})
+
+
+def test_free_ports() -> None:
+    """Port 0 becomes a real one; other addresses stay."""
+    assert with_free_port("127.0.0.1:7") == "127.0.0.1:7"
+    assert with_free_port("unix:/x:0") == "unix:/x:0"
+    host, _, port = with_free_port("127.0.0.1:0").rpartition(":")
+    assert (host, int(port) > 0) == ("127.0.0.1", True)
+
+
+def test_help_has_an_example(edge_agent: Callable[..., Ran]) -> None:
+    """Each command shows one."""
+    for command in ("run", "status", "models", "update", "rollback", "events", "doctor"):
+        ran = edge_agent(command, "--help")
+        assert ran.code == 0
+        assert f"Example: edge-agent {command}" in " ".join(ran.out.split())
