@@ -261,3 +261,17 @@ def test_a_source_that_ends_early_is_no_prediction(tmp_path: Path) -> None:
     source = {"m.bin": chance.bytes(5000)}
     target = {"m.bin": chance.bytes(5000) + b"tail " * 4000, "n.bin": chance.bytes(9000)}
     delta_of(tmp_path, source, target)
+
+
+def test_many_medium_tensors_with_few_changes_are_coded_together(tmp_path: Path) -> None:
+    """Where each of many tensors changed a little, one record for the chunk is smaller."""
+    kinds = ["float32", "int16", "float64", "int8"]
+    tensors = {f"w{n}": (kinds[n % 4], weights(kinds[n % 4], 700, n)) for n in range(60)}
+    changed = {}
+    for name, (kind, bits) in tensors.items():
+        moved = bits.copy()
+        moved[100] += np.array(1, bits.dtype)
+        changed[name] = (kind, moved)
+    delta = delta_of(tmp_path, {"m": safetensors(tensors)}, {"m": safetensors(changed)})
+    assert used(tmp_path) == {"dictionary": 1}
+    assert len(delta) < 1300

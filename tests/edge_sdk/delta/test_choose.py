@@ -1,0 +1,97 @@
+"""Choosing by size, with what may be used."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_sdk.delta.alignment import AlignedRange
+from edge_sdk.delta.choose import Chooser
+from edge_sdk.delta.files import open_tree
+from edge_sdk.delta.numeric import kind_of
+from tests.support.deltas import place, tuned, weights
+
+ALL = {1, 2, 3, 4}
+BEFORE = weights("float32", 50_000, 1)
+AFTER = tuned(BEFORE, 2).tobytes()
+TEXT = "\n".join(f"a line of text {n * n}" for n in range(2000)).encode()
+
+
+@contextmanager
+def chooser(root: Path, source: bytes, methods: set[int]) -> Iterator[Chooser]:
+    (root / "source").write_bytes(source)
+    with open_tree(root / "source") as sources:
+        yield Chooser(methods, sources)
+
+
+def aligned(source_start: int = 0) -> AlignedRange:
+    return AlignedRange(
+        start=0,
+        end=len(AFTER),
+        source_file=0,
+        source_start=source_start,
+        kind=kind_of("float32"),
+    )
+
+
+@pytest.mark.parametrize(("methods", "name"), [(ALL, "residual"), ({1, 2, 3}, "literal")])
+def test_numbers_are_residuals_where_they_may_be(
+    tmp_path: Path, methods: set[int], name: str
+) -> None:
+    """The residual names the table that it needs; a literal needs none."""
+    with chooser(tmp_path, BEFORE.tobytes(), methods) as choose:
+        found = choose.numbers(place(len(AFTER)), AFTER, aligned())
+    assert found.method.name == name
+    assert found.table == (0 if name == "residual" else None)
+
+
+def test_numbers_without_likeness_are_literals(tmp_path: Path) -> None:
+    """Differences to something else are larger than the numbers: the smaller one is taken."""
+    noise = np.random.default_rng(1).bytes(len(AFTER))
+    sparse = bytes(len(AFTER) - 4000) + AFTER[:4000]
+    with chooser(tmp_path, noise, ALL) as choose:
+        assert choose.numbers(place(len(sparse)), sparse, aligned()).method.name == "literal"
+
+
+def test_a_range_past_the_source_predicts_nothing(tmp_path: Path) -> None:
+    """A source that became shorter leaves the literal."""
+    with chooser(tmp_path, BEFORE.tobytes(), ALL) as choose:
+        assert choose.numbers(place(len(AFTER)), AFTER, aligned(4)).method.name == "literal"
+
+
+@pytest.mark.parametrize(
+    ("methods", "near", "name"),
+    [
+        (ALL, (0, 0), "dictionary"),
+        (ALL, (0, 10**9), "dictionary"),
+        (ALL, None, "literal"),
+        ({2}, (0, 0), "literal"),
+    ],
+)
+def test_text_is_coded_with_the_source_beside_it(
+    tmp_path: Path, methods: set[int], near: tuple[int, int] | None, name: str
+) -> None:
+    """With a place to look at and the method allowed, an edited text is a dictionary record."""
+    edited = TEXT.replace(b"text 100\n", b"text one hundred\n")
+    with chooser(tmp_path, TEXT, methods) as choose:
+        found = choose.unknown(place(len(edited)), edited, near)
+    assert found.method.name == name
+    assert (found.cost_bytes < 250) == (name == "dictionary")
+
+
+def test_an_empty_source_gives_no_window(tmp_path: Path) -> None:
+    """Nothing to look at leaves the literal."""
+    with chooser(tmp_path, b"", ALL) as choose:
+        assert choose.bytes_(place(len(TEXT)), TEXT, (0, 0)).method.name == "literal"
+
+
+def test_unknown_numbers_are_recognised_by_a_sample(tmp_path: Path) -> None:
+    """Elements at any offset of the target file, aligned to its multiples of eight."""
+    source, target = b"12345678" + BEFORE.tobytes(), AFTER
+    with chooser(tmp_path, source, ALL) as choose:
+        found = choose.unknown(place(len(target) - 5, 5), target[5:], (0, 13))
+        again = choose.unknown(place(len(target)), target, (0, 8))
+    assert found.method.name == again.method.name == "residual"
+    assert abs(found.cost_bytes - again.cost_bytes) < 40
