@@ -1,6 +1,8 @@
 """The push decoder: any split, any chunk to begin at, and what it refuses."""
 
 import random
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,11 +17,17 @@ from tests.edge_sdk.delta.conftest import Example
 from tests.support.deltas import (
     Crafted,
     Target,
+    bits_dtype,
     decoded,
+    encoded,
     file_ref,
     place,
     prefix_of,
     record_spans,
+    safetensors,
+    tuned,
+    weights,
+    write_folder,
 )
 
 COPY, LITERAL, DICTIONARY, RESIDUAL = 1, 2, 3, 4
@@ -105,6 +113,33 @@ def test_the_source_is_read_in_bounded_pieces(large: Example) -> None:
     decoder.feed(large.delta)
     assert asked
     assert max(asked) <= CHUNK_BYTES
+
+
+@pytest.mark.parametrize("kind", ["int8", "float16", "float32", "float64"])
+@pytest.mark.parametrize("every", [1, 2])
+def test_decoding_stays_within_the_declared_memory(tmp_path: Path, kind: str, every: int) -> None:
+    """What Python and NumPy hold while a chunk is decoded is less than the header says."""
+    before = weights(kind, CHUNK_BYTES // bits_dtype(kind).itemsize, 1)
+    after = before.copy()
+    after[::every] = tuned(before, 2, 64)[::every]
+    source, target = (safetensors({"w": (kind, bits)}) for bits in (before, after))
+    write_folder(tmp_path, {"v1": source, "v2": target})
+    delta = encoded(tmp_path / "v1", tmp_path / "v2")
+    decoder = Decoder(
+        read_source=lambda _file, offset, length: source[offset : offset + length],
+        write=lambda _file, _offset, _data: None,
+        memory_limit_bytes=16 << 20,
+    )
+    tracemalloc.start()
+    try:
+        for at in range(0, len(delta), 1 << 16):
+            decoder.feed(delta[at : at + (1 << 16)])
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    decoder.finish()
+    assert decoder.header is not None
+    assert peak_bytes < decoder.header.memory_bytes
 
 
 # --- resume ---------------------------------------------------------------------------
