@@ -5,7 +5,6 @@ what a test publishes and assigns, makes real deltas, counts every byte, and can
 damage bytes, to cut a stream or to hold it back.
 """
 
-
 from __future__ import annotations
 
 import io
