@@ -95,6 +95,9 @@ class Deliverer:
     def _planned(
         self, update: Update, steps: tuple[PlanStep, ...] | None, error: EdgeError | None
     ) -> None:
+        if isinstance(error, RefusedError):
+            self._not_fitting(update, error)  # asking again would be answered alike
+            return
         if steps is None:
             self._interrupted(update, error or UnavailableError("no plan"))
             return

@@ -351,6 +351,7 @@ class Updater:
             )
         elif update is not None:
             update.stop_work()
+            update.resting = False  # or it would be there to be stopped again, for ever
 
     def _remove(self, model: str) -> None:
         self._stop(model)

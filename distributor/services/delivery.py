@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -23,7 +24,7 @@ from distributor.services.wakeups import Wakeups
 from distributor.services.ways import Ways
 from distributor.services.wire import number, to_check_in, to_device_facts, to_digest, to_event
 from distributor.storage import Blobs, Database
-from edge_sdk.base import Digest, UsageError
+from edge_sdk.base import Digest, RefusedError, UsageError
 from edge_sdk.protos import delivery_v1_pb2 as delivery
 from edge_sdk.protos import delivery_v1_pb2_grpc as delivery_grpc
 from edge_sdk.rpc import FRAME_BYTES
@@ -100,7 +101,12 @@ class Delivery(delivery_grpc.DeliveryServiceServicer):
         remaining_s = context.time_remaining()
         if remaining_s is not None:
             wait_s = min(wait_s, max(0.0, remaining_s - _ANSWER_EARLIER_S))
-        plan = await self._ways.find_soon(facts, held, target.facts(), wait_s=wait_s)
+        try:
+            plan = await self._ways.find_soon(facts, held, target.facts(), wait_s=wait_s)
+        except RefusedError:
+            # The room that counts is the device's own, now, and it says itself what is missing.
+            anywhere = replace(facts, disk_free_bytes=None)
+            plan = await self._ways.find_soon(anywhere, held, target.facts(), wait_s=wait_s)
         documents = await self._database.read(
             catalog.find_artifacts, [step.target for step in plan.steps]
         )
