@@ -15,7 +15,7 @@ from device_agent.fleet_link.values import (
 from edge_sdk.base import Digest, ProofError
 from edge_sdk.protos import delivery_v1_pb2 as wire
 from edge_sdk.protos import delivery_v1_pb2_grpc as stubs
-from edge_sdk.rpc import Credentials, open_channel, typed_errors
+from edge_sdk.rpc import FRAME_BYTES, Credentials, open_channel, typed_errors
 
 _CHECK_IN_S = 30.0
 _PLAN_S = 120.0  # the distributor may be building the delta
@@ -89,7 +89,8 @@ class FleetLink:
     def fetch(self, digest: Digest, *, offset: int, length: int) -> Iterator[bytes]:
         """The bytes from ``offset`` on, ``length`` of them (0: to the end), as they come.
 
-        Raises: ProofError where the peer sends another place than was asked for.
+        Raises: ProofError where the peer sends another place than was asked for, or frames so
+        large that a few of them would fill the memory.
         """
         request = wire.FetchRequest(digest=digest.raw, offset=offset, length=length)
         call = self._stub.Fetch(request)
@@ -100,6 +101,8 @@ class FleetLink:
                         raise ProofError(
                             f"{self._peer} sent bytes from {frame.offset} on, not from {offset}"
                         )
+                    if len(frame.data) > FRAME_BYTES:
+                        raise ProofError(f"{self._peer} sent a frame of {len(frame.data)} bytes")
                     offset += len(frame.data)
                     yield frame.data
         finally:

@@ -93,8 +93,8 @@ class Transfer:
         for data in self._link.fetch(self._delta, offset=span.offset, length=span.length):
             if self._stopped:
                 return
-            if len(data) > missing:
-                raise UnavailableError("the distributor sent more bytes than were asked for")
+            if not data or len(data) > missing:  # nothing, for ever, is no progress either
+                raise UnavailableError("the distributor sent other bytes than were asked for")
             missing -= len(data)
             self._room.acquire()
             self._loop.put(self._deliver(data))

@@ -20,6 +20,7 @@ from edge_sdk.base import (
 )
 from edge_sdk.delta import METHODS
 from edge_sdk.protos import delivery_v1_pb2 as wire
+from edge_sdk.rpc import FRAME_BYTES
 from tests.support.artifacts import make_artifact, noise
 from tests.support.delivery_server import DeliveryServer
 
@@ -193,3 +194,14 @@ def test_a_device_that_is_not_known_is_told_so(server: DeliveryServer) -> None:
     with pytest.raises(TrustError):
         check_in(link)
     link.close()
+
+
+def test_frames_that_would_fill_the_memory_are_refused(
+    server: DeliveryServer, link: FleetLink
+) -> None:
+    """The agent lets dozens of frames wait: each may be as large as agreed, and no larger."""
+    server.publish(V1)
+    delta = server.delta(None, V1.artifact)
+    server.frame_bytes = FRAME_BYTES + 1
+    with pytest.raises(ProofError):
+        list(link.fetch(delta, offset=0, length=0))

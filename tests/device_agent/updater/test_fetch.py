@@ -129,3 +129,16 @@ def test_the_cursor_covers_every_byte_once(lengths: list[int], steps: list[int])
         cursor.take(count)
         wanted = wanted[count:]
     assert wanted == [s.offset + i for s in cursor.left() for i in range(s.length)]
+
+
+def test_an_empty_frame_is_refused() -> None:
+    """A peer that sends nothing, again and again, neither hangs nor crashes the updater."""
+
+    class Idle(Link):
+        def fetch(self, digest: Digest, *, offset: int, length: int) -> Iterator[bytes]:
+            yield from super().fetch(digest, offset=offset, length=length)
+            yield b""
+
+    data, ends = run(Idle(), [Span(offset=0, length=640)])
+    assert data == DATA[:640]
+    assert isinstance(ends[0], UnavailableError)
