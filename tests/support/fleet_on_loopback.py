@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from edge_sdk.fleet import Cohort, Draft, Fleet, Rollout
+from edge_sdk.fleet import Cohort, Draft, Fleet, Published, Rollout
 from tests.support import processes
 from tests.support.onnx_models import mlp, save
 from tests.support.processes import Command, wait_for
@@ -93,9 +93,11 @@ class LoopbackFleet:
                 f"the check-in of {device}",
             )
 
-    def publish(self, path: Path, version: str, *, variant: str = "fp32", **draft: object) -> None:
+    def publish(
+        self, path: Path, version: str, *, variant: str = "fp32", **draft: object
+    ) -> Published:
         with self.operator() as fleet:
-            fleet.publish(
+            return fleet.publish(
                 path,
                 Draft(model=MODEL, version=version, variant=variant, **draft),  # type: ignore[arg-type]
             )

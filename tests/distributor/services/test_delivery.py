@@ -151,13 +151,12 @@ def test_methods_of_tomorrow_are_harmless(server: FleetServer) -> None:
         ({"versions": (9,)}, "delta format 0"),
         ({"methods": ("tomorrow",)}, "the method"),
         ({"decoder_memory_bytes": 1}, "bytes of memory"),
-        ({"disk_free_bytes": 10}, "bytes of disk"),
     ],
 )
 def test_what_a_device_cannot_decode_is_not_planned(
     server: FleetServer, facts: dict[str, object], text: str
 ) -> None:
-    """No format, method, memory or disk in common: a refusal that says which."""
+    """No format, method or memory in common: a refusal that says which."""
     able = server.device("cam-able")
     able.check_in()
     able.plan(FIRST.artifact)  # so that a delta is there, which must not be offered
@@ -166,6 +165,14 @@ def test_what_a_device_cannot_decode_is_not_planned(
     device.check_in()
     with pytest.raises((RefusedError, EdgeError), match=text), typed_errors("the distributor"):
         device.plan(FIRST.artifact)
+
+
+def test_room_on_disk_is_the_devices_own_matter(server: FleetServer) -> None:
+    """A device that said it had no room gets its plan: it knows best what it has now, and
+    names what is missing itself."""
+    device = server.device("cam-full", disk_free_bytes=10)
+    device.check_in()
+    assert device.plan(FIRST.artifact).steps
 
 
 def test_nothing_to_do(server: FleetServer) -> None:
