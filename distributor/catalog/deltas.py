@@ -27,6 +27,11 @@ class CatalogDelta:
     methods: tuple[str, ...]
     build_ms: int
 
+    @property
+    def format_version(self) -> int:
+        """Of the container; a capability set begins with it, as in ``v0 copy+literal 65536``."""
+        return int(self.capability.partition(" ")[0].removeprefix("v"))
+
 
 def add_delta(connection: Connection, delta: CatalogDelta, *, at_ms: int) -> CatalogDelta:
     """Records a delta whose blob is durable; where another process was first, answers its."""

@@ -113,6 +113,8 @@ class RolloutDriver:
     async def _give_up(self, rollout: str, error: Exception) -> None:
         """Fails what is still building: a rollout always comes to an end."""
         one = await self._database.read(rollouts.get_rollout, rollout)
+        while isinstance(error, ExceptionGroup):
+            error = error.exceptions[0]
         message = f"a defect of ours ended the build: {type(error).__name__}: {error}"
         rows = {
             row.device: replace(row, state="failed", reason="Defect", message=message)
@@ -146,35 +148,46 @@ class RolloutDriver:
 
     async def _plan(self, wanted: Sequence[Wanted], progress: Progress) -> list[Planned]:
         """Builds each delta once, then finds each device's way."""
-        jobs = jobs_once(
-            job
-            for one in wanted
-            if one.target is not None
-            for job in self._ways.jobs(one.record.facts.decoder, one.held, one.target)
+        failed = await self._build_all(
+            jobs_once(job for one in wanted for job in self._jobs(one)), progress
         )
-        await self._build_all(jobs, progress)
         planned = []
         for one in wanted:
             way = None
             if one.target is not None:
-                way = await self._ways.find(one.record.facts, one.held, one.target)
+                plan = await self._ways.choose(one.record.facts, one.held, one.target)
+                errors = [failed[job] for job in self._jobs(one) if job in failed]
+                way = Way(plan=plan, error=errors[0] if errors and not plan.feasible else None)
             planned.append(Planned(wanted=one, way=way))
         return planned
 
-    async def _build_all(self, jobs: Sequence[DeltaJob], progress: Progress) -> None:
+    def _jobs(self, one: Wanted) -> tuple[DeltaJob, ...]:
+        if one.target is None:
+            return ()
+        return self._ways.jobs(one.record.facts.decoder, one.held, one.target)
+
+    async def _build_all(
+        self, jobs: Sequence[DeltaJob], progress: Progress
+    ) -> dict[DeltaJob, EdgeError]:
+        """Builds all, as many at a time as there are workers; returns those that failed."""
         progress(0, len(jobs))
-        builds = [asyncio.create_task(self._ways.builder.build(job)) for job in jobs]
-        try:
-            for done, build in enumerate(asyncio.as_completed(builds), start=1):
-                try:
-                    await build
-                except EdgeError as error:
-                    # Devices that need it are told when their ways are found.
-                    _LOG.warning("a delta could not be built: %s", error.message)
-                progress(done, len(jobs))
-        finally:
-            for task in builds:
-                task.cancel()
+        failed: dict[DeltaJob, EdgeError] = {}
+        done = 0
+
+        async def build(job: DeltaJob) -> None:
+            nonlocal done
+            try:
+                await self._ways.builder.build(job)
+            except EdgeError as error:
+                _LOG.warning("a delta could not be built: %s", error.message)
+                failed[job] = error
+            done += 1
+            progress(done, len(jobs))
+
+        async with asyncio.TaskGroup() as group:
+            for job in jobs:
+                group.create_task(build(job))
+        return failed
 
 
 def now_ms() -> int:

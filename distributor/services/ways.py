@@ -38,7 +38,7 @@ def offer_of(delta: CatalogDelta) -> DeltaOffer:
         delta=delta.delta,
         delta_bytes=delta.size_bytes,
         decoder_memory_bytes=delta.decoder_memory_bytes,
-        format_version=FORMAT_VERSION,
+        format_version=delta.format_version,
         methods=frozenset(delta.methods),
     )
 

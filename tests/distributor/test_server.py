@@ -198,6 +198,7 @@ def test_a_defect_while_building_ends_the_rollout(
         )
         done = wait_for_rollout(server.operator(), made.rollout, "done")
     assert (done.devices[0].state, done.devices[0].reason) == ("failed", "Defect")
+    assert "LookupError: a defect" in done.devices[0].message
     assert "LookupError" in caplog.text
 
 

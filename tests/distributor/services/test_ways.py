@@ -24,6 +24,8 @@ SECOND = make_artifact({"m.bin": b"two"}, version="2.0.0", parent="1.0.0")
 class ScriptedBuilder(Builder):
     """Builds nothing: each job succeeds, fails or never ends, as the test says."""
 
+    capability = "v0 literal 1024"
+
     def __init__(self, catalog: Catalog, folder: Path, outcomes: dict[bool, object]) -> None:
         super().__init__(catalog.database, Blobs(folder / "o"), folder / "w", workers=1)
         self._catalog = catalog
@@ -38,7 +40,7 @@ class ScriptedBuilder(Builder):
         delta = CatalogDelta(
             source=job.source,
             target=job.target,
-            capability="c",
+            capability=self.capability,
             delta=Digest.of(f"{job.source}".encode()),
             size_bytes=int(str(outcome)),
             decoder_memory_bytes=1,
@@ -110,3 +112,13 @@ def test_no_room(tmp_path: Path) -> None:
     """A device without disk for the target is refused, whatever is built."""
     with pytest.raises((RefusedError, EdgeError), match="bytes of disk"):
         _find(tmp_path, {True: 10, False: 100}, disk_free_bytes=1)
+
+
+def test_a_delta_of_another_format_is_not_planned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A delta that an older or newer release left in the catalog is offered only to devices
+    that know its format."""
+    monkeypatch.setattr(ScriptedBuilder, "capability", "v7 literal 1024")
+    with pytest.raises(RefusedError, match="delta format 7"):
+        _find(tmp_path, {True: 10, False: 100})
