@@ -52,7 +52,9 @@ def order_for(
     )
 
 
-def serving(folder: Path, models: Mapping[str, onnx.ModelProto] | None = None) -> Serving:
+def serving(
+    folder: Path, models: Mapping[str, onnx.ModelProto] | None = None, *, ready: bool = True
+) -> Serving:
     """Not open yet; the pool checks that every tensor lies in it."""
     pool = TensorPool(budget_bytes=1 << 28, check=True)
     table = ModelTable()
@@ -62,5 +64,6 @@ def serving(folder: Path, models: Mapping[str, onnx.ModelProto] | None = None) -
     )
     for name, model in (models or {}).items():
         made.serve(name, model)
-    table.ready = True
+    if ready:
+        table.set_ready()
     return made
