@@ -53,9 +53,10 @@ class Application:
         return self.manifest.size_bytes
 
     def source_files(self) -> tuple[Digest, ...]:
-        """The source files that the delta reads."""
+        """The held files that the delta reads; what it names beyond them never was here."""
         header = self._decoder.header if self._decoder is not None else None
-        return () if header is None else tuple(file.digest for file in header.sources)
+        named = () if header is None else tuple(file.digest for file in header.sources)
+        return tuple(digest for digest in named if self._store.blobs.has(digest))
 
     def begin(self) -> None:
         """Finds out how far it came before; afterwards ``cursor`` says what to fetch."""

@@ -39,6 +39,7 @@ T = TypeVar("T")
 
 _CUTS_IN_PLACE = 4  # a cut stream goes on where it was; after these the place is given up
 _RETRIES_MAX = 12
+_STEPS_MAX = 4  # a planner has no use for more than two
 _PROOF_FAILURES_MAX = 4
 _PROOF_FAILURES_OF_ONE_SOURCE = 2  # then the distributor's delta itself is suspected
 
@@ -88,7 +89,11 @@ class Deliverer:
             except (RefusedError, ResourceError) as refused:
                 self._not_fitting(update, refused)
                 return
-            self._store.trees.build(update.artifact, update.manifest)
+            try:
+                self._store.trees.build(update.artifact, update.manifest)
+            except (EdgeError, OSError) as failed:
+                self._interrupted(update, _typed(failed))
+                return
             update.read_back = True
             self._context.happen(update, Event.ALREADY_HELD, facts={"wire_bytes": "0"})
 
@@ -112,7 +117,7 @@ class Deliverer:
         except (RefusedError, ResourceError) as refused:
             self._not_fitting(update, refused)
             return
-        except (FormatError, ProofError, NotADirectoryError) as wrong:
+        except (EdgeError, OSError) as wrong:
             self._interrupted(update, _typed(wrong))
             return
         update.steps = steps
@@ -124,6 +129,8 @@ class Deliverer:
 
     def _check_chain(self, update: Update, steps: Sequence[PlanStep]) -> None:
         """Raises: FormatError where the steps do not lead from what is held to the artifact."""
+        if len(steps) > _STEPS_MAX:
+            raise FormatError(f"the distributor's plan has {len(steps)} steps: too many")
         at: Digest | None = None
         for number, step in enumerate(steps):
             fits = step.source == at if number else True
@@ -250,7 +257,11 @@ class Deliverer:
         elif isinstance(error, UnavailableError) and update.retries < _CUTS_IN_PLACE:
             delay_s = self.backoff.delay_s(update.retries, random.random())  # noqa: S311 - jitter
             update.retries += 1
-            application.partial.sync()
+            try:
+                application.partial.sync()
+            except OSError as failed:
+                self._interrupted(update, _typed(failed))
+                return
             update.timer = self._context.loop.later(delay_s, lambda: self._transfer(update))
         elif isinstance(error, (ProofError, DeltaError)):
             self._damaged(update, error)
@@ -317,6 +328,9 @@ class Deliverer:
         files = application.source_files()
         try:
             application.partial.sync()
+            if isinstance(error, (DeltaError, ProofError)):
+                # Its header or index may be what lied: ask for them again as well.
+                application.partial.drop_prefix(application.step.delta)
         except OSError as failed:
             error = _typed(failed)
         application.close()

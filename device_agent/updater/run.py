@@ -410,8 +410,8 @@ class Updater:
     def _on_assignment(self, document: bytes) -> None:
         try:
             self.keeper.take(document, now_s=int(time.time()))
-        except EdgeError as error:
-            self.refused_assignment = f"{error.reason}: {error.message}"
+        except (EdgeError, OSError) as error:  # OSError: the disk is full; it is sent again
+            self.refused_assignment = f"{type(error).__name__}: {error}"
             return
         self.refused_assignment = ""
         self.reconcile()

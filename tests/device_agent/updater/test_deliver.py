@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import threading
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from device_agent.store import Store
+from device_agent.store.filesystem import FileSystem
 from edge_sdk.base import Digest
+from edge_sdk.delta.container import (
+    PREAMBLE_BYTES,
+    parse_prefix,
+    prefix_length,
+    put_header,
+    put_prefix,
+)
 from edge_sdk.manifest import Requirements
 from tests.support.artifacts import ArtifactBytes, changed, make_artifact, noise
 from tests.support.updater_rig import Rig
@@ -389,3 +400,102 @@ def served(artifact: ArtifactBytes):  # type: ignore[no-untyped-def]
     import dataclasses
 
     return dataclasses.replace(artifact.manifest, serve="inference")
+
+
+def test_a_delta_on_files_not_held_ends_and_is_not_asked_for_without_pause(rig: Rig) -> None:
+    """A hostile delta names sources that were never here: that is no rot of this device, it
+    is tried with back-off, and a whole comes in its place."""
+    rig.server.assign(V1)
+    rig.start()
+    rig.wait_for_end(V1)
+    other = version(7, noise(MIB, "never here"))
+    rig.server.publish(other)
+    rig.server.publish(V2)
+    methods = used_methods(rig)
+    hostile = rig.server.delta(other.artifact, V2.artifact, methods)
+    rig.server._made[(V1.artifact, V2.artifact, methods)] = hostile
+    plans = len(rig.server.plans)
+    rig.server.assign(V2)
+    assert rig.wait_for_end(V2) == "committed"
+    assert len(rig.server.plans) - plans <= 3
+    assert not [one for one in rig.server.events if one.reason == "SourceRottenError"]
+
+
+def test_a_prefix_that_lies_is_not_kept(rig: Rig) -> None:
+    """Header and index of one bad answer do not stand in the way of all later good ones."""
+    one = make_artifact({"weights.bin": BASE})
+    rig.server.publish(one)
+    rig.start()
+    rig.wait(lambda: rig.server.check_ins, "the first check-in")
+    delta = rig.server.deltas[rig.server.delta(None, one.artifact, used_methods(rig))]
+    prefix = delta[: prefix_length(delta[:PREAMBLE_BYTES])]
+    header = parse_prefix(prefix)
+    lie = put_prefix(
+        put_header(
+            folder=header.folder,
+            memory_bytes=header.memory_bytes,
+            methods=[1],  # the records use literal
+            sources=(),
+            targets=header.targets,
+        ),
+        header.index.body,
+    )
+    assert len(lie) == len(prefix)
+
+    def lying_once(_delta: Digest, offset: int, frame: bytes) -> bytes:
+        if len(rig.server.fetches) > 1 or offset:
+            return frame
+        return lie + frame[len(lie) :]
+
+    rig.server.damage = lying_once
+    rig.server.assign(one)
+    assert rig.wait_for_end(one) == "committed"
+
+
+def test_a_plan_of_many_steps_is_not_followed(rig: Rig) -> None:
+    """Two steps lead anywhere; more would fill disk and journal with manifests."""
+    ways = [version(number, noise(1000, str(number))) for number in range(10, 14)]
+    for one in ways:
+        rig.server.publish(one)
+    plan = rig.server.Plan
+
+    def long(request, context):  # type: ignore[no-untyped-def]
+        answer = plan(request, context)
+        hops = [None, *(one.artifact for one in ways), V1.artifact]
+        del answer.steps[:]
+        for source, target in pairwise(hops):
+            answer.steps.append(rig.server._step(source, target, used_methods(rig)))
+        return answer
+
+    rig.server.Plan = long  # type: ignore[method-assign]
+    rig.server.stop()
+    rig.server.start()
+    rig.server.assign(V1)
+    rig.start()
+    assert rig.wait_for_end(V1) == "failed"
+    assert Store(rig.state).artifacts.all() == ()
+
+
+def test_a_full_disk_is_no_crash_of_the_updater(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a manifest or an assignment cannot be written, that is said and tried again."""
+    full = {"manifest": 2, "assignment": 1}
+    write = FileSystem.write
+
+    def failing(files: FileSystem, path: Path, data: bytes) -> None:
+        kind = "manifest" if path.parent.name == "artifacts" else path.name.strip(".")[:10]
+        if full.get(kind, 0):
+            full[kind] -= 1
+            raise OSError(errno.ENOSPC, "full", str(path))
+        write(files, path, data)
+
+    monkeypatch.setattr(FileSystem, "write", failing)
+    rig.server.assign(V1)
+    rig.start()
+    rig.wait(lambda: not full["assignment"], "the assignment to be refused")
+    done: list[object] = []
+    rig.wait(
+        lambda: rig.updater.loop.put(lambda: rig.updater.check_in_now(done.append)) or done,
+        "another check-in",
+    )
+    assert rig.wait_for_end(V1, "committed") == "committed"
+    assert full == {"manifest": 0, "assignment": 0}
