@@ -109,14 +109,14 @@ def exponents(source: Bits, kind: ElementKind) -> Bits:
     return field.astype(np.uint8 if exponent_bits <= 8 else np.uint16)
 
 
-def planes(numbers: Bits, kind: ElementKind) -> bytes:
+def planes(numbers: Bits, kind: ElementKind) -> list[bytes]:
     """Bytes grouped by their place in the element, the most significant first."""
     by_byte = numbers.view(np.uint8).reshape(-1, kind.width_bytes)
-    return by_byte.T[::-1].tobytes()
+    return [by_byte[:, place].tobytes() for place in reversed(range(kind.width_bytes))]
 
 
 def unplanes(data: Bits, kind: ElementKind) -> Bits:
-    """The inverse of ``planes``: from uint8 of shape (n * width,) to elements of shape (n,)."""
+    """The inverse of ``planes``, joined: uint8 of shape (n * width,) to elements of shape (n,)."""
     by_plane = data.reshape(kind.width_bytes, -1)[::-1]
     return np.ascontiguousarray(by_plane.T).view(kind.bits).reshape(-1)
 

@@ -113,21 +113,21 @@ def _restore(source: Bits, folded: Bits, kind: ElementKind) -> Bits:
 
 def _put_dense(folded: Bits, rest: bytes, kind: ElementKind, packer: Packer) -> bytes:
     """Form and frame; searched for longer where little changed and it pays (frames.py)."""
-    data = numeric.planes(folded, kind) + rest
-    packed = packer.pack(data, Effort.PLANES)
+    parts = [*numeric.planes(folded, kind), rest]
+    packed = packer.pack_planes(parts)
     share = _SLOW_SHARE_NARROW if kind.width_bytes <= 2 else _SLOW_SHARE_WIDE
     few = np.count_nonzero(folded) <= listed_max(len(folded))
-    if not few and len(packed) <= share * len(data):
-        packed = min(packed, packer.pack(data, Effort.SPARSE_PLANES), key=len)
+    if not few and len(packed) <= share * folded.nbytes:
+        packed = min(packed, packer.pack(b"".join(parts), Effort.SPARSE_PLANES), key=len)
     return varints(_DENSE) + packed
 
 
 def _put_sparse(folded: Bits, rest: bytes, kind: ElementKind, packer: Packer) -> bytes:
     gaps, listed = put_gaps(folded)
     listed -= kind.bits.type(1)
-    data = gaps.tobytes() + numeric.planes(listed, kind) + rest
-    efforts = (Effort.PLANES, Effort.SPARSE_PLANES)
-    frame = min((packer.pack(data, effort) for effort in efforts), key=len)
+    parts = [gaps.tobytes(), *numeric.planes(listed, kind), rest]
+    slow = packer.pack(b"".join(parts), Effort.SPARSE_PLANES)
+    frame = min(packer.pack_planes(parts), slow, key=len)
     return varints(_SPARSE, len(listed), len(gaps)) + frame
 
 

@@ -1,5 +1,6 @@
 """zstd frames: one kind is allowed, and no claim of a frame is believed."""
 
+import numpy as np
 import pytest
 import zstandard
 
@@ -15,6 +16,23 @@ MIB = 1 << 20
 def test_packed_bytes_come_back(effort: Effort, data: bytes) -> None:
     """Every effort makes a frame that is allowed, up to a whole chunk."""
     assert Unpacker().unpack(Packer().pack(data, effort), len(data)) == data
+
+
+@pytest.mark.parametrize("sizes", [(), (0,), (3, 3), (5000, 5000, 0, 17), (MIB // 2, MIB // 2)])
+def test_planes_come_back(sizes: tuple[int, ...]) -> None:
+    """Parts of any sizes, empty ones included, are one frame that is allowed."""
+    parts = [bytes([number]) * size for number, size in enumerate(sizes)]
+    joined = b"".join(parts)
+    assert Unpacker().unpack(Packer().pack_planes(parts), len(joined)) == joined
+
+
+def test_short_planes_do_not_share_their_codes() -> None:
+    """A skewed plane beside a random one takes less than both in one block."""
+    chance = np.random.default_rng(1)
+    parts = [chance.geometric(0.4, 20_000).astype(np.uint8).tobytes(), chance.bytes(20_000)]
+    packer = Packer()
+    alone = packer.pack(b"".join(parts), Effort.PLANES)
+    assert len(packer.pack_planes(parts)) < 0.95 * len(alone)
 
 
 def test_the_same_packer_makes_the_same_bytes() -> None:

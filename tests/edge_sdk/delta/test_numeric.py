@@ -40,7 +40,7 @@ def test_any_bits_come_back(kind: ElementKind, data: st.DataObject) -> None:
     source = bits(kind, [one for one, _ in pairs])
     target = bits(kind, [other for _, other in pairs])
     folded = numeric.fold(source, target, kind)
-    laid = np.frombuffer(numeric.planes(folded, kind), np.uint8)
+    laid = np.frombuffer(b"".join(numeric.planes(folded, kind)), np.uint8)
     assert np.array_equal(numeric.unplanes(laid, kind), folded)
     assert np.array_equal(numeric.unfold(source, folded, kind), target)
 
