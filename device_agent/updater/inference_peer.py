@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping
 
+from device_agent.errors import CandidateRefusedError
 from device_agent.records import Hello, Message, Observed, Prepared, Switch, Switched
 from device_agent.updater.context import Context
 from device_agent.updater.deliver import Deliverer
@@ -12,6 +13,12 @@ from device_agent.updater.lifecycle import Event, State, is_ended, is_serving
 from device_agent.updater.switch import Switcher
 from device_agent.updater.update import Update, begin_held
 from edge_sdk.base import Digest, EdgeError, RefusedError, ResourceError, error_classes
+
+_DEATHS_MAX = 2  # each takes down what serves as well
+_AWAITED: Mapping[type[Message], tuple[State, ...]] = {
+    Prepared: (State.TRIED, State.SWITCHED, State.ON_PROBATION),
+    Switched: (State.SWITCHED, State.ON_PROBATION),
+}
 
 
 class InferencePeer:
@@ -55,8 +62,10 @@ class InferencePeer:
         if self._to_serve.get(message.model) == message.artifact:
             self._serve_again(message)
             return
-        if update is None or update.artifact != message.artifact or is_ended(update.state):
+        if update is None or update.artifact != message.artifact:
             return
+        if update.state not in _AWAITED[type(message)]:
+            return  # the answer to a question of an older order for the same artifact
         if update.timer is not None and isinstance(message, Prepared):
             update.timer.cancel()
             update.timer = None
@@ -96,7 +105,7 @@ class InferencePeer:
                 message = "the inference process ended while the candidate served"
                 self._context.happen(update, Event.CRASHED, message=message)
             elif crashed and update.state is State.TRIED:
-                self._switcher.prepare(update)
+                self._load_again(update)
         for artifact in hello.damaged:
             self._on_damaged(artifact)
         for slot in self._store.slots():
@@ -107,6 +116,17 @@ class InferencePeer:
                 continue
             self._to_serve[slot.model] = slot.active
             self._switcher.put_right(slot.model, slot.active)
+
+    def _load_again(self, update: Update) -> None:
+        """Inference ended while it should load the candidate: perhaps not for that reason."""
+        update.deaths += 1
+        if update.deaths < _DEATHS_MAX:
+            self._switcher.prepare(update)
+            return
+        error = CandidateRefusedError(
+            f"the inference process ended {update.deaths} times while it loaded the candidate"
+        )
+        self._context.happen(update, Event.PREPARE_FAILED, error=error)
 
     def _on_damaged(self, artifact: Digest) -> None:
         """Files of a slot's artifact did not prove: put them aside, and bring them again."""

@@ -16,7 +16,7 @@ from device_agent.updater.lifecycle import Event
 from device_agent.updater.probation import Probation
 from device_agent.updater.update import Update
 from device_agent.updater.verdict import Verdict
-from edge_sdk.base import Digest, EdgeError
+from edge_sdk.base import Digest, EdgeError, FormatError
 from edge_sdk.manifest import Manifest
 
 _TICK_S = 0.5
@@ -38,7 +38,11 @@ class Switcher:
         update.asked += 1
         asked = update.asked
         folder = self._store.tree(update.artifact)
-        self._send(to_prepare(update.model, update.artifact, update.manifest, folder))
+        try:
+            self._send(to_prepare(update.model, update.artifact, update.manifest, folder))
+        except FormatError as error:  # its signature does not fit a packet
+            self._context.happen(update, Event.PREPARE_FAILED, error=error)
+            return
         timeout_s = self._context.config.prepare_timeout_s
 
         def overdue() -> None:
@@ -157,7 +161,8 @@ class Switcher:
         except EdgeError:
             return
         if manifest.serve == "inference":
-            self._send(to_prepare(model, artifact, manifest, self._store.tree(artifact)))
+            with contextlib.suppress(FormatError):  # such a one was never switched to
+                self._send(to_prepare(model, artifact, manifest, self._store.tree(artifact)))
 
     def _send(self, message: Switch | Drop | Prepare) -> None:
         # Where inference is down: it starts from the slots, and its Hello goes on from there.

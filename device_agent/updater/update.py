@@ -52,6 +52,7 @@ class Update:
     busy: bool = False  # holds the one place for planning, fetching and trying
     retries: int = 0  # since the last progress
     proof_failures: int = 0
+    deaths: int = 0  # of inference, while it loaded the candidate
     wire_bytes: int = 0
     began_s: float = field(default_factory=time.monotonic)
     reason: str = ""
