@@ -6,9 +6,10 @@ go before manifests and manifests before blobs, so nothing reachable ever lacks 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
+from device_agent.store.slots import Slot
 from device_agent.store.store import Store
 from edge_sdk.base import Digest, EdgeError
 
@@ -32,7 +33,10 @@ def collect(
 
     ``partial``: artifacts on their way. ``go_on`` is asked before each removal.
     """
-    reached = {*keep, *partial, *_slot_artifacts(store)}
+    slots = store.slot_files.all_or_none()
+    if slots is None:  # a slot that cannot be read may name anything that is here
+        return Collected(trees=0, artifacts=0, blobs=0, partials=0)
+    reached = {*keep, *partial, *_slot_artifacts(slots)}
     trees = [artifact for artifact in store.trees.all() if artifact not in reached]
     artifacts = [artifact for artifact in store.artifacts.all() if artifact not in reached]
     return Collected(
@@ -43,9 +47,9 @@ def collect(
     )
 
 
-def _slot_artifacts(store: Store) -> set[Digest]:
+def _slot_artifacts(slots: Sequence[Slot]) -> set[Digest]:
     found: set[Digest] = set()
-    for slot in store.slots():
+    for slot in slots:
         found.add(slot.active)
         if slot.previous is not None:
             found.add(slot.previous)
@@ -64,8 +68,6 @@ def _each(doomed: list[Digest], remove: Callable[[Digest], None], go_on: Callabl
 
 def _blobs(store: Store, reached: set[Digest], go_on: Callable[[], bool]) -> int:
     """Files of artifacts that are kept stay; where one of those cannot be read, all stay."""
-    if store.slot_files.unreadable():
-        return 0
     needed: set[Digest] = set()
     for artifact in reached:
         if store.files.exists(store.artifacts.path(artifact)):

@@ -61,11 +61,14 @@ class Slots:
         return self._folder / name.namespace / name.name
 
     def all(self) -> tuple[Slot, ...]:
-        """Sorted by model. A file that cannot be read is no slot: see ``unreadable``."""
+        """Sorted by model. A file that cannot be read is no slot: see ``all_or_none``."""
         return tuple(slot for slot in map(self._read, self._paths()) if slot is not None)
 
-    def unreadable(self) -> tuple[Path, ...]:
-        return tuple(path for path in self._paths() if self._read(path) is None)
+    def all_or_none(self) -> tuple[Slot, ...] | None:
+        """Every slot, from one reading of each; None where one of them cannot be read."""
+        slots = [self._read(path) for path in self._paths()]
+        whole = tuple(slot for slot in slots if slot is not None)
+        return whole if len(whole) == len(slots) else None
 
     def get(self, model: str) -> Slot | None:
         path = self.path(model)

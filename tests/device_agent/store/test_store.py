@@ -144,7 +144,7 @@ def test_a_damaged_slot_is_no_slot(store: Store, content: bytes) -> None:
     path = store.slot_files.path("team/a")
     path.write_bytes(content)
     assert store.slots() == ()
-    assert store.slot_files.unreadable() == (path,)
+    assert store.slot_files.all_or_none() is None
 
 
 def test_a_slot_written_by_a_newer_release_is_read(store: Store) -> None:
