@@ -30,7 +30,8 @@ class AgentConfig:
     """Everything that the agent's processes need to know.
 
     ``distributor`` may be empty: the agent then serves what it holds. ``memory_bytes`` is
-    what models may use, 0 for no limit of ours; so is ``disk_quota_bytes`` for the store.
+    what models may use, 0 for the machine's; ``disk_quota_bytes`` is what the store may use,
+    0 for no limit of ours.
     """
 
     state_dir: str

@@ -33,7 +33,7 @@ def config_options(command: Function) -> Function:
         click.option(
             "--accelerator", "accelerators", multiple=True, help="What variants may require."
         ),
-        click.option("--memory-bytes", type=int, help="What models may use; 0: no limit."),
+        click.option("--memory-bytes", type=int, help="What models may use; 0: all there is."),
         click.option("--disk-quota-bytes", type=int, help="What the store may use; 0: no limit."),
         click.option("--check-in-s", type=float, help="Seconds between check-ins."),
         click.option("--probation-s", type=float, help="Seconds of watching a new version."),

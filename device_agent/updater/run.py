@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import psutil
+
 from device_agent.config import AgentConfig
 from device_agent.errors import SupersededError
 from device_agent.fleet_link import Capabilities, EngineCapability, FleetLink, ModelState
@@ -555,7 +557,7 @@ def _capabilities(config: AgentConfig, engines: tuple[EngineCapability, ...]) ->
         decoder_memory_bytes=config.decoder_memory_bytes,
         engines=engines,
         architecture=platform.machine(),
-        memory_bytes=config.memory_bytes,
+        memory_bytes=config.memory_bytes or psutil.virtual_memory().total,
         accelerators=config.accelerators,
         agent_version=AGENT_VERSION,
     )
