@@ -46,6 +46,21 @@ def test_slow_outliers_do_not_decide() -> None:
     assert judge(RULE, seen, 10.0)[0] is Verdict.PROVED
 
 
+def test_what_noise_could_explain_is_watched_longer() -> None:
+    """Medians too far apart, but samples that overlap: no verdict before the deadline, for a
+    wrong one would block the version on this device; a clear one falls at once."""
+    noisy = dataclasses.replace(
+        WELL,
+        active_compute_ns=(100, 100, 100, 240, 250),
+        candidate_compute_ns=(110, 115, 170, 240, 260),
+    )
+    assert judge(RULE, noisy, 0.5)[0] is Verdict.WAIT
+    assert judge(RULE, noisy, 29.0)[0] is Verdict.WAIT
+    assert judge(RULE, noisy, 30.0)[0] is Verdict.WORSE
+    clear = dataclasses.replace(noisy, candidate_compute_ns=(400, 410, 420, 900, 900))
+    assert judge(RULE, clear, 0.5)[0] is Verdict.WORSE
+
+
 def test_too_few_samples_wait_until_the_deadline() -> None:
     """Speed is not judged by a few samples; without more it stays unproved."""
     seen = dataclasses.replace(WELL, candidate_compute_ns=(900,) * 4)
