@@ -20,16 +20,22 @@ from distributor.config import (
     DistributorConfig,
     default_build_workers,
 )
-from edge_sdk.base.command import Settings, json_option, note, print_json, print_table, run
+from edge_sdk.base.command import (
+    PathArgument,
+    Settings,
+    json_option,
+    note,
+    print_json,
+    print_table,
+    run,
+)
 
 _DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
-_DATA = click.option(
-    "--data", type=click.Path(path_type=Path), help="Folder with catalog and blobs."
-)
+_DATA = click.option("--data", type=PathArgument(), help="Folder with catalog and blobs.")
 _FILE = click.option(
     "--config",
     "file",
-    type=click.Path(path_type=Path),
+    type=PathArgument(),
     envvar="EDGE_CONFIG",
     help="TOML file; its table [distributor] holds settings.",
 )

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from edge_sdk.base.command import bytes_text, json_option, note, print_json, print_table, run
+from edge_sdk.base.command import (
+    PathArgument,
+    bytes_text,
+    json_option,
+    note,
+    print_json,
+    print_table,
+    run,
+)
 from quantize.profiles import load_profile, profile_names
 
 _DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
@@ -26,17 +35,15 @@ def cli() -> None:
 
 
 @cli.command("compile")
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=PathArgument())
 @click.option("--target", required=True, help="One of `edge-quantize targets`.")
 @click.option(
     "--calibration",
     required=True,
-    type=click.Path(path_type=Path),
+    type=PathArgument(),
     help="NPZ file: one array for each input, samples along the first axis.",
 )
-@click.option(
-    "-o", "--output", "folder", required=True, type=click.Path(path_type=Path), help="New folder."
-)
+@click.option("-o", "--output", "folder", required=True, type=PathArgument(), help="New folder.")
 @click.option("--force", is_flag=True, help="Replace a folder that this command made before.")
 @json_option
 @_DEBUG
@@ -52,7 +59,7 @@ def compile_command(
     # Heavy: the engine and its quantiser, which --help must not wait for.
     from quantize.compile import compile_model
 
-    if not as_json:
+    if sys.stderr.isatty():
         note(f"quantising {model} for {target}")
     made = compile_model(
         model, target=target, calibration=calibration, folder=folder, replace=force

@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_sdk.base import ConflictError, NotFoundError, UsageError, explain_os_error, sync_folder
+from edge_sdk.base import (
+    ConflictError,
+    NotFoundError,
+    UsageError,
+    explain_os_error,
+    refuse_overlap,
+    sync_folder,
+)
 from quantize.calibrate import read_samples
 from quantize.graph import read_float_model
 from quantize.profiles import load_profile
@@ -43,6 +50,7 @@ def compile_model(
     """
     profile = load_profile(target)
     _refuse_existing(folder, replace=replace)
+    refuse_overlap(folder, (model, calibration))
     float_model = read_float_model(model)
     samples = read_samples(calibration, float_model.inputs, profile.calibration_batch)
     made = quantise_static(float_model, samples, profile)

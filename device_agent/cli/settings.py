@@ -11,7 +11,7 @@ import click
 
 from device_agent.config import AgentConfig, ProbationConfig
 from edge_sdk.base import UsageError
-from edge_sdk.base.command import Settings
+from edge_sdk.base.command import PathArgument, Settings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -38,7 +38,7 @@ def config_options(command: Function) -> Function:
         click.option("--check-in-s", type=float, help="Seconds between check-ins."),
         click.option("--probation-s", type=float, help="Seconds of watching a new version."),
         click.option("--insecure", is_flag=True, default=None, help="Allow plaintext beyond here."),
-        click.option("--config", "file", type=click.Path(path_type=Path), help="A TOML file."),
+        click.option("--config", "file", type=PathArgument(), help="A TOML file."),
     ]
     for option in reversed(options):
         command = option(command)
@@ -60,8 +60,11 @@ def read_config(
     }
     if flags.get("probation_s") is not None:
         probation["duration_s"] = flags["probation_s"]
+    state_dir = get("state_dir", _DEFAULT.state_dir)
+    if not state_dir:
+        raise UsageError("the state folder has an empty name: give --state FOLDER")
     config = AgentConfig(
-        state_dir=str(Path(get("state_dir", _DEFAULT.state_dir)).absolute()),
+        state_dir=str(Path(state_dir).absolute()),
         device=get("device", ""),
         distributor=get("distributor", ""),
         local_address=get("local_address", ""),

@@ -52,9 +52,23 @@ def json_option(command: Function) -> Function:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(command)
 
 
+class PathArgument(click.Path):
+    """A path that is given, as ``Path``: an empty name (an unset variable of a script) would
+    be the current folder."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("an empty name is no file or folder", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def run(command: click.Command, name: str) -> NoReturn:
     """Runs a click command as a program: the only place where errors become exit codes."""
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # else INFO lines reach standard error
+    # What gRPC logs about a port or a peer is in our error too, which is one line.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     _hold_standard_streams()
     _unwind_on_signals()
     _PRINTED.set(False)

@@ -13,6 +13,7 @@ import click
 
 from edge_sdk.base import NotFoundError, UsageError, refuse_overlap, whole_file
 from edge_sdk.base.command import (
+    PathArgument,
     bytes_text,
     json_option,
     note,
@@ -58,9 +59,9 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("source", type=click.Path(path_type=Path))
-@click.argument("target", type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DELTA")
+@click.argument("source", type=PathArgument())
+@click.argument("target", type=PathArgument())
+@click.option("-o", "--output", required=True, type=PathArgument(), metavar="DELTA")
 @click.option(
     "--method",
     "methods",
@@ -112,9 +113,9 @@ def diff(
 
 
 @cli.command(name="apply")
-@click.argument("source", type=click.Path(path_type=Path))
-@click.argument("delta", type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="TARGET")
+@click.argument("source", type=PathArgument())
+@click.argument("delta", type=PathArgument())
+@click.option("-o", "--output", required=True, type=PathArgument(), metavar="TARGET")
 @_memory
 @_force
 @json_option
@@ -156,7 +157,7 @@ def apply_command(
 
 
 @cli.command(name="inspect")
-@click.argument("delta", type=click.Path(path_type=Path))
+@click.argument("delta", type=PathArgument())
 @json_option
 @_debug
 def inspect_command(delta: Path, as_json: bool) -> None:

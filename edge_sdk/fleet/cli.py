@@ -10,6 +10,7 @@ import click
 
 from edge_sdk.base import UsageError
 from edge_sdk.base.command import (
+    PathArgument,
     Settings,
     bytes_text,
     json_option,
@@ -33,7 +34,7 @@ from edge_sdk.fleet.publish import Draft, prepare, survey
 from edge_sdk.fleet.requirements import KEYS
 from edge_sdk.manifest import Tolerance
 
-_PATH = click.Path(path_type=Path)
+_PATH = PathArgument()
 
 
 class Target:

@@ -8,7 +8,6 @@ ARM), so the bounds grow with the size of the expected values themselves.
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -21,7 +20,14 @@ from numpy.typing import NDArray
 from edge_sdk.base import FormatError, RefusedError, UsageError, explain_os_error
 from edge_sdk.engines import EngineError, available_engines, make_golden, open_engine
 from edge_sdk.engines.contract import STORAGE
-from edge_sdk.formats import DTYPE_BITS, TensorMap, read_safetensors, write_safetensors
+from edge_sdk.formats import (
+    DTYPE_BITS,
+    TensorMap,
+    is_npz,
+    read_npz,
+    read_safetensors,
+    write_safetensors,
+)
 from edge_sdk.manifest import Signature, TensorSpec, Tolerance
 
 GOLDEN_PATH = "golden.safetensors"
@@ -83,6 +89,9 @@ def sample_for(
         origin = "seeded" if given is None else "given"
         source = f"seeded inputs (seed {seed})" if given is None else f"the inputs of {golden}"
         how = f"golden sample computed here by {engine} from {source}"
+    results = [array for name, array in tensors.items() if name.startswith(OUTPUT)]
+    if given is not None and not any(array.size for array in results):
+        raise UsageError(f"the golden sample {golden} proves nothing: every output is empty")
     stream = io.BytesIO()
     write_safetensors(stream, dict(sorted(tensors.items())))
     return GoldenSample(
@@ -135,8 +144,7 @@ def read_sample(path: Path) -> dict[str, Array]:
     Names in an NPZ without a prefix are inputs. Raises: FormatError, NotFoundError.
     """
     try:
-        zipped = zipfile.is_zipfile(path)
-        tensors = _read_npz(path) if zipped else dict(read_safetensors(path))
+        tensors = read_npz(path) if is_npz(path) else dict(read_safetensors(path))
     except OSError as error:
         raise explain_os_error(error, path) from error
     prefixed = {
@@ -146,14 +154,6 @@ def read_sample(path: Path) -> dict[str, Array]:
     if not prefixed or len(prefixed) != len(tensors):
         raise FormatError(f"{path} names no tensor, or one input twice")
     return prefixed
-
-
-def _read_npz(path: Path) -> dict[str, Array]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
-        raise FormatError(f"{path} is not an NPZ file of plain arrays: {error}") from None
 
 
 def _computed(

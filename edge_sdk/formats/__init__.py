@@ -6,6 +6,7 @@ format is told from the others, and what is an error instead: ``detect.py``.
 """
 
 from edge_sdk.formats.detect import FORMATS, open_folder, open_model
+from edge_sdk.formats.npz import is_npz, read_npz
 from edge_sdk.formats.safetensors import read_safetensors, write_safetensors
 from edge_sdk.formats.tensor_map import (
     DTYPE_BITS,
@@ -23,9 +24,11 @@ __all__ = [
     "TensorFact",
     "TensorMap",
     "TensorRange",
+    "is_npz",
     "open_folder",
     "open_model",
     "packed_bytes",
+    "read_npz",
     "read_safetensors",
     "write_safetensors",
 ]

@@ -88,6 +88,9 @@ def check_local(address: str, *, insecure: bool) -> None:
     Raises: UsageError, RefusedError.
     """
     if address.startswith("unix:"):
+        if len(address) == len("unix:"):
+            # gRPC would listen at a name that the kernel makes up and nobody can know.
+            raise UsageError(f"address {address!r} names no socket file")
         return
     host, _, port = address.rpartition(":")
     number = int(port) if port.isascii() and port.isdigit() else -1

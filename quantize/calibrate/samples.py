@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from edge_sdk.base import FormatError, UsageError, explain_os_error
+from edge_sdk.base import FormatError, UsageError
+from edge_sdk.formats import read_npz
 from quantize.graph import InputFact
 
 Arrays = Mapping[str, np.ndarray]
@@ -42,7 +41,7 @@ def read_samples(path: Path, inputs: Sequence[InputFact], batch: int) -> Samples
     Raises: NotFoundError, FormatError (no NPZ file of plain numbers), UsageError (the samples
     do not fit the inputs of the model).
     """
-    found = _read(path)
+    found = read_npz(path)
     missing = [one.name for one in inputs if one.name not in found]
     if missing:
         raise UsageError(
@@ -70,25 +69,6 @@ def read_samples(path: Path, inputs: Sequence[InputFact], batch: int) -> Samples
         batch=batch,
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
     )
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
-    try:
-        # A stream of ours: NumPy leaves its own open when the file is damaged. A pickle in
-        # an NPZ could run code: allow_pickle stays off.
-        with path.open("rb") as stream:
-            archive = np.load(stream, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise FormatError(f"calibration {path} is a single array; save it by numpy.savez")
-            found = {name: archive[name] for name in archive.files}
-    except OSError as error:
-        raise explain_os_error(error, path) from error
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise FormatError(f"calibration {path} is not an NPZ file of numbers: {error}") from None
-    strange = [name for name, array in found.items() if not isinstance(array, np.ndarray)]
-    if strange:
-        raise FormatError(f"calibration {path} holds {strange[0]!r}, which is no array")
-    return found
 
 
 def _fit(array: np.ndarray, wanted: InputFact, path: Path) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,14 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
-from edge_sdk.base import Digest, FormatError, RefusedError, explain_os_error, prove_stream
+from edge_sdk.base import (
+    Digest,
+    FormatError,
+    RefusedError,
+    UsageError,
+    explain_os_error,
+    prove_stream,
+)
 
 MODEL_BYTES_MAX = 2**31 - 1  # of a protobuf message, which the quantiser holds the model in
 _HEAVY = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
@@ -48,7 +56,7 @@ class FloatModel:
 def read_float_model(path: Path) -> FloatModel:
     """Loads and checks ``path``.
 
-    Raises: NotFoundError, FormatError (no valid ONNX, or data that lies outside its folder),
+    Raises: NotFoundError, UsageError, FormatError (no valid ONNX, or data outside its folder),
     RefusedError (already quantised, nothing in it to quantise, or over 2 GiB).
     """
     proto = _load(path)
@@ -74,6 +82,9 @@ def read_float_model(path: Path) -> FloatModel:
 
 def _load(path: Path) -> onnx.ModelProto:
     try:
+        # Asked before opening: a FIFO would wait for a writer, /dev/zero never end.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UsageError(f"{path} is not a regular file; name an ONNX model")
         with path.open("rb"):
             pass
         # By path: the checker then also looks at external data, and refuses what lies outside.
