@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -39,6 +40,13 @@ def _loopback_only() -> Iterator[None]:
     socket.socket.connect = checked  # type: ignore[method-assign]
     yield
     socket.socket.connect = connect  # type: ignore[method-assign]
+
+
+@pytest.fixture
+def tmp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a short path: a Unix socket's has at most 107 bytes, and pytest's own
+    fixture spends many on the name of the test and of the worker."""
+    return tmp_path_factory.mktemp("t")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
