@@ -43,6 +43,7 @@ class _Child:
     failures: int = 0
     not_before_s: float = 0.0
     says_ready: bool = False
+    was_ready: bool = False  # once: whatever it ends with later, it can be started
 
 
 class Supervisor:
@@ -143,20 +144,28 @@ class Supervisor:
         now = time.monotonic()
         if child.process is None:
             if now >= child.not_before_s:
-                self._start(child)
+                try:
+                    self._start(child)
+                except OSError as error:  # memory or descriptors are short
+                    child.failures += 1
+                    self._again_later(child, str(error))
             return
         code = child.process.poll()
         if code is None:
             return
         child.process = None
         child.failures = 0 if now - child.started_s > _STEADY_S else child.failures + 1
-        if code in _USAGE_EXITS and child.failures >= _USAGE_TRIES:
+        hopeless = code in _USAGE_EXITS and not child.was_ready
+        if hopeless and child.failures >= _USAGE_TRIES:
             self._exit_code = code
             self._stopping = True
             return
+        self._again_later(child, _how(code))
+
+    def _again_later(self, child: _Child, how: str) -> None:
         delay_s = _BACKOFF.delay_s(child.failures, random.random())  # noqa: S311 - jitter
-        child.not_before_s = now + delay_s
-        self._say(f"{child.name} ended ({_how(code)}); starting it again in {delay_s:.1f} s")
+        child.not_before_s = time.monotonic() + delay_s
+        self._say(f"{child.name} ended ({how}); starting it again in {delay_s:.1f} s")
 
     def _listen(self, timeout_s: float) -> None:
         """Waits a little; says once that both processes answer."""
@@ -168,6 +177,8 @@ class Supervisor:
         if self._on_ready is not None and self._agent_address and self._inference_answers():
             self._on_ready(self._agent_address, self._config.inference_uri)
             self._on_ready = None
+            for child in self._children:
+                child.was_ready = True
 
     def _hear(self, handle: int) -> None:
         line = os.read(handle, 4096)
@@ -175,6 +186,8 @@ class Supervisor:
         os.close(handle)
         if line:
             self._agent_address = line.decode().strip()
+            for child in self._children:
+                child.was_ready = child.was_ready or child.says_ready
 
     def _inference_answers(self) -> bool:
         return not self._serve or is_open(self._config.inference_uri)
@@ -221,4 +234,9 @@ def is_open(uri: str) -> bool:
 
 
 def _how(code: int) -> str:
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
+    if code >= 0:
+        return f"exit {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:  # a real-time signal
+        return f"signal {-code}"

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from device_agent.config import AgentConfig
 from device_agent.local_api.asking import AgentQuestions
 from device_agent.store import Store
+from device_agent.supervisor import Supervisor, tree
+from edge_sdk.rpc import Backoff
 from tests.support.artifacts import ArtifactBytes, make_artifact, noise
 from tests.support.delivery_server import DeliveryServer
 from tests.support.model_artifacts import model_artifact
@@ -175,3 +182,70 @@ def test_sigterm_ends_cleanly(agent: Command, tmp_path: Path) -> None:
     assert not (tmp_path / "s" / "agent.sock").exists()
     again = Command("device_agent.cli", agent.arguments, tmp_path / "again.log").start()
     assert again.stop() == 0
+
+
+READY_THEN_REFUSED = (
+    "import os, sys; handle = int(sys.argv[sys.argv.index('--ready-fd') + 1]);"
+    "os.write(handle, b'unix:/nowhere\\n'); sys.exit(6)"
+)
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervisor]:
+    """Not run: its one child is tended by the test, and started again without pause."""
+    monkeypatch.setattr(tree, "_BACKOFF", Backoff(base_s=0.0, cap_s=0.0))
+    config = AgentConfig(state_dir=str(tmp_path), device="kiosk-7")
+    one = Supervisor(config, serve=False, say=lambda line: None)
+    yield one
+    one._stop()
+
+
+def starts(supervisor: Supervisor, count: int) -> int:
+    """Tends the child until it was started ``count`` times, or is given up."""
+    child = supervisor._children[0]
+    started = 0
+    deadline_s = time.monotonic() + 60
+    while started < count and not supervisor._stopping and time.monotonic() < deadline_s:
+        before = child.process
+        supervisor._tend(child)
+        started += before is None and child.process is not None
+        supervisor._listen(0.01)
+    return started
+
+
+def test_an_updater_that_was_ready_never_ends_the_agent(supervisor: Supervisor) -> None:
+    """Whatever it dies of afterwards, inference goes on serving and it is started again."""
+    supervisor._children[0].command = [sys.executable, "-c", READY_THEN_REFUSED]
+    assert starts(supervisor, 8) == 8
+    assert not supervisor._stopping
+
+
+def test_an_updater_that_cannot_start_ends_the_agent(supervisor: Supervisor) -> None:
+    """A wrong setting is said by the exit code, not by an endless row of starts."""
+    supervisor._children[0].command = [sys.executable, "-c", "import sys; sys.exit(6)"]
+    starts(supervisor, 8)
+    assert supervisor._stopping
+    assert supervisor._exit_code == 6
+
+
+def test_a_process_that_cannot_be_made_is_tried_again(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory or descriptors short for a moment: what runs goes on."""
+    child = supervisor._children[0]
+    child.command = [sys.executable, "-c", "import time; time.sleep(60)"]
+
+    def short(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, "no memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", short)
+        supervisor._tend(child)
+    assert (child.process, child.failures) == (None, 1)
+    assert starts(supervisor, 1) == 1
+
+
+def test_every_signal_has_words() -> None:
+    """Real-time signals have no name."""
+    assert tree._how(-9) == "signal SIGKILL"
+    assert tree._how(-40) == "signal 40"
