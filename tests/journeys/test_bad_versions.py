@@ -29,6 +29,7 @@ STRICT = {  # as shipped, but for the time
     "EDGE_AGENT_PROBATION_RATIO_MAX": "1.5",
     "EDGE_AGENT_PROBATION_SAMPLES_MIN": "20",
     "EDGE_AGENT_PROBATION_DURATION_S": "1.0",
+    "EDGE_AGENT_PROBATION_DEADLINE_S": "20.0",
 }
 
 
@@ -62,6 +63,13 @@ class Scene:
         model = self.view.model()
         assert model is not None
         assert model.version == "1.0.0"
+
+    def save_slow(self, name: str, *, repeats: int) -> Path:
+        """1.0.0 with layers in front that cost time and change nothing."""
+        graph = self.known.models["1.0.0"].graph
+        weights = [numpy_helper.to_array(one) for one in graph.initializer]
+        slow = mlp(SIZES, weights=weights, repeats=repeats)
+        return save(slow, self.folder / name / "model.onnx")
 
     def publish_with_sample(self, path: Path, version: str, inputs: Array, outputs: Array) -> None:
         """Published with a golden sample from elsewhere, which nobody computes again here."""
@@ -114,8 +122,7 @@ def test_damaged_weights_fail_the_golden_sample(scene: Scene) -> None:
 def test_slow_version_is_rolled_back_and_remembered(scene: Scene) -> None:
     """A version that is at least four times slower is rolled back by probation, is not tried
     again by a new rollout, and is tried again by one that says retry."""
-    weights = [numpy_helper.to_array(one) for one in scene.known.models["1.0.0"].graph.initializer]
-    path = save(mlp(SIZES, weights=weights, repeats=400), scene.folder / "slow" / "model.onnx")
+    path = scene.save_slow("slow", repeats=400)
     scene.fleet.publish(path, SLOW)
 
     ended, states = scene.roll_out(SLOW)
@@ -158,7 +165,9 @@ def test_deadly_version_costs_no_request(scene: Scene) -> None:
 
 def test_segmentation_fault_in_the_trial(scene: Scene) -> None:
     """A trial process that ends by SIGSEGV counts against the candidate and touches nobody."""
-    scene.fleet.publish(scene.known.paths["2.0.0"], "1.4.0")
+    path = scene.save_slow("patient", repeats=5000)  # takes a while to load: time to strike
+    answer = scene.known.expected["1.0.0"]
+    scene.publish_with_sample(path, "1.4.0", scene.known.given, answer)
     agent = scene.fleet.commands[0]
     rollout = scene.fleet.create("1.4.0", [DEVICE])
     trial = agent.child("device_agent.updater.trial_child", "--result-fd")

@@ -142,6 +142,7 @@ def loopback_fleet(folder: Path, *arguments: str) -> Iterator[LoopbackFleet]:
 def _stop(command: Command) -> None:
     if command.process.poll() is None:
         command.stop()
+    assert "Traceback" not in command.said(), command.said()
 
 
 def versions(
