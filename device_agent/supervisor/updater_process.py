@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 
 from device_agent.config import from_json
 from device_agent.local_api import LocalApi
@@ -74,7 +75,7 @@ class Door:
         loop.ask(lambda: self._updater.check_in_now(done.set_result))
         try:
             failed = done.result(_UPDATE_NOW_S)
-        except TimeoutError:
+        except FutureTimeoutError:  # not the builtin one before Python 3.11
             raise UnavailableError("the check-in is still going on") from None
         if failed is not None:
             raise failed
@@ -98,14 +99,21 @@ class Feed:
 
     def __init__(self, updater: Updater, after: int) -> None:
         self._updater = updater
-        self._waiting: queue.SimpleQueue[AgentEvent] = queue.SimpleQueue()
+        self._waiting: queue.Queue[AgentEvent] = queue.Queue()
+
+        self._after = after
 
         def begin() -> None:
             for event in updater.events(after):
-                self._waiting.put(event)
-            updater.log.listen(self._waiting.put)
+                self._take(event)
+            updater.log.listen(self._take)
 
         updater.loop.ask(begin)
+
+    def _take(self, event: AgentEvent) -> None:
+        if event.number > self._after:  # one in the journal may be told a moment later
+            self._after = event.number
+            self._waiting.put(event)
 
     def next(self, timeout_s: float) -> AgentEvent | None:
         try:
@@ -114,7 +122,7 @@ class Feed:
             return None
 
     def close(self) -> None:
-        self._updater.loop.put(lambda: self._updater.log.unlisten(self._waiting.put))
+        self._updater.loop.put(lambda: self._updater.log.unlisten(self._take))
 
 
 if __name__ == "__main__":

@@ -6,12 +6,17 @@ calls. So no store write is ever made from two threads, and no state needs a loc
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
-import queue
+import os
+import select
 import time
+import weakref
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TypeVar
 
 from edge_sdk.base import UnavailableError
@@ -36,7 +41,12 @@ class Loop:
     """Runs calls until ``stop``."""
 
     def __init__(self) -> None:
-        self._calls: queue.SimpleQueue[Call] = queue.SimpleQueue()
+        # Not a SimpleQueue: on CPython 3.10 its get with a timeout now and then waits for ever
+        # under load (measured: once in some 300 updates on a busy machine). A pipe wakes also
+        # from a signal handler, which may hold no lock.
+        self._calls: deque[Call] = deque()
+        self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        weakref.finalize(self, _close, self._wake_reader, self._wake_writer)
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._stopping = False
@@ -45,11 +55,14 @@ class Loop:
     # -- from any thread -----------------------------------------------------------------
 
     def put(self, call: Call) -> None:
-        self._calls.put(call)
+        """Safe in a signal handler."""
+        self._calls.append(call)
+        with contextlib.suppress(BlockingIOError):  # full: it will wake anyway
+            os.write(self._wake_writer, b"\0")
 
     def stop(self) -> None:
         """Safe in a signal handler."""
-        self._calls.put(self._stop)
+        self.put(self._stop)
 
     def ask(self, call: Callable[[], T], *, timeout_s: float = 30.0) -> T:
         """Runs ``call`` on the loop's thread and waits for what it gives or raises.
@@ -67,7 +80,7 @@ class Loop:
         self.put(run)
         try:
             return answer.result(timeout_s)
-        except TimeoutError:
+        except FutureTimeoutError:  # not the builtin one before Python 3.11
             raise UnavailableError("the updater is busy or stopping; try again") from None
 
     # -- on the loop's thread ------------------------------------------------------------
@@ -96,14 +109,18 @@ class Loop:
 
     def run(self) -> None:
         while not self._stopping:
-            try:
-                call = self._calls.get(timeout=self._wait_s())
-            except queue.Empty:
-                continue
-            finally:
-                self._fire()
-            call()
+            if not self._calls:
+                self._sleep()
+            self._fire()
+            if self._calls:
+                self._calls.popleft()()
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _sleep(self) -> None:
+        """Until somebody puts a call, or a timer is due."""
+        if select.select([self._wake_reader], [], [], self._wait_s())[0]:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._wake_reader, 4096)
 
     def _stop(self) -> None:
         self._stopping = True
@@ -118,3 +135,8 @@ class Loop:
             timer = heapq.heappop(self._timers)[2]
             if timer.call is not None:
                 timer.call()
+
+
+def _close(*handles: int) -> None:
+    for handle in handles:
+        os.close(handle)

@@ -12,13 +12,19 @@ from device_agent.updater.update import Update
 from edge_sdk.base import Digest
 
 BATCH = 200
+TEXT_MAX = 4000  # characters: the journal refuses to read records of more than 1 MiB
+_NUMBER_MAX = 2**53  # a device that counts a thousand events a second is there in 285,000 years
 
 
 class EventLog:
-    """What the journal says, as events. Listeners hear each new one on the loop's thread."""
+    """What the journal says, as events.
 
-    def __init__(self, journal: Journal) -> None:
+    Listeners hear each new one by ``put`` (the loop's): after the acts that it announces.
+    """
+
+    def __init__(self, journal: Journal, put: Callable[[Callable[[], None]], None]) -> None:
         self._journal = journal
+        self._put = put
         self._listeners: list[Callable[[AgentEvent], None]] = []
 
     def enter(
@@ -43,15 +49,18 @@ class EventLog:
             state=update.state.value,
             event=event,
             reason=update.reason,
-            message=update.message,
-            facts=dict(facts or {}),
+            message=update.message[:TEXT_MAX],
+            facts={name: fact[:TEXT_MAX] for name, fact in (facts or {}).items()},
             fallback="" if update.fallback is None else str(update.fallback),
             spare="" if update.spare is None else str(update.spare),
             passing=tuple(map(str, update.passing)),
         )
         self._journal.append(*([judged] if judged is not None else []), entered)
+        self._put(lambda: self._tell(to_agent_event(entered)))
+
+    def _tell(self, event: AgentEvent) -> None:
         for listener in tuple(self._listeners):
-            listener(to_agent_event(entered))
+            listener(event)
 
     def listen(self, listener: Callable[[AgentEvent], None]) -> None:
         self._listeners.append(listener)
@@ -68,8 +77,11 @@ class EventLog:
         """The distributor keeps all up to ``number``.
 
         False where it knows of more events than this device ever had (its folder was made
-        anew): numbers then go on from there, and the present states must be said again.
+        anew): numbers then go on from there, and the present states must be said again. A
+        number that no device can have reached changes nothing.
         """
+        if number > _NUMBER_MAX:
+            return True
         if number > self._journal.number:
             self._journal.append(Acknowledged(number=number), Numbered(number=number))
             return False

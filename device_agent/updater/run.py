@@ -42,7 +42,7 @@ from device_agent.updater.inference_link import InferenceLink
 from device_agent.updater.inference_peer import InferencePeer, named
 from device_agent.updater.lifecycle import Act, Event, State, advance, is_ended
 from device_agent.updater.loop import Loop
-from device_agent.updater.report import EventLog, to_agent_event
+from device_agent.updater.report import TEXT_MAX, EventLog, to_agent_event
 from device_agent.updater.switch import Switcher
 from device_agent.updater.trial import find_engines, try_candidate
 from device_agent.updater.trial_values import TrialOutcome
@@ -82,7 +82,7 @@ class Updater:
         self._trial = trial
         self.store = Store.create(Path(config.state_dir))
         self.journal = Journal(self.store.files, self.store.journal_path)
-        self.log = EventLog(self.journal)
+        self.log = EventLog(self.journal, self.loop.put)
         self.keeper = AssignmentKeeper(self.store, config.device)
         self.updates: dict[str, Update] = {}
         self._waiting: list[tuple[Update, Act]] = []
@@ -181,7 +181,7 @@ class Updater:
             self.switcher.remember_way_back(update)
         update.state = state
         update.reason = error.reason if error is not None else ""
-        update.message = error.message if error is not None else message
+        update.message = (error.message if error is not None else message)[:TEXT_MAX]
         judged = None
         if Act.REMEMBER in acts:
             update.reason = update.reason or "CandidateRefusedError"
@@ -191,8 +191,9 @@ class Updater:
             self.log.enter(
                 update, event.value, facts={"seconds": seconds, **(facts or {})}, judged=judged
             )
-            if self._contact is not None and self._contact.connected:
-                self._contact.report()
+            # Put, not called: journal, then act, then report. Nobody hears of a rollback
+            # before the slot names what serves.
+            self.loop.put(self._report)
         if is_ended(state):
             update.stop_work()
         for act in acts:
@@ -379,6 +380,9 @@ class Updater:
             update.reason, update.message = judged.reason, judged.message
         self.updates[update.model] = update
         self.log.enter(update, "known", facts=facts)
+        self.loop.put(self._report)
+
+    def _report(self) -> None:
         if self._contact is not None and self._contact.connected:
             self._contact.report()
 
