@@ -48,7 +48,7 @@ def initialise(config: DistributorConfig) -> bool:
     """
     folder = DataFolder(config.data)
     created = folder.create()
-    with folder.owned():
+    with folder.discarded_on_failure() if created else contextlib.nullcontext(), folder.owned():
         database = Database(sqlite_url(folder.catalog))
         try:
             upgrade(database)

@@ -11,10 +11,12 @@ from typing import Any
 import click
 
 from device_agent.cli.settings import config_options, read_config, with_free_port
+from device_agent.config import AgentConfig
 from device_agent.store import Store
 from device_agent.supervisor import Supervisor
-from edge_sdk.base import explain_os_error
+from edge_sdk.base import NotFoundError, UsageError, explain_os_error
 from edge_sdk.base.command import json_option, note, print_json
+from edge_sdk.rpc import check_local
 
 
 @click.command(
@@ -25,11 +27,14 @@ from edge_sdk.base.command import json_option, note, print_json
 def run_agent(as_json: bool, **flags: Any) -> None:
     """Runs the agent until SIGTERM or Ctrl-C."""
     config, _ = read_config(flags)
+    _check_addresses(config)
     config = dataclasses.replace(config, inference_address=with_free_port(config.inference_uri))
     root = Path(config.state_dir)
     try:
         root.mkdir(parents=True, exist_ok=True)
         Store.create(root)
+    except FileExistsError:
+        raise UsageError(f"{root} is no folder; name one for --state") from None
     except OSError as error:
         raise explain_os_error(error, root) from None
 
@@ -43,3 +48,20 @@ def run_agent(as_json: bool, **flags: Any) -> None:
     code = Supervisor(config, on_ready=ready).run()
     if code:
         raise click.exceptions.Exit(code)
+
+
+def _check_addresses(config: AgentConfig) -> None:
+    """Said here at once, where the processes would only be started again and again.
+
+    Raises: UsageError, RefusedError (beyond this machine), NotFoundError (no such folder).
+    """
+    if config.distributor:
+        check_local(config.distributor, insecure=config.insecure)
+    for uri, given in (
+        (config.agent_uri, config.local_address),
+        (config.inference_uri, config.inference_address),
+    ):
+        check_local(uri, insecure=False)
+        folder = Path(uri.removeprefix("unix:")).parent
+        if given.startswith("unix:") and not folder.is_dir() and folder != Path(config.state_dir):
+            raise NotFoundError(f"no folder {folder} for the socket of address {uri}")

@@ -43,9 +43,11 @@ class Store:
         Raises: StateError (kept by a release too far from this one).
         """
         store = cls(root, files=files)
+        number = root / "FORMAT"
+        if store.files.exists(number):
+            store.check_format()  # before anything is made in a folder that is not ours
         for folder in (root, *(root / name for name in _FOLDERS)):
             durable.make_folder(store.files, folder)
-        number = root / "FORMAT"
         if not store.files.exists(number):
             durable.write_whole(store.files, number, f"{FORMAT}\n".encode())
         store.check_format()

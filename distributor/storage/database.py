@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from edge_sdk.base import ResourceError, UnavailableError
+from edge_sdk.base import FormatError, ResourceError, UnavailableError, UsageError
 
 _READERS = 4
 _BUSY_TIMEOUT_MS = 10_000
@@ -88,12 +88,26 @@ def explained() -> Iterator[None]:
     """Turns what the database says when it cannot go on into typed errors."""
     try:
         yield
-    except OperationalError as error:
+    except DatabaseError as error:
+        if type(error) not in (DatabaseError, OperationalError):
+            raise  # a constraint that our own statement broke
         text = str(error.orig)
         if "full" in text:
             raise ResourceError(f"the catalog cannot grow: {text}; free some disk space") from error
         if "locked" in text or "connect" in text:
             raise UnavailableError(f"the catalog is busy or cannot be reached: {text}") from error
+        if "not a database" in text or "malformed" in text:
+            raise FormatError(
+                f"the catalog is damaged: {text}; put a copy from before in its place"
+            ) from error
+        if "disk I/O" in text:
+            raise ResourceError(
+                f"the catalog cannot be written: {text}; is the disk full or failing?"
+            ) from error
+        if "unable to open" in text or "readonly" in text:
+            raise UsageError(
+                f"the catalog cannot be opened for writing: {text}; whose is the data folder?"
+            ) from error
         raise
 
 

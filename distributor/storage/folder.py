@@ -44,6 +44,16 @@ class DataFolder:
                 raise ConflictError(
                     f"{self.root} is not empty and holds no distributor; name another folder"
                 )
+        except FileExistsError:
+            raise UsageError(f"{self.root} is a file; name a folder") from None
+        except OSError as error:
+            raise explain_os_error(error, self.root) from error
+        with self.discarded_on_failure():
+            self._fill()
+        return True
+
+    def _fill(self) -> None:
+        try:
             self.objects.mkdir()
             self.work.mkdir()
             with self._format.open("x") as stream:
@@ -51,23 +61,40 @@ class DataFolder:
                 stream.flush()
                 os.fsync(stream.fileno())
             sync_folder(self.root)
-            return True
-        except FileExistsError:
-            raise UsageError(f"{self.root} is a file; name a folder") from None
         except OSError as error:
             raise explain_os_error(error, self.root) from error
+
+    @contextmanager
+    def discarded_on_failure(self) -> Iterator[None]:
+        """Empties the folder where the block fails: half a distributor must not stay, since
+        the next ``create`` would take it for somebody else's."""
+        try:
+            yield
+        except BaseException:
+            for entry in list(self.root.iterdir()):
+                if entry.is_dir():
+                    shutil.rmtree(entry, ignore_errors=True)
+                else:
+                    entry.unlink(missing_ok=True)
+            raise
 
     def check(self) -> None:
         """Raises: NotFoundError (no distributor here), ConflictError (an unknown format)."""
         try:
-            text = self._format.read_text()
+            text = self._format.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             raise NotFoundError(
                 f"there is no distributor in {self.root}; "
                 f"make one with: edge-distributor init --data {self.root}"
             ) from None
-        if text != _FORMAT:
+        except OSError as error:
+            raise explain_os_error(error, self._format) from error
+        if text != _FORMAT.encode():
             raise ConflictError(f"{self._format} names a format that this release does not know")
+        if self.objects.exists() and not self.objects.is_dir():
+            raise ConflictError(
+                f"{self.objects} is no folder; put the one from before in its place"
+            )
 
     @contextmanager
     def owned(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import signal
+import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -344,11 +345,16 @@ def _fits(value: Any, default: Any) -> bool:
 
 def _read_table(file: Path, table: str) -> dict[str, Any]:
     try:
+        # Asked before opening: a FIFO would wait for a writer, /dev/zero never end.
+        if not stat.S_ISREG(file.stat().st_mode):
+            raise UsageError(f"cannot read the configuration {file}: it is no regular file")
         with file.open("rb") as stream:
             document = tomllib.load(stream)
     except OSError as error:
         raise UsageError(f"cannot read the configuration {file}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise FormatError(f"the configuration {file} is nested too deep") from None
+    except ValueError as error:  # not TOML, not UTF-8, or a number of thousands of digits
         raise FormatError(f"the configuration {file} is not TOML: {error}") from None
     values = document.get(table, {})
     if not isinstance(values, dict):

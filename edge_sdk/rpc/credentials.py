@@ -44,6 +44,7 @@ SERVER_OPTIONS: Options = (
     ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it silently
 )
 
+_NAME_LENGTH_MAX = 256  # servers refuse calls with more than a few KiB of metadata
 DEVICE_KEY = "edge-device"
 OPERATOR_KEY = "edge-operator"
 
@@ -61,8 +62,16 @@ class Credentials:
     insecure: bool = False
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
+        """Raises: UsageError where a name cannot travel as metadata."""
         pairs = ((DEVICE_KEY, self.device), (OPERATOR_KEY, self.operator))
-        return tuple((key, value) for key, value in pairs if value is not None)
+        named = tuple((key, value) for key, value in pairs if value is not None)
+        for key, value in named:
+            if not (value.isascii() and value.isprintable() and len(value) <= _NAME_LENGTH_MAX):
+                raise UsageError(
+                    f"{key.removeprefix('edge-')} {value[:80]!r} is not a name: use printable "
+                    f"ASCII, at most {_NAME_LENGTH_MAX} characters"
+                )
+        return named
 
 
 def open_channel(
