@@ -241,20 +241,23 @@ def test_active_file_changed_while_the_agent_is_down(scene: Scene) -> None:
     assert "SourceRottenError" in {event.reason for event in events}
 
 
-def test_source_file_changed_on_the_device(scene: Scene) -> None:
-    """A byte that is changed in the file that a delta builds on is found when the proof fails;
-    that file is not built on again and the update goes on from something else."""
+def test_source_files_changed_on_the_device(scene: Scene) -> None:
+    """A byte that is changed in a file that deltas build on is found when the proof fails;
+    that file is not built on again, and where nothing else is held the update goes on from
+    the whole."""
     version = scene.publish_next()
-    rotten = scene.active
-    file = scene.tree_file(rotten)
-    flip_bit(file, file.stat().st_size // 2)
+    for rotten in (scene.active, scene.previous):  # last of all tests: nothing good is left
+        file = scene.tree_file(rotten)
+        flip_bit(file, file.stat().st_size // 2)
+    before = scene.proxy.down_bytes
     with scene.asking() as asker:
-        asker.wait_for(rotten)
+        asker.wait_for(scene.active)
         ended = scene.end_of(scene.fleet.create(version))
         assert ended.state == "committed", ended
         asker.wait_for(version)
+    assert scene.proxy.down_bytes - before > int(ended.facts["plan_bytes"])
     events = scene.check_runs(version)
-    assert "SourceRottenError" in {event.reason for event in events}
+    assert [event.reason for event in events].count("SourceRottenError") == 2
 
 
 def _size(folder: Path) -> int:
