@@ -28,7 +28,11 @@ def run_agent(as_json: bool, **flags: Any) -> None:
     """Runs the agent until SIGTERM or Ctrl-C."""
     config, _ = read_config(flags)
     _check_addresses(config)
-    config = dataclasses.replace(config, inference_address=with_free_port(config.inference_uri))
+    config = dataclasses.replace(
+        config,  # both stay what they are when a process is started again
+        local_address=with_free_port(config.agent_uri),
+        inference_address=with_free_port(config.inference_uri),
+    )
     root = Path(config.state_dir)
     try:
         root.mkdir(parents=True, exist_ok=True)

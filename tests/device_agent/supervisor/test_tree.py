@@ -18,6 +18,7 @@ from device_agent.config import AgentConfig
 from device_agent.local_api.asking import AgentQuestions
 from device_agent.store import Store
 from device_agent.supervisor import Supervisor, tree
+from edge_sdk.base import UnavailableError
 from edge_sdk.rpc import Backoff
 from tests.support.artifacts import ArtifactBytes, make_artifact, noise
 from tests.support.delivery_server import DeliveryServer
@@ -249,3 +250,30 @@ def test_every_signal_has_words() -> None:
     """Real-time signals have no name."""
     assert tree._how(-9) == "signal SIGKILL"
     assert tree._how(-40) == "signal 40"
+
+
+def test_an_updater_started_again_answers_at_the_same_port(
+    server: DeliveryServer, tmp_path: Path
+) -> None:
+    """Port 0 is chosen once: a killed updater comes back where its clients ask."""
+    arguments = [
+        *("run", "--state", str(tmp_path / "s"), "--device", "kiosk-7"),
+        *("--local-address", "127.0.0.1:0", "--inference-address", "127.0.0.1:0"),
+    ]
+    agent = Command("device_agent.cli", arguments, tmp_path / "agent.log").start()
+    try:
+        old = agent.child(*UPDATER)
+        old.kill()
+        psutil.wait_procs([old])
+        with AgentQuestions(agent.ready["agent_address"]) as questions:
+            status = wait_for(lambda: answered(questions), "the updater")
+        assert status["inference_address"] == agent.ready["inference_address"]
+    finally:
+        agent.stop()
+
+
+def answered(questions: AgentQuestions) -> dict[str, object] | None:
+    try:
+        return questions.status()
+    except UnavailableError:
+        return None
