@@ -5,6 +5,7 @@ Whatever fails is tried again after a back-off with full jitter; the device serv
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 from collections.abc import Callable
@@ -17,7 +18,10 @@ from edge_sdk.base import Digest, EdgeError, UnavailableError
 from edge_sdk.rpc.backoff import Backoff
 
 _JITTER = 0.2  # of the time to the next check-in, so that a fleet does not come in step
+_NEXT_S_MIN = 1.0  # whatever the distributor asks for
 _NEXT_S_MAX = 86_400.0
+_WAKE_PAUSE_S = 0.2  # between two wake-ups: meanwhile the stream is held back
+_RECONNECT_S_MIN, _RECONNECT_S_MAX = 0.05, 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +73,7 @@ class Contact:
         self._checking_in = False
         self._again = False
         self._reporting = False
+        self._report_timer: Timer | None = None
         self._timer: Timer | None = None
         self._waiting: list[Callable[[EdgeError | None], None]] = []
         self._closed = threading.Event()
@@ -136,7 +141,9 @@ class Contact:
             self._timer = self._loop.later(delay_s, self.check_in)
 
     def _next_s(self, asked_s: float) -> float:
-        base_s = min(asked_s, _NEXT_S_MAX) if asked_s > 0 else self._check_in_s
+        base_s = self._check_in_s
+        if asked_s > 0:
+            base_s = min(max(asked_s, _NEXT_S_MIN), _NEXT_S_MAX)
         return min(base_s, self._check_in_s) * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311
 
     def _reached(self) -> None:
@@ -155,19 +162,29 @@ class Contact:
         if not notes:
             return
         self._reporting = True
-        self._loop.background(lambda: self._link.report(notes), self._reported)
+        if self._report_timer is not None:
+            self._report_timer.cancel()
+        first = notes[0].number
+        self._loop.background(
+            lambda: self._link.report(notes),
+            lambda acknowledged, error: self._reported(first, acknowledged),
+        )
 
-    def _reported(self, acknowledged: int | None, error: Exception | None) -> None:
+    def _reported(self, first: int, acknowledged: int | None) -> None:
+        """``first``: the number of the first event that was sent."""
         self._reporting = False
-        if acknowledged is None:
-            self._report_failures += 1
-            chance = random.random()  # noqa: S311 - jitter
-            self._loop.later(self._backoff.delay_s(self._report_failures, chance), self.report)
-            return
-        self._report_failures = 0
-        if not self._log.acknowledged(acknowledged):
+        known = acknowledged is not None and self._log.acknowledged(acknowledged)
+        if acknowledged is not None and not known:
             self._say_again()
-        self.report()
+        waiting = self._log.unacknowledged()
+        if known and (not waiting or waiting[0].number > first):
+            self._report_failures = 0
+            self.report()
+            return
+        # An answer that leads nowhere is no better than none.
+        self._report_failures += 1
+        delay_s = self._backoff.delay_s(self._report_failures, random.random())  # noqa: S311 - jitter
+        self._report_timer = self._loop.later(delay_s, self.report)
 
     # -- watch ---------------------------------------------------------------------------
 
@@ -181,13 +198,13 @@ class Contact:
                     wait_s = woken.reconnect_s
                     if wait_s is None:
                         self._loop.put(self.check_in)
-                    if self._closed.is_set():
+                    if self._closed.wait(_WAKE_PAUSE_S):
                         return
-            except (EdgeError, ValueError):  # ValueError: the channel was closed meanwhile
+            except Exception:  # noqa: BLE001 - whatever a peer sends, the watch goes on
                 failures += 1
-            if wait_s is None:
+            if wait_s is None or not math.isfinite(wait_s):
                 wait_s = self._backoff.delay_s(failures, random.random())  # noqa: S311 - jitter
-            if self._closed.wait(max(wait_s, 0.05)):
+            if self._closed.wait(min(max(wait_s, _RECONNECT_S_MIN), _RECONNECT_S_MAX)):
                 return
             # Whatever changed while nobody watched is found out by asking.
             self._loop.put(self.check_in)

@@ -1,0 +1,203 @@
+"""Keeping in touch with a distributor that lies or floods: never without pause."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from device_agent.fleet_link import Capabilities, CheckedIn, FleetLink, Woken
+from device_agent.store.filesystem import FileSystem
+from device_agent.store.journal import Journal
+from device_agent.updater.contact import Contact, Description
+from device_agent.updater.lifecycle import State
+from device_agent.updater.loop import Loop
+from device_agent.updater.report import EventLog
+from device_agent.updater.update import Update
+from edge_sdk.base import Digest
+from edge_sdk.rpc.backoff import Backoff
+from tests.support.processes import wait_for
+
+OWN = Capabilities(
+    delta_versions=(0,),
+    delta_methods=(),
+    decoder_memory_bytes=1,
+    engines=(),
+    architecture="",
+    memory_bytes=0,
+    accelerators=(),
+    agent_version="1",
+)
+
+
+class Peer:
+    """A distributor as a test wants it; counts what it is asked."""
+
+    def __init__(self) -> None:
+        self.next_s = 3600.0
+        self.acknowledge: Callable[[int], int] = lambda last: last
+        self.wake: Callable[[], Iterator[Woken]] = lambda: iter(())
+        self.check_ins = self.reports = self.watches = 0
+        self.closed = threading.Event()
+
+    def check_in(self, **_: Any) -> CheckedIn:
+        self.check_ins += 1
+        return CheckedIn(assignment=None, next_check_in_s=self.next_s)
+
+    def report(self, notes: Any) -> int:
+        self.reports += 1
+        return self.acknowledge(notes[-1].number)
+
+    def watch(self, _counter: int) -> Iterator[Woken]:
+        self.watches += 1
+        yield from self.wake()
+        self.closed.wait(20)
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+class Touch:
+    """A contact on a running loop."""
+
+    def __init__(self, folder: Path) -> None:
+        self.peer = Peer()
+        self.journal = Journal(FileSystem(), folder / "journal")
+        self.log = EventLog(self.journal, lambda call: call())
+        self.loop = Loop()
+        self.said_again = 0
+        self._contact: Contact | None = None
+        self._thread = threading.Thread(target=self.loop.run, daemon=True)
+
+    def start(self, *, watch: bool = False, base_s: float = 60.0) -> None:
+        self._thread.start()
+        self.loop.ask(lambda: self._begin(watch, base_s))
+
+    def _begin(self, watch: bool, base_s: float) -> None:
+        self._contact = Contact(
+            self.loop,
+            cast(FleetLink, self.peer),
+            self.log,
+            check_in_s=900.0,
+            labels={},
+            backoff=Backoff(base_s=base_s, cap_s=base_s),
+            watch=watch,
+            describe=lambda: Description(
+                capabilities=OWN, held=(), models=(), assignment_counter=0, disk_free_bytes=0
+            ),
+            on_assignment=lambda document: None,
+            on_reached=lambda: None,
+            say_again=self._say_again,
+        )
+        self._contact.check_in()
+
+    def _say_again(self) -> None:
+        self.said_again += 1
+        self.log.enter(update(), "said_again")
+
+    def stop(self) -> None:
+        if self._contact is not None:
+            self._contact.close()
+        self.loop.stop()
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+
+
+def update() -> Update:
+    return Update(
+        model="team/digits",
+        artifact=Digest.of(b"a"),
+        version="1.0.0",
+        variant="v",
+        rollout="",
+        attempt=1,
+        kind="update",
+        state=State.COMMITTED,
+    )
+
+
+@pytest.fixture
+def touch(tmp_path: Path) -> Iterator[Touch]:
+    one = Touch(tmp_path)
+    yield one
+    one.stop()
+
+
+@pytest.mark.parametrize("answer", [0, 2**40, 2**64 - 1])
+def test_answers_to_reports_that_lead_nowhere_are_not_asked_for_without_pause(
+    touch: Touch, answer: int
+) -> None:
+    """Nothing acknowledged, or more than ever was said: the next report waits its back-off."""
+    touch.log.enter(update(), "assigned")
+    touch.peer.acknowledge = lambda last: answer
+    touch.start()
+    wait_for(lambda: touch.peer.reports, "a report")
+    threading.Event().wait(0.3)
+    touch.loop.ask(lambda: None)
+    assert touch.peer.reports == 1
+    assert touch.said_again <= 1
+
+
+def test_batches_follow_each_other_at_once(touch: Touch) -> None:
+    """What is acknowledged in order needs no pause."""
+    for _ in range(450):
+        touch.log.enter(update(), "assigned")
+    touch.start()
+    wait_for(lambda: touch.journal.acknowledged == 450, "all to be acknowledged")
+    assert touch.peer.reports == 3
+
+
+def test_a_tiny_interval_is_no_reason_to_ask_without_pause(touch: Touch) -> None:
+    """The distributor may ask for more check-ins, not for hundreds a second."""
+    touch.peer.next_s = 1e-9
+    touch.start()
+    wait_for(lambda: touch.peer.check_ins, "a check-in")
+    threading.Event().wait(0.3)
+    assert touch.peer.check_ins <= 2
+
+
+def test_a_flood_of_wake_ups_is_held_back(touch: Touch) -> None:
+    """The stream is read slowly, so that neither queue nor check-ins pile up."""
+    given = []
+
+    def flood() -> Iterator[Woken]:
+        while not touch.peer.closed.is_set():
+            given.append(1)
+            yield Woken(assignment_counter=1, reconnect_s=None)
+
+    touch.peer.wake = flood
+    touch.start(watch=True)
+    wait_for(lambda: given, "the flood")
+    threading.Event().wait(0.5)
+    assert len(given) < 20
+    assert touch.peer.check_ins < 20
+
+
+@pytest.mark.parametrize("asked_s", [math.nan, math.inf, -math.inf, 1e300, -5.0, 0.0])
+def test_an_impossible_time_to_come_back_does_not_end_the_watch(
+    touch: Touch, asked_s: float
+) -> None:
+    """Whatever a goodbye says, the device watches on (an hour later at most)."""
+    touch.peer.wake = lambda: iter([Woken(assignment_counter=1, reconnect_s=asked_s)])
+    touch.start(watch=True)
+    touch.peer.closed.set()  # each stream ends at once
+    threads = [one for one in threading.enumerate() if one.name == "updater-watch"]
+    wait_for(lambda: touch.peer.watches, "the first watch")
+    threading.Event().wait(0.4)
+    assert [one for one in threads if one.is_alive()]
+
+
+def test_an_error_of_any_kind_does_not_end_the_watch(touch: Touch) -> None:
+    """Details of a status that make no sense here are the peer's defect, not the end."""
+
+    def odd() -> Iterator[Woken]:
+        raise TypeError("got multiple values for argument 'message'")
+        yield
+
+    touch.peer.wake = odd
+    touch.start(watch=True, base_s=0.01)
+    wait_for(lambda: touch.peer.watches > 2, "another watch")
