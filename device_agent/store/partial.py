@@ -25,6 +25,7 @@ from edge_sdk.base import CHUNK_BYTES, Digest
 from edge_sdk.manifest import FileEntry
 
 _COUNT = struct.Struct("<II")
+_HANDLES_MAX = 32  # files open at once, of however many a target has
 _GROUP_CHUNKS = 8  # two fsyncs for each 8 MiB: one for each chunk halves the speed of eMMC
 
 
@@ -66,6 +67,9 @@ class Partial:
             return
         handle = self._handles.get(file)
         if handle is None:
+            if len(self._handles) >= _HANDLES_MAX:
+                self.sync()
+                self.close()
             handle = self._files.open_update(self.path(file))
             self._handles[file] = handle
         self._files.write_at(handle, offset, data)
@@ -78,9 +82,19 @@ class Partial:
             self.sync()
 
     def sync(self) -> None:
-        """Makes every proved chunk durable, then says so in the record."""
-        for file in sorted(self._dirty):
-            self._files.sync_handle(self._handles[file])
+        """Makes every proved chunk durable, then says so in the record.
+
+        Where that fails, what is not recorded is cut off: the kernel reports lost pages once
+        and calls them clean, so another sync of the same bytes would prove nothing.
+        """
+        try:
+            for file in sorted(self._dirty):
+                self._files.sync_handle(self._handles[file])
+        except OSError:
+            self._dirty.clear()
+            self.chunks_proved = self._recorded
+            self._cut_back()
+            raise
         self._dirty.clear()
         if self.chunks_proved > self._recorded:
             durable.append(self._files, self._record_path, _count(self.chunks_proved))

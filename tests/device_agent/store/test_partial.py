@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -144,3 +146,36 @@ def test_prefixes_of_one_delta_at_a_time(store: Store) -> None:
     assert one.prefix(other) is None
     one.remove()
     assert not one.folder.exists()
+
+
+def test_after_a_failed_sync_the_bytes_are_written_anew(tmp_path: Path) -> None:
+    """The kernel says once that pages were lost and calls them clean: what was not recorded
+    is cut off, never synced again and believed."""
+    files = RecordingFiles()
+    store = Store.create(tmp_path / "s", files=files)
+    one = partial(store)
+    one.open()
+    fill(one, 2)
+    files.fail = lambda name, arguments: errno.EIO if name == "sync_handle" else None
+    with pytest.raises(OSError, match="EIO"):
+        one.sync()
+    files.fail = lambda name, arguments: None
+    one.sync()
+    one.close()
+    assert partial(store).open() == 0
+
+
+def test_a_target_of_many_files_needs_few_descriptors(tmp_path: Path) -> None:
+    """As many open files as a device may have is no limit to the files of a model."""
+    many = make_artifact({f"{number:04}": b"x" for number in range(300)})
+    store = Store.create(tmp_path / "s")
+    one = Partial(store, many.artifact, many.manifest.files, frozenset())
+    one.open()
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(300):
+        one.write(number, 0, memoryview(b"x"))
+        one.chunk_proved(number)
+    assert len(os.listdir("/proc/self/fd")) - before <= 64
+    one.sync()
+    one.close()
+    assert Partial(store, many.artifact, many.manifest.files, frozenset()).open() == 300
