@@ -13,9 +13,11 @@ from device_agent.fleet_link import PlanStep
 from device_agent.store import Store
 from device_agent.store.partial import Partial
 from device_agent.updater.fetch import Cursor, Span
-from edge_sdk.base import DeltaError, Digest, EdgeError, WrongSourceError
-from edge_sdk.delta import Decoder, ExpectedFile, FileRef, Header, Prover
+from edge_sdk.base import DeltaError, Digest, WrongSourceError
+from edge_sdk.delta import Decoder, ExpectedFile, Header, Prover
 from edge_sdk.manifest import FileEntry, Manifest
+
+_SOURCES_OPEN_MAX = 32  # of however many files a source has
 
 
 class Application:
@@ -37,7 +39,8 @@ class Application:
         self.cursor = Cursor(())
         self._decoder: Decoder | None = None
         self._prover: Prover | None = None
-        self._sources: list[BinaryIO] = []
+        self._source_digests: tuple[Digest, ...] = ()
+        self._sources: dict[int, BinaryIO] = {}  # the open ones, that opened longest ago first
         self._prefix = bytearray()  # of the container, until it is known where it ends
         self._prefix_kept = False
         self._scouting = False
@@ -103,9 +106,7 @@ class Application:
 
     def close(self) -> None:
         """Keeps what is proved; what is not is fetched again."""
-        for stream in self._sources:
-            stream.close()
-        self._sources.clear()
+        self._close_sources()
         self.partial.close()
 
     # -- decoder and prover --------------------------------------------------------------
@@ -165,23 +166,24 @@ class Application:
             raise DeltaError("the delta makes other files than the manifest names")
         self._close_sources()
         for file in header.sources:
-            self._sources.append(self._open_source(file))
-
-    def _open_source(self, file: FileRef) -> BinaryIO:
-        try:
-            return self._store.blobs.open(file.digest)
-        except EdgeError:
-            raise WrongSourceError(
-                f"the delta builds on {file.path} ({file.digest.short}), not held here"
-            ) from None
+            if not self._store.blobs.has(file.digest):
+                raise WrongSourceError(
+                    f"the delta builds on {file.path} ({file.digest.short}), not held here"
+                )
+        self._source_digests = tuple(file.digest for file in header.sources)
 
     def _close_sources(self) -> None:
-        for stream in self._sources:
+        for stream in self._sources.values():
             stream.close()
         self._sources.clear()
 
     def _read_source(self, file: int, offset: int, length: int) -> bytes:
-        return os.pread(self._sources[file].fileno(), length, offset)
+        stream = self._sources.get(file)
+        if stream is None:
+            if len(self._sources) >= _SOURCES_OPEN_MAX:
+                self._sources.pop(next(iter(self._sources))).close()
+            stream = self._sources[file] = self._store.blobs.open(self._source_digests[file])
+        return os.pread(stream.fileno(), length, offset)
 
     def _write(self, file: int, offset: int, data: memoryview) -> None:
         assert self._prover is not None
