@@ -61,7 +61,8 @@ class Swapper:
         self._observe_s = observe_s
         self._loaded: dict[Key, Generation] = {}
         self._watched: dict[str, Watched] = {}
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        # Not a SimpleQueue: on CPython 3.10 its get with a timeout now and then waits for ever.
+        self._jobs: queue.Queue[Job | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name="hot-swap", daemon=True)
 
     def start(self) -> None:

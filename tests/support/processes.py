@@ -79,7 +79,7 @@ class Command:
 
     def _read_document(self) -> dict[str, Any]:
         """The first JSON document on standard output, however many lines it has."""
-        lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        lines: queue.Queue[bytes | None] = queue.Queue()
         stream = self.process.stdout
         assert stream is not None
 
