@@ -100,16 +100,23 @@ def with_free_port(uri: str) -> str:
 
 
 def _names(values: Any) -> tuple[str, ...]:
-    return tuple(values.split(",") if isinstance(values, str) else values)
+    return tuple(_texts("accelerators", values))
+
+
+def _texts(key: str, values: Any) -> list[str]:
+    """Several from flags or a file's list, or one text with commas. Raises: UsageError."""
+    texts = values.split(",") if isinstance(values, str) else values
+    if not isinstance(texts, (list, tuple)) or not all(isinstance(one, str) for one in texts):
+        raise UsageError(f"{key} {values!r} are no list of texts")
+    return list(texts)
 
 
 def _labels(values: Any) -> dict[str, str]:
     if isinstance(values, Mapping):
         return {str(key): str(value) for key, value in values.items()}
-    texts = values.split(",") if isinstance(values, str) else values
     found = {}
-    for text in texts:
-        key, equals, value = str(text).partition("=")
+    for text in _texts("labels", values):
+        key, equals, value = text.partition("=")
         if not equals:
             raise UsageError(f"label {text!r} is not key=value")
         found[key] = value

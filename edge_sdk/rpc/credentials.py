@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,6 +46,7 @@ SERVER_OPTIONS: Options = (
 )
 
 _NAME_LENGTH_MAX = 256  # servers refuse calls with more than a few KiB of metadata
+_SOCKET_PATH_BYTES_MAX = 107  # of the kernel
 DEVICE_KEY = "edge-device"
 OPERATOR_KEY = "edge-operator"
 
@@ -100,6 +102,10 @@ def check_local(address: str, *, insecure: bool) -> None:
         if len(address) == len("unix:"):
             # gRPC would listen at a name that the kernel makes up and nobody can know.
             raise UsageError(f"address {address!r} names no socket file")
+        if len(os.fsencode(address.removeprefix("unix:"))) > _SOCKET_PATH_BYTES_MAX:
+            raise UsageError(
+                f"the socket path of {address} is too long: at most {_SOCKET_PATH_BYTES_MAX} bytes"
+            )
         return
     host, _, port = address.rpartition(":")
     number = int(port) if port.isascii() and port.isdigit() else -1
