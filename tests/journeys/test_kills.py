@@ -100,7 +100,10 @@ def test_updater_killed_in_a_download(scene: Scene) -> None:
     held = int(delta_bytes * 0.6)
     wait_for(lambda: scene.proxy.is_holding, "the link to be held")
     wait_for(lambda: received(scene.view) > held - FRAME_BYTES - TALK_BYTES, "frames to be used")
-    scene.updater().kill()
+    updater = scene.updater()
+    updater.kill()
+    updater.wait(10)  # its sockets would swallow, and have counted, what is let through now
+    scene.proxy.cut()
     scene.proxy.release()
 
     scene.check_served(version, scene.fleet.finished(rollout))
@@ -119,6 +122,7 @@ def test_updater_killed_while_it_applies(scene: Scene) -> None:
     wait_for(lambda: scene.partial_bytes() > 4 * CHUNK_BYTES, "chunks", every_s=0.002)
     updater.kill()
     updater.wait(10)
+    scene.proxy.cut()
     kept, before = scene.partial_bytes() // CHUNK_BYTES, scene.proxy.down_bytes
     scene.proxy.set_rate(0)
     scene.proxy.release()
