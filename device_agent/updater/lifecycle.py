@@ -92,7 +92,8 @@ TRANSITIONS: Mapping[tuple[State, Event], Outcome] = MappingProxyType(
         **{(state, E.NOT_FITTING): (S.FAILED, (A.ABANDON, A.WAIT)) for state in _PENDING},
         **{(state, E.INTERRUPTED): (state, (A.WAIT,)) for state in _BEFORE_SWITCH},
         **{(state, E.PLAN_UNUSABLE): (state, (A.PLAN,)) for state in _PENDING},
-        (S.PROVED, E.PLAN_UNUSABLE): (S.FETCHING, (A.PLAN,)),  # rotted after it was proved
+        # Rotted after it was proved.
+        **{(state, E.PLAN_UNUSABLE): (S.FETCHING, (A.PLAN,)) for state in (S.PROVED, S.TRIED)},
         **{(state, E.GAVE_UP): (S.FAILED, (A.ABANDON, A.WAIT)) for state in _BEFORE_SWITCH},
         (S.FETCHING, E.PROOF_COMPLETE): (S.PROVED, (A.TRY,)),
         # Trial and switch.

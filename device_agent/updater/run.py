@@ -296,6 +296,7 @@ class Updater:
             update.retries += 1
             self.happen(update, Event.INTERRUPTED, error=failed)
             return
+        update.read_back = True  # at the latest before the trial
         facts = {"load_ms": f"{outcome.load_ms:.1f}"}
         if outcome.ok:
             self.happen(update, Event.TRIAL_PASSED, message=outcome.message, facts=facts)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from device_agent.errors import InferenceGoneError
+from device_agent.errors import InferenceGoneError, SourceRottenError
 from device_agent.records import Drop, Prepare, Switch
 from device_agent.store import Slot
 from device_agent.updater.context import Context
-from device_agent.updater.lifecycle import Event
+from device_agent.updater.lifecycle import Event, State
 from device_agent.updater.probation import Probation
 from device_agent.updater.update import Update
 from device_agent.updater.verdict import Verdict
@@ -35,6 +35,9 @@ class Switcher:
             self._context.happen(update, Event.PREPARED)
             return
         assert update.manifest is not None
+        if not update.read_back:
+            self._prove_first(update)
+            return
         update.asked += 1
         asked = update.asked
         folder = self._store.tree(update.artifact)
@@ -52,6 +55,25 @@ class Switcher:
                     self._context.happen(update, Event.INTERRUPTED, error=gone)
 
         update.timer = self._context.loop.later(timeout_s, overdue)
+
+    def _prove_first(self, update: Update) -> None:
+        """After a start: what was proved before it may have rotted since."""
+        update.asked += 1
+        asked = update.asked
+
+        def proved(result: None, error: Exception | None) -> None:
+            if update.asked != asked:
+                return
+            if error is None:
+                update.read_back = True
+                self.prepare(update)
+            elif update.state is State.TRIED:
+                self._context.happen(update, Event.PLAN_UNUSABLE)
+            else:  # it served: back to what did before, and then anew
+                rotten = SourceRottenError("the candidate was damaged on this device")
+                self._context.happen(update, Event.STOPPED, error=rotten)
+
+        self._context.loop.background(lambda: self._store.prove(update.artifact), proved)
 
     def remember_way_back(self, update: Update) -> None:
         """Before the journal says that it switches: where a rollback leads."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from device_agent.config import ProbationConfig
 from device_agent.records import Drop, Observed, Prepare, Prepared, Switch, Switched
 from device_agent.store import Slot, Store
 from device_agent.updater.trial import try_candidate
@@ -17,7 +19,7 @@ from edge_sdk.manifest import Signature, TensorSpec
 from tests.support.artifacts import ArtifactBytes, make_artifact, noise
 from tests.support.model_artifacts import model_artifact
 from tests.support.onnx_models import linear
-from tests.support.updater_rig import Rig, observation
+from tests.support.updater_rig import Rig, ScriptedInference, observation
 
 MODEL = "team/digits"
 V1 = model_artifact(linear(1.0), version="1.0.0")
@@ -555,3 +557,43 @@ def test_a_signature_too_large_for_a_packet_is_refused(on_v1: Rig) -> None:
     on_v1.server.assign(large)
     assert on_v1.wait_for_end(large) == "failed"
     assert on_v1.active() == V1.artifact
+
+
+@pytest.mark.parametrize("on_probation", [False, True])
+def test_what_rotted_while_the_agent_was_down_is_not_loaded(on_v1: Rig, on_probation: bool) -> None:
+    """A candidate is proved again after a start before inference is asked to load it."""
+    inference = on_v1.inference
+    assert inference is not None
+    if on_probation:
+        on_v1.configure(probation=ProbationConfig(duration_s=600, deadline_s=600))
+        on_v1.stop()
+        on_v1.start()
+        on_v1.server.assign(V2)
+        on_v1.wait(lambda: "on_probation" in on_v1.server.states(V2), "probation")
+    else:
+        inference.silent = True
+        on_v1.server.assign(V2)
+        on_v1.wait(
+            lambda: [one for one in inference.kinds(Prepare) if one.artifact == V2.artifact],
+            "the question",
+        )
+    on_v1.stop()
+    path = Store(on_v1.state).tree(V2.artifact) / "model.onnx"
+    data = bytearray(path.read_bytes())
+    data[20] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(data)
+    on_v1.configure(probation=ProbationConfig(duration_s=0.05, deadline_s=0.2, samples_min=4))
+    loaded: list[bytes] = []
+    answer = ScriptedInference._answer
+
+    def looking(self: ScriptedInference, message: object) -> None:
+        if isinstance(message, Prepare) and message.artifact == V2.artifact:
+            loaded.append((Path(message.folder) / "model.onnx").read_bytes())
+        answer(self, message)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScriptedInference, "_answer", looking)
+        on_v1.start()
+        assert on_v1.wait_for_end(V2, "committed") == "committed"
+    assert set(loaded) == {V2.files["model.onnx"]}
