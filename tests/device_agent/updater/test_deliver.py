@@ -7,6 +7,7 @@ import threading
 from itertools import pairwise
 from pathlib import Path
 
+import grpc
 import pytest
 
 from device_agent.store import Store
@@ -322,6 +323,45 @@ def test_the_distributor_down_and_back(rig: Rig) -> None:
     rig.server.start()
     assert rig.wait_for_end(V1) == "committed"
     assert rig.files_of(V1) == dict(V1.files)
+
+
+def test_a_distributor_that_stays_away_is_waited_for(rig: Rig) -> None:
+    """However often it could not be reached: the update is never given up for that."""
+    rig.server.assign(V1)
+    rig.server.plan_error = grpc.StatusCode.UNAVAILABLE
+    rig.start()
+    rig.wait(lambda: len(rig.server.plans) > 15, "many tries")
+    rig.server.plan_error = None
+    assert rig.wait_for_end(V1) == "committed"
+    assert "failed" not in [event.state for event in rig.server.events]
+
+
+def test_a_plan_that_is_refused_is_not_asked_for_again(rig: Rig) -> None:
+    """The distributor's refusal is reported at once; the answer would be the same."""
+    rig.server.assign(V1)
+    rig.server.plan_error = grpc.StatusCode.FAILED_PRECONDITION
+    rig.start()
+    assert rig.wait_for_end(V1) == "failed"
+    event = rig.server.last_event(V1)
+    assert event is not None
+    assert (event.reason, len(rig.server.plans)) == ("RefusedError", 1)
+
+
+def test_back_from_a_version_that_did_not_fit(rig: Rig) -> None:
+    """The order to run what runs already, after one that did not fit, is done at once."""
+    rig.configure(memory_bytes=100 * MIB)
+    rig.server.assign(V1)
+    rig.start()
+    assert rig.wait_for_end(V1) == "committed"
+    big = version(7, requires=Requirements(engine="onnxruntime", memory_bytes=101 * MIB))
+    big = ArtifactBytes(manifest=served(big), files=big.files)
+    rig.server.assign(big)
+    assert rig.wait_for_end(big) == "failed"
+    rig.server.assign(V1, rollout="back")
+    rig.wait(
+        lambda: any((e.rollout, e.state) == ("back", "committed") for e in rig.server.events),
+        "the end of the order to go back",
+    )
 
 
 def test_a_device_goes_back_without_bytes(rig: Rig) -> None:
