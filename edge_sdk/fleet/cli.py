@@ -121,7 +121,9 @@ value; 8-bit outputs 2 steps. --tolerance says otherwise.
 @click.option(
     "--golden", type=_PATH, help="Inputs (.npz), or a whole golden sample (.safetensors)."
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of inputs made here.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of inputs made here."
+)
 @click.option("--tolerance", multiple=True, metavar="OUTPUT=ATOL,RTOL", help="Of one output.")
 @click.option("--require", multiple=True, metavar="KEY=VALUE", help=f"KEY: {', '.join(KEYS)}.")
 @click.option("--label", multiple=True, metavar="KEY=VALUE", help="Free text beside the artifact.")

@@ -53,9 +53,10 @@ def test_empty_state_is_not_this_folder(made: Path) -> None:
     assert_refused(call(AGENT, "run", "--state", "", "--device", "k", folder=made), 2, "empty")
 
 
-def test_doctor_prints_one_document(made: Path) -> None:
+@pytest.mark.parametrize("state", ["gone", "file"])
+def test_doctor_prints_one_document(made: Path, state: str) -> None:
     """A device that is not fit is one document and exit 6, not a document and an error."""
-    ended = call(AGENT, "doctor", "--state", "gone", "--json", folder=made)
+    ended = call(AGENT, "doctor", "--state", state, "--json", folder=made)
     assert (ended.code, ended.untouched) == (6, True)
     assert not json.loads(ended.out)["checks"][0]["ok"]
 

@@ -82,6 +82,12 @@ def test_what_is_no_model_is_refused(made: Path, path: str, code: int, words: st
     assert_refused(call(FLEET, "publish", path, *DRAFT, folder=made), code, words)
 
 
+def test_negative_seed_is_wrong_usage(made: Path) -> None:
+    """A seed that no generator takes is refused by name."""
+    refused = call(FLEET, "publish", "model.onnx", *DRAFT, "--seed", "-1", folder=made)
+    assert_refused(refused, 2, "--seed")
+
+
 def test_names_that_cannot_travel_are_refused(made: Path) -> None:
     """An operator's name that gRPC could not carry is wrong usage."""
     arguments = ("--distributor", "127.0.0.1:1", "--operator", "Jürgen", "models", "--json")
