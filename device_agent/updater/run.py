@@ -40,7 +40,7 @@ from device_agent.updater.context import Context
 from device_agent.updater.deliver import Deliverer
 from device_agent.updater.inference_link import InferenceLink
 from device_agent.updater.inference_peer import InferencePeer, named
-from device_agent.updater.lifecycle import Act, Event, State, advance, is_ended
+from device_agent.updater.lifecycle import Act, Event, State, advance, is_ended, is_serving
 from device_agent.updater.loop import Loop
 from device_agent.updater.report import TEXT_MAX, EventLog, to_agent_event
 from device_agent.updater.switch import Switcher
@@ -64,6 +64,7 @@ AGENT_VERSION = "0.1.0"
 _EXCLUSIVE = (Act.PLAN, Act.FETCH, Act.TRY)  # one update at a time: memory, disk and link
 _SPACE_CHECK_S = 30.0
 _GAVE_UP_FACTOR = 4.0
+_STARTS_MAX = 5  # of the agent during one probation: power cuts, or the candidate's doing
 
 
 class Updater:
@@ -143,6 +144,10 @@ class Updater:
         for update in tuple(self.updates.values()):
             # Without its manifest nothing can be done with an artifact: begin anew.
             lost = update.manifest is None and update.state not in (State.ASSIGNED, State.FAILED)
+            if not lost and is_serving(update.state) and self._starts_again(update):
+                message = f"the agent ended {_STARTS_MAX} times while the candidate served"
+                self.happen(update, Event.CRASHED, message=message)
+                continue
             self.happen(update, Event.STOPPED if lost else Event.RESUMED)
         link = self.context.link
         if link is not None:
@@ -162,6 +167,21 @@ class Updater:
             self._contact.check_in()
         self.reconcile()
         self.collect()
+
+    def _starts_again(self, update: Update) -> bool:
+        """Whether the agent was started too often while this candidate served: it may be what
+        takes the whole device down. Each such start is an event."""
+        resumed = Event.RESUMED.value
+        self.log.enter(update, resumed)
+        order = (update.model, str(update.artifact), update.attempt, update.rollout)
+        return (
+            sum(
+                (one.model, one.artifact, one.attempt, one.rollout) == order
+                for one in self.journal.events()
+                if one.event == resumed
+            )
+            >= _STARTS_MAX
+        )
 
     # -- what happens to an update -------------------------------------------------------
 

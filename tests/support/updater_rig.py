@@ -3,6 +3,7 @@ a script: every message is a real packet on a real socket pair."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import socket
 import threading
@@ -87,7 +88,8 @@ class ScriptedInference:
             message = decode_message(packet)
             self.received.append(message)
             if not self.silent:
-                self._answer(message)
+                with contextlib.suppress(BrokenPipeError):  # the updater ended meanwhile
+                    self._answer(message)
 
     def _answer(self, message: Message) -> None:
         if isinstance(message, Ask):

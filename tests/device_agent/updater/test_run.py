@@ -597,3 +597,20 @@ def test_what_rotted_while_the_agent_was_down_is_not_loaded(on_v1: Rig, on_proba
         on_v1.start()
         assert on_v1.wait_for_end(V2, "committed") == "committed"
     assert set(loaded) == {V2.files["model.onnx"]}
+
+
+def test_a_candidate_that_takes_the_whole_device_down_is_given_up(on_v1: Rig) -> None:
+    """One power cut during probation is nobody's fault; one after the other is a loop, and
+    without an end to it the device would never come to rest."""
+    on_v1.configure(probation=_long())
+    on_v1.stop()
+    on_v1.start()
+    on_v1.server.assign(V2)
+    on_v1.wait(lambda: "on_probation" in on_v1.server.states(V2), "probation")
+    for _ in range(5):
+        on_v1.stop()
+        on_v1.start()
+        on_v1.wait(lambda: on_v1.updater.peer.pid, "the hello")
+    assert on_v1.wait_for_end(V2) == "rolled_back"
+    assert reason(on_v1, V2) == "CandidateRefusedError"
+    assert slot(on_v1) == Slot(model=MODEL, active=V1.artifact)
