@@ -16,7 +16,9 @@ _KEPT_WAIT_S = 1.5  # long enough for what is kept; only --follow waits for more
 
 
 @click.command(epilog="Example: edge-agent events --model team/digits --follow")
-@click.option("--after", type=click.IntRange(min=0), default=0, help="Number of the last one seen.")
+@click.option(
+    "--after", type=click.IntRange(0, 2**63 - 1), default=0, help="Number of the last one seen."
+)
 @click.option("--model", default="", help="Only of this model.")
 @click.option("--follow", is_flag=True, help="Go on as they happen.")
 @agent_options

@@ -39,6 +39,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("config show --config labels.toml", 2, "labels 5"),
         ("config show --config fifo", 2, "no regular file"),
         ("status --state s --json", 5, "is it running there"),
+        ("events --state s --after " + "9" * 30, 2, "--after"),
         ("status --state " + "n" * 150, 2, "too long"),
     ],
 )
