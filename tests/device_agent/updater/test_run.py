@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from device_agent.config import ProbationConfig
-from device_agent.records import Drop, Observed, Prepare, Prepared, Switch, Switched
+from device_agent.records import Drop, Observed, Prepare, Switch
 from device_agent.store import Slot, Store
 from device_agent.updater.trial import try_candidate
-from device_agent.updater.trial_values import TrialOutcome
 from edge_sdk.base import EdgeError, NotFoundError, RefusedError, error_classes
 from edge_sdk.manifest import Signature, TensorSpec
 from tests.support.artifacts import ArtifactBytes, make_artifact, noise
@@ -494,56 +492,6 @@ def Rig_probation():  # type: ignore[no-untyped-def]
     from device_agent.config import ProbationConfig
 
     return ProbationConfig(duration_s=0.05, deadline_s=0.2, samples_min=4)
-
-
-def test_a_candidate_that_kills_inference_while_it_loads_is_given_up(on_v1: Rig) -> None:
-    """One death may have another cause; a second one is the candidate's, and ends it: what
-    serves would otherwise be torn down again and again."""
-    inference = on_v1.inference
-    assert inference is not None
-    answer = inference._answer
-
-    def dying(message: object) -> None:
-        if isinstance(message, Prepare) and message.artifact == V2.artifact:
-            inference.crash()
-        else:
-            answer(message)  # type: ignore[arg-type]
-
-    inference._answer = dying  # type: ignore[method-assign]
-    on_v1.server.assign(V2)
-    assert on_v1.wait_for_end(V2) == "failed"
-    assert reason(on_v1, V2) == "CandidateRefusedError"
-    assert len([one for one in inference.kinds(Prepare) if one.artifact == V2.artifact]) == 2
-    assert on_v1.active() == V1.artifact
-
-
-def test_an_answer_to_a_question_of_an_older_order_is_passed_over(on_v1: Rig) -> None:
-    """The same artifact ordered again: Prepared for the first order is none for the second."""
-    inference = on_v1.inference
-    assert inference is not None
-    inference.silent = True
-    on_v1.server.assign(V2)
-    on_v1.wait(
-        lambda: [one for one in inference.kinds(Prepare) if one.artifact == V2.artifact],
-        "the first question",
-    )
-    go_on = threading.Event()
-
-    def slow_trial(*_: object) -> TrialOutcome:
-        go_on.wait(30)
-        return TrialOutcome(ok=True)
-
-    on_v1.updater._trial = slow_trial
-    on_v1.server.assign(V2, attempt=2)
-    on_v1.wait(lambda: on_v1.server.states(V2)[-1] == "proved", "the second order to be tried")
-    inference.say(Prepared(model=MODEL, artifact=V2.artifact, ok=True))
-    inference.say(Prepared(model=MODEL, artifact=V2.artifact, ok=False, reason="EngineError"))
-    inference.say(Switched(model=MODEL, artifact=V2.artifact, ok=True))
-    inference.hello()
-    on_v1.updater.loop.ask(lambda: None)
-    inference.silent = False
-    go_on.set()
-    assert on_v1.wait_for_end(V2, "committed") == "committed"
 
 
 def test_a_signature_too_large_for_a_packet_is_refused(on_v1: Rig) -> None:
