@@ -11,7 +11,7 @@ import datetime
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +57,16 @@ def table(name: str, figures: Figures | None) -> str:
     if figures is None:
         return f"Not measured yet: `make {name}`."
     document = figures["document"]
-    lines = _demo_lines(document) if name == "demo" else _row_lines(document)
+    if name == "demo":
+        lines = _demo_lines(document)
+    else:
+        lines = _row_lines([row for row in document["rows"] if _shown(name, row)])
     return "\n".join([*lines, "", _where(name, figures)])
+
+
+def _shown(name: str, row: Figures) -> bool:
+    """Of the engine's many rows only those with a target and the latency of a request."""
+    return name != "bench" or row["target"] is not None or row["id"].startswith("serving.latency")
 
 
 def _demo_lines(demo: Figures) -> list[str]:
@@ -75,9 +83,9 @@ def _demo_lines(demo: Figures) -> list[str]:
     return ["| | |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows)]
 
 
-def _row_lines(document: Figures) -> list[str]:
+def _row_lines(rows: Sequence[Figures]) -> list[str]:
     lines = ["| what | value | target | | beside it |", "|---|---|---|---|---|"]
-    for row in document["rows"]:
+    for row in rows:
         target = "" if row["target"] is None else f"{row['direction']} {_text(row['target'])}"
         met = {True: "met", False: "**missed**", None: ""}[row["met"]]
         anchor = row["anchor"]

@@ -111,7 +111,9 @@ def explain_os_error(error: OSError, path: Path) -> Exception:
         return NotFoundError(f"no such file or folder: {path}")
     if isinstance(error, PermissionError):
         return UsageError(f"no permission for {path}")
-    if isinstance(error, (IsADirectoryError, NotADirectoryError)):
+    if isinstance(error, IsADirectoryError):
+        return UsageError(f"{path} is a folder; a file is needed here")
+    if isinstance(error, NotADirectoryError):
         return UsageError(f"{path} is not the kind of file that is needed here")
     if error.errno in _IMPOSSIBLE:
         return UsageError(f"{path} cannot be used: {error.strerror}")

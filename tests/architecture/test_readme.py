@@ -75,6 +75,19 @@ def test_tables_come_from_the_build_folder(
     assert readme.fill(text, readme.read_figures()) == text
 
 
+def test_bench_shows_targets_and_latency_only() -> None:
+    """Rows without target stay in docs/figures, but for latency; bench-delivery shows all."""
+    plain = {**ROW, "id": "speed.apply", "what": "applying", "target": None, "met": None}
+    latency = {**plain, "id": "serving.latency.p50", "what": "one request"}
+    document = {"commit": "c" * 40, "rows": [ROW, plain, latency]}
+    figures = {"machine": MACHINE, "measured": "2026-01-02", "document": document}
+    bench, delivery = readme.table("bench", figures), readme.table("bench-delivery", figures)
+    assert "| memory of applying |" in bench
+    assert "| one request |" in bench
+    assert "| applying |" not in bench
+    assert "| applying |" in delivery
+
+
 def test_readme_without_marks_is_refused(repository: Path) -> None:
     """A README that lost a mark is not filled in part."""
     with pytest.raises(SystemExit, match="demo"):

@@ -169,3 +169,11 @@ def test_rename_is_between_two_syncs(tmp_path: Path, syncs: list[str]) -> None:
     with whole_file(tmp_path / "out", replace=False) as stream:
         stream.write(b"x")
     assert syncs == ["fsync", "rename", "fsync"]
+
+
+def test_a_folder_in_place_of_a_file_is_named_so() -> None:
+    """A folder where a file is needed is said to be one, as wrong usage."""
+    error = IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    explained = explain_os_error(error, Path("some/folder"))
+    assert isinstance(explained, UsageError)
+    assert str(explained) == "some/folder is a folder; a file is needed here"
