@@ -20,8 +20,8 @@ NEW ?=
 
 # What `make demo` and the benchmarks need; small, since somebody waits for it.
 DEMO_SET := -e .[agent,distributor,fleet,quantize] scikit-learn tritonclient[grpc]
-DEV_SET := -e .[agent,distributor,fleet,quantize,dev]
-DEV310_SET := -e .[agent,fleet,dev]
+DEV_SET := -e .[agent,distributor,fleet,quantize,litert,dev]
+DEV310_SET := -e .[agent,fleet,litert,dev]
 
 ifneq ($(and $(filter command%,$(origin PYTHON)),$(findstring /,$(PYTHON))),)
   RUN := $(PYTHON)

@@ -55,3 +55,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("distributor"):
                 item.add_marker(pytest.mark.skip(reason="the distributor needs Python 3.11"))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Saves a worker's coverage while it still has time to.
+
+    After this the worker is killed when it needs more than ten seconds to end, and coverage
+    is otherwise written at its very end: on a busy machine all of a worker's was lost.
+    """
+    if not hasattr(session.config, "workerinput"):
+        return
+    try:
+        from coverage import Coverage
+    except ImportError:
+        return
+    measured = Coverage.current()
+    if measured is not None:
+        measured.stop()
+        measured.save()
