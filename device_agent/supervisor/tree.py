@@ -16,12 +16,14 @@ from pathlib import Path
 
 from device_agent.config import AgentConfig, to_json
 from device_agent.supervisor.only_one import only_one
+from edge_sdk.base import ConflictError
 from edge_sdk.rpc import Backoff
 
 _BACKOFF = Backoff(base_s=0.2, cap_s=30.0)
 _STEADY_S = 60.0  # a process that ran this long begins its back-off anew
 _STOP_S = 15.0  # then SIGKILL
 _TICK_S = 0.2
+_ADDRESS_FREE_S = 3.0
 
 # glibc's moving threshold keeps the memory of models that were swapped out; a fixed one gives
 # it back (measured: 1.4 MB left after 25 reloads of 24 MB instead of 73 to 81).
@@ -73,12 +75,15 @@ class Supervisor:
     def run(self) -> int:
         """The exit code: 0 after a signal, else that of a process that cannot be started.
 
-        Raises: ConflictError (an agent runs on that folder).
+        Raises: ConflictError (an agent runs on that folder, or somebody listens there).
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         with only_one(Path(self._config.state_dir)):
             try:
+                wait_until_free(self._config.agent_uri)
+                if self._serve:
+                    wait_until_free(self._config.inference_uri)
                 while not self._stopping:
                     for child in self._children:
                         self._tend(child)
@@ -231,6 +236,19 @@ def is_open(uri: str) -> bool:
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.settimeout(0.2)
         return probe.connect_ex(address) == 0
+
+
+def wait_until_free(uri: str) -> None:
+    """Gives the processes of an agent that was just killed a moment to go.
+
+    Without it a stranger on the inference address would be taken for our own process.
+    Raises: ConflictError.
+    """
+    end_s = time.monotonic() + _ADDRESS_FREE_S
+    while is_open(uri):
+        if time.monotonic() > end_s:
+            raise ConflictError(f"another program listens on {uri}; stop it or choose another")
+        time.sleep(_TICK_S)
 
 
 def _how(code: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ from device_agent.config import AgentConfig
 from device_agent.local_api.asking import AgentQuestions
 from device_agent.store import Store
 from device_agent.supervisor import Supervisor, tree
-from edge_sdk.base import UnavailableError
+from edge_sdk.base import ConflictError, UnavailableError
 from edge_sdk.rpc import Backoff
 from tests.support.artifacts import ArtifactBytes, make_artifact, noise
 from tests.support.delivery_server import DeliveryServer
@@ -277,3 +278,21 @@ def answered(questions: AgentQuestions) -> dict[str, object] | None:
         return questions.status()
     except UnavailableError:
         return None
+
+
+@pytest.mark.parametrize("which", ["local_address", "inference_address"])
+def test_a_stranger_on_an_address_ends_the_start(tmp_path: Path, which: str) -> None:
+    """Who listens there is never taken for a process of ours; nothing is started."""
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        address = f"127.0.0.1:{stranger.getsockname()[1]}"
+        config = AgentConfig(state_dir=str(tmp_path / "s"), device="kiosk-7", **{which: address})
+        Store.create(tmp_path / "s")
+        previous = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            with pytest.raises(ConflictError, match="another program listens") as refused:
+                Supervisor(config).run()
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+    assert address in refused.value.message
+    assert psutil.Process().children() == []
