@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Protocol, TypeVar
 
 from device_agent.fleet_link.values import (
     Capabilities,
@@ -17,23 +20,29 @@ from edge_sdk.protos import delivery_v1_pb2 as wire
 from edge_sdk.protos import delivery_v1_pb2_grpc as stubs
 from edge_sdk.rpc import FRAME_BYTES, Credentials, open_channel, typed_errors
 
+T_co = TypeVar("T_co", covariant=True)
+
 _CHECK_IN_S = 30.0
 _PLAN_S = 120.0  # the distributor may be building the delta
 _REPORT_S = 30.0
 # A stream has no deadline of its own (a large model on a slow link takes hours); keepalive
-# on the channel finds out that the peer is gone.
+# on the channel finds out that the peer is gone, and this that it is there and says nothing.
+_STALL_S = 60.0
 
 
 class FleetLink:
     """One channel to the distributor (or a relay). Methods raise the typed errors of the
     peer, UnavailableError where it cannot be reached."""
 
-    def __init__(self, address: str, *, device: str, insecure: bool = False) -> None:
+    def __init__(
+        self, address: str, *, device: str, insecure: bool = False, stall_s: float = _STALL_S
+    ) -> None:
         """Raises: UsageError, RefusedError (plaintext to another machine)."""
         self.address = address
         self._peer = f"the distributor at {address}"
         self._channel = open_channel(address, Credentials(device=device, insecure=insecure))
         self._stub = stubs.DeliveryServiceStub(self._channel)
+        self._stall_s = stall_s
 
     def close(self) -> None:
         """Ends every call in progress, also those of other threads."""
@@ -90,13 +99,13 @@ class FleetLink:
         """The bytes from ``offset`` on, ``length`` of them (0: to the end), as they come.
 
         Raises: ProofError where the peer sends another place than was asked for, or frames so
-        large that a few of them would fill the memory.
+        large that a few of them would fill the memory; UnavailableError where it stalls.
         """
         request = wire.FetchRequest(digest=digest.raw, offset=offset, length=length)
         call = self._stub.Fetch(request)
         try:
             with typed_errors(self._peer):
-                for frame in call:
+                for frame in unless_stalled(call, self._stall_s):
                     if frame.offset != offset:
                         raise ProofError(
                             f"{self._peer} sent bytes from {frame.offset} on, not from {offset}"
@@ -172,3 +181,41 @@ def _event(note: Note) -> wire.Event:
         message=note.message,
         facts=note.facts,
     )
+
+
+class Stream(Protocol[T_co]):
+    """A server stream under way."""
+
+    def __iter__(self) -> Iterator[T_co]: ...
+
+    def cancel(self) -> object: ...
+
+
+def unless_stalled(call: Stream[T_co], stall_s: float) -> Iterator[T_co]:
+    """The messages of ``call``, which is cancelled once the next is waited for too long.
+
+    Time that the consumer takes for itself does not count: it may hold the peer back.
+    """
+    ended = threading.Event()
+    waiting_since: list[float] = []
+
+    def guard() -> None:
+        while not ended.wait(stall_s / 4):
+            since_s = next(iter(waiting_since), None)  # the list may be emptied at any moment
+            if since_s is not None and time.monotonic() - since_s > stall_s:
+                call.cancel()
+                return
+
+    threading.Thread(target=guard, name="fetch-guard", daemon=True).start()
+    messages = iter(call)
+    try:
+        while True:
+            waiting_since[:] = [time.monotonic()]
+            try:
+                message = next(messages)
+            except StopIteration:
+                return
+            waiting_since.clear()
+            yield message
+    finally:
+        ended.set()

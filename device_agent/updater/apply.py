@@ -20,6 +20,9 @@ from edge_sdk.manifest import FileEntry, Manifest
 _SOURCES_OPEN_MAX = 32  # of however many files a source has
 
 
+_SCOUT_BYTES = 64 << 10  # the prefix of a model of some thousand chunks
+
+
 class Application:
     """One step of a plan on its way. ``begin`` first; feed while ``cursor`` wants bytes; then
     ``finish``. Raises: DeltaError, ProofError, WrongSourceError, OSError (disk)."""
@@ -87,10 +90,13 @@ class Application:
         self._decoder.feed(data)
         if not self._prefix_kept and self._decoder.header is not None:
             self._keep_prefix()
+        elif self._scouting and self.cursor.is_done and len(self._prefix) < self.step.delta_bytes:
+            self._scout_further(len(self._prefix))
+            self._redirected = True
 
     @property
     def was_redirected(self) -> bool:
-        """Once, after the prefix of a new delta is known: the rest is somewhere else."""
+        """Once, whenever the bytes that are wanted next are not those already asked for."""
         redirected, self._redirected = self._redirected, False
         return redirected
 
@@ -123,7 +129,15 @@ class Application:
         self._prover = None if self._scouting else self._new_prover(0)
         if not self._scouting:
             self.partial.chunks_proved = 0
-        self.cursor = Cursor((Span(offset=0, length=self.step.delta_bytes),))
+        self._scout_further(0) if self._scouting else self._go_on_from(0)
+
+    def _go_on_from(self, offset: int, length: int | None = None) -> None:
+        left = self.step.delta_bytes - offset
+        self.cursor = Cursor((Span(offset=offset, length=min(left, length or left)),))
+
+    def _scout_further(self, offset: int) -> None:
+        """Asks for a little, then for as much again: what is behind the prefix is thrown away."""
+        self._go_on_from(offset, max(_SCOUT_BYTES, offset))
 
     def _resume(self, prefix: bytes, chunk: int) -> None:
         decoder, spans = Decoder.resume(

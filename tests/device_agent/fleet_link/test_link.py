@@ -205,3 +205,32 @@ def test_frames_that_would_fill_the_memory_are_refused(
     server.frame_bytes = FRAME_BYTES + 1
     with pytest.raises(ProofError):
         list(link.fetch(delta, offset=0, length=0))
+
+
+def test_a_peer_that_says_nothing_is_given_up(server: DeliveryServer) -> None:
+    """It is there and answers pings; without a limit its stream would be waited for for ever."""
+    server.publish(V1)
+    delta = server.delta(None, V1.artifact)
+    server.gate, server.gate_after_bytes = threading.Event(), FRAME_BYTES
+    link = FleetLink(server.address, device="kiosk-7", stall_s=0.4)
+    arrived: list[bytes] = []
+    try:
+        with pytest.raises(UnavailableError):
+            arrived.extend(link.fetch(delta, offset=0, length=0))
+    finally:
+        server.gate.set()
+        link.close()
+    assert 0 < sum(map(len, arrived)) < len(V1.files["w"])
+
+
+def test_a_consumer_may_take_its_time(server: DeliveryServer) -> None:
+    """Only waiting for the peer counts: a device with a slow disk is no stall."""
+    server.publish(V1)
+    delta = server.delta(None, V1.artifact)
+    link = FleetLink(server.address, device="kiosk-7", stall_s=0.2)
+    stream = link.fetch(delta, offset=0, length=0)
+    whole = next(stream)
+    threading.Event().wait(0.8)
+    whole += b"".join(stream)
+    link.close()
+    assert len(whole) == server.sent_bytes
