@@ -21,6 +21,7 @@ from edge_sdk.delta.container import (
     put_prefix,
 )
 from edge_sdk.manifest import Requirements
+from edge_sdk.rpc import FRAME_BYTES
 from tests.support.artifacts import ArtifactBytes, changed, make_artifact, noise
 from tests.support.updater_rig import Rig
 
@@ -145,7 +146,10 @@ def test_c6_a_rebuilt_delta_does_not_start_at_zero(rig: Rig) -> None:
     rig.start()
     assert rig.wait_for_end(V1) == "committed"
     assert rig.files_of(V1) == dict(V1.files)
-    assert rig.server.sent_bytes - before < len(BASE) - MIB
+    # Two chunks were proved; at most the last of them, which was on its way to the disk when
+    # the agent ended, comes again, and the other delta's header and index with it.
+    missing = len(BASE) - 2 * MIB
+    assert rig.server.sent_bytes - before <= missing + MIB + 2 * FRAME_BYTES
 
 
 def test_a_damaged_frame_never_becomes_a_model(rig: Rig) -> None:
