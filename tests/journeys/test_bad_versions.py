@@ -122,7 +122,7 @@ def test_damaged_weights_fail_the_golden_sample(scene: Scene) -> None:
 def test_slow_version_is_rolled_back_and_remembered(scene: Scene) -> None:
     """A version that is at least four times slower is rolled back by probation, is not tried
     again by a new rollout, and is tried again by one that says retry."""
-    path = scene.save_slow("slow", repeats=400)
+    path = scene.save_slow("slow", repeats=1600)
     scene.fleet.publish(path, SLOW)
 
     ended, states = scene.roll_out(SLOW)
