@@ -65,8 +65,13 @@ def table(name: str, figures: Figures | None) -> str:
 
 
 def _shown(name: str, row: Figures) -> bool:
-    """Of the engine's many rows only those with a target and the latency of a request."""
-    return name != "bench" or row["target"] is not None or row["id"].startswith("serving.latency")
+    """Of the engine's many rows those with a target, how far from the limit, and latency."""
+    if name != "bench" or row["target"] is not None:
+        return True
+    identity: str = row["id"]
+    return identity.endswith(".bound") or identity.startswith(
+        ("serving.latency", "speed.encode.large", "speed.apply.large")
+    )
 
 
 def _demo_lines(demo: Figures) -> list[str]:
