@@ -12,7 +12,14 @@ from device_agent.updater.deliver import Deliverer
 from device_agent.updater.lifecycle import Event, State, is_ended, is_serving
 from device_agent.updater.switch import Switcher
 from device_agent.updater.update import Update, begin_held
-from edge_sdk.base import Digest, EdgeError, RefusedError, ResourceError, error_classes
+from edge_sdk.base import (
+    Digest,
+    EdgeError,
+    ProofError,
+    RefusedError,
+    ResourceError,
+    error_classes,
+)
 
 _DEATHS_MAX = 2  # each takes down what serves as well
 _AWAITED: Mapping[type[Message], tuple[State, ...]] = {
@@ -114,8 +121,25 @@ class InferencePeer:
             serving = hello.serving.get(slot.model)
             if moving or slot.active in hello.damaged or serving == slot.active:
                 continue
-            self._to_serve[slot.model] = slot.active
-            self._switcher.put_right(slot.model, slot.active)
+            self._put_right(slot.model, slot.active, mend=True)
+
+    def _put_right(self, model: str, artifact: Digest, *, mend: bool) -> None:
+        """Has inference load what a slot names, once its files are proved: no file is loaded
+        that may have changed since it was proved last. ``mend``: those that did are put aside.
+        """
+        self._to_serve[model] = artifact
+
+        def proved(_: None, error: Exception | None) -> None:
+            if self._to_serve.get(model) != artifact:
+                return  # inference was started again meanwhile
+            if error is None:
+                self._switcher.put_right(model, artifact)
+                return
+            del self._to_serve[model]
+            if mend and isinstance(error, ProofError):
+                self._on_damaged(artifact)
+
+        self._context.loop.background(lambda: self._store.prove(artifact), proved)
 
     def _load_again(self, update: Update) -> None:
         """Inference ended while it should load the candidate: perhaps not for that reason."""
@@ -149,8 +173,7 @@ class InferencePeer:
             self._store.trees.build(artifact, manifest)  # the blobs are good: link them again
             slot = self._store.slot_files.get(model)
             if slot is not None and slot.starts_with == artifact:
-                self._to_serve[model] = artifact
-                self._switcher.put_right(model, artifact)
+                self._put_right(model, artifact, mend=False)
 
 
 def named(error: RefusedError, reason: str) -> EdgeError:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from device_agent.records import Prepare, Prepared, Switched
+from device_agent.store import Store
 from device_agent.updater.trial_values import TrialOutcome
 from tests.support.model_artifacts import model_artifact
 from tests.support.onnx_models import linear
@@ -77,3 +78,31 @@ def test_an_answer_to_a_question_of_an_older_order_is_passed_over(on_v1: Rig) ->
     inference.silent = False
     go_on.set()
     assert on_v1.wait_for_end(V2, "committed") == "committed"
+
+
+def test_what_a_slot_names_is_proved_before_it_is_loaded_again(on_v1: Rig) -> None:
+    """Inference that serves nothing is told to load a slot's files only once they are right:
+    here they rotted meanwhile, so they are fetched again first."""
+    inference = on_v1.inference
+    assert inference is not None
+    store = Store(inference.state)
+    path = store.tree(V1.artifact) / V1.manifest.entry
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(data)
+    seen: list[bytes] = []
+    answer = inference._answer
+
+    def looking(message: object) -> None:
+        if isinstance(message, Prepare):
+            seen.append(path.read_bytes())
+        answer(message)  # type: ignore[arg-type]
+
+    inference._answer = looking  # type: ignore[method-assign]
+    inference.serving = {}
+    inference.pid += 1
+    inference.hello()
+    on_v1.wait(lambda: inference.serving.get(MODEL) == V1.artifact, "version 1 to serve again")
+    assert seen
+    assert set(seen) == {V1.files[V1.manifest.entry]}
