@@ -288,6 +288,7 @@ def test_a_stranger_on_an_address_ends_the_start(tmp_path: Path, which: str) -> 
         config = AgentConfig(state_dir=str(tmp_path / "s"), device="kiosk-7", **{which: address})
         Store.create(tmp_path / "s")
         previous = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
+        before = psutil.Process().children()
         try:
             with pytest.raises(ConflictError, match="another program listens") as refused:
                 Supervisor(config).run()
@@ -295,4 +296,4 @@ def test_a_stranger_on_an_address_ends_the_start(tmp_path: Path, which: str) -> 
             for number, handler in previous.items():
                 signal.signal(number, handler)
     assert address in refused.value.message
-    assert psutil.Process().children() == []
+    assert psutil.Process().children() == before
