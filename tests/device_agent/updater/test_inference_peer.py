@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from device_agent.records import Prepare, Prepared, Switched
+from device_agent.records import Hello, Prepare, Prepared, Switched
 from device_agent.store import Store
 from device_agent.updater.trial_values import TrialOutcome
 from tests.support.model_artifacts import model_artifact
@@ -73,8 +73,16 @@ def test_an_answer_to_a_question_of_an_older_order_is_passed_over(on_v1: Rig) ->
     inference.say(Prepared(model=MODEL, artifact=V2.artifact, ok=True))
     inference.say(Prepared(model=MODEL, artifact=V2.artifact, ok=False, reason="EngineError"))
     inference.say(Switched(model=MODEL, artifact=V2.artifact, ok=True))
-    inference.hello()
-    on_v1.updater.loop.ask(lambda: None)
+    heard = threading.Event()
+    on_hello = on_v1.updater.peer._on_hello
+
+    def hear_hello(message: Hello) -> None:
+        on_hello(message)
+        heard.set()
+
+    on_v1.updater.peer._on_hello = hear_hello
+    inference.hello()  # packets keep their order: what was said before it was heard before it
+    assert heard.wait(30)
     inference.silent = False
     go_on.set()
     assert on_v1.wait_for_end(V2, "committed") == "committed"
