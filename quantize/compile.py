@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +11,8 @@ from edge_sdk.base import (
     ConflictError,
     NotFoundError,
     UsageError,
-    explain_os_error,
     refuse_overlap,
-    sync_folder,
+    whole_folder,
 )
 from quantize.calibrate import read_samples
 from quantize.graph import read_float_model
@@ -57,41 +51,11 @@ def compile_model(
     report = report_document(
         model=float_model, samples=samples, profile=profile, made=made, file=MODEL_FILE
     )
-    with whole_folder(folder, replace=replace) as partial:
-        _write(partial / MODEL_FILE, made.data)
-        _write(partial / REPORT_FILE, (json.dumps(report, indent=2) + "\n").encode())
+    with whole_folder(folder, replace=True) as partial:
+        (partial / MODEL_FILE).write_bytes(made.data)
+        (partial / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+        _refuse_existing(folder, replace=replace)  # also what appeared meanwhile
     return Compiled(folder=folder, model=folder / MODEL_FILE, report=report)
-
-
-@contextmanager
-def whole_folder(folder: Path, *, replace: bool) -> Iterator[Path]:
-    """A temporary folder that takes the name ``folder`` only when the block ends well.
-
-    Raises: ConflictError, NotFoundError, UsageError, ResourceError.
-    """
-    _refuse_existing(folder, replace=replace)
-    tag = secrets.token_hex(6)
-    partial = folder.with_name(f".{folder.name}.{tag}.tmp")
-    before = folder.with_name(f".{folder.name}.{tag}.before")
-    try:
-        partial.mkdir()
-    except OSError as error:
-        raise explain_os_error(error, folder) from error
-    try:
-        yield partial
-        sync_folder(partial)
-        _refuse_existing(folder, replace=replace)
-        if folder.is_dir():
-            folder.rename(before)
-        partial.rename(folder)
-        sync_folder(folder.parent)
-    except OSError as error:
-        raise explain_os_error(error, folder) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        if before.is_dir() and not folder.exists():
-            before.rename(folder)
-        shutil.rmtree(before, ignore_errors=True)
 
 
 def _refuse_existing(folder: Path, *, replace: bool) -> None:
@@ -109,10 +73,3 @@ def _refuse_existing(folder: Path, *, replace: bool) -> None:
     foreign = sorted({entry.name for entry in folder.iterdir()} - {MODEL_FILE, REPORT_FILE})
     if foreign:
         raise ConflictError(f"{folder} holds {foreign[0]!r}, which is not ours; not replaced")
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("xb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())

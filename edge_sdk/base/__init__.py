@@ -28,7 +28,13 @@ from edge_sdk.base.errors import (
     WrongSourceError,
     error_classes,
 )
-from edge_sdk.base.files import explain_os_error, refuse_overlap, sync_folder, whole_file
+from edge_sdk.base.files import (
+    explain_os_error,
+    refuse_overlap,
+    sync_folder,
+    whole_file,
+    whole_folder,
+)
 from edge_sdk.base.names import ModelName, Version, check_path, check_paths, check_segment
 
 __all__ = [
@@ -62,4 +68,5 @@ __all__ = [
     "refuse_overlap",
     "sync_folder",
     "whole_file",
+    "whole_folder",
 ]

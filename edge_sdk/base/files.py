@@ -1,22 +1,31 @@
-"""Output files of commands: whole or not at all."""
+"""Output files and folders of commands: whole or not at all."""
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
 import secrets
+import shutil
 import stat
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from edge_sdk.base.errors import ConflictError, NotFoundError, ResourceError, UsageError
+
+T = TypeVar("T")
 
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
 # What somebody named that the system does not take: the path has to change, not the program.
 _IMPOSSIBLE = (errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS, errno.EBUSY, errno.ENXIO)
+
+
+# What is half-made now. Ctrl-C may arrive between any two steps, also after a file was made and
+# before the block that removes it is entered: what is still named here goes when we end.
+_HALF_MADE: set[Path] = set()
 
 
 @contextmanager
@@ -30,27 +39,106 @@ def whole_file(path: Path, *, replace: bool) -> Iterator[BinaryIO]:
     such folder), UsageError (``path`` is a folder), ResourceError (disk full).
     """
     refuse_existing(path, replace=replace)
-    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.tmp")
+    temporary = _beside(path, "tmp")
+    with _half_made(temporary):
+        try:
+            with _made_in(path, lambda: temporary.open("xb")) as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            refuse_existing(path, replace=replace)
+            temporary.replace(path)
+            sync_folder(path.parent)
+        except OSError as error:
+            raise explain_os_error(error, path) from error
+
+
+@contextmanager
+def whole_folder(path: Path, *, replace: bool) -> Iterator[Path]:
+    """Makes a temporary folder that takes the name ``path`` only when the block ends well.
+
+    All that the block put into it is durable afterwards. On any exception, Ctrl-C included,
+    the temporary folder is gone and ``path`` is untouched.
+
+    Raises: ConflictError (``path`` is there and ``replace`` is false), NotFoundError (no
+    such folder to make it in), UsageError (no name for a folder), ResourceError (disk full).
+    """
+    _refuse_existing_folder(path, replace=replace)
+    temporary = _beside(path, "tmp")
+    with _half_made(temporary):
+        try:
+            _made_in(path, temporary.mkdir)
+            yield temporary
+            _sync_tree(temporary)
+            _refuse_existing_folder(path, replace=replace)
+            _take_place(temporary, path)
+        except OSError as error:
+            raise explain_os_error(error, path) from error
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.{suffix}")
+
+
+def _made_in(path: Path, make: Callable[[], T]) -> T:
     try:
-        stream = temporary.open("xb")
+        return make()
     except FileNotFoundError:
         raise NotFoundError(f"no folder {path.parent} to write {path.name} into") from None
-    except OSError as error:
-        raise explain_os_error(error, path) from error
+
+
+@contextmanager
+def _half_made(path: Path) -> Iterator[None]:
+    """Removes ``path`` when the block ends; where it took its final name, nothing is left."""
+    _HALF_MADE.add(path)
     try:
-        with stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        refuse_existing(path, replace=replace)
-        temporary.replace(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise explain_os_error(error, path) from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        yield
+    finally:
+        _remove(path)
+        _HALF_MADE.discard(path)
+
+
+@atexit.register
+def _remove_half_made() -> None:
+    for path in tuple(_HALF_MADE):
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):  # what ended the work is what has to be said
+            path.unlink()
+
+
+def _take_place(temporary: Path, path: Path) -> None:
+    """Renames; what stood there goes aside first and is deleted last."""
+    aside = _beside(path, "old")
+    try:
+        if path.exists() or path.is_symlink():
+            path.rename(aside)
+        temporary.rename(path)
+    finally:
+        if not (path.exists() or path.is_symlink()) and (aside.exists() or aside.is_symlink()):
+            aside.rename(path)
+    sync_folder(path.parent)
+    _remove(aside)
+
+
+def _sync_tree(top: Path) -> None:
+    for folder, _, names in os.walk(top):
+        for name in names:
+            with (Path(folder) / name).open("rb") as stream:
+                os.fsync(stream.fileno())
+        sync_folder(Path(folder))
+
+
+def _refuse_existing_folder(path: Path, *, replace: bool) -> None:
+    if path.name in ("", ".."):
+        raise UsageError(f"{path} cannot be made: name the folder itself")
+    if not replace and (path.exists() or path.is_symlink()):
+        raise ConflictError(f"{path} is already there; give --force to replace it")
 
 
 def refuse_existing(path: Path, *, replace: bool) -> None:

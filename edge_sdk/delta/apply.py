@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,16 +9,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from edge_sdk.base import (
-    ConflictError,
     DeltaError,
     NotFoundError,
-    UsageError,
     WrongSourceError,
-    explain_os_error,
     file_digest,
     refuse_overlap,
-    sync_folder,
     whole_file,
+    whole_folder,
 )
 from edge_sdk.delta.container import (
     DEFAULT_MEMORY_LIMIT_BYTES,
@@ -181,71 +175,14 @@ def _prove_source(file: OpenFile, ref: FileRef) -> None:
 @contextmanager
 def _open_target(header: Header, target: Path, *, replace: bool) -> Iterator[list[BinaryIO]]:
     if header.folder:
-        with _whole_folder(target, header.targets, replace=replace) as streams:
-            yield streams
+        with whole_folder(target, replace=replace) as folder, ExitStack() as files:
+            yield [files.enter_context(_new_file(folder, ref.path)) for ref in header.targets]
     else:
         with whole_file(target, replace=replace) as stream:
             yield [stream]
-
-
-@contextmanager
-def _whole_folder(
-    target: Path, files: tuple[FileRef, ...], *, replace: bool
-) -> Iterator[list[BinaryIO]]:
-    """Streams for the files of a folder that takes its name only when the block ends well.
-
-    On any exception, Ctrl-C included, nothing of it is left and ``target`` is untouched.
-    """
-    _refuse_existing(target, replace=replace)
-    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}.tmp")
-    try:
-        temporary.mkdir()
-    except OSError as error:
-        raise explain_os_error(error, target) from error
-    try:
-        with ExitStack() as stack:
-            streams = [stack.enter_context(_new_file(temporary, ref.path)) for ref in files]
-            yield streams
-            for stream in streams:
-                stream.flush()
-                os.fsync(stream.fileno())
-        for folder, _, _ in os.walk(temporary):
-            sync_folder(Path(folder))
-        _refuse_existing(target, replace=replace)
-        _put_in_place(temporary, target)
-    except OSError as error:
-        raise explain_os_error(error, target) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _new_file(folder: Path, path: str) -> BinaryIO:
     location = folder / path
     location.parent.mkdir(parents=True, exist_ok=True)
     return location.open("xb")
-
-
-def _refuse_existing(target: Path, *, replace: bool) -> None:
-    if target.name in ("", ".."):
-        raise UsageError(f"{target} cannot be made: name the folder itself")
-    if not replace and (target.exists() or target.is_symlink()):
-        raise ConflictError(f"{target} is already there; give --force to replace it")
-
-
-def _put_in_place(temporary: Path, target: Path) -> None:
-    """Renames; what stood there goes aside first and is deleted last."""
-    aside = None
-    if target.exists() or target.is_symlink():
-        aside = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}.old")
-        target.rename(aside)
-    try:
-        temporary.rename(target)
-    except BaseException:
-        if aside is not None:
-            aside.rename(target)
-        raise
-    sync_folder(target.parent)
-    if aside is not None and aside.is_dir() and not aside.is_symlink():
-        shutil.rmtree(aside)
-    elif aside is not None:
-        aside.unlink()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.attacked_command import assert_refused, call, without_privileges
-from tests.support.processes import environment, program, wait_for
+from tests.support.processes import environment, program, unmeasured, wait_for
 
 DELTA = "edge_sdk.delta.cli"
 
@@ -135,7 +135,7 @@ def test_signals_leave_no_half_delta(tmp_path: Path, number: signal.Signals) -> 
     with subprocess.Popen(
         [*program(DELTA), "diff", str(source), str(target), "-o", str(tmp_path / "out")],
         stderr=subprocess.PIPE,
-        env=environment(),
+        env=unmeasured(),
     ) as process:
         wait_for(lambda: list(tmp_path.glob("*.tmp")), "the temporary file", every_s=0.005)
         process.send_signal(number)

@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from edge_sdk.base import ConflictError, FormatError, NotFoundError, UsageError
-from quantize.compile import Compiled, compile_model, whole_folder
+from quantize.compile import Compiled, compile_model
 from tests.support.float_models import mlp_model, write_calibration
 
 
@@ -72,48 +72,6 @@ def test_failure_leaves_nothing(inputs: tuple[Path, Path], tmp_path: Path) -> No
     with pytest.raises(FormatError):
         compiled(inputs, tmp_path / "out")
     assert names(tmp_path) == before
-
-
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_interruption_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
-    """Ctrl-C between the two files leaves no folder."""
-    with pytest.raises(error), whole_folder(tmp_path / "out", replace=False) as partial:
-        (partial / "model.onnx").write_bytes(b"x")
-        raise error
-    assert names(tmp_path) == set()
-
-
-def test_interrupted_replacement_keeps_what_was_there(tmp_path: Path) -> None:
-    """A replacement that fails leaves the folder that was to be replaced."""
-    folder = tmp_path / "out"
-    folder.mkdir()
-    (folder / "model.onnx").write_bytes(b"before")
-    with pytest.raises(ValueError), whole_folder(folder, replace=True) as partial:
-        (partial / "model.onnx").write_bytes(b"after")
-        raise ValueError
-    assert (folder / "model.onnx").read_bytes() == b"before"
-    assert names(tmp_path) == {"out"}
-
-
-def test_failed_rename_puts_the_old_folder_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """When the new folder cannot take the name, the old one has it again."""
-    folder = tmp_path / "out"
-    folder.mkdir()
-    (folder / "model.onnx").write_bytes(b"before")
-    rename = Path.rename
-
-    def failing(self: Path, target: Path) -> Path:
-        if self.name.endswith(".tmp"):
-            raise PermissionError(13, "no")
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", failing)
-    with pytest.raises(UsageError, match="permission"), whole_folder(folder, replace=True):
-        pass
-    assert (folder / "model.onnx").read_bytes() == b"before"
-    assert names(tmp_path) == {"out"}
 
 
 def test_existing_folder_is_replaced_only_when_told(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import environment, program
+from tests.support.processes import environment, program, unmeasured
 
 DEADLINE_S = 60.0
 
@@ -38,10 +38,8 @@ def call(
 ) -> Ended:
     """Runs a command in ``folder``; one that hangs fails the test."""
     before = contents(folder)
-    around = environment(**(variables or {}))
+    around = (unmeasured if prefix else environment)(**(variables or {}))
     del around["GRPC_VERBOSITY"]  # the command itself must keep gRPC's log away
-    if prefix:  # such as a limit on file sizes, under which coverage cannot save its own
-        around = {name: text for name, text in around.items() if not name.startswith("COVERAGE_")}
     ended = subprocess.run(
         [*prefix, *program(module), *map(str, arguments)],
         cwd=folder,

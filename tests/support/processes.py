@@ -49,6 +49,19 @@ def environment(**extra: str) -> dict[str, str]:
     }
 
 
+def unmeasured(**extra: str) -> dict[str, str]:
+    """The same without coverage, for commands that get a signal or a limit on file sizes.
+
+    An exception that a signal raises while coverage holds its own lock leaves that locked,
+    and the command waits for ever; and under a limit coverage cannot save.
+    """
+    return {
+        name: text
+        for name, text in environment(**extra).items()
+        if not name.startswith("COVERAGE_")
+    }
+
+
 def program(module: str) -> list[str]:
     """How to start a command of the product without its installed script."""
     return [sys.executable, "-c", f"from {module} import main; main()"]

@@ -25,6 +25,7 @@ from edge_sdk.base.command import (
     progress,
     run,
 )
+from tests.support.processes import unmeasured
 
 
 @click.group()
@@ -201,6 +202,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env=unmeasured(),
     )
 
 

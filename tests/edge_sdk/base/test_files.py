@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from edge_sdk.base import (
     UsageError,
     explain_os_error,
     whole_file,
+    whole_folder,
 )
 
 
@@ -177,3 +180,63 @@ def test_a_folder_in_place_of_a_file_is_named_so() -> None:
     explained = explain_os_error(error, Path("some/folder"))
     assert isinstance(explained, UsageError)
     assert str(explained) == "some/folder is a folder; a file is needed here"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_interruption_leaves_no_folder(tmp_path: Path, error: type[BaseException]) -> None:
+    """Ctrl-C between two files of a folder leaves none of them."""
+    with pytest.raises(error), whole_folder(tmp_path / "out", replace=False) as partial:
+        (partial / "model.onnx").write_bytes(b"x")
+        raise error
+    assert names(tmp_path) == []
+
+
+def test_interrupted_replacement_keeps_what_was_there(tmp_path: Path) -> None:
+    """A replacement that fails leaves the folder that was to be replaced."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(b"before")
+    with pytest.raises(ValueError), whole_folder(folder, replace=True) as partial:
+        (partial / "model.onnx").write_bytes(b"after")
+        raise ValueError
+    assert (folder / "model.onnx").read_bytes() == b"before"
+    assert names(tmp_path) == ["out"]
+
+
+def test_failed_rename_puts_the_old_folder_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the new folder cannot take the name, the old one has it again."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(b"before")
+    rename = Path.rename
+
+    def failing(self: Path, target: Path) -> Path:
+        if self.name.endswith(".tmp"):
+            raise PermissionError(13, "no")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(UsageError, match="permission"), whole_folder(folder, replace=True):
+        pass
+    assert (folder / "model.onnx").read_bytes() == b"before"
+    assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("make", ["whole_file", "whole_folder"])
+def test_what_is_half_made_goes_when_the_process_ends(tmp_path: Path, make: str) -> None:
+    """Where an interrupt came before the block that cleans up, the end of the process does."""
+    script = (
+        "import sys; from pathlib import Path; import edge_sdk.base as base\n"
+        f"making = base.{make}(Path('out'), replace=False)\n"
+        "made = making.__enter__()\n"
+        "print(len(list(Path().iterdir())))\n"
+        "sys.making = making  # nobody closes it\n"
+        "sys.exit(130)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (130, b"1\n")
+    assert names(tmp_path) == []

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from edge_sdk.base import EdgeError
 from edge_sdk.delta.cli import cli
 from tests.support.deltas import safetensors, tuned, weights, write_folder
+from tests.support.processes import unmeasured
 
 BEFORE = weights("float32", 30_000, 1)
 
@@ -176,6 +177,7 @@ def test_an_interruption_leaves_nothing_half_written(here: Path) -> None:
         ],
         stderr=subprocess.PIPE,
         text=True,
+        env=unmeasured(),
     )
     deadline_s = time.monotonic() + 30
     while set(here.iterdir()) == before and time.monotonic() < deadline_s:

@@ -21,6 +21,7 @@ from tests.support.commands import Ran, run_main
 from tests.support.fleet_messages import a_device, a_verdict
 from tests.support.fleet_service import FleetInMemory
 from tests.support.onnx_models import linear, save, sequence
+from tests.support.processes import unmeasured
 
 EdgeFleet = Callable[..., Ran]
 NAMES = ("--model", "team/digits", "--version", "1.0.0", "--variant", "fp32")
@@ -311,7 +312,10 @@ def test_interrupted_publish_leaves_nothing(
     service.hold_publish = True
     command = [sys.executable, "-m", "edge_sdk.fleet.cli", "--distributor", address]
     process = subprocess.Popen(
-        [*command, "publish", str(model), *NAMES], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*command, "publish", str(model), *NAMES],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=unmeasured(),
     )
     with process:
         deadline = time.monotonic() + 30
