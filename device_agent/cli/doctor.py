@@ -85,4 +85,6 @@ def _rotten(store: Store, artifact: Any) -> str:
         store.prove(artifact)
     except EdgeError as error:
         return error.message
+    except OSError as error:
+        return f"{error.filename} cannot be read: {error.strerror}"
     return ""

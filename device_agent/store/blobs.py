@@ -3,16 +3,22 @@ artifacts share exist once. A rotten one is put aside and is never a source agai
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from device_agent.store import durable
 from device_agent.store.filesystem import FileSystem
-from edge_sdk.base import Digest, EdgeError, NotFoundError, ProofError, read_chunks
+from edge_sdk.base import CHUNK_BYTES, Digest, NotFoundError, ProofError, read_chunks
 from edge_sdk.base.digest import file_digest
 
 _ROTTEN_SUFFIX = ".rotten"
+# What is wrong with the file itself: not there, no file, or refused by its medium or file
+# system. Whatever else fails (descriptors, memory, a right) says nothing about it.
+_DAMAGE = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EIO, errno.EBADMSG, errno.EUCLEAN}
+)
 
 
 class Blobs:
@@ -35,16 +41,14 @@ class Blobs:
         except FileNotFoundError:
             raise NotFoundError(f"file {digest.short} is not held here") from None
 
-    def prove(self, digest: Digest) -> None:
-        """Reads the file and compares. Raises: NotFoundError, ProofError."""
-        with self.open(digest) as stream:
-            prove_file(stream, digest, self.path(digest))
-
     def is_rotten(self, digest: Digest) -> bool:
-        """Missing, unreadable, or no longer what its name says; reads the whole file."""
+        """Missing, unreadable, or no longer what its name says; reads the whole file.
+
+        Raises: OSError where something else than the file is at fault.
+        """
         try:
-            self.prove(digest)
-        except (EdgeError, OSError):
+            prove_file(self._files, self.path(digest), digest)
+        except ProofError:
             return True
         return False
 
@@ -72,9 +76,18 @@ class Blobs:
         self._files.unlink(self.path(digest))
 
 
-def prove_file(stream: BinaryIO, digest: Digest, path: Path) -> None:
-    """Raises: ProofError where the stream's bytes do not have ``digest``."""
-    found = file_digest(Digest.of(chunk) for chunk in read_chunks(stream))
+def prove_file(files: FileSystem, path: Path, digest: Digest) -> None:
+    """Reads a file and compares; once more where the medium refused, which may pass.
+
+    Raises: ProofError (it is not what ``digest`` names, or cannot be read any more), OSError
+    (it cannot be read now: nothing was found out).
+    """
+    try:
+        found = _read_digest(files, path)
+    except OSError as error:
+        if error.errno not in _DAMAGE:
+            raise
+        found = _read_again(files, path)
     if found != digest:
         raise ProofError(
             f"{path} does not have the digest {digest.short} (it has {found.short}): it was "
@@ -85,11 +98,33 @@ def prove_file(stream: BinaryIO, digest: Digest, path: Path) -> None:
         )
 
 
-def first_bad_chunk(stream: BinaryIO, chunks: Sequence[Digest]) -> int:
-    """How many chunks from the start have the digests wanted, one after the other."""
+def _read_again(files: FileSystem, path: Path) -> Digest:
+    try:
+        return _read_digest(files, path)
+    except OSError as error:
+        if error.errno not in _DAMAGE:
+            raise
+        raise ProofError(f"{path} cannot be read: {error.strerror}", path=str(path)) from None
+
+
+def _read_digest(files: FileSystem, path: Path) -> Digest:
+    with files.open_read(path) as stream:
+        return file_digest(Digest.of(chunk) for chunk in read_chunks(stream))
+
+
+def good_chunks(files: FileSystem, path: Path, chunks: Sequence[Digest], *, skip: int = 0) -> int:
+    """How many chunks of a file, from number ``skip`` on, have the digests wanted, one after
+    the other. One that its medium refuses is not good. Raises: OSError (nothing found out).
+    """
     good = 0
-    for chunk in read_chunks(stream):
-        if good == len(chunks) or Digest.of(chunk) != chunks[good]:
-            break
-        good += 1
+    try:
+        with files.open_read(path) as stream:
+            stream.seek(skip * CHUNK_BYTES)
+            for wanted, chunk in zip(chunks[skip:], read_chunks(stream), strict=False):
+                if Digest.of(chunk) != wanted:
+                    break
+                good += 1
+    except OSError as error:
+        if error.errno not in _DAMAGE:
+            raise
     return good

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from device_agent.store import durable
-from device_agent.store.blobs import first_bad_chunk
+from device_agent.store.blobs import good_chunks
 from device_agent.store.filesystem import FileSystem
 from device_agent.store.store import Store
 from edge_sdk.base import CHUNK_BYTES, Digest
@@ -181,20 +181,11 @@ class Partial:
                 done = min(max(recorded - first, 0), chunks)
                 if not self._reaches(number, min(done * CHUNK_BYTES, entry.size_bytes)):
                     done = 0  # less is here than the record says: a power cut, or worse
-                done += self._good_chunks(number, entry, done)
+                done += good_chunks(self._files, self.path(number), entry.chunks, skip=done)
                 if done < chunks:
                     return first + done
             first += chunks
         return first
-
-    def _good_chunks(self, number: int, entry: FileEntry, skip: int) -> int:
-        """How many chunks from ``skip`` on stand in the file with their digests."""
-        path = self.path(number)
-        if skip == len(entry.chunks) or not self._files.exists(path):
-            return 0
-        with self._files.open_read(path) as stream:
-            stream.seek(skip * CHUNK_BYTES)
-            return first_bad_chunk(stream, entry.chunks[skip:])
 
     def _reaches(self, number: int, size_bytes: int) -> bool:
         path = self.path(number)

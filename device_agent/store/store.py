@@ -83,7 +83,11 @@ class Store:
         return self.trees.path(artifact)
 
     def prove(self, artifact: Digest) -> None:
-        """Reads every file of the artifact's tree. Raises: ProofError (fact ``path``)."""
+        """Reads every file of the artifact's tree.
+
+        Raises: ProofError (fact ``path``); OSError where something else than a file is at
+        fault, so that nothing was found out.
+        """
         try:
             manifest = self.artifacts.get(artifact)
         except ProofError:
@@ -107,6 +111,6 @@ class Store:
         return tuple(artifact for artifact in self.artifacts.all() if self.is_held(artifact))
 
     def rotten_files(self, artifact: Digest) -> tuple[Digest, ...]:
-        """Reads every blob of an artifact again; those that do not prove."""
+        """Reads every blob of an artifact again; those that do not prove. Raises: OSError."""
         files = dict.fromkeys(entry.digest for entry in self.manifest(artifact).files)
         return tuple(digest for digest in files if self.blobs.is_rotten(digest))

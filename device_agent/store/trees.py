@@ -10,7 +10,7 @@ from pathlib import Path
 from device_agent.store import durable
 from device_agent.store.blobs import Blobs, prove_file
 from device_agent.store.filesystem import FileSystem
-from edge_sdk.base import Digest, NotFoundError, ProofError
+from edge_sdk.base import Digest, NotFoundError
 from edge_sdk.manifest import Manifest
 
 
@@ -69,18 +69,13 @@ class Trees:
         return root
 
     def prove(self, artifact: Digest, manifest: Manifest) -> None:
-        """Reads every file under its own name. Raises: ProofError with the fact ``path``."""
+        """Reads every file under its own name.
+
+        Raises: ProofError with the fact ``path``; OSError (nothing was found out).
+        """
         root = self.path(artifact)
         for entry in manifest.files:
-            path = root / entry.path
-            try:
-                with self._files.open_read(path) as stream:
-                    prove_file(stream, entry.digest, path)
-            except OSError as error:
-                raise ProofError(
-                    f"{path} of artifact {artifact.short} cannot be read: {error.strerror}",
-                    path=str(path),
-                ) from None
+            prove_file(self._files, root / entry.path, entry.digest)
 
     def remove(self, artifact: Digest) -> None:
         """Renamed first, so that an interrupted removal never leaves half a tree."""

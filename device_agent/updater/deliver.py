@@ -343,12 +343,17 @@ class Deliverer:
         self._ask(
             update,
             lambda: prove.rotten(self._store, files),
-            lambda same, rotten, failed: self._judge_damage(same, error, rotten or ()),
+            lambda same, rotten, failed: self._judge_damage(same, failed or error, rotten),
         )
 
-    def _judge_damage(self, update: Update, error: EdgeError, rotten: tuple[Digest, ...]) -> None:
+    def _judge_damage(
+        self, update: Update, error: EdgeError, rotten: tuple[Digest, ...] | None
+    ) -> None:
         step = None if update.application is None else update.application.step
         update.application = None
+        if rotten is None:  # the sources could not be read now: nothing was found out
+            self._interrupted(update, error)
+            return
         if rotten:
             self.put_aside(update, rotten)
             self._context.happen(update, Event.PLAN_UNUSABLE)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from device_agent.store import Store
-from device_agent.store.blobs import first_bad_chunk
+from device_agent.store.blobs import good_chunks
 from device_agent.store.partial import Partial
 from edge_sdk.base import Digest
 
@@ -23,14 +23,8 @@ def read_back(partial: Partial, store: Store) -> int:
     for number, entry in enumerate(partial.entries):
         if number in partial.present:
             found = 0 if store.blobs.is_rotten(entry.digest) else len(entry.chunks)
-        elif not entry.chunks:
-            found = 0
         else:
-            path = partial.path(number)
-            if not store.files.exists(path):
-                return good
-            with store.files.open_read(path) as stream:
-                found = first_bad_chunk(stream, entry.chunks)
+            found = good_chunks(store.files, partial.path(number), entry.chunks)
         good += found
         if found < len(entry.chunks):
             break

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from device_agent.errors import StateError
 from device_agent.store import Slot, Store
 from device_agent.store.collect import collect
+from device_agent.store.filesystem import FileSystem
 from device_agent.store.partial import Partial
 from device_agent.store.quota import room, used_bytes
 from edge_sdk.base import Digest, FormatError, NotFoundError, ProofError
@@ -87,6 +89,74 @@ def test_what_cannot_be_read_is_not_proved(store: Store) -> None:
         store.manifest(V2.artifact)
     with pytest.raises(ProofError):
         store.artifacts.put(V2.artifact, V1.document)
+
+
+class FailingReads(FileSystem):
+    """Each read of a file that ``errors`` has an errno for fails, once for each number."""
+
+    def __init__(self) -> None:
+        self.errors: dict[str, list[int]] = {}
+
+    def open_read(self, path: Path) -> BinaryIO:
+        left = self.errors.get(path.name)
+        if left:
+            number = left.pop(0)
+            raise OSError(number, errno.errorcode[number], str(path))
+        return super().open_read(path)
+
+
+@pytest.mark.parametrize(
+    "number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.EACCES]
+)
+def test_what_fails_around_a_file_is_not_its_rot(tmp_path: Path, number: int) -> None:
+    """Where descriptors, memory or a right is missing, nothing was found out: an OSError."""
+    files = FailingReads()
+    store = Store.create(tmp_path / "s", files=files)
+    hold(store, V1)
+    entry = V1.manifest.file("labels")
+    assert entry is not None
+    for name in (str(entry.digest), "labels"):
+        files.errors[name] = [number]
+    with pytest.raises(OSError) as wrong:
+        store.rotten_files(V1.artifact)
+    assert wrong.value.errno == number
+    with pytest.raises(OSError):
+        store.prove(V1.artifact)
+    assert store.rotten_files(V1.artifact) == ()
+    store.prove(V1.artifact)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EBADMSG, errno.EUCLEAN])
+def test_a_file_that_its_medium_refuses_twice_is_rotten(tmp_path: Path, number: int) -> None:
+    """One refusal may pass; a second one means that the file cannot be read here any more."""
+    files = FailingReads()
+    store = Store.create(tmp_path / "s", files=files)
+    hold(store, V1)
+    entry = V1.manifest.file("labels")
+    assert entry is not None
+    for refusals, wanted in ((1, ()), (2, (entry.digest,))):
+        files.errors[str(entry.digest)] = [number] * refusals
+        assert store.rotten_files(V1.artifact) == wanted
+    files.errors["labels"] = [number]
+    store.prove(V1.artifact)
+    files.errors["labels"] = [number] * 2
+    with pytest.raises(ProofError, match="labels"):
+        store.prove(V1.artifact)
+
+
+@pytest.mark.parametrize("kind", ["missing", "link", "folder"])
+def test_a_blob_that_is_no_file_is_rotten(store: Store, kind: str) -> None:
+    """Missing, a link, or a folder in its place."""
+    hold(store, V1)
+    entry = V1.manifest.file("labels")
+    assert entry is not None
+    path = store.blobs.path(entry.digest)
+    path.rename(store.root / "elsewhere")
+    if kind == "link":
+        path.symlink_to(store.root / "elsewhere")
+    elif kind == "folder":
+        path.mkdir()
+    assert store.rotten_files(V1.artifact) == (entry.digest,)
 
 
 def test_a_repaired_blob_is_linked_into_the_same_tree(store: Store) -> None:

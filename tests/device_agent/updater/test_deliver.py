@@ -11,6 +11,7 @@ import grpc
 import pytest
 
 from device_agent.store import Store
+from device_agent.store.blobs import Blobs
 from device_agent.store.filesystem import FileSystem
 from edge_sdk.base import Digest
 from edge_sdk.delta.container import (
@@ -209,6 +210,36 @@ def test_a_rotten_source_is_quarantined_and_the_whole_is_fetched(rig: Rig) -> No
     assert "SourceRottenError" in [event.reason for event in rig.server.events]
     sources = [sources for target, sources in rig.server.plans if target == V2.artifact]
     assert sources == [(V1.artifact,), ()]  # the second plan was asked without it
+
+
+def test_a_source_that_cannot_be_read_now_is_kept(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Out of descriptors while it was to be proved: it stays a source, and nobody is blamed."""
+    rig.server.assign(V1)
+    rig.start()
+    rig.wait_for_end(V1)
+    is_rotten, refused = Blobs.is_rotten, []
+
+    def once_refused(blobs: Blobs, digest: Digest) -> bool:
+        if not refused:
+            refused.append(digest)
+            raise OSError(errno.EMFILE, "Too many open files", str(blobs.path(digest)))
+        return is_rotten(blobs, digest)
+
+    def damage(delta: Digest, offset: int, frame: bytes) -> bytes:
+        return frame if refused else frame[:-1] + bytes([frame[-1] ^ 1])
+
+    monkeypatch.setattr(Blobs, "is_rotten", once_refused)
+    rig.server.damage = damage
+    rig.server.assign(V2)
+    assert rig.wait_for_end(V2) == "committed"
+    assert len(refused) == 1
+    assert rig.files_of(V2) == dict(V2.files)
+    reasons = {event.reason for event in rig.server.events}
+    assert "ResourceError" in reasons
+    assert not reasons & {"SourceRottenError", "ProofError", "DeltaError"}
+    assert {rig.server.sources_of[delta] for delta, _, _ in rig.server.fetches[1:]} == {V1.artifact}
 
 
 def test_a_source_that_rotted_while_the_agent_was_down_is_found(rig: Rig) -> None:
