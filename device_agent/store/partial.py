@@ -120,7 +120,7 @@ class Partial:
             if number in self.present or self._store.blobs.has(entry.digest):
                 continue
             path = self.path(number)
-            if not self._files.exists(path):  # an empty file is never written to
+            if not entry.chunks:  # nothing was written, and nothing read back
                 self._files.write(path, b"")
             self._store.blobs.place(path, entry.digest)
 

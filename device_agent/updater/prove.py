@@ -24,7 +24,10 @@ def read_back(partial: Partial, store: Store) -> int:
         if number in partial.present:
             found = 0 if store.blobs.is_rotten(entry.digest) else len(entry.chunks)
         else:
-            found = good_chunks(store.files, partial.path(number), entry.chunks)
+            path = partial.path(number)
+            found = good_chunks(store.files, path, entry.chunks)
+            if found and store.files.size_bytes(path) != entry.size_bytes:
+                found = min(found, len(entry.chunks) - 1)  # bytes follow: it was not the last
         good += found
         if found < len(entry.chunks):
             break
