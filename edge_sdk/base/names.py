@@ -18,6 +18,8 @@ _SEMVER = re.compile(
     re.ASCII,
 )
 _PATH_BYTES_MAX = 1024
+_PATH_SEGMENTS_MAX = 16
+_PATH_SEGMENT_BYTES_MAX = 255  # what file systems can name
 
 
 def check_segment(text: str, what: str) -> str:
@@ -125,25 +127,31 @@ def check_path(path: str) -> str:
     """A relative POSIX path within an artifact. Raises: FormatError.
 
     Refused: absolute, ``.``, ``..`` or empty segments, drives, backslashes, control
-    characters, more than 1,024 bytes, and text that is not in Unicode form NFC (two
-    spellings of one name fall together on some disks).
+    characters, text that is not in Unicode form NFC (two spellings of one name fall together
+    on some disks), and more than 16 segments, 255 bytes in one or 1,024 bytes in all.
     """
     try:
         encoded = path.encode("utf-8")
     except UnicodeEncodeError:
         raise FormatError(f"path {path!r} is not valid Unicode") from None
+    segments, shown = encoded.split(b"/"), path[:200]
+    for count, limit, what in (
+        (len(encoded), _PATH_BYTES_MAX, "{} bytes"),
+        (len(segments), _PATH_SEGMENTS_MAX, "{} segments"),
+        (max(map(len, segments)), _PATH_SEGMENT_BYTES_MAX, "a segment of {} bytes"),
+    ):
+        if count > limit:
+            has = what.format(count)
+            raise FormatError(f"path {shown!r} has {has}; at most {limit} are allowed", path=shown)
     bad = (
-        not path
-        or len(encoded) > _PATH_BYTES_MAX
-        or path.startswith("/")
+        any(segment in (b"", b".", b"..") for segment in segments)
         or "\\" in path
         or ":" in path
         or any(unicodedata.category(character) in ("Cc", "Cf", "Cs") for character in path)
         or unicodedata.normalize("NFC", path) != path
-        or any(part in ("", ".", "..") or len(part.encode()) > 255 for part in path.split("/"))
     )
     if bad:
-        raise FormatError(f"path {path[:200]!r} is not a plain relative path", path=path[:200])
+        raise FormatError(f"path {shown!r} is not a plain relative path", path=shown)
     return path
 
 

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edge_sdk.base import FormatError, ModelName, Version, check_path, check_paths, check_segment
@@ -169,6 +169,38 @@ def test_an_accepted_path_stays_in_its_folder(path: str) -> None:
     joined = PurePosixPath("/root/artifact") / path
     assert ".." not in joined.parts
     assert joined.is_relative_to("/root/artifact")
+
+
+@example(["a"] * 16)
+@example(["a"] * 17)
+@example(["a" * 255])
+@example(["a" * 256])
+@example(["a" * 255] * 3 + ["a" * 254, "a"])
+@example(["a" * 255] * 4 + ["a"])
+@given(
+    st.lists(
+        st.builds(str.__mul__, st.sampled_from("a\u00e9\u4e2d"), st.integers(1, 300)),
+        min_size=1,
+        max_size=20,
+    )
+)
+def test_depth_and_lengths_of_a_path_are_bounded(segments: list[str]) -> None:
+    """16 segments, 255 bytes in each and 1,024 in all are accepted; the refusal says which
+    of them was passed, and by what."""
+    path = "/".join(segments)
+    longest, whole = max(len(one.encode()) for one in segments), len(path.encode())
+    said = {
+        f"has {len(segments)} segments; at most 16": len(segments) > 16,
+        f"has a segment of {longest} bytes; at most 255": longest > 255,
+        f"has {whole} bytes; at most 1024": whole > 1024,
+    }
+    if not any(said.values()):
+        assert check_path(path) == path
+        return
+    with pytest.raises(FormatError) as refused:
+        check_path(path)
+    assert [words for words, passed in said.items() if passed and words in refused.value.message]
+    assert len(refused.value.message) < 500
 
 
 @pytest.mark.parametrize(
