@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from device_agent.cli.settings import read_config
 from device_agent.local_api.asking import AgentQuestions
+from edge_sdk.base import UnavailableError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -26,5 +28,11 @@ def agent(state_dir: str | None, local_address: str | None) -> Iterator[AgentQue
     config, _ = read_config(
         {"state_dir": state_dir, "local_address": local_address}, device_needed=False
     )
-    with AgentQuestions(config.agent_uri) as questions:
+    uri = config.agent_uri
+    with AgentQuestions(uri) as questions:
+        if uri.startswith("unix:") and not Path(uri.removeprefix("unix:")).exists():
+            raise UnavailableError(
+                f"no agent runs at {uri}: start it with 'edge-agent run', or say where it is "
+                "with --state or --local-address"
+            )
         yield questions

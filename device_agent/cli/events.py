@@ -10,7 +10,7 @@ import click
 
 from device_agent.cli.ask import agent, agent_options
 from edge_sdk.base import UnavailableError
-from edge_sdk.base.command import json_option, print_json
+from edge_sdk.base.command import MODEL, json_option, print_json
 
 _KEPT_WAIT_S = 1.5  # long enough for what is kept; only --follow waits for more
 
@@ -19,14 +19,14 @@ _KEPT_WAIT_S = 1.5  # long enough for what is kept; only --follow waits for more
 @click.option(
     "--after", type=click.IntRange(0, 2**63 - 1), default=0, help="Number of the last one seen."
 )
-@click.option("--model", default="", help="Only of this model.")
+@click.option("--model", type=MODEL, help="Only of this model.")
 @click.option("--follow", is_flag=True, help="Go on as they happen.")
 @agent_options
 @json_option
 def events(
     *,
     after: int,
-    model: str,
+    model: str | None,
     follow: bool,
     state_dir: str | None,
     local_address: str | None,
@@ -40,7 +40,9 @@ def events(
     with agent(state_dir, local_address) as questions:
         questions.models()  # whether an agent answers at all; silence below is no error
         try:
-            for event in questions.events(after, model, wait_s=None if follow else _KEPT_WAIT_S):
+            for event in questions.events(
+                after, model or "", wait_s=None if follow else _KEPT_WAIT_S
+            ):
                 found.append(event)
                 if follow or not as_json:
                     click.echo(json.dumps(event, sort_keys=True) if as_json else _line(event))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 
 from device_agent.cli.ask import agent, agent_options
-from edge_sdk.base.command import json_option, print_json
+from edge_sdk.base.command import MODEL, json_option, print_json
 
 
 @click.command(epilog="Example: edge-agent rollback team/digits --state ./state")
-@click.argument("model")
+@click.argument("model", type=MODEL)
 @agent_options
 @json_option
 def rollback(model: str, state_dir: str | None, local_address: str | None, as_json: bool) -> None:

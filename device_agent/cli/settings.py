@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from device_agent.config import AgentConfig, ProbationConfig
-from edge_sdk.base import UsageError
+from edge_sdk.base import FormatError, UsageError
 from edge_sdk.base.command import PathArgument, Settings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -18,6 +18,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _DEFAULT = AgentConfig(state_dir="/var/lib/edge-agent", device="")
 _SIZES = ("memory_bytes", "disk_quota_bytes", "disk_reserve_bytes", "decoder_memory_bytes")
 _SECONDS = ("check_in_s", "retry_base_s", "retry_cap_s", "trial_timeout_s", "prepare_timeout_s")
+_ADDRESS = "unix:/path, or HOST:PORT of this machine (port 0: a free one)."
 _PROBATION = ("duration_s", "deadline_s", "samples_min", "ratio_max", "requests_min")
 
 
@@ -27,8 +28,8 @@ def config_options(command: Function) -> Function:
         click.option("--state", "state_dir", help="Folder for models and state."),
         click.option("--device", help="This device's name."),
         click.option("--distributor", help="HOST:PORT of the distributor."),
-        click.option("--local-address", help="Where AgentService listens (unix:/path)."),
-        click.option("--inference-address", help="Where inference listens (unix:/path)."),
+        click.option("--local-address", help=f"Where AgentService listens: {_ADDRESS}"),
+        click.option("--inference-address", help=f"Where inference listens: {_ADDRESS}"),
         click.option("--label", "labels", multiple=True, help="key=value; may be repeated."),
         click.option(
             "--accelerator", "accelerators", multiple=True, help="What variants may require."
@@ -48,7 +49,7 @@ def config_options(command: Function) -> Function:
 def read_config(
     flags: Mapping[str, Any], *, device_needed: bool = True
 ) -> tuple[AgentConfig, Settings]:
-    """Raises: UsageError, FormatError for settings that cannot work."""
+    """Raises: UsageError for settings that cannot work, FormatError for a file that is no TOML."""
     settings = Settings("agent", flags.get("file"))
 
     def get(key: str, default: Any) -> Any:
@@ -86,7 +87,10 @@ def read_config(
     if device_needed:
         if not config.device:
             raise UsageError("the device needs a name: --device NAME or EDGE_AGENT_DEVICE")
-        config.check()
+        try:
+            config.check()
+        except FormatError as error:  # a name that was typed, not a damaged input
+            raise UsageError(error.message) from None
     return config, settings
 
 

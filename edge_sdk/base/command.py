@@ -33,6 +33,7 @@ from rich.table import Table
 
 from edge_sdk.base.errors import EdgeError, FormatError, ResourceError, UsageError
 from edge_sdk.base.files import explain_os_error
+from edge_sdk.base.names import ModelName, Version, check_segment
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -64,6 +65,28 @@ class PathArgument(click.Path):
         if value == "":
             self.fail("an empty name is no file or folder", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class NameArgument(click.types.StringParamType):
+    """A name that is given: one that ``check`` refuses is wrong usage, no damaged input."""
+
+    name = "name"
+
+    def __init__(self, check: Callable[[str], object]) -> None:
+        super().__init__()
+        self._check = check
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            self._check(value)
+        except FormatError as error:
+            self.fail(error.message, param, ctx)
+        return value
+
+
+MODEL = NameArgument(ModelName.parse)
+VERSION = NameArgument(Version.parse)
+DEVICE = NameArgument(lambda text: check_segment(text, "device"))
 
 
 def run(command: click.Command, name: str) -> NoReturn:

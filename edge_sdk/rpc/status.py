@@ -79,7 +79,8 @@ def from_rpc_error(error: grpc.RpcError, *, peer: str) -> EdgeError:
                 cls = error_classes().get(info.reason, _BY_STATUS.get(code, EdgeError))
                 return cls(message, **dict(info.metadata))
     if code == grpc.StatusCode.UNAVAILABLE:
-        message = f"cannot reach {peer}: {message}; is it running there?"
+        cause = message.rpartition(": ")[2]  # before it stands what gRPC went through
+        message = f"cannot reach {peer}: {cause}; is it running there?"
     elif code == grpc.StatusCode.DEADLINE_EXCEEDED:
         message = f"{peer} did not answer in time"
     elif code == grpc.StatusCode.UNIMPLEMENTED:

@@ -38,7 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("run --device k --state s --config unknown.toml", 2, "state_folder"),
         ("config show --config labels.toml", 2, "labels 5"),
         ("config show --config fifo", 2, "no regular file"),
-        ("status --state s --json", 5, "is it running there"),
+        ("status --state s --json", 5, "no agent runs"),
         ("events --state s --after " + "9" * 30, 2, "--after"),
         ("status --state " + "n" * 150, 2, "too long"),
     ],
