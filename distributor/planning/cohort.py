@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from edge_sdk.base.errors import UsageError
+from edge_sdk.base.errors import FormatError, UsageError
 from edge_sdk.base.names import check_segment
 
 
@@ -55,7 +55,7 @@ class Selector:
 
 
 def parse_selector(text: str) -> Selector:
-    """Reads a selector such as ``site=berlin,tier!=test``. Raises: UsageError, FormatError."""
+    """Reads a selector such as ``site=berlin,tier!=test``. Raises: UsageError."""
     if not text.strip():
         return Selector()
     return Selector(terms=tuple(_parse_term(part.strip()) for part in text.split(",")))
@@ -67,12 +67,17 @@ def _parse_term(text: str) -> Term:
     key, equals, value = text.partition("=")
     if not equals:
         negated = key.startswith("!")
-        check_segment(key.removeprefix("!"), "label")
-        return Term(key=key.removeprefix("!"), how="absent" if negated else "present")
+        return Term(key=_label(key.removeprefix("!")), how="absent" if negated else "present")
     negated = key.endswith("!")
-    key = key.removesuffix("!").strip()
-    check_segment(key, "label")
+    key = _label(key.removesuffix("!").strip())
     return Term(key=key, how="is_not" if negated else "is", value=value.strip())
+
+
+def _label(key: str) -> str:
+    try:
+        return check_segment(key, "label")
+    except FormatError as error:
+        raise UsageError(error.message) from None
 
 
 def choose(

@@ -128,6 +128,8 @@ def _memory_obstacles(
     free = max(0, device.memory_bytes - in_use.other_bytes)
     if wanted > free:
         taken = (
-            f", {in_use.other_bytes} of them taken by other models" if in_use.other_bytes else ""
+            f", {in_use.other_bytes} bytes of them taken by other models"
+            if in_use.other_bytes
+            else ""
         )
-        yield (f"needs {wanted} bytes of memory, the device has {device.memory_bytes}{taken}")
+        yield (f"needs {wanted} bytes of memory, the device has {device.memory_bytes} bytes{taken}")

@@ -8,8 +8,12 @@ from typing import Any
 
 import click
 
-from edge_sdk.base import UsageError
+from edge_sdk.base import UsageError, check_segment
 from edge_sdk.base.command import (
+    DEVICE,
+    MODEL,
+    VERSION,
+    NameArgument,
     PathArgument,
     Settings,
     bytes_text,
@@ -35,6 +39,8 @@ from edge_sdk.fleet.requirements import KEYS
 from edge_sdk.manifest import Tolerance
 
 _PATH = PathArgument()
+_VARIANT = NameArgument(lambda text: check_segment(text, "variant"))
+_LABEL = NameArgument(lambda text: check_segment(text.partition("=")[0], "label"))
 
 
 class Target:
@@ -108,12 +114,24 @@ value; 8-bit outputs 2 steps. --tolerance says otherwise.
 """
 )
 @click.argument("path", type=_PATH)
-@click.option("--model", required=True, metavar="NAMESPACE/NAME")
+@click.option("--model", type=MODEL, required=True, metavar="NAMESPACE/NAME")
 @click.option(
-    "--version", required=True, metavar="VERSION", help="Semantic version, such as 1.4.0."
+    "--version",
+    type=VERSION,
+    required=True,
+    metavar="VERSION",
+    help="Semantic version, such as 1.4.0.",
 )
-@click.option("--variant", required=True, metavar="NAME", help="Which build: fp32, int8-x86, ...")
-@click.option("--parent", metavar="VERSION", help="The version that this one was made from.")
+@click.option(
+    "--variant",
+    type=_VARIANT,
+    required=True,
+    metavar="NAME",
+    help="Which build: fp32, int8-x86, ...",
+)
+@click.option(
+    "--parent", type=VERSION, metavar="VERSION", help="The version that this one was made from."
+)
 @click.option("--entry", metavar="FILE", help="Of a folder: the file that the engine is given.")
 @click.option(
     "--serve", type=click.Choice(["inference", "none"]), help="none: files and events only."
@@ -126,7 +144,13 @@ value; 8-bit outputs 2 steps. --tolerance says otherwise.
 )
 @click.option("--tolerance", multiple=True, metavar="OUTPUT=ATOL,RTOL", help="Of one output.")
 @click.option("--require", multiple=True, metavar="KEY=VALUE", help=f"KEY: {', '.join(KEYS)}.")
-@click.option("--label", multiple=True, metavar="KEY=VALUE", help="Free text beside the artifact.")
+@click.option(
+    "--label",
+    type=_LABEL,
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Free text beside the artifact.",
+)
 @json_option
 @debug_option
 @click.pass_obj
@@ -175,7 +199,7 @@ def _tolerance(name: str, text: str) -> Tolerance:
 
 
 @cli.command(epilog="Example:  edge-fleet models team/digits --json")
-@click.argument("model", required=False)
+@click.argument("model", type=MODEL, required=False)
 @json_option
 @debug_option
 @click.pass_obj
@@ -223,9 +247,9 @@ def devices_list(target: Target, selector: str, as_json: bool) -> None:
 @devices.command(
     "label", epilog="Example:  edge-fleet devices label gate-7 site=berlin --remove tier"
 )
-@click.argument("device")
-@click.argument("labels", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--remove", multiple=True, metavar="KEY", help="Take a label away.")
+@click.argument("device", type=DEVICE)
+@click.argument("labels", type=_LABEL, nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--remove", type=_LABEL, multiple=True, metavar="KEY", help="Take a label away.")
 @json_option
 @debug_option
 @click.pass_obj
@@ -245,9 +269,11 @@ def devices_label(
 
 
 @cli.command(epilog="Example:  edge-fleet explain gate-7 --model team/digits --version 2.0.0")
-@click.argument("device")
-@click.option("--model", metavar="NAMESPACE/NAME", help="Only this model.")
-@click.option("--version", metavar="VERSION", help="As if this version were assigned.")
+@click.argument("device", type=DEVICE)
+@click.option("--model", type=MODEL, metavar="NAMESPACE/NAME", help="Only this model.")
+@click.option(
+    "--version", type=VERSION, metavar="VERSION", help="As if this version were assigned."
+)
 @json_option
 @debug_option
 @click.pass_obj

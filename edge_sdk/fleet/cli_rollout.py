@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from edge_sdk.base import NotFoundError, RefusedError
-from edge_sdk.base.command import json_option, note, print_json
+from edge_sdk.base.command import DEVICE, MODEL, VERSION, json_option, note, print_json
 from edge_sdk.fleet.model import Cohort, Rollout
 from edge_sdk.fleet.present import (
     changes,
@@ -35,7 +35,12 @@ def _cohort(command: Any) -> Any:
         "--selector", default="", metavar="TERMS", help="Labels, such as site=berlin,tier!=test."
     )(command)
     return click.option(
-        "--device", "devices", multiple=True, metavar="NAME", help="A device; may be repeated."
+        "--device",
+        "devices",
+        type=DEVICE,
+        multiple=True,
+        metavar="NAME",
+        help="A device; may be repeated.",
     )(command)
 
 
@@ -48,8 +53,8 @@ def rollout() -> None:
 @rollout.command(
     epilog="Example:  edge-fleet rollout plan team/digits 2.0.0 --selector site=berlin"
 )
-@click.argument("model")
-@click.argument("version")
+@click.argument("model", type=MODEL)
+@click.argument("version", type=VERSION)
 @_cohort
 @json_option
 @_debug
@@ -75,8 +80,8 @@ def plan(
 @rollout.command(
     epilog="Example:  edge-fleet rollout create team/digits 2.0.0 --device gate-7 --json"
 )
-@click.argument("model")
-@click.argument("version")
+@click.argument("model", type=MODEL)
+@click.argument("version", type=VERSION)
 @_cohort
 @click.option("--retry", is_flag=True, help="Try again where this very version failed before.")
 @json_option
@@ -148,13 +153,13 @@ def watch(
             last = now
     if last is None:
         raise NotFoundError(f"the distributor said nothing about rollout {rollout_name}")
+    problem = _problem(last, allow_refused=allow_refused)
+    note(f"edge-fleet: {problem}" if problem else f"{last.rollout}: {last.state}")
     if as_json:
         print_json(rollout_document(last))
     else:
         print_rollout(last)
-    problem = _problem(last, allow_refused=allow_refused)
     if problem:
-        note(f"edge-fleet: {problem}")
         sys.exit(RefusedError.exit_code)  # the document is printed; an error would be a second
 
 
@@ -199,7 +204,7 @@ def undo(target: Any, rollout_name: str, as_json: bool) -> None:
 
 
 @rollout.command("list", epilog="Example:  edge-fleet rollout list --model team/digits")
-@click.option("--model", metavar="NAMESPACE/NAME", help="Only this model's.")
+@click.option("--model", type=MODEL, metavar="NAMESPACE/NAME", help="Only this model's.")
 @json_option
 @_debug
 @click.pass_obj

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -107,11 +108,16 @@ def print_explanation(explanation: Explanation) -> None:
         [
             [
                 *(one.model, one.version, one.variant, _verdict(one.fits, one.chosen)),
-                "; ".join(one.reasons),
+                _readable("; ".join(one.reasons)),
             ]
             for one in explanation.verdicts
         ],
     )
+
+
+def _readable(text: str) -> str:
+    """Texts of the distributor, and those with ``--json``, count every byte."""
+    return re.sub(r"\b(\d+) bytes\b", lambda found: bytes_text(int(found[1])), text)
 
 
 def _said(count: int) -> str:
@@ -132,7 +138,11 @@ def print_plan(plan: RolloutPlan) -> None:
             [
                 *(one.device, one.variant or "none"),
                 "nothing" if one.source_artifact is None else one.source_artifact.short,
-                *(bytes_text(one.wire_bytes), bytes_text(one.whole_bytes), one.reason or "-"),
+                *(
+                    bytes_text(one.wire_bytes),
+                    bytes_text(one.whole_bytes),
+                    _readable(one.reason) or "-",
+                ),
             ]
             for one in plan.devices
         ],
@@ -169,7 +179,7 @@ def print_rollout(rollout: Rollout) -> None:
                 *(one.device, one.version or "-", one.variant or "none", device_state(one)),
                 *(bytes_text(one.wire_bytes), bytes_text(one.whole_bytes), _why(one)),
             ]
-            for one in rollout.devices
+            for one in sorted(rollout.devices, key=lambda one: not (one.failed or one.refused))
         ],
         title=rollout_summary(rollout),
     )
@@ -182,7 +192,8 @@ def device_state(device: RolloutDevice) -> str:
 
 
 def _why(device: RolloutDevice) -> str:
-    return ": ".join(part for part in (device.reason, device.message) if part) or "-"
+    parts = (device.reason, _readable(device.message))
+    return ": ".join(part for part in parts if part) or "-"
 
 
 def rollout_summary(rollout: Rollout) -> str:
@@ -203,14 +214,17 @@ def settled(rollout: Rollout) -> int:
 
 
 def changes(before: Rollout | None, now: Rollout) -> Iterator[str]:
-    """One line for each device that moved on, for logs of pipelines."""
+    """One line for each device that moved on, for logs of pipelines.
+
+    How it ended is not among them: that is good news only where no device failed.
+    """
     known = {one.device: device_state(one) for one in before.devices} if before else {}
     for one in now.devices:
         state = device_state(one)
         if known.get(one.device) != state:
             reason = "" if _why(one) == "-" else f" ({_why(one)})"
             yield f"{one.device}: {state} {one.version} {one.variant}{reason}"
-    if before is None or before.state != now.state:
+    if not now.finished and (before is None or before.state != now.state):
         yield f"{now.rollout}: {now.state}"
 
 

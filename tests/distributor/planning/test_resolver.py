@@ -88,7 +88,7 @@ def test_equal_bytes_fall_back_to_the_name() -> None:
         ),
         (
             Requirements(memory_bytes=1 << 31),
-            f"needs {1 << 31} bytes of memory, the device has {1 << 30}",
+            f"needs {1 << 31} bytes of memory, the device has {1 << 30} bytes",
         ),
     ],
 )
@@ -142,7 +142,7 @@ def test_c60_memory_counts_both_versions_loaded() -> None:
     on = device(memory_bytes=1000)
     assert resolve(on, [modest], in_use=MemoryInUse(active_bytes=400)).chosen == modest
     refused = resolve(on, [modest], in_use=MemoryInUse(active_bytes=401))
-    assert refused.reason == "fp32: needs 1001 bytes of memory, the device has 1000"
+    assert refused.reason == "fp32: needs 1001 bytes of memory, the device has 1000 bytes"
 
 
 def test_memory_of_other_models_is_taken() -> None:
@@ -150,7 +150,7 @@ def test_memory_of_other_models_is_taken() -> None:
     on = device(memory_bytes=1000)
     in_use = MemoryInUse(other_bytes=500)
     refused = resolve(on, [artifact(size=600)], in_use=in_use)
-    assert "500 of them taken by other models" in refused.reason
+    assert "500 bytes of them taken by other models" in refused.reason
 
 
 def test_files_only_needs_no_engine() -> None:

@@ -124,7 +124,7 @@ def test_memory_in_use_counts(tmp_path: Path) -> None:
         one.assign(one.write(rollouts.create, request, at_ms=AT_MS, by="alice"))
         row = one.roll_out("1.0.0").devices[0]
         assert row.state == "refused"
-        assert "80 of them taken by other models" in row.message
+        assert "80 bytes of them taken by other models" in row.message
 
 
 def test_c40_a_later_rollout_supersedes(tmp_path: Path) -> None:

@@ -89,7 +89,20 @@ def test_publish_with_everything(
     ("arguments", "code", "words"),
     [
         (["publish", "gone.onnx", *NAMES], 7, "gone.onnx"),
-        (["publish", "{model}", "--model", "digits", *NAMES[2:]], 3, "namespace"),
+        (["publish", "{model}", "--model", "digits", *NAMES[2:]], 2, "namespace"),
+        (["publish", "{model}", *NAMES, "--version", "v1"], 2, "v1"),
+        (["publish", "{model}", *NAMES, "--parent", "1"], 2, "--parent"),
+        (["publish", "{model}", *NAMES, "--variant", "FP 32"], 2, "FP 32"),
+        (["publish", "{model}", *NAMES, "--label", "A B=1"], 2, "A B"),
+        (["models", "digits"], 2, "namespace"),
+        (["explain", "Gate 7"], 2, "Gate 7"),
+        (["explain", "gate-7", "--model", "digits"], 2, "--model"),
+        (["devices", "label", "gate-7", "Site=x"], 2, "Site"),
+        (["devices", "label", "gate-7", "--remove", "Site"], 2, "Site"),
+        (["rollout", "plan", "digits", "1.0.0"], 2, "namespace"),
+        (["rollout", "create", "team/digits", "1"], 2, "semantic version"),
+        (["rollout", "create", "team/digits", "1.0.0", "--device", "A B"], 2, "A B"),
+        (["rollout", "list", "--model", "digits"], 2, "namespace"),
         (["publish", "{model}", *NAMES, "--tolerance", "y"], 2, "--tolerance"),
         (["publish", "{model}", *NAMES, "--tolerance", "y=1"], 2, "OUTPUT=ATOL,RTOL"),
         (["publish", "{model}", *NAMES, "--tolerance", "y=much,0"], 3, "decimal"),
@@ -166,14 +179,23 @@ def test_explain(edge_fleet: EdgeFleet, service: FleetInMemory) -> None:
         a_verdict(),
         a_verdict("fp16", chosen=False),
         a_verdict("int8", fits=False, chosen=False, reasons=["needs accelerator vnni"]),
+        a_verdict("big", fits=False, chosen=False, reasons=["needs 2000000 bytes of memory"]),
     ]
     table = edge_fleet("explain", "gate-7", "--model", "team/digits", "--version", "2.0.0").out
-    for words in ("chosen", "fits", "does not fit", "needs accelerator vnni", "1.1 GB"):
+    for words in (
+        "chosen",
+        "fits",
+        "does not fit",
+        "needs accelerator vnni",
+        "1.1 GB",
+        "needs 2.0 MB of",
+    ):
         assert words in table
     service.devices["gate-7"].memory_bytes = 0
     assert "not said" in edge_fleet("explain", "gate-7").out
     verdicts = edge_fleet("explain", "gate-7", "--json").document["verdicts"]
-    assert [one["variant"] for one in verdicts] == ["fp32", "fp16", "int8"]
+    assert [one["variant"] for one in verdicts] == ["fp32", "fp16", "int8", "big"]
+    assert verdicts[-1]["reasons"] == ["needs 2000000 bytes of memory"]
 
 
 def test_config_show_says_where_from(

@@ -116,6 +116,21 @@ def test_watch_fails_the_pipeline(
     assert rollout("watch", "r-7").code == 6
 
 
+def test_failures_come_first(rollout: EdgeFleet, service: FleetInMemory) -> None:
+    """Where a device failed, that is said before the table and at its top, and no bare "done"."""
+    good, bad = a_rollout_device("gate-1"), a_rollout_device("gate-2", "failed")
+    service.rollouts["r-7"] = [a_rollout("running"), a_rollout("done", good, bad)]
+    ran = rollout("watch", "r-7")
+    assert ran.code == 6
+    assert ran.err.splitlines() == [
+        "r-7: running",
+        "gate-1: committed 2.0.0 fp32",
+        "gate-2: failed 2.0.0 fp32",
+        "edge-fleet: rollout r-7 failed on gate-2",
+    ]
+    assert 0 < ran.out.index("gate-2") < ran.out.index("gate-1")
+
+
 def test_watch_can_allow_refusals(rollout: EdgeFleet, service: FleetInMemory) -> None:
     """Where a cohort holds devices that no variant fits on purpose, they need not fail it."""
     refused = a_rollout_device("gate-8", "refused", artifact=b"", variant="", version="")
