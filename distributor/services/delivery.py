@@ -64,6 +64,7 @@ class Delivery(delivery_grpc.DeliveryServiceServicer):
         """Registers the device and answers with its assignment where it has not the newest."""
         check_in = to_check_in(caller().name, request)
         document, touched = await self._database.write(_check_in, check_in, at_ms=now_ms())
+        self._wakeups.left.discard(check_in.facts.device)
         self._driver.tell(touched)
         return delivery.CheckInResponse(
             assignment=document, next_check_in_s=self._config.check_in_s
@@ -75,13 +76,18 @@ class Delivery(delivery_grpc.DeliveryServiceServicer):
         """Says each newer assignment counter once; a goodbye when the server ends."""
         device = caller().name
         told = number(request.assignment_counter, "assignment counter")
-        with self._wakeups.waiting(f"device {device}") as waiter:
-            while not self._wakeups.closing:
-                record = await self._database.read(devices.get_device, device)
-                if record.assigned_counter != told and record.assigned_counter:
-                    told = record.assigned_counter
-                    yield delivery.WatchEvent(assignment_counter=told)
-                await waiter.wait()
+        topic = f"device {device}"
+        try:
+            with self._wakeups.waiting(topic) as waiter:
+                while not self._wakeups.closing:
+                    record = await self._database.read(devices.get_device, device)
+                    if record.assigned_counter != told and record.assigned_counter:
+                        told = record.assigned_counter
+                        yield delivery.WatchEvent(assignment_counter=told)
+                    await waiter.wait()
+        finally:
+            if not self._wakeups.watched(topic):
+                self._wakeups.left.add(device)
         # Spread, so that all who watched do not come back in one moment.
         back_s = random.uniform(0, self._config.reconnect_cap_s)  # noqa: S311 - no secret
         yield delivery.WatchEvent(assignment_counter=told, goodbye=True, reconnect_s=back_s)

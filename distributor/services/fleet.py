@@ -171,10 +171,11 @@ class Fleet(fleet_grpc.FleetServiceServicer):
         return from_rollout(await self._driver.undo(request.rollout, by=caller().name))
 
     def _device(self, record: DeviceRecord) -> fleet.Device:
+        name = record.device
         silent_s = (now_ms() - record.last_seen_ms) / 1000
-        online = (
-            self._wakeups.watched(f"device {record.device}")
-            or silent_s < _MISSED_CHECK_INS * self._config.check_in_s
+        seen = silent_s < _MISSED_CHECK_INS * self._config.check_in_s
+        online = self._wakeups.watched(f"device {name}") or (
+            seen and name not in self._wakeups.left
         )
         return from_device(record, rollouts.read_assignment(record), online=online)
 

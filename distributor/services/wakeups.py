@@ -32,6 +32,7 @@ class Wakeups:
     def __init__(self) -> None:
         self._waiters: defaultdict[str, set[Waiter]] = defaultdict(set)
         self.closing = False
+        self.left: set[str] = set()  # devices that ended their watch and did not check in since
 
     @contextmanager
     def waiting(self, topic: str) -> Iterator[Waiter]:

@@ -10,6 +10,7 @@ import pytest
 
 from edge_sdk.base import FormatError, NotFoundError, RefusedError, UsageError
 from edge_sdk.manifest import Requirements
+from edge_sdk.protos import delivery_v1_pb2 as delivery
 from edge_sdk.protos import fleet_v1_pb2 as fleet
 from edge_sdk.protos.fleet_v1_pb2_grpc import FleetServiceStub
 from edge_sdk.rpc import typed_errors
@@ -288,6 +289,26 @@ def test_a_device_that_is_silent_is_offline(server: FleetServer) -> None:
     object.__setattr__(server.config, "check_in_s", 0.0)
     found = stub.ListDevices(fleet.ListDevicesRequest(), timeout=30).devices[0]
     assert not found.online
+
+
+def test_a_device_that_stops_is_away_at_once(server: FleetServer) -> None:
+    """Who ends its watch is away, however late its check-in was, until it checks in again."""
+    stub = server.operator()
+    device = server.device("cam-1")
+
+    def online() -> bool:
+        return stub.ListDevices(fleet.ListDevicesRequest(), timeout=30).devices[0].online
+
+    check_in_s = server.config.check_in_s
+    device.check_in()
+    object.__setattr__(server.config, "check_in_s", 0.0)  # only the watch counts
+    watch = device.stub.Watch(delivery.WatchRequest(assignment_counter=0))
+    wait_until(online)
+    object.__setattr__(server.config, "check_in_s", check_in_s)
+    watch.cancel()
+    wait_until(lambda: not online())
+    device.check_in()
+    assert online()
 
 
 def test_the_cohort_must_be_readable(server: FleetServer) -> None:
