@@ -17,6 +17,10 @@ class CandidateRefusedError(RefusedError):
     """A candidate failed its trial or its probation on this device."""
 
 
+class RolledBackByOperatorError(RefusedError):
+    """The version serves no more because somebody on this device asked for the one before."""
+
+
 class SupersededError(RefusedError):
     """A newer assignment wants something else; the work in progress was stopped."""
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from device_agent.config import AgentConfig
-from device_agent.errors import SupersededError
+from device_agent.errors import RolledBackByOperatorError, SupersededError
 from device_agent.fleet_link import Capabilities, EngineCapability, FleetLink, ModelState
 from device_agent.records import (
     AgentEvent,
@@ -39,13 +39,13 @@ from device_agent.updater.contact import Contact, Description
 from device_agent.updater.context import Context
 from device_agent.updater.deliver import Deliverer
 from device_agent.updater.inference_link import InferenceLink
-from device_agent.updater.inference_peer import InferencePeer, named
+from device_agent.updater.inference_peer import InferencePeer
 from device_agent.updater.lifecycle import Act, Event, State, advance, is_ended, is_serving
 from device_agent.updater.loop import Loop
 from device_agent.updater.report import TEXT_MAX, EventLog, to_agent_event
 from device_agent.updater.switch import Switcher
 from device_agent.updater.trial import find_engines, try_candidate
-from device_agent.updater.trial_values import TrialOutcome
+from device_agent.updater.trier import Trial, Trier
 from device_agent.updater.update import Kind, Update, begin, begin_held, restore
 from edge_sdk.base import (
     Digest,
@@ -76,11 +76,10 @@ class Updater:
         inference_end: socket.socket | None,
         *,
         engines: Callable[[], tuple[EngineCapability, ...]] = find_engines,
-        trial: Callable[[Manifest, Path, AgentConfig], TrialOutcome] = try_candidate,
+        trial: Trial = try_candidate,
     ) -> None:
         self.config = config
         self.loop = Loop()
-        self._trial = trial
         self.store = Store.create(Path(config.state_dir))
         self.journal = Journal(self.store.files, self.store.journal_path)
         self.log = EventLog(self.journal, self.loop.put)
@@ -108,6 +107,7 @@ class Updater:
         )
         self.deliverer = Deliverer(self.context)
         self.switcher = Switcher(self.context)
+        self.trier = Trier(self.context, trial, ended=self._next_waiting)
         self.peer = InferencePeer(
             self.context,
             self.updates,
@@ -229,7 +229,7 @@ class Updater:
 
     def _perform(self, update: Update, act: Act) -> None:
         if act in _EXCLUSIVE:
-            if any(other.busy for other in self.updates.values() if other is not update):
+            if self._is_taken(update):
                 self._waiting.append((update, act))
                 return
             update.busy = True
@@ -239,12 +239,13 @@ class Updater:
             Act.PLAN: self.deliverer.plan,
             Act.FETCH: self.deliverer.fetch,
             Act.WAIT: self._wait,
-            Act.TRY: self._try,
+            Act.TRY: self.trier.try_it,
             Act.PREPARE: self.switcher.prepare,
             Act.SWITCH: self.switcher.switch,
             Act.WATCH: self.switcher.watch,
             Act.COMMIT: self.switcher.commit,
             Act.ROLL_BACK: self.switcher.roll_back,
+            Act.STEP_BACK: self.switcher.step_back,
             Act.ABANDON: self.switcher.abandon,
             Act.REMEMBER: lambda _: None,  # journaled together with the state
         }
@@ -252,8 +253,14 @@ class Updater:
         if not update.busy:
             self.loop.put(self._next_waiting)
 
+    def _is_taken(self, update: Update | None = None) -> bool:
+        """The one place is another update's, or a trial that was stopped has yet to end."""
+        return self.trier.is_busy or any(
+            other.busy for other in self.updates.values() if other is not update
+        )
+
     def _next_waiting(self) -> None:
-        while self._waiting and not any(update.busy for update in self.updates.values()):
+        while self._waiting and not self._is_taken():
             update, act = self._waiting.pop(0)
             if self.updates.get(update.model) is update and not is_ended(update.state):
                 self._perform(update, act)
@@ -285,44 +292,6 @@ class Updater:
         if update.state is State.FAILED:
             update.retries = 0
         self.happen(update, Event.RETRY_DUE)
-
-    def _try(self, update: Update) -> None:
-        manifest = update.manifest
-        assert manifest is not None
-        if manifest.serve == "none":
-            self.happen(update, Event.TRIAL_PASSED)
-            return
-        update.asked += 1
-        asked = update.asked
-        folder = self.store.tree(update.artifact)
-
-        def answered(outcome: TrialOutcome | None, error: Exception | None) -> None:
-            if update.asked == asked:
-                self._tried(update, outcome, error)
-
-        def work() -> TrialOutcome:
-            if not update.read_back:  # after a start: rot must not be taken for a bad version
-                self.store.prove(update.artifact)
-            return self._trial(manifest, folder, self.config)
-
-        self.loop.background(work, answered)
-
-    def _tried(self, update: Update, outcome: TrialOutcome | None, error: Exception | None) -> None:
-        if isinstance(error, ProofError):
-            self.happen(update, Event.PLAN_UNUSABLE)
-            return
-        if outcome is None:
-            failed = error if isinstance(error, EdgeError) else UnavailableError(str(error))
-            update.retries += 1
-            self.happen(update, Event.INTERRUPTED, error=failed)
-            return
-        update.read_back = True  # at the latest before the trial
-        facts = {"load_ms": f"{outcome.load_ms:.1f}"}
-        if outcome.ok:
-            self.happen(update, Event.TRIAL_PASSED, message=outcome.message, facts=facts)
-            return
-        refused = RefusedError(outcome.message)
-        self.happen(update, Event.TRIAL_FAILED, error=named(refused, outcome.reason), facts=facts)
 
     # -- what should run -----------------------------------------------------------------
 
@@ -534,7 +503,8 @@ class Updater:
         ordered = shown.attempt(self.keeper.current, model, slot.active)
         update.attempt = max(update.attempt, ordered)
         version = str(self.store.manifest(previous).version)
-        self.happen(update, Event.ROLLBACK_ASKED, message="somebody on this device asked for it")
+        asked = RolledBackByOperatorError("somebody on this device asked for the version before")
+        self.happen(update, Event.ROLLBACK_ASKED, error=asked)
         self.reconcile()
         return version, previous
 

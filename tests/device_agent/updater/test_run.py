@@ -269,6 +269,7 @@ def test_somebody_on_the_device_goes_back(on_v1: Rig) -> None:
     on_v1.wait(lambda: on_v1.inference.serving.get(MODEL) == V1.artifact, "v1 to serve")  # type: ignore[union-attr]
     on_v1.wait(lambda: on_v1.server.states(V2)[-1] == "rolled_back", "the report")
     assert on_v1.server.sent_bytes == sent
+    assert reason(on_v1, V2) == "RolledBackByOperatorError"
     on_v1.stop()
     on_v1.start()
     on_v1.updater.loop.ask(lambda: None)
