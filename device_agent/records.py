@@ -66,6 +66,17 @@ class Ask(_Message, frozen=True, kw_only=True, tag=True):
     """Updater, at its start: say Hello again (an updater that was restarted missed the first)."""
 
 
+class Loading(_Message, frozen=True, kw_only=True, tag=True):
+    """Inference, while it starts: it loads this artifact of a slot from now on.
+
+    Where no Hello of the same process follows, that is what the process died of.
+    """
+
+    pid: int
+    model: str
+    artifact: Digest
+
+
 class Hello(_Message, frozen=True, kw_only=True, tag=True):
     """Inference: on every start after its slots were loaded, and as the answer to Ask.
 
@@ -125,7 +136,7 @@ class Observed(_Message, frozen=True, kw_only=True, tag=True):
     rss_bytes: int
 
 
-Message = Prepare | Switch | Drop | Ask | Hello | Prepared | Switched | Dropped | Observed
+Message = Prepare | Switch | Drop | Ask | Loading | Hello | Prepared | Switched | Dropped | Observed
 
 
 def encode_message(message: Message) -> bytes:

@@ -14,6 +14,7 @@ from device_agent.records import (
     PACKET_BYTES_MAX,
     PROTOCOL,
     Hello,
+    Loading,
     Message,
     decode_message,
     encode_message,
@@ -113,7 +114,9 @@ class InferenceProcess:
         manifest = self._store.manifest(artifact)
         if manifest.serve != "inference":
             return None
-        return self._loader.load(order_of(artifact, manifest, self._store.tree(artifact)))
+        order = order_of(artifact, manifest, self._store.tree(artifact))
+        self._send(Loading(pid=os.getpid(), model=order.model, artifact=artifact))
+        return self._loader.load(order)
 
     def _hello(self) -> Message:
         return Hello(

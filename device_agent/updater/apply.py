@@ -51,8 +51,7 @@ class Application:
     @property
     def done_bytes(self) -> int:
         """Proved bytes of the target."""
-        share = self.partial.chunks_proved / max(self.partial.chunks_total, 1)
-        return int(self.manifest.size_bytes * share)
+        return self.partial.proved_bytes
 
     @property
     def total_bytes(self) -> int:

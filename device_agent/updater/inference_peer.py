@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 
 from device_agent.errors import CandidateRefusedError
-from device_agent.records import Hello, Message, Observed, Prepared, Switch, Switched
+from device_agent.records import Hello, Loading, Message, Observed, Prepared, Switch, Switched
 from device_agent.updater.context import Context
 from device_agent.updater.deliver import Deliverer
 from device_agent.updater.lifecycle import Event, State, is_ended, is_serving
@@ -22,6 +22,7 @@ from edge_sdk.base import (
 )
 
 _DEATHS_MAX = 2  # each takes down what serves as well
+_START_DEATHS_MAX = 3  # while nothing serves anyway
 _AWAITED: Mapping[type[Message], tuple[State, ...]] = {
     Prepared: (State.TRIED, State.SWITCHED, State.ON_PROBATION),
     Switched: (State.SWITCHED, State.ON_PROBATION),
@@ -42,6 +43,7 @@ class InferencePeer:
         deliverer: Deliverer,
         switcher: Switcher,
         reconcile: Callable[[], None],
+        dies_at_start: Callable[[str, Digest, bool], None],
     ) -> None:
         self.pid = 0
         self._context = context
@@ -50,12 +52,22 @@ class InferencePeer:
         self._deliverer = deliverer
         self._switcher = switcher
         self._reconcile = reconcile
+        self._dies_at_start = dies_at_start
+        self._loading: Loading | None = None  # the last word of a start that is not over
+        self._start_deaths: dict[Digest, int] = {}  # since the last start that went well
         self._to_serve: dict[str, Digest] = {}  # what a slot names and inference does not serve
+
+    @property
+    def is_ready(self) -> bool:
+        """Inference said Hello, and is not being started again."""
+        return self.pid != 0 and self._loading is None
 
     def hear(self, message: Message) -> None:
         """What inference said."""
         if isinstance(message, Hello):
             self._on_hello(message)
+        elif isinstance(message, Loading):
+            self._on_loading(message)
         elif isinstance(message, (Prepared, Switched)):
             self._on_answer(message)
         elif isinstance(message, Observed):
@@ -106,6 +118,8 @@ class InferencePeer:
     def _on_hello(self, hello: Hello) -> None:
         crashed = self.pid not in (0, hello.pid)
         self.pid = hello.pid
+        self._loading = None
+        self._start_deaths.clear()
         self._to_serve.clear()
         for update in tuple(self._updates.values()):
             if crashed and is_serving(update.state):
@@ -122,6 +136,32 @@ class InferencePeer:
             if moving or slot.active in hello.damaged or serving == slot.active:
                 continue
             self._put_right(slot.model, slot.active, mend=True)
+
+    def _on_loading(self, message: Loading) -> None:
+        """Where the start before this one never came to Hello, its last word was what it died
+        of. One death may have another cause; several are the artifact's."""
+        died, self._loading = self._loading, message
+        if died is None or died.pid == message.pid:
+            return
+        deaths = self._start_deaths[died.artifact] = self._start_deaths.get(died.artifact, 0) + 1
+        if deaths == _START_DEATHS_MAX:
+            self._step_back(died.model, died.artifact)
+
+    def _step_back(self, model: str, artifact: Digest) -> None:
+        """From what inference dies of to the artifact before it, where that is whole."""
+        slot = self._store.slot_files.get(model)
+        if slot is None or slot.starts_with != artifact:
+            return
+        previous = None if slot.on_probation else slot.previous
+
+        def proved(_: None, error: Exception | None) -> None:
+            if artifact in self._start_deaths:  # or a start went well meanwhile
+                self._dies_at_start(model, artifact, error is None)
+
+        if previous is None:
+            self._dies_at_start(model, artifact, False)
+        else:
+            self._context.loop.background(lambda: self._store.prove(previous), proved)
 
     def _put_right(self, model: str, artifact: Digest, *, mend: bool) -> None:
         """Has inference load what a slot names, once its files are proved: no file is loaded

@@ -49,6 +49,7 @@ class Event(str, Enum):
     SWITCH_DONE = "switch_done"
     SWITCH_FAILED = "switch_failed"
     CRASHED = "crashed"  # inference died while the candidate served
+    DIES_AT_START = "dies_at_start"  # of inference, again and again, since this was committed
     PASSED = "passed"
     UNPROVED = "unproved"
     WORSE = "worse"
@@ -68,6 +69,7 @@ class Act(str, Enum):
     WATCH = "watch"
     COMMIT = "commit"
     ROLL_BACK = "roll_back"
+    STEP_BACK = "step_back"  # the slot alone: inference does not live to hear a message
     ABANDON = "abandon"  # drop what was prepared; the active artifact was never touched
     REMEMBER = "remember"  # a verdict: block this artifact until a higher attempt
 
@@ -118,6 +120,7 @@ TRANSITIONS: Mapping[tuple[State, Event], Outcome] = MappingProxyType(
         **{(state, E.STOPPED): (S.FAILED, (A.ABANDON,)) for state in _BEFORE_SWITCH},
         **{(state, E.STOPPED): (S.ROLLED_BACK, (A.ROLL_BACK,)) for state in _SERVING},
         (S.COMMITTED, E.ROLLBACK_ASKED): (S.ROLLED_BACK, (A.REMEMBER,)),
+        (S.COMMITTED, E.DIES_AT_START): (S.ROLLED_BACK, (A.REMEMBER, A.STEP_BACK)),
         # Again.
         **{(state, E.RETRY_DUE): (state, (A.PLAN,)) for state in _PENDING},
         (S.PROVED, E.RETRY_DUE): (S.PROVED, (A.TRY,)),

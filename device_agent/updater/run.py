@@ -17,7 +17,11 @@ from pathlib import Path
 import psutil
 
 from device_agent.config import AgentConfig
-from device_agent.errors import RolledBackByOperatorError, SupersededError
+from device_agent.errors import (
+    InferenceGoneError,
+    RolledBackByOperatorError,
+    SupersededError,
+)
 from device_agent.fleet_link import Capabilities, EngineCapability, FleetLink, ModelState
 from device_agent.records import (
     AgentEvent,
@@ -51,13 +55,11 @@ from edge_sdk.base import (
     Digest,
     EdgeError,
     NotFoundError,
-    ProofError,
     RefusedError,
     ResourceError,
-    UnavailableError,
 )
 from edge_sdk.delta import FORMAT_VERSION, METHODS
-from edge_sdk.manifest import AssignedModel, Manifest
+from edge_sdk.manifest import AssignedModel
 from edge_sdk.rpc.backoff import Backoff
 
 AGENT_VERSION = "0.1.0"
@@ -114,6 +116,7 @@ class Updater:
             deliverer=self.deliverer,
             switcher=self.switcher,
             reconcile=self.reconcile,
+            dies_at_start=self._dies_at_start,
         )
         if inference_end is not None:
             self._inference = InferenceLink(inference_end, self.loop, self.peer.hear)
@@ -401,6 +404,30 @@ class Updater:
         if self._inference is not None:
             self._inference.send(message)
 
+    def _dies_at_start(self, model: str, artifact: Digest, has_way_back: bool) -> None:
+        """Inference cannot be started with an artifact that was committed."""
+        update = self._kept(model, artifact)
+        message = "inference ended again and again while it loaded this artifact at its start"
+        if has_way_back:
+            self.happen(update, Event.DIES_AT_START, message=message)
+            return
+        error = InferenceGoneError(f"{message}; no artifact before it is held")
+        update.reason, update.message = error.reason, error.message
+        self.log.enter(update, Event.DIES_AT_START.value)
+        self.loop.put(self._report)
+
+    def _kept(self, model: str, artifact: Digest) -> Update:
+        """The update that brought what a slot names. It blocks whatever number is ordered now."""
+        update = self.updates.get(model)
+        if update is None or update.artifact != artifact or update.state is not State.COMMITTED:
+            update = begin_held(model, artifact, self.store.manifest(artifact), kind="update")
+            update.state = State.COMMITTED
+        if update.model not in self.updates or is_ended(self.updates[model].state):
+            self.updates[model] = update
+        ordered = shown.attempt(self.keeper.current, model, artifact)
+        update.attempt = max(update.attempt, ordered)
+        return update
+
     # -- distributor ---------------------------------------------------------------------
 
     def _on_assignment(self, document: bytes) -> None:
@@ -464,7 +491,7 @@ class Updater:
             assignment_counter=self.keeper.counter,
             disk_free_bytes=self._room_bytes(),
             inference_address=self.config.inference_uri,
-            inference_ready=self.peer.pid != 0,
+            inference_ready=self.peer.is_ready,
             models=self.models(),
         )
 
@@ -493,15 +520,10 @@ class Updater:
         if previous is None or not self.store.is_held(previous):
             raise NotFoundError(f"no previous artifact of {model} is held; nothing to go back to")
         update = self.updates.get(model)
-        if update is None or update.artifact != slot.active:
-            if update is not None and not is_ended(update.state):
-                raise RefusedError(f"an update of {model} is {update.state.value}; try again later")
-            update = begin_held(model, slot.active, self.store.manifest(slot.active), kind="update")
-            update.state = State.COMMITTED
-            self.updates[model] = update
-        # Blocks what is ordered now, whatever number this update had.
-        ordered = shown.attempt(self.keeper.current, model, slot.active)
-        update.attempt = max(update.attempt, ordered)
+        if update is not None and update.artifact != slot.active and not is_ended(update.state):
+            raise RefusedError(f"an update of {model} is {update.state.value}; try again later")
+        if update is None or update.artifact != slot.active or is_ended(update.state):
+            update = self._kept(model, slot.active)
         version = str(self.store.manifest(previous).version)
         asked = RolledBackByOperatorError("somebody on this device asked for the version before")
         self.happen(update, Event.ROLLBACK_ASKED, error=asked)

@@ -23,7 +23,7 @@ _TICK_S = 0.5
 
 
 class Switcher:
-    """Performs PREPARE, SWITCH, WATCH, COMMIT, ROLL_BACK and ABANDON."""
+    """Performs PREPARE, SWITCH, WATCH, COMMIT, ROLL_BACK, STEP_BACK and ABANDON."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -168,6 +168,12 @@ class Switcher:
         if not _serves_nothing(update):
             self._send(Switch(model=update.model, artifact=update.fallback, probation=False))
             self._send(Drop(model=update.model, artifact=update.artifact))
+
+    def step_back(self, update: Update) -> None:
+        """Inference dies of what the slot names: its next start finds the previous artifact."""
+        slot = self._store.slot_files.get(update.model)
+        if slot is not None and slot.active == update.artifact and slot.previous is not None:
+            self._store.slot_files.put(Slot(model=slot.model, active=slot.previous))
 
     def abandon(self, update: Update) -> None:
         """The candidate never served: unload it where it was loaded."""

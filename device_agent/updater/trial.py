@@ -10,6 +10,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -29,7 +30,31 @@ _ANSWER_BYTES_MAX = 1 << 20
 _DATA_SLACK_BYTES = 512 << 20  # interpreter, engine library and its threads' stacks
 
 
-def try_candidate(manifest: Manifest, folder: Path, config: AgentConfig) -> TrialOutcome:
+class Stop:
+    """Ends a trial from another thread, also one whose child is still to be started."""
+
+    def __init__(self) -> None:
+        self.is_asked = False
+        self._child: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+
+    def ask(self) -> None:
+        with self._lock:
+            self.is_asked = True
+            if self._child is not None:
+                self._child.kill()
+
+    def hold(self, child: subprocess.Popen[bytes]) -> None:
+        """``child`` is what ends when it is asked for."""
+        with self._lock:
+            self._child = child
+            if self.is_asked:
+                child.kill()
+
+
+def try_candidate(
+    manifest: Manifest, folder: Path, config: AgentConfig, stop: Stop | None = None
+) -> TrialOutcome:
     """Loads the artifact in a child and replays its golden sample.
 
     Raises: UnavailableError, ResourceError: no verdict about the candidate could be reached.
@@ -47,7 +72,9 @@ def try_candidate(manifest: Manifest, folder: Path, config: AgentConfig) -> Tria
         memory_bytes=(memory_bytes(manifest) + _DATA_SLACK_BYTES) if config.memory_bytes else 0,
         cpu_s=int(config.trial_timeout_s * max(config.engine_threads, 1)) + 1,
     )
-    code, answer = run_child((), msgspec.json.encode(spec), timeout_s=config.trial_timeout_s)
+    code, answer = run_child(
+        (), msgspec.json.encode(spec), timeout_s=config.trial_timeout_s, stop=stop
+    )
     if code is None:
         message = f"the trial did not end within {config.trial_timeout_s:.0f} s"
         return TrialOutcome(ok=False, reason=CandidateRefusedError.__name__, message=message)
@@ -87,7 +114,7 @@ def find_engines() -> tuple[EngineCapability, ...]:
 
 
 def run_child(
-    arguments: tuple[str, ...], stdin: bytes, *, timeout_s: float
+    arguments: tuple[str, ...], stdin: bytes, *, timeout_s: float, stop: Stop | None = None
 ) -> tuple[int | None, bytes]:
     """Runs the child; its exit status (negative: a signal; None: it was too slow, and killed)
     and what it wrote to its result descriptor."""
@@ -106,7 +133,8 @@ def run_child(
         finally:
             os.close(writer)
         try:
-            assert child.stdin is not None
+            if stop is not None:
+                stop.hold(child)
             _send(child, stdin)
             answer = _read(results.fileno(), time.monotonic() + timeout_s)
             return child.wait(timeout=1.0 if answer is None else 10.0), answer or b""

@@ -14,6 +14,7 @@ from device_agent.updater.fetch import Transfer
 from device_agent.updater.lifecycle import State, is_ended
 from device_agent.updater.loop import Timer
 from device_agent.updater.probation import Probation
+from device_agent.updater.trial import Stop
 from edge_sdk.base import Digest, EdgeError
 from edge_sdk.manifest import AssignedModel, Manifest
 
@@ -46,6 +47,7 @@ class Update:
     steps: tuple[PlanStep, ...] = ()
     application: Application | None = None
     transfer: Transfer | None = None
+    trial: Stop | None = None  # of the one that runs
     probation: Probation | None = None
     timer: Timer | None = None
     excluded: set[Digest] = field(default_factory=set)
@@ -74,6 +76,9 @@ class Update:
         if self.application is not None:
             self.application.close()
             self.application = None
+        if self.trial is not None:
+            self.trial.ask()
+            self.trial = None
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None

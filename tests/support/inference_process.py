@@ -16,6 +16,7 @@ from device_agent.records import (
     Drop,
     Dropped,
     Hello,
+    Loading,
     Message,
     Observed,
     Prepared,
@@ -48,14 +49,14 @@ class Inference:
         self.updater.send(encode_message(message))
 
     def expect(self, kind: type[T]) -> T:
-        """The next message of a kind; Observed ones that come first are kept aside."""
+        """The next message of a kind; what inference says unasked may come first."""
         while True:
             message = decode_message(self.updater.recv(PACKET_BYTES_MAX))
             if isinstance(message, Observed):
                 self.observed.append(message)
             if isinstance(message, kind):
                 return message
-            assert isinstance(message, Observed), message
+            assert isinstance(message, (Observed, Loading)), message
 
     def prepare(self, artifact: Digest) -> Prepared:
         self.tell(prepare(self.store, artifact))

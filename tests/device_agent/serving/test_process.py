@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import socket
 import threading
 import time
@@ -13,7 +14,7 @@ import pytest
 import tritonclient.grpc as triton
 
 from device_agent.config import AgentConfig
-from device_agent.records import PROTOCOL, Ask, Hello, Observed
+from device_agent.records import PROTOCOL, Ask, Hello, Loading, Observed, decode_message
 from device_agent.serving import Generation, InferenceProcess
 from device_agent.serving.load import LoadOrder
 from device_agent.store import Slot, Store
@@ -131,6 +132,25 @@ def test_a_slot_that_makes_no_sense_keeps_nobody_from_serving(
             process._start_slot(slot)
         assert [one.identity.model for one in process.table.active()] == ["team/other"]
     assert "ZeroDivisionError" in capfd.readouterr().err
+
+
+def test_what_is_loaded_at_the_start_is_said_before(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that takes the process down leaves word of the artifact that it did it with."""
+    one = hold(store, onnx_models.linear(2.0))
+    store.slot_files.put(Slot(model=MODEL, active=one))
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        ours.setblocking(False)
+        process = InferenceProcess(AgentConfig(state_dir=str(store.root), device="test-1"), theirs)
+        said: list[object] = []
+        monkeypatch.setattr(
+            process._loader, "load", lambda order: said.append(decode_message(ours.recv(1 << 16)))
+        )
+        monkeypatch.setattr(process._swapper, "adopt", lambda generation: None)
+        process._start_slot(store.slots()[0])
+    assert said == [Loading(pid=os.getpid(), model=MODEL, artifact=one)]
 
 
 def test_nothing_whole_serves_nothing(store: Store) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from device_agent.records import Hello, Prepare, Prepared, Switched
+from device_agent.records import Hello, Loading, Prepare, Prepared, Switched
 from device_agent.store import Store
 from device_agent.updater.trial_values import TrialOutcome
+from tests.support.artifacts import ArtifactBytes
 from tests.support.model_artifacts import model_artifact
 from tests.support.onnx_models import linear
 from tests.support.updater_rig import Rig
@@ -17,6 +18,7 @@ from tests.support.updater_rig import Rig
 MODEL = "team/digits"
 V1 = model_artifact(linear(1.0), version="1.0.0")
 V2 = model_artifact(linear(2.0), version="2.0.0")
+V3 = model_artifact(linear(3.0), version="3.0.0")
 
 
 @pytest.fixture
@@ -67,7 +69,7 @@ def test_an_answer_to_a_question_of_an_older_order_is_passed_over(on_v1: Rig) ->
         go_on.wait(30)
         return TrialOutcome(ok=True)
 
-    on_v1.updater._trial = slow_trial
+    on_v1.updater.trier.trial = slow_trial
     on_v1.server.assign(V2, attempt=2)
     on_v1.wait(lambda: on_v1.server.states(V2)[-1] == "proved", "the second order to be tried")
     inference.say(Prepared(model=MODEL, artifact=V2.artifact, ok=True))
@@ -114,3 +116,77 @@ def test_what_a_slot_names_is_proved_before_it_is_loaded_again(on_v1: Rig) -> No
     on_v1.wait(lambda: inference.serving.get(MODEL) == V1.artifact, "version 1 to serve again")
     assert seen
     assert set(seen) == {V1.files[V1.manifest.entry]}
+
+
+def die_at_start(rig: Rig, artifact: ArtifactBytes, times: int) -> None:
+    """Inference begins ``times`` to load the artifact, and never comes to Hello."""
+    inference = rig.inference
+    assert inference is not None
+    for _ in range(times):
+        inference.pid += 1
+        inference.say(Loading(pid=inference.pid, model=MODEL, artifact=artifact.artifact))
+
+
+def test_what_inference_dies_of_at_its_start_is_left_for_the_version_before(on_v1: Rig) -> None:
+    """A committed model that kills each start: the slot goes back by itself, the version is
+    reported as rolled back and remembered, and the next start serves the one before."""
+    on_v1.server.assign(V2)
+    assert on_v1.wait_for_end(V2) == "committed"
+    die_at_start(on_v1, V2, 4)
+    assert on_v1.wait_for_end(V2, "rolled_back") == "rolled_back"
+    event = on_v1.server.last_event(V2)
+    assert event is not None
+    assert event.reason == "CandidateRefusedError"
+    assert "at its start" in event.message
+    on_v1.wait(lambda: on_v1.active() == V1.artifact, "version 1 to be active")
+    assert not on_v1.updater.loop.ask(on_v1.updater.status).inference_ready
+    inference = on_v1.inference
+    assert inference is not None
+    inference.crash()
+    on_v1.wait(lambda: on_v1.updater.status().inference_ready, "inference")
+    assert inference.serving == {MODEL: V1.artifact}
+    on_v1.server.assign(V2, rollout="again")
+    on_v1.wait(lambda: on_v1.server.events[-1].rollout == "again", "the answer")
+    assert on_v1.server.events[-1].state == "failed"
+    assert on_v1.active() == V1.artifact
+
+
+def test_an_update_under_way_does_not_hinder_the_way_back(on_v1: Rig) -> None:
+    """The next version waits for an inference that cannot start with the present one."""
+    on_v1.server.assign(V2)
+    assert on_v1.wait_for_end(V2) == "committed"
+    inference = on_v1.inference
+    assert inference is not None
+    inference.silent = True
+    on_v1.server.assign(V3)
+    on_v1.wait(lambda: "tried" in on_v1.server.states(V3), "version 3 to wait for inference")
+    die_at_start(on_v1, V2, 4)
+    on_v1.wait(lambda: on_v1.active() == V1.artifact, "version 1 to be active")
+    inference.silent = False
+    inference.crash()
+    assert on_v1.wait_for_end(V3) == "committed"
+    assert on_v1.server.states(V2)[-1] == "rolled_back"
+
+
+def test_with_nothing_to_go_back_to_the_deaths_are_reported(on_v1: Rig) -> None:
+    """The first version of a device stays in its slot, and the updater says what is wrong."""
+    die_at_start(on_v1, V1, 6)
+    on_v1.wait(lambda: on_v1.server.events[-1].reason == "InferenceGoneError", "the report")
+    assert "no artifact before it" in on_v1.server.events[-1].message
+    assert on_v1.active() == V1.artifact
+    reasons = [event.reason for event in on_v1.server.events]
+    assert reasons.count("InferenceGoneError") == 1
+
+
+def test_a_start_that_goes_well_forgives_the_deaths_before_it(on_v1: Rig) -> None:
+    """Deaths count in a row: a machine that is now and then short of memory loses nothing."""
+    on_v1.server.assign(V2)
+    assert on_v1.wait_for_end(V2) == "committed"
+    inference = on_v1.inference
+    assert inference is not None
+    for _ in range(3):
+        die_at_start(on_v1, V2, 2)
+        inference.crash()
+    on_v1.wait(lambda: on_v1.updater.peer.pid == inference.pid, "the last hello")
+    assert on_v1.updater.peer._start_deaths == {}
+    assert on_v1.active() == V2.artifact

@@ -62,6 +62,7 @@ def test_only_trial_and_probation_are_remembered() -> None:
         Event.PREPARE_FAILED,
         Event.SWITCH_FAILED,
         Event.CRASHED,
+        Event.DIES_AT_START,
         Event.WORSE,
         Event.ROLLBACK_ASKED,
     }

@@ -71,7 +71,7 @@ def test_the_order_of_a_switch(on_v1: Rig) -> None:
 def test_c62_a_version_that_answers_otherwise_is_refused(on_v1: Rig) -> None:
     """The golden sample comes from the undamaged model: the device finds out before traffic."""
     damaged = model_artifact(linear(7.0), golden_of=linear(2.0), version="2.0.0")
-    on_v1.updater._trial = try_candidate
+    on_v1.updater.trier.trial = try_candidate
     on_v1.server.assign(damaged)
     assert on_v1.wait_for_end(damaged) == "failed"
     event = on_v1.server.last_event(damaged)
@@ -86,7 +86,7 @@ def test_c62_a_version_that_answers_otherwise_is_refused(on_v1: Rig) -> None:
 def test_c30_a_refused_version_waits_for_a_new_attempt(on_v1: Rig) -> None:
     """The verdict is remembered over restarts; only a higher attempt number lifts it."""
     damaged = model_artifact(linear(7.0), golden_of=linear(2.0), version="2.0.0")
-    on_v1.updater._trial = on_v1.trial = try_candidate
+    on_v1.updater.trier.trial = on_v1.trial = try_candidate
     on_v1.server.assign(damaged)
     on_v1.wait_for_end(damaged, "failed")
     sent = on_v1.server.sent_bytes
