@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import os
 import resource
+import signal
 import sys
 import time
 from pathlib import Path
@@ -25,6 +27,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before any engine is imported: it p
 
 _FILES_MAX = 1024
 _NICE = 10
+_PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
@@ -37,6 +40,7 @@ def main() -> None:
         answer = engines_found()
     else:
         spec = msgspec.json.decode(sys.stdin.buffer.read(), type=TrialSpec)
+        die_with_updater()
         limit_process(spec)
         answer = attempt(spec)
     with contextlib.suppress(BrokenPipeError):  # who asked is gone
@@ -44,6 +48,11 @@ def main() -> None:
     os.close(arguments.result_fd)
     # Not through the interpreter's end: an engine's threads must not hang a finished trial.
     os._exit(0)
+
+
+def die_with_updater() -> None:
+    """An updater that was killed is started again, and tries again: not beside this trial."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def limit_process(spec: TrialSpec) -> None:
