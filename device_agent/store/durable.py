@@ -42,6 +42,11 @@ def append(files: FileSystem, path: Path, data: bytes) -> None:
         files.sync_folder(path.parent)
 
 
+def settle(files: FileSystem, path: Path) -> None:
+    """What an earlier process left in ``path``, perhaps in the page cache only, is durable."""
+    files.sync_file(path)
+
+
 def make_folder(files: FileSystem, path: Path) -> None:
     """Makes one folder, durably, where it is not there yet."""
     if not files.is_folder(path):

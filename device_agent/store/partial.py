@@ -6,15 +6,16 @@
 * ``prefix.<delta>``: header and index of the delta in use, so that a resume need not fetch
   them again.
 
-A kill loses nothing that reached the page cache: chunks beyond the record are proved again
-by their digests when the partial is opened. A power cut loses at most one group.
+A kill loses nothing that was proved: chunks beyond the record lie in the page cache, are
+proved again by their digests when the partial is opened, and synced before they are recorded.
+A power cut loses at most one group: ``chunks_proved`` says more than the record by design.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from device_agent.store import durable
@@ -55,11 +56,19 @@ class Partial:
         """
         durable.make_folder(self._files, self.folder)
         recorded = min(self._read_record(), self.chunks_total)
-        self.chunks_proved = self._recorded = self._prove_from(recorded)
+        self.chunks_proved = self._prove_from(recorded)
+        self._recorded = min(self.chunks_proved, recorded)
         self._cut_back()
+        if self.chunks_proved > recorded:
+            self._settle()
         if self.chunks_proved != recorded:
             self._write_record()
+            self._recorded = self.chunks_proved
         return self.chunks_proved
+
+    @property
+    def proved_bytes(self) -> int:
+        return sum(size_bytes for _, size_bytes in self._proved())
 
     def write(self, file: int, offset: int, data: memoryview) -> None:
         """Bytes of a target file; they count only once ``chunk_proved`` says so."""
@@ -91,9 +100,7 @@ class Partial:
             for file in sorted(self._dirty):
                 self._files.sync_handle(self._handles[file])
         except OSError:
-            self._dirty.clear()
-            self.chunks_proved = self._recorded
-            self._cut_back()
+            self._forget_unrecorded()
             raise
         self._dirty.clear()
         if self.chunks_proved > self._recorded:
@@ -194,13 +201,32 @@ class Partial:
         )
 
     def _cut_back(self) -> None:
+        for number, proved_bytes in self._proved():
+            path = self.path(number)
+            if self._files.exists(path) and self._files.size_bytes(path) > proved_bytes:
+                self._files.truncate(path, proved_bytes)
+
+    def _settle(self) -> None:
+        """What a killed process left was proved from the page cache, perhaps."""
+        try:
+            for number in range(len(self.entries)):
+                if self._files.exists(self.path(number)):
+                    durable.settle(self._files, self.path(number))
+        except OSError:
+            self._forget_unrecorded()
+            raise
+
+    def _forget_unrecorded(self) -> None:
+        self._dirty.clear()
+        self.chunks_proved = self._recorded
+        self._cut_back()
+
+    def _proved(self) -> Iterator[tuple[int, int]]:
+        """Each file's number, and how many of its bytes are proved."""
         first = 0
         for number, entry in enumerate(self.entries):
             good = min(max(self.chunks_proved - first, 0), len(entry.chunks))
-            wanted = min(good * CHUNK_BYTES, entry.size_bytes)
-            path = self.path(number)
-            if self._files.exists(path) and self._files.size_bytes(path) > wanted:
-                self._files.truncate(path, wanted)
+            yield number, min(good * CHUNK_BYTES, entry.size_bytes)
             first += len(entry.chunks)
 
 

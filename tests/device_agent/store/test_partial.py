@@ -86,6 +86,36 @@ def test_the_record_comes_after_the_bytes(tmp_path: Path) -> None:
     one.close()
 
 
+def test_what_a_kill_left_is_synced_before_it_is_recorded(tmp_path: Path) -> None:
+    """Chunks found at the next start may be in the page cache only: the record waits for them."""
+    files = RecordingFiles()
+    store = Store.create(tmp_path / "s", files=files)
+    killed = partial(store)
+    killed.open()
+    fill(killed, 4)
+    killed.close()
+    files.log.clear()
+    one = partial(store)
+    assert one.open() == 4
+    synced = [names for name, names in files.log if name == "sync_file"]
+    assert synced == [("file.0",), ("file.2",), (".chunks.tmp",)]
+    files.log.clear()
+    assert partial(store).open() == 4
+    assert files.log == []
+
+
+def test_proved_bytes_are_those_of_the_chunks_proved(store: Store) -> None:
+    """A chunk at a file's end is as long as what is left of the file."""
+    one = partial(store)
+    one.open()
+    found = [one.proved_bytes]
+    for chunk in range(one.chunks_total):
+        one.chunk_proved(chunk)
+        found.append(one.proved_bytes)
+    assert found == [0, MIB, 2 * MIB, 2 * MIB + 100, 3 * MIB + 100]
+    one.close()
+
+
 def test_zeros_after_a_power_cut_are_found(store: Store) -> None:
     """A recorded chunk whose file is shorter than that does not count."""
     one = partial(store)
@@ -161,6 +191,21 @@ def test_after_a_failed_sync_the_bytes_are_written_anew(tmp_path: Path) -> None:
     files.fail = lambda name, arguments: None
     one.sync()
     one.close()
+    assert partial(store).open() == 0
+
+
+def test_what_a_kill_left_and_the_disk_refused_is_written_anew(tmp_path: Path) -> None:
+    """The same at a start: chunks that could not be synced do not count at the next one."""
+    files = RecordingFiles()
+    store = Store.create(tmp_path / "s", files=files)
+    killed = partial(store)
+    killed.open()
+    fill(killed, 2)
+    killed.close()
+    files.fail = lambda name, arguments: errno.EIO if name == "sync_file" else None
+    with pytest.raises(OSError, match="EIO"):
+        partial(store).open()
+    files.fail = lambda name, arguments: None
     assert partial(store).open() == 0
 
 
