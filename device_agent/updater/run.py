@@ -44,7 +44,7 @@ from device_agent.updater.context import Context
 from device_agent.updater.deliver import Deliverer
 from device_agent.updater.inference_link import InferenceLink
 from device_agent.updater.inference_peer import InferencePeer
-from device_agent.updater.lifecycle import Act, Event, State, advance, is_ended, is_serving
+from device_agent.updater.lifecycle import Act, Event, State, advance, is_ended
 from device_agent.updater.loop import Loop
 from device_agent.updater.report import TEXT_MAX, EventLog, to_agent_event
 from device_agent.updater.switch import Switcher
@@ -66,7 +66,14 @@ AGENT_VERSION = "0.1.0"
 _EXCLUSIVE = (Act.PLAN, Act.FETCH, Act.TRY)  # one update at a time: memory, disk and link
 _SPACE_CHECK_S = 30.0
 _GAVE_UP_FACTOR = 4.0
-_STARTS_MAX = 5  # of the agent during one probation: power cuts, or the candidate's doing
+_STARTS_MAX = 5  # of the agent, one after the other: power cuts, or the candidate's doing
+# What too many starts are to a candidate that runs in that state, or is about to.
+_BLAMED = {
+    State.PROVED: Event.TRIAL_FAILED,
+    State.TRIED: Event.PREPARE_FAILED,
+    State.SWITCHED: Event.CRASHED,
+    State.ON_PROBATION: Event.CRASHED,
+}
 
 
 class Updater:
@@ -147,10 +154,7 @@ class Updater:
         for update in tuple(self.updates.values()):
             # Without its manifest nothing can be done with an artifact: begin anew.
             lost = update.manifest is None and update.state not in (State.ASSIGNED, State.FAILED)
-            if not lost and is_serving(update.state) and self._starts_again(update):
-                message = f"the agent ended {_STARTS_MAX} times while the candidate served"
-                self.happen(update, Event.CRASHED, message=message)
-                continue
+            update.resumed = update.state in _BLAMED
             self.happen(update, Event.STOPPED if lost else Event.RESUMED)
         link = self.context.link
         if link is not None:
@@ -171,20 +175,18 @@ class Updater:
         self.reconcile()
         self.collect()
 
-    def _starts_again(self, update: Update) -> bool:
-        """Whether the agent was started too often while this candidate served: it may be what
-        takes the whole device down. Each such start is an event."""
+    def _starts_too_often(self, update: Update) -> bool:
+        """Whether start after start found the same trial or probation unfinished: it may be
+        what takes the whole device down. Each is an event before the candidate runs again."""
         resumed = Event.RESUMED.value
         self.log.enter(update, resumed)
         order = (update.model, str(update.artifact), update.attempt, update.rollout)
-        return (
-            sum(
-                (one.model, one.artifact, one.attempt, one.rollout) == order
-                for one in self.journal.events()
-                if one.event == resumed
-            )
-            >= _STARTS_MAX
-        )
+        events = [
+            one.event
+            for one in self.journal.events()
+            if (one.model, one.artifact, one.attempt, one.rollout) == order
+        ]
+        return events[-_STARTS_MAX:] == [resumed] * _STARTS_MAX
 
     # -- what happens to an update -------------------------------------------------------
 
@@ -231,10 +233,16 @@ class Updater:
         self.collect()
 
     def _perform(self, update: Update, act: Act) -> None:
-        if act in _EXCLUSIVE:
-            if self._is_taken(update):
-                self._waiting.append((update, act))
+        if act in _EXCLUSIVE and self._is_taken(update):
+            self._waiting.append((update, act))
+            return
+        if update.resumed and act in (Act.TRY, Act.PREPARE):
+            update.resumed = False
+            if self._starts_too_often(update):
+                message = f"the agent ended {_STARTS_MAX} times while it was {update.state.value}"
+                self.happen(update, _BLAMED[update.state], message=message)
                 return
+        if act in _EXCLUSIVE:
             update.busy = True
         elif act is not Act.REMEMBER:
             update.busy = False

@@ -61,6 +61,7 @@ class Update:
     message: str = ""
     needed_bytes: int = 0  # of disk, where that was missing
     read_back: bool = False  # its files were proved in this run
+    resumed: bool = False  # found unfinished at the start, and not gone on with yet
     resting: bool = False  # it does not fit this device: not tried again by itself
     asked: int = 0  # grows with each question; an answer to an older one is passed over
 
