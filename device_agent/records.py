@@ -3,7 +3,8 @@
 One AF_UNIX SOCK_SEQPACKET pair, made by the supervisor, one JSON object in each packet. The
 supervisor keeps both ends open for life, so a packet sent while the other process is down
 waits for its successor: every message names model and artifact, and asking twice for what
-is already done is answered as done.
+is already done is answered as done. Prepare and Switch carry a ``number`` that no other one
+had, also of an updater before this one; whatever answers or observes them carries it too.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Prepare(_Message, frozen=True, kw_only=True, tag=True):
     tolerances: dict[str, Tolerance]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    number: int = 0
 
 
 class Switch(_Message, frozen=True, kw_only=True, tag=True):
@@ -53,6 +55,7 @@ class Switch(_Message, frozen=True, kw_only=True, tag=True):
     model: str
     artifact: Digest
     probation: bool
+    number: int = 0
 
 
 class Drop(_Message, frozen=True, kw_only=True, tag=True):
@@ -100,6 +103,7 @@ class Prepared(_Message, frozen=True, kw_only=True, tag=True):
     message: str = ""
     load_ms: float = 0.0
     memory_bytes: int = 0
+    number: int = 0
 
 
 class Switched(_Message, frozen=True, kw_only=True, tag=True):
@@ -110,6 +114,7 @@ class Switched(_Message, frozen=True, kw_only=True, tag=True):
     ok: bool
     reason: str = ""
     message: str = ""
+    number: int = 0
 
 
 class Dropped(_Message, frozen=True, kw_only=True, tag=True):
@@ -134,6 +139,7 @@ class Observed(_Message, frozen=True, kw_only=True, tag=True):
     active_compute_ns: tuple[int, ...]
     candidate_compute_ns: tuple[int, ...]
     rss_bytes: int
+    number: int = 0
 
 
 Message = Prepare | Switch | Drop | Ask | Loading | Hello | Prepared | Switched | Dropped | Observed

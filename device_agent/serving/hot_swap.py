@@ -121,6 +121,7 @@ class Swapper:
                     ok=False,
                     reason=error.reason if isinstance(error, EdgeError) else DEFECT,
                     message=str(error),
+                    number=wanted.number,
                 )
             )
             self._loader.trim()
@@ -132,6 +133,7 @@ class Swapper:
                 ok=True,
                 load_ms=generation.load_ms,
                 memory_bytes=generation.memory_bytes,
+                number=wanted.number,
             )
         )
 
@@ -164,20 +166,25 @@ class Swapper:
                     ok=False,
                     reason="NotFoundError",
                     message=f"{wanted.artifact.short} of {wanted.model} was not prepared",
+                    number=wanted.number,
                 )
             )
             return
         since = generation.statistics.snapshot()
         before = self._table.switch(generation)
         watched = self._watched.pop(wanted.model, None)
-        self._send(Switched(model=wanted.model, artifact=wanted.artifact, ok=True))
+        self._send(
+            Switched(model=wanted.model, artifact=wanted.artifact, ok=True, number=wanted.number)
+        )
         if not wanted.probation:
             return
         if before is generation:
             # Asked twice, or by an updater that was restarted: the comparison goes on.
             before = watched.before if watched else self._other(generation)
             since = watched.since if watched else since
-        self._watched[wanted.model] = Watched(candidate=generation, before=before, since=since)
+        self._watched[wanted.model] = Watched(
+            candidate=generation, before=before, since=since, number=wanted.number
+        )
 
     def _other(self, generation: Generation) -> Generation | None:
         """Another loaded artifact of the same model, if there is one."""

@@ -27,6 +27,7 @@ class Watched:
     candidate: Generation
     before: Generation | None
     since: Served
+    number: int = 0  # of the Switch that asked for it
 
     def __post_init__(self) -> None:
         golden = self.candidate.identity.golden
@@ -61,6 +62,7 @@ class Watched:
             active_compute_ns=tuple(active_ns),
             candidate_compute_ns=tuple(candidate_ns),
             rss_bytes=memory.status_bytes("VmRSS"),
+            number=self.number,
         )
 
 

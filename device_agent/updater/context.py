@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,7 +34,10 @@ class Happen(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class Context:
-    """``link`` None: no distributor is configured. ``send`` raises InferenceGoneError."""
+    """``link`` None: no distributor is configured. ``send`` raises InferenceGoneError.
+
+    ``numbers``: of orders to inference, none given out twice on this device.
+    """
 
     config: AgentConfig
     store: Store
@@ -44,5 +47,6 @@ class Context:
     link: FleetLink | None
     capabilities: Capabilities
     send: Callable[[Message], None]
+    numbers: Iterator[int]
     happen: Happen
     collect: Callable[[], None]

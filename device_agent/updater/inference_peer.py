@@ -23,10 +23,6 @@ from edge_sdk.base import (
 
 _DEATHS_MAX = 2  # each takes down what serves as well
 _START_DEATHS_MAX = 3  # while nothing serves anyway
-_AWAITED: Mapping[type[Message], tuple[State, ...]] = {
-    Prepared: (State.TRIED, State.SWITCHED, State.ON_PROBATION),
-    Switched: (State.SWITCHED, State.ON_PROBATION),
-}
 
 
 class InferencePeer:
@@ -55,7 +51,7 @@ class InferencePeer:
         self._dies_at_start = dies_at_start
         self._loading: Loading | None = None  # the last word of a start that is not over
         self._start_deaths: dict[Digest, int] = {}  # since the last start that went well
-        self._to_serve: dict[str, Digest] = {}  # what a slot names and inference does not serve
+        self._to_serve: dict[str, int] = {}  # by model: the order to serve what its slot names
 
     @property
     def is_ready(self) -> bool:
@@ -72,19 +68,17 @@ class InferencePeer:
             self._on_answer(message)
         elif isinstance(message, Observed):
             update = self._updates.get(message.model)
-            if update is not None and update.artifact == message.artifact and update.probation:
+            if update is not None and update.order == message.number and update.probation:
                 update.probation.take(message)
                 self._switcher.evaluate(update)
 
     def _on_answer(self, message: Prepared | Switched) -> None:
-        update = self._updates.get(message.model)
-        if self._to_serve.get(message.model) == message.artifact:
+        if self._to_serve.get(message.model) == message.number:
             self._serve_again(message)
             return
-        if update is None or update.artifact != message.artifact:
-            return
-        if update.state not in _AWAITED[type(message)]:
-            return  # the answer to a question of an older order for the same artifact
+        update = self._updates.get(message.model)
+        if update is None or update.order != message.number:
+            return  # the answer to an older order
         if update.timer is not None and isinstance(message, Prepared):
             update.timer.cancel()
             update.timer = None
@@ -110,7 +104,12 @@ class InferencePeer:
         if isinstance(message, Prepared) and message.ok:
             with contextlib.suppress(EdgeError):
                 self._context.send(
-                    Switch(model=message.model, artifact=message.artifact, probation=False)
+                    Switch(
+                        model=message.model,
+                        artifact=message.artifact,
+                        probation=False,
+                        number=message.number,
+                    )
                 )
         else:
             del self._to_serve[message.model]
@@ -167,13 +166,13 @@ class InferencePeer:
         """Has inference load what a slot names, once its files are proved: no file is loaded
         that may have changed since it was proved last. ``mend``: those that did are put aside.
         """
-        self._to_serve[model] = artifact
+        number = self._to_serve[model] = next(self._context.numbers)
 
         def proved(_: None, error: Exception | None) -> None:
-            if self._to_serve.get(model) != artifact:
+            if self._to_serve.get(model) != number:
                 return  # inference was started again meanwhile
             if error is None:
-                self._switcher.put_right(model, artifact)
+                self._switcher.put_right(model, artifact, number=number)
                 return
             del self._to_serve[model]
             if mend and isinstance(error, ProofError):

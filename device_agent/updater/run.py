@@ -7,6 +7,7 @@ What should run follows from ``reconcile.py``; how far it is, from the store.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import platform
 import random
 import socket
@@ -111,6 +112,7 @@ class Updater:
             link=link,
             capabilities=_capabilities(config, engines()),
             send=self._send,
+            numbers=itertools.count(time.time_ns()),  # an updater before this one is outrun
             happen=self.happen,
             collect=self.collect,
         )

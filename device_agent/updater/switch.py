@@ -42,7 +42,15 @@ class Switcher:
         asked = update.asked
         folder = self._store.tree(update.artifact)
         try:
-            self._send(to_prepare(update.model, update.artifact, update.manifest, folder))
+            self._send(
+                to_prepare(
+                    update.model,
+                    update.artifact,
+                    update.manifest,
+                    folder,
+                    number=self._new_order(update),
+                )
+            )
         except FormatError as error:  # its signature does not fit a packet
             self._context.happen(update, Event.PREPARE_FAILED, error=error)
             return
@@ -97,7 +105,14 @@ class Switcher:
         if _serves_nothing(update):
             self._context.happen(update, Event.SWITCH_DONE)
             return
-        self._send(Switch(model=update.model, artifact=update.artifact, probation=watched))
+        self._send(
+            Switch(
+                model=update.model,
+                artifact=update.artifact,
+                probation=watched,
+                number=self._new_order(update),
+            )
+        )
 
     def watch(self, update: Update) -> None:
         """Under watch from now on; what was committed here before is not watched again."""
@@ -182,7 +197,7 @@ class Switcher:
         if not named and not _serves_nothing(update):
             self._send(Drop(model=update.model, artifact=update.artifact))
 
-    def put_right(self, model: str, artifact: Digest) -> None:
+    def put_right(self, model: str, artifact: Digest, *, number: int) -> None:
         """Makes inference serve what the slot names; its Prepared is answered by Switch."""
         try:
             manifest = self._store.manifest(artifact)
@@ -190,7 +205,12 @@ class Switcher:
             return
         if manifest.serve == "inference":
             with contextlib.suppress(FormatError):  # such a one was never switched to
-                self._send(to_prepare(model, artifact, manifest, self._store.tree(artifact)))
+                folder = self._store.tree(artifact)
+                self._send(to_prepare(model, artifact, manifest, folder, number=number))
+
+    def _new_order(self, update: Update) -> int:
+        update.order = next(self._context.numbers)
+        return update.order
 
     def _send(self, message: Switch | Drop | Prepare) -> None:
         # Where inference is down: it starts from the slots, and its Hello goes on from there.
@@ -198,7 +218,9 @@ class Switcher:
             self._context.send(message)
 
 
-def to_prepare(model: str, artifact: Digest, manifest: Manifest, folder: Path) -> Prepare:
+def to_prepare(
+    model: str, artifact: Digest, manifest: Manifest, folder: Path, *, number: int
+) -> Prepare:
     golden = manifest.golden
     return Prepare(
         model=model,
@@ -212,6 +234,7 @@ def to_prepare(model: str, artifact: Digest, manifest: Manifest, folder: Path) -
         tolerances={} if golden is None else dict(golden.tolerances),
         inputs=manifest.signature.inputs,
         outputs=manifest.signature.outputs,
+        number=number,
     )
 
 

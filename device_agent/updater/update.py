@@ -63,6 +63,7 @@ class Update:
     read_back: bool = False  # its files were proved in this run
     resumed: bool = False  # found unfinished at the start, and not gone on with yet
     resting: bool = False  # it does not fit this device: not tried again by itself
+    order: int | None = None  # to inference: the one whose answer is waited for
     asked: int = 0  # grows with each question; an answer to an older one is passed over
 
     def matches(self, assigned: AssignedModel) -> bool:
@@ -85,6 +86,7 @@ class Update:
             self.timer = None
         self.probation = None
         self.busy = False
+        self.order = None
         self.asked += 1
 
     @property

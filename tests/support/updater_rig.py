@@ -103,6 +103,7 @@ class ScriptedInference:
                     ok=ok,
                     reason="" if ok else self.reason,
                     message="" if ok else "as the test wants",
+                    number=message.number,
                 )
             )
         elif isinstance(message, Switch):
@@ -115,6 +116,7 @@ class ScriptedInference:
                     artifact=message.artifact,
                     ok=ok,
                     reason="" if ok else "EngineError",
+                    number=message.number,
                 )
             )
             if ok and message.probation and self.observed is not None:
@@ -139,6 +141,7 @@ def observation(
         active_compute_ns=(1000,) * samples,
         candidate_compute_ns=(int(1000 * slower),) * samples,
         rss_bytes=1,
+        number=switch.number,
     )
 
 

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from device_agent.records import Hello, Loading, Prepare, Prepared, Switched
+from device_agent.config import ProbationConfig
+from device_agent.records import Loading, Prepare, Prepared, Switch, Switched
 from device_agent.store import Store
-from device_agent.updater.trial_values import TrialOutcome
 from tests.support.artifacts import ArtifactBytes
 from tests.support.model_artifacts import model_artifact
 from tests.support.onnx_models import linear
-from tests.support.updater_rig import Rig
+from tests.support.updater_rig import Rig, observation
 
 MODEL = "team/digits"
 V1 = model_artifact(linear(1.0), version="1.0.0")
@@ -54,40 +54,77 @@ def test_a_candidate_that_kills_inference_while_it_loads_is_given_up(on_v1: Rig)
 
 
 def test_an_answer_to_a_question_of_an_older_order_is_passed_over(on_v1: Rig) -> None:
-    """The same artifact ordered again: Prepared for the first order is none for the second."""
+    """The same artifact ordered again: what answers the first order is none for the second,
+    even where the second waits for just such an answer, also after a restart."""
     inference = on_v1.inference
     assert inference is not None
     inference.silent = True
+
+    def questions() -> list[Prepare]:
+        return [one for one in inference.kinds(Prepare) if one.artifact == V2.artifact]
+
     on_v1.server.assign(V2)
-    on_v1.wait(
-        lambda: [one for one in inference.kinds(Prepare) if one.artifact == V2.artifact],
-        "the first question",
-    )
-    go_on = threading.Event()
-
-    def slow_trial(*_: object) -> TrialOutcome:
-        go_on.wait(30)
-        return TrialOutcome(ok=True)
-
-    on_v1.updater.trier.trial = slow_trial
+    on_v1.wait(questions, "the first question")
     on_v1.server.assign(V2, attempt=2)
-    on_v1.wait(lambda: on_v1.server.states(V2)[-1] == "proved", "the second order to be tried")
-    inference.say(Prepared(model=MODEL, artifact=V2.artifact, ok=True))
-    inference.say(Prepared(model=MODEL, artifact=V2.artifact, ok=False, reason="EngineError"))
-    inference.say(Switched(model=MODEL, artifact=V2.artifact, ok=True))
-    heard = threading.Event()
-    on_hello = on_v1.updater.peer._on_hello
-
-    def hear_hello(message: Hello) -> None:
-        on_hello(message)
-        heard.set()
-
-    on_v1.updater.peer._on_hello = hear_hello
-    inference.hello()  # packets keep their order: what was said before it was heard before it
-    assert heard.wait(30)
-    inference.silent = False
-    go_on.set()
+    on_v1.wait(lambda: len(questions()) == 2, "the second question")
+    old, new = (one.number for one in questions())
+    assert new > old > 0
+    for number in (old, 0):
+        late = {"model": MODEL, "artifact": V2.artifact, "number": number}
+        inference.say(Prepared(**late, ok=True))
+        inference.say(Prepared(**late, ok=False, reason="EngineError"))
+        inference.say(Switched(**late, ok=True))
+    hear_all(on_v1)
+    assert on_v1.server.states(V2)[-1] == "tried"
+    inference.say(Prepared(model=MODEL, artifact=V2.artifact, ok=True, number=new))
+    switch = on_v1.wait(
+        lambda: next((one for one in inference.kinds(Switch) if one.artifact == V2.artifact), None),
+        "the answer that counts",
+    )
+    on_v1.stop()
+    on_v1.start()
+    fresh = on_v1.inference
+    assert fresh is not None
     assert on_v1.wait_for_end(V2, "committed") == "committed"
+    assert min(one.number for one in fresh.kinds(Prepare)) > switch.number
+
+
+def test_observations_of_an_older_order_do_not_count(on_v1: Rig) -> None:
+    """The same artifact on probation again: what went wrong the first time is not held
+    against it."""
+    inference = on_v1.inference
+    assert inference is not None
+    inference.observed = None
+
+    def switches() -> list[Switch]:
+        return [one for one in inference.kinds(Switch) if one.probation]
+
+    on_v1.configure(probation=ProbationConfig(duration_s=600, deadline_s=600))
+    on_v1.stop()
+    on_v1.start()
+    inference = on_v1.inference
+    inference.observed = None
+    on_v1.server.assign(V2)
+    on_v1.wait(lambda: len(switches()) == 1, "the first probation")
+    on_v1.server.assign(V2, attempt=2)
+    on_v1.wait(lambda: len(switches()) == 2, "the second probation")
+    on_v1.wait(lambda: on_v1.server.states(V2)[-1] == "on_probation", "the report")
+    first, second = switches()
+    inference.say(observation(first, requests=5, errors=5))
+    hear_all(on_v1)
+    assert on_v1.server.states(V2)[-1] == "on_probation"
+    inference.say(observation(second, requests=5, errors=5))
+    assert on_v1.wait_for_end(V2) == "rolled_back"
+
+
+def hear_all(rig: Rig) -> None:
+    """Returns when the updater heard whatever inference said before: packets keep order."""
+    heard = threading.Event()
+    assert rig.inference is not None
+    rig.updater.peer._on_hello, on_hello = lambda _: heard.set(), rig.updater.peer._on_hello
+    rig.inference.hello()
+    assert heard.wait(30)
+    rig.updater.peer._on_hello = on_hello
 
 
 def test_what_a_slot_names_is_proved_before_it_is_loaded_again(on_v1: Rig) -> None:
