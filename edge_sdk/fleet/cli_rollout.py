@@ -168,8 +168,11 @@ def _problem(ended: Rollout, *, allow_refused: bool) -> str:
     if ended.state != "done":
         return f"rollout {ended.rollout} was {ended.state}"
     if ended.failures:
-        names = ", ".join(one.device for one in ended.failures)
-        return f"rollout {ended.rollout} failed on {names}"
+        said = []
+        for state, words in (("failed", "failed on"), ("rolled_back", "was rolled back on")):
+            names = ", ".join(one.device for one in ended.failures if one.state == state)
+            said += [f"{words} {names}"] if names else []
+        return f"rollout {ended.rollout} {' and '.join(said)}"
     if ended.refusals and not allow_refused:
         names = ", ".join(one.device for one in ended.refusals)
         return f"rollout {ended.rollout} never reached {names}; see: edge-fleet explain DEVICE"

@@ -13,7 +13,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from edge_sdk.base.command import bytes_text, note, print_table, printable
-from edge_sdk.fleet.model import Artifact, Device, Explanation, Rollout, RolloutDevice, RolloutPlan
+from edge_sdk.fleet.model import (
+    Artifact,
+    Device,
+    Explanation,
+    PlannedDevice,
+    Rollout,
+    RolloutDevice,
+    RolloutPlan,
+)
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -137,7 +145,7 @@ def print_plan(plan: RolloutPlan) -> None:
         [
             [
                 *(one.device, one.variant or "none"),
-                "nothing" if one.source_artifact is None else one.source_artifact.short,
+                _source(one),
                 *(
                     bytes_text(one.wire_bytes),
                     bytes_text(one.whole_bytes),
@@ -148,6 +156,12 @@ def print_plan(plan: RolloutPlan) -> None:
         ],
         title=f"{plan.model} {plan.version}",
     )
+
+
+def _source(device: PlannedDevice) -> str:
+    if device.source_artifact is not None:
+        return device.source_artifact.short
+    return "is there" if device.artifact is not None and not device.wire_bytes else "nothing"
 
 
 def plan_summary(plan: RolloutPlan) -> str:
@@ -186,8 +200,8 @@ def print_rollout(rollout: Rollout) -> None:
 
 
 def device_state(device: RolloutDevice) -> str:
-    """Silence is no proof: a version that nobody asked anything says so."""
-    unproved = device.facts.get("unproved") == "true"
+    """Silence is no proof: a version that nobody asked anything says so while it is kept."""
+    unproved = device.state == "committed" and device.facts.get("unproved") == "true"
     return f"{device.state} (unproved)" if unproved else device.state
 
 

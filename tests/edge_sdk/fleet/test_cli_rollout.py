@@ -29,10 +29,16 @@ def test_plan_says_who_gets_what(rollout: EdgeFleet, service: FleetInMemory) -> 
     """The plan shows bytes, where a delta starts from, and why a device gets the whole or none."""
     service.plan = a_plan()
     said = rollout("plan", "team/digits", "2.0.0", "--selector", "site=berlin").out
-    for words in ("12.7 MB", "89.2 MB", "nothing", "the device holds no version of this model"):
+    for words in (
+        "12.7 MB",
+        "89.2 MB",
+        "nothing",
+        "is there",
+        "the device holds no version of this model",
+    ):
         assert words in said
     assert "fp32: needs engine onnxruntime" in said
-    assert "2 of 3 devices get team/digits 2.0.0: 101.9 MB on the wire" in said
+    assert "3 of 4 devices get team/digits 2.0.0: 101.9 MB on the wire" in said
 
 
 def test_plan_as_json(rollout: EdgeFleet, service: FleetInMemory) -> None:
@@ -99,7 +105,7 @@ def test_watch_until_it_succeeded(rollout: EdgeFleet, service: FleetInMemory) ->
     ("state", "device_state", "words"),
     [
         ("done", "failed", "failed on gate-7"),
-        ("done", "rolled_back", "failed on gate-7"),
+        ("done", "rolled_back", "r-7 was rolled back on gate-7"),
         ("done", "refused", "never reached gate-7"),
         ("aborted", "committed", "was aborted"),
     ],
@@ -119,16 +125,18 @@ def test_watch_fails_the_pipeline(
 def test_failures_come_first(rollout: EdgeFleet, service: FleetInMemory) -> None:
     """Where a device failed, that is said before the table and at its top, and no bare "done"."""
     good, bad = a_rollout_device("gate-1"), a_rollout_device("gate-2", "failed")
-    service.rollouts["r-7"] = [a_rollout("running"), a_rollout("done", good, bad)]
+    back = a_rollout_device("gate-3", "rolled_back", facts={"unproved": "true"})
+    service.rollouts["r-7"] = [a_rollout("running"), a_rollout("done", good, bad, back)]
     ran = rollout("watch", "r-7")
     assert ran.code == 6
     assert ran.err.splitlines() == [
         "r-7: running",
         "gate-1: committed 2.0.0 fp32",
         "gate-2: failed 2.0.0 fp32",
-        "edge-fleet: rollout r-7 failed on gate-2",
+        "gate-3: rolled_back 2.0.0 fp32",
+        "edge-fleet: rollout r-7 failed on gate-2 and was rolled back on gate-3",
     ]
-    assert 0 < ran.out.index("gate-2") < ran.out.index("gate-1")
+    assert 0 < ran.out.index("gate-2") < ran.out.index("gate-3") < ran.out.index("gate-1")
 
 
 def test_watch_can_allow_refusals(rollout: EdgeFleet, service: FleetInMemory) -> None:
