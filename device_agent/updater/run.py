@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import platform
 import random
 import socket
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-
-import psutil
 
 from device_agent.config import AgentConfig
 from device_agent.errors import (
@@ -23,7 +20,7 @@ from device_agent.errors import (
     RolledBackByOperatorError,
     SupersededError,
 )
-from device_agent.fleet_link import Capabilities, EngineCapability, FleetLink, ModelState
+from device_agent.fleet_link import EngineCapability, FleetLink
 from device_agent.records import (
     AgentEvent,
     AgentStatus,
@@ -59,11 +56,9 @@ from edge_sdk.base import (
     RefusedError,
     ResourceError,
 )
-from edge_sdk.delta import FORMAT_VERSION, METHODS
 from edge_sdk.manifest import AssignedModel
 from edge_sdk.rpc.backoff import Backoff
 
-AGENT_VERSION = "0.1.0"
 _EXCLUSIVE = (Act.PLAN, Act.FETCH, Act.TRY)  # one update at a time: memory, disk and link
 _SPACE_CHECK_S = 30.0
 _GAVE_UP_FACTOR = 4.0
@@ -110,7 +105,7 @@ class Updater:
             log=self.log,
             loop=self.loop,
             link=link,
-            capabilities=_capabilities(config, engines()),
+            capabilities=shown.capabilities(config, engines()),
             send=self._send,
             numbers=itertools.count(time.time_ns()),  # an updater before this one is outrun
             happen=self.happen,
@@ -468,19 +463,9 @@ class Updater:
         return Description(
             capabilities=self.context.capabilities,
             held=self.store.held(),
-            models=tuple(self._model_state(model) for model in self.models()),
+            models=tuple(map(shown.model_state, self.models())),
             assignment_counter=self.keeper.counter,
             disk_free_bytes=self._room_bytes(),
-        )
-
-    def _model_state(self, model: ModelStatus) -> ModelState:
-        return ModelState(
-            model=model.model,
-            active=model.artifact,
-            active_version=model.version,
-            state=model.state,
-            candidate=model.candidate_artifact,
-            reason=model.reason,
         )
 
     def _room_bytes(self) -> int:
@@ -495,7 +480,7 @@ class Updater:
     def status(self) -> AgentStatus:
         return AgentStatus(
             device=self.config.device,
-            agent_version=AGENT_VERSION,
+            agent_version=shown.AGENT_VERSION,
             distributor=self.config.distributor,
             connected=self._contact is not None and self._contact.connected,
             assignment_counter=self.keeper.counter,
@@ -575,19 +560,6 @@ class Updater:
             keep=[*keep, *self._held.values()],
             partial=[target for update in coming for target in (update.artifact, *update.passing)],
         )
-
-
-def _capabilities(config: AgentConfig, engines: tuple[EngineCapability, ...]) -> Capabilities:
-    return Capabilities(
-        delta_versions=(FORMAT_VERSION,),
-        delta_methods=tuple(METHODS),
-        decoder_memory_bytes=config.decoder_memory_bytes,
-        engines=engines,
-        architecture=platform.machine(),
-        memory_bytes=config.memory_bytes or psutil.virtual_memory().total,
-        accelerators=config.accelerators,
-        agent_version=AGENT_VERSION,
-    )
 
 
 def _judged(update: Update) -> Judged:

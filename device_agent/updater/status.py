@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import platform
+
+import psutil
+
+from device_agent.config import AgentConfig
+from device_agent.fleet_link import Capabilities, EngineCapability, ModelState
 from device_agent.records import ModelStatus
 from device_agent.store import Slot, Store
 from device_agent.store.journal import Journal
@@ -9,7 +15,10 @@ from device_agent.updater.lifecycle import State, is_ended
 from device_agent.updater.reconcile import Standing
 from device_agent.updater.update import Update
 from edge_sdk.base import Digest, EdgeError
+from edge_sdk.delta import FORMAT_VERSION, METHODS
 from edge_sdk.manifest import Assignment, Manifest
+
+AGENT_VERSION = "0.1.0"
 
 
 def standing(
@@ -73,6 +82,32 @@ def model_status(store: Store, model: str, slot: Slot | None, update: Update | N
         reason="" if update is None else update.reason,
         message="" if update is None else update.message,
         serve="" if described is None else described.serve,
+    )
+
+
+def model_state(model: ModelStatus) -> ModelState:
+    """The same in short, for a check-in."""
+    return ModelState(
+        model=model.model,
+        active=model.artifact,
+        active_version=model.version,
+        state=model.state,
+        candidate=model.candidate_artifact,
+        reason=model.reason,
+    )
+
+
+def capabilities(config: AgentConfig, engines: tuple[EngineCapability, ...]) -> Capabilities:
+    """What this release on this device can decode and run."""
+    return Capabilities(
+        delta_versions=(FORMAT_VERSION,),
+        delta_methods=tuple(METHODS),
+        decoder_memory_bytes=config.decoder_memory_bytes,
+        engines=engines,
+        architecture=platform.machine(),
+        memory_bytes=config.memory_bytes or psutil.virtual_memory().total,
+        accelerators=config.accelerators,
+        agent_version=AGENT_VERSION,
     )
 
 

@@ -90,6 +90,28 @@ def test_prepare_switch_drop(stage: Stage) -> None:
     assert stage.table.active() == ()
 
 
+def test_answers_carry_the_number_of_their_order(stage: Stage) -> None:
+    """Prepared, Switched and Observed name the order that they belong to, also where it
+    failed."""
+    one = hold(stage.store, onnx_models.linear(1.0))
+    order = prepare(stage.store, one)
+    switch = Switch(model=MODEL, artifact=one, probation=True)
+    missing = msgspec.structs.replace(order, artifact=Digest.of(b"other"), entry="none.onnx")
+    numbered = [
+        stage.ask(msgspec.structs.replace(message, number=number))
+        for number, message in enumerate([switch, missing, order, switch], start=7)
+    ]
+    assert [(type(one), one.ok, one.number) for one in numbered] == [  # type: ignore[union-attr]
+        (Switched, False, 7),
+        (Prepared, False, 8),
+        (Prepared, True, 9),
+        (Switched, True, 10),
+    ]
+    observed = stage.answers.get(timeout=30)
+    assert isinstance(observed, Observed)
+    assert observed.number == 10
+
+
 def test_a_request_inside_keeps_its_generation(stage: Stage) -> None:
     """Dropped is said only when the last request has left; meanwhile others go on."""
     one = hold(stage.store, onnx_models.linear(1.0))
