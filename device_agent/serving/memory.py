@@ -23,7 +23,8 @@ def status_bytes(field: str) -> int:
 def give_back() -> None:
     """Returns freed memory to the system: 3 to 30 ms, so never in a request's thread.
 
-    Without it, 25 reloads of a model of 24 MB leave 80 MB behind. Only glibc needs it.
+    Without it, a model of 24 MB in 2,600 tensors leaves 112 MB behind, since the supervisor's
+    fixed threshold helps large blocks only; with both, 8. Only glibc needs it.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
