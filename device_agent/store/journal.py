@@ -7,6 +7,7 @@ device's numbered events: what was entered is what is reported.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -120,6 +121,10 @@ class Journal:
         judged = self._verdicts.get((model, artifact))
         return judged if judged is not None and attempt <= judged.attempt else None
 
+    def spoken_against(self, model: str) -> list[str]:
+        """Every artifact of a model that there is a verdict on, the newest verdict last."""
+        return [artifact for name, artifact in self._verdicts if name == model]
+
     # -- writing -------------------------------------------------------------------------
 
     def append(self, *records: Record) -> None:
@@ -135,7 +140,8 @@ class Journal:
         for record in records:
             self._take(record)
         if self._size > _COMPACT_BYTES:
-            self.compact()
+            with contextlib.suppress(OSError):  # the disk is full: the records stand, though
+                self.compact()
 
     def compact(self) -> None:
         """Writes anew what still matters, as a whole file."""
@@ -186,6 +192,7 @@ class Journal:
             self._events.append(record)
             self._latest[record.model] = record
         elif isinstance(record, Judged):
+            self._verdicts.pop((record.model, record.artifact), None)  # the newest comes last
             self._verdicts[record.model, record.artifact] = record
         elif isinstance(record, Forgotten):
             self._latest.pop(record.model, None)

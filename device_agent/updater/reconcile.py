@@ -30,7 +30,7 @@ class Standing:
     model: str
     active: Digest | None = None
     active_held: bool = True
-    active_blocked: bool = False  # a verdict on this device speaks against it
+    active_blocked: bool = False  # a verdict here, newer than any on the previous, is against it
     previous: Digest | None = None
     previous_held: bool = False
     on_probation: bool = False

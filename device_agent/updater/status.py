@@ -38,7 +38,8 @@ def standing(
         active=active,
         active_held=active is not None and store.is_held(active),
         active_blocked=active is not None
-        and journal.verdict(model, str(active), attempt(assignment, model, active)) is not None,
+        and journal.verdict(model, str(active), attempt(assignment, model, active)) is not None
+        and str(previous) not in _newer(journal.spoken_against(model), str(active)),
         previous=previous,
         previous_held=previous is not None and store.is_held(previous),
         on_probation=slot is not None and slot.on_probation,
@@ -47,6 +48,12 @@ def standing(
         working_kind="" if working is None else working.kind,
         outcomes=journal.outcomes(model),
     )
+
+
+def _newer(spoken_against: list[str], artifact: str) -> list[str]:
+    """Those with a verdict newer than that on ``artifact``: going back to one of them would
+    lead from there straight back here, and so on without end."""
+    return spoken_against[spoken_against.index(artifact) + 1 :]
 
 
 def attempt(assignment: Assignment | None, model: str, artifact: Digest) -> int:

@@ -73,6 +73,17 @@ def test_a_verdict_blocks_up_to_its_attempt(tmp_path: Path) -> None:
     assert journal(tmp_path / "j").verdict("team/digits", "ab" * 32, 1) is None
 
 
+def test_the_newest_verdict_comes_last(tmp_path: Path) -> None:
+    """Also one on an artifact that was judged before, and after compaction and a start."""
+    one = journal(tmp_path / "j")
+    other = Judged(model="team/digits", artifact="cd" * 32, attempt=1, reason="R", message="m")
+    foreign = Judged(model="team/x", artifact="ef" * 32, attempt=1, reason="R", message="m")
+    one.append(JUDGED, other, JUDGED, foreign)
+    one.compact()
+    for each in (one, journal(tmp_path / "j")):
+        assert each.spoken_against("team/digits") == ["cd" * 32, "ab" * 32]
+
+
 @given(cut=st.integers(0, 10_000))
 def test_a_torn_tail_loses_only_the_torn_record(
     tmp_path_factory: pytest.TempPathFactory, cut: int

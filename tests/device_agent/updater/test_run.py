@@ -15,7 +15,7 @@ from device_agent.store import Slot, Store
 from device_agent.store.journal import Entered, read_records
 from device_agent.updater.trial import try_candidate
 from device_agent.updater.trial_values import TrialOutcome
-from edge_sdk.base import EdgeError, NotFoundError, RefusedError, error_classes
+from edge_sdk.base import Digest, EdgeError, NotFoundError, RefusedError, error_classes
 from edge_sdk.manifest import Manifest, Signature, TensorSpec
 from tests.support.artifacts import ArtifactBytes, make_artifact, noise
 from tests.support.model_artifacts import model_artifact
@@ -279,6 +279,24 @@ def test_somebody_on_the_device_goes_back(on_v1: Rig) -> None:
     assert on_v1.active() == V1.artifact
     on_v1.server.assign(V2, attempt=2)
     on_v1.wait(lambda: on_v1.active() == V2.artifact, "the new attempt")
+
+
+def test_going_back_twice_ends(on_v1: Rig) -> None:
+    """Back and back again: what was asked for last serves and stays."""
+    on_v1.server.assign(V2)
+    on_v1.wait_for_end(V2)
+    updater = on_v1.updater
+
+    def standing() -> tuple[Digest, str]:
+        update = updater.updates[MODEL]
+        return update.artifact, update.state.value
+
+    for wanted in (V1, V2, V1):
+        updater.loop.ask(lambda: updater.roll_back(MODEL))
+        there = (wanted.artifact, "committed")
+        on_v1.wait(lambda there=there: updater.loop.ask(standing) == there, "the one before")
+        updater.loop.ask(lambda: None)  # what follows from that has been decided
+        assert updater.loop.ask(standing) == there
 
 
 def test_c15_going_back_needs_space_nor_distributor(on_v1: Rig) -> None:
