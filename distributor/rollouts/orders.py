@@ -72,7 +72,9 @@ def choose_devices(connection: Connection, cohort: Cohort) -> list[DeviceRecord]
     )
     if not names:
         raise NotFoundError(
-            f"no device matches {cohort.selector!r}" if cohort.selector else "there is no device"
+            f"no device matches {cohort.selector!r}"
+            if cohort.selector
+            else "no device has checked in here yet"
         )
     return [known[name] for name in names]
 

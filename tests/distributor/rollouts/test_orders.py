@@ -317,7 +317,7 @@ def test_rows_built_with_a_reason_are_final(tmp_path: Path) -> None:
 def test_choosing_shows_records(tmp_path: Path) -> None:
     """A cohort without names and selector is every device, by name."""
     with open_catalog(tmp_path) as one:
-        with pytest.raises(NotFoundError, match="there is no device"):
+        with pytest.raises(NotFoundError, match="no device has checked in here yet"):
             one.read(rollouts.choose_devices, Cohort())
         one.check_in("b")
         one.check_in("a")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from edge_sdk.base import ConflictError, FormatError, NotFoundError, ProofError
+from edge_sdk.base import ConflictError, NotFoundError, ProofError, UsageError
 from edge_sdk.fleet import Cohort, Draft, Fleet, prepare
 from edge_sdk.fleet.cli import main
 from tests.support.commands import Ran, run_main
@@ -150,7 +150,7 @@ def test_labels_choose_devices(server: FleetServer, fleet: Fleet) -> None:
     assert [one.device for one in fleet.devices("site=berlin")] == ["gate-7"]
     assert [one.device for one in fleet.devices("tier=test")] == ["gate-8"]
     assert [one.device for one in fleet.devices("tier!=test")] == ["gate-7"]
-    with pytest.raises(FormatError, match="label"):
+    with pytest.raises(UsageError, match="label"):
         fleet.devices("Bad Label=1")
 
 
