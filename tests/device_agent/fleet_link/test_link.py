@@ -212,7 +212,7 @@ def test_a_peer_that_says_nothing_is_given_up(server: DeliveryServer) -> None:
     server.publish(V1)
     delta = server.delta(None, V1.artifact)
     server.gate, server.gate_after_bytes = threading.Event(), FRAME_BYTES
-    link = FleetLink(server.address, device="kiosk-7", stall_s=0.4)
+    link = FleetLink(server.address, device="kiosk-7", stall_s=2.0)  # busy is not silent
     arrived: list[bytes] = []
     try:
         with pytest.raises(UnavailableError):
@@ -227,10 +227,10 @@ def test_a_consumer_may_take_its_time(server: DeliveryServer) -> None:
     """Only waiting for the peer counts: a device with a slow disk is no stall."""
     server.publish(V1)
     delta = server.delta(None, V1.artifact)
-    link = FleetLink(server.address, device="kiosk-7", stall_s=0.2)
+    link = FleetLink(server.address, device="kiosk-7", stall_s=1.0)
     stream = link.fetch(delta, offset=0, length=0)
     whole = next(stream)
-    threading.Event().wait(0.8)
+    threading.Event().wait(2.0)
     whole += b"".join(stream)
     link.close()
     assert len(whole) == server.sent_bytes
