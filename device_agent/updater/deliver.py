@@ -5,6 +5,7 @@ Whatever goes wrong here is not the version's fault: it is tried again, from wha
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -92,7 +93,7 @@ class Deliverer:
             try:
                 self._store.trees.build(update.artifact, update.manifest)
             except (EdgeError, OSError) as failed:
-                self._interrupted(update, _typed(failed))
+                self._interrupted(update, typed(failed))
                 return
             update.read_back = True
             self._context.happen(update, Event.ALREADY_HELD, facts={"wire_bytes": "0"})
@@ -118,7 +119,7 @@ class Deliverer:
             self._not_fitting(update, refused)
             return
         except (EdgeError, OSError) as wrong:
-            self._interrupted(update, _typed(wrong))
+            self._interrupted(update, typed(wrong))
             return
         update.steps = steps
         update.passing = tuple(step.target for step in steps[:-1])
@@ -208,11 +209,11 @@ class Deliverer:
         try:
             application.begin()
         except (EdgeError, OSError) as error:
-            self._damaged(update, _typed(error))
+            self._damaged(update, typed(error))
             return
         if update.state is State.PLANNED:
             self._context.happen(update, Event.FETCH_BEGAN)
-        self._transfer(update)
+        self._transfer(update)  # none, where that could not be written down
 
     def _transfer(self, update: Update) -> None:
         application, link = update.application, self._context.link
@@ -239,7 +240,7 @@ class Deliverer:
         try:
             application.feed(data)
         except (EdgeError, OSError) as error:
-            self._damaged(update, _typed(error))
+            self._damaged(update, typed(error))
             return
         if application.partial.chunks_proved > before:
             update.retries = 0
@@ -260,7 +261,7 @@ class Deliverer:
             try:
                 application.partial.sync()
             except OSError as failed:
-                self._interrupted(update, _typed(failed))
+                self._interrupted(update, typed(failed))
                 return
             update.timer = self._context.loop.later(delay_s, lambda: self._transfer(update))
         elif isinstance(error, (ProofError, DeltaError)):
@@ -278,7 +279,7 @@ class Deliverer:
         try:
             application.finish()
         except (EdgeError, OSError) as error:
-            self._damaged(update, _typed(error))
+            self._damaged(update, typed(error))
             return
         partial = application.partial
         self._ask(
@@ -306,7 +307,7 @@ class Deliverer:
             partial.place()
             self._store.trees.build(application.step.target, application.manifest)
         except (EdgeError, OSError) as failed:
-            self._interrupted(update, _typed(failed))
+            self._interrupted(update, typed(failed))
             return
         partial.remove()
         application.close()
@@ -332,7 +333,7 @@ class Deliverer:
                 # Its header or index may be what lied: ask for them again as well.
                 application.partial.drop_prefix(application.step.delta)
         except OSError as failed:
-            error = _typed(failed)
+            error = typed(failed)
         application.close()
         if isinstance(error, ResourceError):
             self._interrupted(update, error)
@@ -379,7 +380,8 @@ class Deliverer:
             + ", ".join(file.short for file in rotten)
         )
         update.reason, update.message = error.reason, error.message
-        self._context.log.enter(update, "source_rotten", facts={"files": str(len(rotten))})
+        with contextlib.suppress(ResourceError):  # unsaid on a full disk, but put aside
+            self._context.log.enter(update, "source_rotten", facts={"files": str(len(rotten))})
         update.reason = update.message = ""
 
     # -- again ---------------------------------------------------------------------------
@@ -402,12 +404,13 @@ class Deliverer:
 
         def answered(result: T | None, error: Exception | None) -> None:
             if update.asked == asked:
-                then(update, result, None if error is None else _typed(error))
+                then(update, result, None if error is None else typed(error))
 
         self._context.loop.background(work, answered)
 
 
-def _typed(error: Exception) -> EdgeError:
+def typed(error: Exception) -> EdgeError:
+    """The error of ours for whatever a write or an answer failed with."""
     if isinstance(error, EdgeError):
         return error
     if isinstance(error, OSError):

@@ -133,7 +133,7 @@ TRANSITIONS: Mapping[tuple[State, Event], Outcome] = MappingProxyType(
         (S.ON_PROBATION, E.RESUMED): (S.ON_PROBATION, (A.PREPARE,)),
         (S.COMMITTED, E.RESUMED): (S.COMMITTED, (A.COMMIT,)),
         (S.FAILED, E.RESUMED): (S.FAILED, (A.ABANDON,)),
-        (S.ROLLED_BACK, E.RESUMED): (S.ROLLED_BACK, (A.ROLL_BACK,)),
+        (S.ROLLED_BACK, E.RESUMED): (S.ROLLED_BACK, (A.ROLL_BACK, A.STEP_BACK)),
     }
 )
 
@@ -178,6 +178,11 @@ def advance(state: State, event: Event) -> Outcome:
 def is_ended(state: State) -> bool:
     """Nothing more happens by itself (a failed one may be begun again)."""
     return state in _ENDED
+
+
+def is_before_switch(state: State) -> bool:
+    """Nothing of the candidate serves: it can be taken up again from what is proved."""
+    return state in _BEFORE_SWITCH
 
 
 def is_serving(state: State) -> bool:

@@ -19,7 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TypeVar
 
-from edge_sdk.base import UnavailableError
+from edge_sdk.base import ResourceError, UnavailableError
 
 T = TypeVar("T")
 Call = Callable[[], None]
@@ -38,9 +38,11 @@ class Timer:
 
 
 class Loop:
-    """Runs calls until ``stop``."""
+    """Runs calls until ``stop``. ``on_short`` hears what a call failed with for want of room;
+    any other failure ends the loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_short: Callable[[ResourceError], None] | None = None) -> None:
+        self._on_short = on_short
         # Not a SimpleQueue: on CPython 3.10 its get with a timeout now and then waits for ever
         # under load (measured: once in some 300 updates on a busy machine). A pipe wakes also
         # from a signal handler, which may hold no lock.
@@ -113,7 +115,7 @@ class Loop:
                 self._sleep()
             self._fire()
             if self._calls:
-                self._calls.popleft()()
+                self._make(self._calls.popleft())
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _sleep(self) -> None:
@@ -134,7 +136,15 @@ class Loop:
         while self._timers and self._timers[0][0] <= time.monotonic():
             timer = heapq.heappop(self._timers)[2]
             if timer.call is not None:
-                timer.call()
+                self._make(timer.call)
+
+    def _make(self, call: Call) -> None:
+        try:
+            call()
+        except ResourceError as error:
+            if self._on_short is None:
+                raise
+            self._on_short(error)
 
 
 def _close(*handles: int) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
+from itertools import takewhile
 
 from device_agent.fleet_link import Note
 from device_agent.records import AgentEvent
 from device_agent.store.journal import Acknowledged, Entered, Journal, Judged, Numbered
 from device_agent.updater.update import Update
-from edge_sdk.base import Digest
+from edge_sdk.base import Digest, ResourceError
 
 BATCH = 200
 TEXT_MAX = 4000  # characters: the journal refuses to read records of more than 1 MiB
@@ -58,6 +60,17 @@ class EventLog:
         self._journal.append(*([judged] if judged is not None else []), entered)
         self._put(lambda: self._tell(to_agent_event(entered)))
 
+    def enter_again(self, update: Update, event: str) -> int:
+        """Journals an event that did not move the update on; how often it came in a row."""
+        self.enter(update, event)
+        order = (update.model, str(update.artifact), update.attempt, update.rollout)
+        events = (
+            one.event
+            for one in reversed(self._journal.events())
+            if (one.model, one.artifact, one.attempt, one.rollout) == order
+        )
+        return sum(1 for _ in takewhile(lambda one: one == event, events))
+
     def _tell(self, event: AgentEvent) -> None:
         for listener in tuple(self._listeners):
             listener(event)
@@ -86,8 +99,20 @@ class EventLog:
             self._journal.append(Acknowledged(number=number), Numbered(number=number))
             return False
         if number > self._journal.acknowledged:
-            self._journal.append(Acknowledged(number=number))
+            with contextlib.suppress(ResourceError):  # not written: it is sent again
+                self._journal.append(Acknowledged(number=number))
         return True
+
+
+def verdict_on(update: Update) -> Judged:
+    """What is remembered of a candidate that was refused here."""
+    return Judged(
+        model=update.model,
+        artifact=str(update.artifact),
+        attempt=update.attempt,
+        reason=update.reason,
+        message=update.message,
+    )
 
 
 def to_agent_event(entered: Entered) -> AgentEvent:

@@ -10,8 +10,10 @@ import contextlib
 import itertools
 import random
 import socket
+import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from device_agent.config import AgentConfig
@@ -32,19 +34,20 @@ from device_agent.records import (
 )
 from device_agent.store import Store
 from device_agent.store.collect import collect
-from device_agent.store.journal import Forgotten, Journal, Judged
+from device_agent.store.journal import Forgotten, Journal
 from device_agent.store.quota import room
 from device_agent.trust import AssignmentKeeper
 from device_agent.updater import reconcile as orders
 from device_agent.updater import status as shown
 from device_agent.updater.contact import Contact, Description
 from device_agent.updater.context import Context
-from device_agent.updater.deliver import Deliverer
+from device_agent.updater.deliver import Deliverer, typed
 from device_agent.updater.inference_link import InferenceLink
 from device_agent.updater.inference_peer import InferencePeer
-from device_agent.updater.lifecycle import Act, Event, State, advance, is_ended
+from device_agent.updater.leases import Leases
+from device_agent.updater.lifecycle import Act, Event, State, advance, is_before_switch, is_ended
 from device_agent.updater.loop import Loop
-from device_agent.updater.report import TEXT_MAX, EventLog, to_agent_event
+from device_agent.updater.report import TEXT_MAX, EventLog, to_agent_event, verdict_on
 from device_agent.updater.switch import Switcher
 from device_agent.updater.trial import find_engines, try_candidate
 from device_agent.updater.trier import Trial, Trier
@@ -84,15 +87,14 @@ class Updater:
         trial: Trial = try_candidate,
     ) -> None:
         self.config = config
-        self.loop = Loop()
+        self.loop = Loop(self._on_short)
         self.store = Store.create(Path(config.state_dir))
         self.journal = Journal(self.store.files, self.store.journal_path)
         self.log = EventLog(self.journal, self.loop.put)
         self.keeper = AssignmentKeeper(self.store, config.device)
         self.updates: dict[str, Update] = {}
         self._waiting: list[tuple[Update, Act]] = []
-        self._held: dict[int, Digest] = {}
-        self._hold_number = 0
+        self.leases = Leases(self.store)
         self._contact: Contact | None = None
         self._inference: InferenceLink | None = None
         link = None
@@ -166,24 +168,10 @@ class Updater:
                 describe=self._describe,
                 on_assignment=self._on_assignment,
                 on_reached=self._on_reached,
-                say_again=self._say_again,
+                say_again=lambda: self.loop.put(self._say_again),
             )
             self._contact.check_in()
-        self.reconcile()
-        self.collect()
-
-    def _starts_too_often(self, update: Update) -> bool:
-        """Whether start after start found the same trial or probation unfinished: it may be
-        what takes the whole device down. Each is an event before the candidate runs again."""
-        resumed = Event.RESUMED.value
-        self.log.enter(update, resumed)
-        order = (update.model, str(update.artifact), update.attempt, update.rollout)
-        events = [
-            one.event
-            for one in self.journal.events()
-            if (one.model, one.artifact, one.attempt, one.rollout) == order
-        ]
-        return events[-_STARTS_MAX:] == [resumed] * _STARTS_MAX
+        self.loop.put(self._settle)
 
     # -- what happens to an update -------------------------------------------------------
 
@@ -207,12 +195,22 @@ class Updater:
         judged = None
         if Act.REMEMBER in acts:
             update.reason = update.reason or "CandidateRefusedError"
-            judged = _judged(update)
+            judged = verdict_on(update)
         if state is not before or update.reason:
             seconds = f"{time.monotonic() - update.began_s:.3f}"
-            self.log.enter(
-                update, event.value, facts={"seconds": seconds, **(facts or {})}, judged=judged
-            )
+            told = {"seconds": seconds, **(facts or {})}
+            try:
+                self.log.enter(update, event.value, facts=told, judged=judged)
+            except ResourceError as full:
+                update.state = before
+                if is_before_switch(before):
+                    update.stop_work()
+                    self._hold_up(update, full, lambda: self.happen(update, Event.RETRY_DUE))
+                else:
+                    again = partial(self.happen, error=error, message=message, facts=facts)
+                    self._hold_up(update, full, lambda: again(update, event))
+                return
+            update.held_up = 0
             # Put, not called: journal, then act, then report. Nobody hears of a rollback
             # before the slot names what serves.
             self.loop.put(self._report)
@@ -224,18 +222,54 @@ class Updater:
         if is_ended(state) and state is not before:
             self.loop.put(self._settle)
 
+    def _hold_up(
+        self, update: Update, failed: OSError | ResourceError, again: Callable[[], None]
+    ) -> None:
+        """The disk does not take what has to be written first: nothing happened yet, what
+        serves goes on serving, and it is tried again after a back-off."""
+        error = typed(failed)
+        update.reason, update.message = error.reason, error.message
+        update.held_up += 1
+        if update.timer is not None:
+            update.timer.cancel()
+        asked = update.asked
+
+        def retry() -> None:
+            if update.asked == asked:
+                update.timer = None
+                again()
+
+        delay_s = self.deliverer.backoff.delay_s(update.held_up, random.random())  # noqa: S311
+        update.timer = self.loop.later(delay_s, retry)
+        if self._contact is not None:
+            self._contact.check_in()  # says it, as the journal cannot
+        self.loop.put(self._next_waiting)
+
+    def _on_short(self, error: ResourceError) -> None:
+        """Something else could not be written: what follows from it is asked again later."""
+        sys.stderr.write(f"edge-agent: {error.message}\n")
+        self.loop.later(min(_SPACE_CHECK_S, self.config.retry_cap_s), self._settle)
+
     def _settle(self) -> None:
         """After an update ended: is there more to do, and what is no longer needed?"""
         self.reconcile()
         self.collect()
 
     def _perform(self, update: Update, act: Act) -> None:
+        try:
+            self._do(update, act)
+        except (OSError, ResourceError) as failed:
+            self._hold_up(update, failed, lambda: self.happen(update, Event.RESUMED))
+
+    def _do(self, update: Update, act: Act) -> None:
         if act in _EXCLUSIVE and self._is_taken(update):
             self._waiting.append((update, act))
             return
         if update.resumed and act in (Act.TRY, Act.PREPARE):
+            # Start after start found it unfinished: it may be what takes the device down.
+            times = self.log.enter_again(update, Event.RESUMED.value)
             update.resumed = False
-            if self._starts_too_often(update):
+            if times >= _STARTS_MAX:
                 message = f"the agent ended {_STARTS_MAX} times while it was {update.state.value}"
                 self.happen(update, _BLAMED[update.state], message=message)
                 return
@@ -338,18 +372,23 @@ class Updater:
 
     def _begin(self, update: Update) -> None:
         self._stop(update.model)
-        self.updates[update.model] = update
         self.log.enter(update, "assigned")
+        self.updates[update.model] = update
         self._perform(update, Act.PLAN)
 
     def _stop(self, model: str) -> None:
-        """Ends what is under way for a model; what served before it serves again."""
+        """Ends what is under way for a model; what served before it serves again.
+
+        Raises: ResourceError where that cannot be written down: it is still under way.
+        """
         update = self.updates.get(model)
         if update is not None and not is_ended(update.state):
             update.stop_work()
             self.happen(
                 update, Event.STOPPED, error=SupersededError("a newer assignment came first")
             )
+            if not is_ended(update.state):
+                raise ResourceError(update.message)
         elif update is not None:
             update.stop_work()
             update.resting = False  # or it would be there to be stopped again, for ever
@@ -376,8 +415,8 @@ class Updater:
             judged = self.journal.verdict(update.model, str(update.artifact), update.attempt)
             assert judged is not None
             update.reason, update.message = judged.reason, judged.message
-        self.updates[update.model] = update
         self.log.enter(update, "known", facts=facts)
+        self.updates[update.model] = update
         self.loop.put(self._report)
 
     def _report(self) -> None:
@@ -442,7 +481,7 @@ class Updater:
             self.refused_assignment = f"{type(error).__name__}: {error}"
             return
         self.refused_assignment = ""
-        self.reconcile()
+        self.loop.put(self.reconcile)  # by itself: should it fail, the contact goes on
 
     refused_assignment = ""
 
@@ -506,7 +545,8 @@ class Updater:
     def roll_back(self, model: str) -> tuple[str, Digest]:
         """Back to the previous artifact, and this one is not taken up again by itself.
 
-        Returns version and artifact that will serve. Raises: NotFoundError, RefusedError.
+        Returns version and artifact that will serve. Raises: NotFoundError, RefusedError,
+        ResourceError.
         """
         slot = self.store.slot_files.get(model)
         if slot is None:
@@ -522,28 +562,17 @@ class Updater:
         version = str(self.store.manifest(previous).version)
         asked = RolledBackByOperatorError("somebody on this device asked for the version before")
         self.happen(update, Event.ROLLBACK_ASKED, error=asked)
+        if not is_ended(update.state) or update.state is State.COMMITTED:
+            raise ResourceError(f"{update.message}; it is done as soon as there is room")
         self.reconcile()
         return version, previous
 
     def hold(self, model: str) -> HeldTree:
         """A lease on the active artifact's tree. Raises: NotFoundError."""
-        slot = self.store.slot_files.get(model)
-        artifact = None if slot is None else slot.starts_with or slot.active
-        if artifact is None:
-            raise NotFoundError(f"no model {model} on this device")
-        manifest = self.store.manifest(artifact)
-        self._hold_number += 1
-        self._held[self._hold_number] = artifact
-        return HeldTree(
-            number=self._hold_number,
-            folder=str(self.store.tree(artifact).absolute()),
-            version=str(manifest.version),
-            artifact=artifact,
-            files=tuple(entry.path for entry in manifest.files),
-        )
+        return self.leases.hold(model)
 
     def let_go(self, number: int) -> None:
-        self._held.pop(number, None)
+        self.leases.let_go(number)
         self.collect()
 
     def events(self, after: int) -> list[AgentEvent]:
@@ -557,16 +586,6 @@ class Updater:
         keep = [artifact for update in coming for artifact in update.targets()]
         collect(
             self.store,
-            keep=[*keep, *self._held.values()],
+            keep=[*keep, *self.leases.artifacts],
             partial=[target for update in coming for target in (update.artifact, *update.passing)],
         )
-
-
-def _judged(update: Update) -> Judged:
-    return Judged(
-        model=update.model,
-        artifact=str(update.artifact),
-        attempt=update.attempt,
-        reason=update.reason,
-        message=update.message,
-    )

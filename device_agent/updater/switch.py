@@ -187,7 +187,9 @@ class Switcher:
     def step_back(self, update: Update) -> None:
         """Inference dies of what the slot names: its next start finds the previous artifact."""
         slot = self._store.slot_files.get(update.model)
-        if slot is not None and slot.active == update.artifact and slot.previous is not None:
+        if slot is None or slot.active != update.artifact or update.kind != "update":
+            return
+        if slot.previous is not None and self._store.is_held(slot.previous):
             self._store.slot_files.put(Slot(model=slot.model, active=slot.previous))
 
     def abandon(self, update: Update) -> None:

@@ -61,6 +61,7 @@ class Update:
     message: str = ""
     needed_bytes: int = 0  # of disk, where that was missing
     read_back: bool = False  # its files were proved in this run
+    held_up: int = 0  # times in a row that the disk did not take what comes first
     resumed: bool = False  # found unfinished at the start, and not gone on with yet
     resting: bool = False  # it does not fit this device: not tried again by itself
     order: int | None = None  # to inference: the one whose answer is waited for

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from device_agent.config import ProbationConfig
 from device_agent.records import Drop, Observed, Prepare, Switch
 from device_agent.store import Slot, Store
-from device_agent.store.filesystem import FileSystem
 from device_agent.store.journal import Entered, read_records
 from device_agent.updater.trial import try_candidate
 from device_agent.updater.trial_values import TrialOutcome
-from device_agent.updater.update import Update
-from edge_sdk.base import EdgeError, NotFoundError, RefusedError, ResourceError, error_classes
+from edge_sdk.base import EdgeError, NotFoundError, RefusedError, error_classes
 from edge_sdk.manifest import Manifest, Signature, TensorSpec
 from tests.support.artifacts import ArtifactBytes, make_artifact, noise
 from tests.support.model_artifacts import model_artifact
@@ -653,95 +649,3 @@ def test_a_candidate_that_takes_the_whole_device_down_is_given_up(on_v1: Rig) ->
     assert on_v1.wait_for_end(V2) == "rolled_back"
     assert reason(on_v1, V2) == "CandidateRefusedError"
     assert slot(on_v1) == Slot(model=MODEL, active=V1.artifact)
-
-
-class FullDisk(FileSystem):
-    """Takes no more bytes of some files while ``is_full``."""
-
-    def __init__(self, *names: str) -> None:
-        self.names = names
-        self.is_full = threading.Event()
-        self.refused = 0
-
-    def _check(self, path: Path) -> None:
-        if self.is_full.is_set() and path.name.strip(".").split(".")[0] in self.names:
-            self.refused += 1
-            raise OSError(errno.ENOSPC, "No space left on device", str(path))
-
-    def append(self, path: Path, data: bytes) -> None:
-        self._check(path)
-        super().append(path, data)
-
-    def write(self, path: Path, data: bytes) -> None:
-        self._check(path)
-        super().write(path, data)
-
-
-def disk_of(rig: Rig, *names: str) -> FullDisk:
-    """From now on the updater's journal and slots are written through it."""
-    disk = FullDisk(*names)
-    rig.updater.journal._files = disk
-    rig.updater.store.slot_files._files = disk
-    return disk
-
-
-@pytest.mark.parametrize("at", ["assigned", "planned", "proved", "tried", "on_probation"])
-def test_a_journal_on_a_full_disk_holds_an_update_up(on_v1: Rig, at: str) -> None:
-    """Wherever the disk becomes full: the updater lives, says ResourceError, what serves goes on
-    serving, and with room again the update comes to its end."""
-    disk = disk_of(on_v1, "journal")
-    enter = on_v1.updater.log.enter
-
-    def entering(update: Update, event: str, **more: Any) -> None:
-        if update.state.value == at and update.artifact == V2.artifact and not disk.refused:
-            disk.is_full.set()
-        enter(update, event, **more)
-
-    on_v1.updater.log.enter = entering  # type: ignore[method-assign]
-    on_v1.server.assign(V2)
-    on_v1.wait(lambda: disk.refused > 2, "the disk to be tried again and again")
-    status = on_v1.updater.loop.ask(on_v1.updater.status)
-    if at != "assigned":
-        assert status.models[0].reason == "ResourceError"
-        on_v1.wait(lambda: said_reason(on_v1) == "ResourceError", "the distributor to be told")
-    assert on_v1.inference is not None
-    assert on_v1.inference.serving[MODEL] in (V1.artifact, V2.artifact)
-    disk.is_full.clear()
-    assert on_v1.wait_for_end(V2) == "committed"
-    assert on_v1.server.states(V2)[-5:] == [
-        "proved",
-        "tried",
-        "switched",
-        "on_probation",
-        "committed",
-    ]
-
-
-def said_reason(rig: Rig) -> str:
-    models = rig.server.check_ins[-1].models
-    return str(models[0].reason) if models else ""
-
-
-def test_a_slot_on_a_full_disk_is_written_when_there_is_room(on_v1: Rig) -> None:
-    """The journal says that it switches; the switch itself follows as soon as it can."""
-    disk = disk_of(on_v1, "digits")
-    disk.is_full.set()
-    on_v1.server.assign(V2)
-    on_v1.wait(lambda: disk.refused > 2, "the slot to be tried again and again")
-    assert on_v1.active() == V1.artifact
-    disk.is_full.clear()
-    assert on_v1.wait_for_end(V2) == "committed"
-    assert slot(on_v1) == Slot(model=MODEL, active=V2.artifact, previous=V1.artifact)
-
-
-def test_a_rollback_on_a_full_disk_is_said_and_made_up_for(on_v1: Rig) -> None:
-    """Who asks hears ResourceError; with room again the version before serves."""
-    on_v1.server.assign(V2)
-    assert on_v1.wait_for_end(V2) == "committed"
-    disk = disk_of(on_v1, "journal")
-    disk.is_full.set()
-    with pytest.raises(ResourceError, match="as soon as there is room"):
-        on_v1.updater.loop.ask(lambda: on_v1.updater.roll_back(MODEL))
-    assert on_v1.active() == V2.artifact
-    disk.is_full.clear()
-    on_v1.wait(lambda: on_v1.active() == V1.artifact, "v1 to be active again")
