@@ -208,6 +208,8 @@ class Supervisor:
         for key in list((self._selector.get_map() or {}).values()):
             os.close(key.fd)
         self._selector.close()
+        for uri in (self._config.agent_uri, self._config.inference_uri):
+            remove_dead_socket(uri)
         self._updater_end.close()
         self._inference_end.close()
 
@@ -237,6 +239,13 @@ def is_open(uri: str) -> bool:
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.settimeout(0.2)
         return probe.connect_ex(address) == 0
+
+
+def remove_dead_socket(uri: str) -> None:
+    """A process that had to be killed left it there; one of somebody who listens stays."""
+    path = Path(uri.removeprefix("unix:"))
+    if uri.startswith("unix:") and path.is_socket() and not is_open(uri):
+        path.unlink(missing_ok=True)
 
 
 def wait_until_free(uri: str) -> None:

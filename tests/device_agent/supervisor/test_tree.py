@@ -199,7 +199,8 @@ def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Supe
     config = AgentConfig(state_dir=str(tmp_path), device="kiosk-7")
     one = Supervisor(config, serve=False, say=lambda line: None)
     yield one
-    one._stop()
+    if one._updater_end.fileno() >= 0:
+        one._stop()
 
 
 def starts(supervisor: Supervisor, count: int) -> int:
@@ -228,6 +229,30 @@ def test_an_updater_that_cannot_start_ends_the_agent(supervisor: Supervisor) -> 
     starts(supervisor, 8)
     assert supervisor._stopping
     assert supervisor._exit_code == 6
+
+
+def test_a_process_that_does_not_end_leaves_no_socket(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed at last, it could not clean up: its supervisor does. A stranger's live
+    socket at an address of ours stays."""
+    monkeypatch.setattr(tree, "_STOP_S", 0.2)
+    path = Path(supervisor._config.agent_uri.removeprefix("unix:"))
+    deaf = (
+        "import signal, socket, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        f"door = socket.socket(socket.AF_UNIX); door.bind({str(path)!r}); door.listen();"
+        "time.sleep(600)"
+    )
+    supervisor._children[0].command = [sys.executable, "-c", deaf]
+    assert starts(supervisor, 1) == 1
+    wait_for(lambda: path.exists() and tree.is_open(supervisor._config.agent_uri), "the socket")
+    with socket.socket(socket.AF_UNIX) as stranger:
+        theirs = Path(supervisor._config.inference_uri.removeprefix("unix:"))
+        stranger.bind(str(theirs))
+        stranger.listen()
+        supervisor._stop()
+        assert not path.exists()
+        assert theirs.is_socket()
 
 
 def test_a_process_that_cannot_be_made_is_tried_again(
