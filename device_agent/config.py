@@ -10,7 +10,7 @@ import msgspec
 
 from edge_sdk.base import FormatError, UsageError, check_segment
 
-_UNIX_PATH_BYTES_MAX = 100  # the kernel's limit is 107, less room for the lock file's name
+_UNIX_PATH_BYTES_MAX = 100  # the kernel's limit is 107
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,21 +1,19 @@
-"""Addresses of local servers: a Unix socket with a lock beside it, or a loopback port.
+"""Addresses of local servers: a Unix socket, or a loopback port.
 
-A socket file says nothing about whether somebody listens there; the lock does: a live one is
+A socket file says nothing about whether somebody listens there; asking does: a live one is
 never taken away, a dead one is cleaned up.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from device_agent.config import check_address
-from edge_sdk.base import ConflictError, NotFoundError, UsageError
-from edge_sdk.rpc import check_local
+from edge_sdk.base import NotFoundError, UsageError
+from edge_sdk.rpc import check_local, refuse_live
 
 
 @contextmanager
@@ -28,21 +26,14 @@ def claimed(uri: str) -> Iterator[str]:
         yield uri
         return
     path = Path(uri.removeprefix("unix:"))
-    lock_path = path.with_name(path.name + ".lock")
+    if not path.parent.is_dir():
+        raise NotFoundError(f"no folder {path.parent} for the socket {path}")
+    refuse_live(uri)
+    _remove_dead(path)
     try:
-        lock = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except FileNotFoundError:
-        raise NotFoundError(f"no folder {path.parent} for the socket {path}") from None
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConflictError(f"another process already listens at {path}") from None
-        _remove_dead(path)
         yield uri
-        _remove_dead(path)
     finally:
-        os.close(lock)
+        _remove_dead(path)
 
 
 def _remove_dead(path: Path) -> None:
@@ -52,4 +43,4 @@ def _remove_dead(path: Path) -> None:
         return
     if not stat.S_ISSOCK(mode):
         raise UsageError(f"{path} is there and is no socket; give another address")
-    path.unlink()
+    path.unlink(missing_ok=True)  # gRPC may be at it as well

@@ -14,6 +14,7 @@ from edge_sdk.rpc.credentials import (
     Credentials,
     check_local,
     open_channel,
+    refuse_live,
 )
 from edge_sdk.rpc.status import from_rpc_error, to_status, typed_errors
 
@@ -29,6 +30,7 @@ __all__ = [
     "check_local",
     "from_rpc_error",
     "open_channel",
+    "refuse_live",
     "to_status",
     "typed_errors",
 ]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import grpc
 
-from edge_sdk.base import RefusedError, UsageError
+from edge_sdk.base import ConflictError, RefusedError, UsageError
 
 FRAME_BYTES = 64 << 10  # the sweet spot of grpc.aio: 374 MB/s; 16 KiB and 256 KiB are slower
 MESSAGE_BYTES_MAX = 64 << 20  # manifests of large models; the default of 4 MiB is too small
@@ -158,3 +160,13 @@ class _Details(grpc.ClientCallDetails):
         self.credentials = details.credentials
         self.wait_for_ready = details.wait_for_ready
         self.compression = details.compression
+
+
+def refuse_live(address: str) -> None:
+    """gRPC would take a Unix socket away from whoever listens there. Raises: ConflictError."""
+    if address.startswith("unix:"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(1.0)  # one whose queue is full is alive
+            answer = probe.connect_ex(address.removeprefix("unix:"))
+        if answer in (0, errno.EAGAIN):
+            raise ConflictError(f"another process already listens on {address}")

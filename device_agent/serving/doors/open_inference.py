@@ -7,7 +7,6 @@ the standard's, so stock clients work; ``model_version`` carries the semantic ve
 from __future__ import annotations
 
 import importlib.metadata
-import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Semaphore
@@ -31,7 +30,7 @@ from edge_sdk.base import (
 )
 from edge_sdk.client.wire_tensors import encode_array
 from edge_sdk.protos import inference_v2_pb2 as pb
-from edge_sdk.rpc import SERVER_OPTIONS, check_local, to_status
+from edge_sdk.rpc import SERVER_OPTIONS, check_local, refuse_live, to_status
 
 SERVICE = "inference.GRPCInferenceService"
 _THREADS = 16
@@ -61,7 +60,7 @@ class InferenceDoor:
         Raises: ConflictError (taken), RefusedError (not this machine), UsageError.
         """
         check_local(address, insecure=insecure)
-        _refuse_live(address)
+        refuse_live(address)
         server = grpc.server(
             ThreadPoolExecutor(_THREADS, thread_name_prefix="inference"),
             options=list(SERVER_OPTIONS),
@@ -228,15 +227,6 @@ class InferenceDoor:
             )
         response.parameters["triton_final_response"].bool_param = True
         return pb.ModelStreamInferResponse(infer_response=response)
-
-
-def _refuse_live(address: str) -> None:
-    """gRPC takes a Unix socket away from whoever listens there. Raises: ConflictError."""
-    if not address.startswith("unix:"):
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        if probe.connect_ex(address.removeprefix("unix:")) == 0:
-            raise ConflictError(f"another process already listens on {address}")
 
 
 def _unary(
