@@ -139,6 +139,51 @@ def test_inference_is_started_again(server: DeliveryServer, agent: Command) -> N
         assert questions.models()[0]["version"] == "1.0.0"
 
 
+# Python imports it at the start of each process: an engine that has come to hate version 2.
+HATES_VERSION_2 = """
+import os, signal, sys
+from pathlib import Path
+
+if "device_agent.serving" in sys.orig_argv and Path({marker!r}).exists():
+    from device_agent.serving.load import Loader
+
+    right = Loader.load
+
+    def load(self, order):
+        if order.version == "2.0.0":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return right(self, order)
+
+    Loader.load = load
+"""
+
+
+def test_a_committed_model_that_inference_dies_of_is_left_by_itself(
+    server: DeliveryServer, agent: Command, tmp_path: Path
+) -> None:
+    """After some starts that end in its loading, the version before serves, and the one that
+    killed them is reported as rolled back."""
+    marker = tmp_path / "marker"
+    (tmp_path / "sitecustomize.py").write_text(HATES_VERSION_2.format(marker=str(marker)))
+    agent.stop()
+    agent.extra_environment["PYTHONPATH"] = str(tmp_path)
+    agent.start()
+    v1 = model_artifact(linear(1.0))
+    v2 = model_artifact(linear(2.0), version="2.0.0")
+    for artifact in (v1, v2):
+        server.assign(artifact)
+        assert ended(server, artifact) == "committed"
+    marker.touch()
+    agent.child(*INFERENCE).kill()
+    wait_for(lambda: server.states(v2)[-1] == "rolled_back", "the report")
+    event = server.last_event(v2)
+    assert event is not None
+    assert event.reason == "CandidateRefusedError"
+    with AgentQuestions(agent.ready["agent_address"]) as questions:
+        wait_for(lambda: questions.status()["inference_ready"], "inference")
+        assert questions.models()[0]["version"] == "1.0.0"
+
+
 def test_a_candidate_that_kills_its_trial_is_refused(
     server: DeliveryServer, agent: Command, tmp_path: Path
 ) -> None:
