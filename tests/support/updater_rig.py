@@ -58,6 +58,14 @@ class ScriptedInference:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
+    def close(self) -> None:
+        """Its thread ends before its socket does: the number may be another file's at once."""
+        with contextlib.suppress(OSError):  # the updater closed its end
+            self.end.shutdown(socket.SHUT_RDWR)
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+        self.end.close()
+
     def say(self, message: Message) -> None:
         self.end.send(encode_message(message))
 
@@ -88,7 +96,7 @@ class ScriptedInference:
             message = decode_message(packet)
             self.received.append(message)
             if not self.silent:
-                with contextlib.suppress(BrokenPipeError):  # the updater ended meanwhile
+                with contextlib.suppress(ConnectionError):  # the updater ended meanwhile
                     self._answer(message)
 
     def _answer(self, message: Message) -> None:
@@ -180,7 +188,7 @@ class Rig:
         if self.inference is None:
             self.inference = ScriptedInference(theirs, self.state)
         else:  # only the updater was started again
-            self.inference.end.close()
+            self.inference.close()
             old = self.inference
             self.inference = ScriptedInference(theirs, self.state)
             self.inference.serving, self.inference.pid = old.serving, old.pid
@@ -206,7 +214,7 @@ class Rig:
     def close(self) -> None:
         self.stop()
         if self.inference is not None:
-            self.inference.end.close()
+            self.inference.close()
         self.server.stop()
         if self.failure is not None:
             raise self.failure
