@@ -47,7 +47,8 @@ def commands() -> list[str]:
 def test_command_exists(line: str) -> None:
     """Each command in the document exists with each of its options and arguments."""
     words = [word.replace('"$@"', "") for word in shlex.split(line)[1:] if word != "$@"]
-    words = [{"$version": "2.0.0", "$model": "team/digits"}.get(word, word) for word in words]
+    values = {"$version": "2.0.0", "$parent": "1.0.0", "$model": "team/digits"}
+    words = [values.get(word, word) for word in words]
     words = [word.replace("1800", "1") if word.isdigit() else word for word in words]
     command: click.Command = cli
     context = click.Context(cli, info_name="edge-fleet")
@@ -161,7 +162,7 @@ def test_release_script_goes_back_when_it_fails(
     with obeying(canary, "rolled_back"):
         ran = run_block(server, tmp_path / "job", ["bash"], blocks("bash")[0], "1.0.0")
     assert ran.returncode == 6, ran.stderr
-    assert "failed on gate-7" in ran.stderr
+    assert "rollout r1 was rolled back on gate-7" in ran.stderr
     with Fleet(server.serving.operator_address) as fleet:
         undo, rollout = fleet.rollout_list("team/digits")
     assert undo.undoes == rollout.rollout
