@@ -83,9 +83,6 @@ def test_no_trial_outlives_its_updater(rig: Rig, monkeypatch: pytest.MonkeyPatch
     trials = on_endless_trial(rig, monkeypatch)
     rig.stop()
     rig.wait(lambda: trials.ended == [-9], "the child to end")
-    assert not [
-        child for child in psutil.Process().children() if "time.sleep(600)" in child.cmdline()[-1]
-    ]
 
 
 def test_a_killed_updater_takes_its_trial_with_it() -> None:
