@@ -16,7 +16,7 @@ from device_agent.updater.lifecycle import Event, State
 from device_agent.updater.probation import Probation
 from device_agent.updater.update import Update
 from device_agent.updater.verdict import Verdict
-from edge_sdk.base import Digest, EdgeError, FormatError
+from edge_sdk.base import Digest, EdgeError, FormatError, ProofError
 from edge_sdk.manifest import Manifest
 
 _TICK_S = 0.5
@@ -75,6 +75,8 @@ class Switcher:
             if error is None:
                 update.read_back = True
                 self.prepare(update)
+            elif not isinstance(error, ProofError):  # it cannot be read now: nothing is known
+                update.timer = self._context.loop.later(_TICK_S, lambda: self._prove_first(update))
             elif update.state is State.TRIED:
                 self._context.happen(update, Event.PLAN_UNUSABLE)
             else:  # it served: back to what did before, and then anew

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from device_agent.config import ProbationConfig
 from device_agent.records import Drop, Observed, Prepare, Switch
 from device_agent.store import Slot, Store
 from device_agent.updater.trial import try_candidate
-from edge_sdk.base import EdgeError, NotFoundError, RefusedError, error_classes
+from edge_sdk.base import Digest, EdgeError, NotFoundError, RefusedError, error_classes
 from edge_sdk.manifest import Signature, TensorSpec
 from tests.support.artifacts import ArtifactBytes, make_artifact, noise
 from tests.support.model_artifacts import model_artifact
@@ -546,3 +547,29 @@ def test_what_rotted_while_the_agent_was_down_is_not_loaded(on_v1: Rig, on_proba
         on_v1.start()
         assert on_v1.wait_for_end(V2, "committed") == "committed"
     assert set(loaded) == {V2.files["model.onnx"]}
+
+
+def test_what_cannot_be_read_at_the_start_is_no_reason_to_go_back(on_v1: Rig) -> None:
+    """Where the proof of a version on probation fails for want of descriptors it is done again."""
+    on_v1.configure(probation=ProbationConfig(duration_s=600, deadline_s=600))
+    on_v1.stop()
+    on_v1.start()
+    on_v1.server.assign(V2)
+    on_v1.wait(lambda: "on_probation" in on_v1.server.states(V2), "probation")
+    on_v1.stop()
+    on_v1.configure(probation=ProbationConfig(duration_s=0.05, deadline_s=0.2, samples_min=4))
+    refused: list[Digest] = []
+    prove = Store.prove
+
+    def without_descriptors(self: Store, artifact: Digest) -> None:
+        if artifact == V2.artifact and not refused:
+            refused.append(artifact)
+            raise OSError(errno.EMFILE, "too many open files")
+        prove(self, artifact)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "prove", without_descriptors)
+        on_v1.start()
+        assert on_v1.wait_for_end(V2, "committed") == "committed"
+    assert refused == [V2.artifact]
+    assert "rolled_back" not in on_v1.server.states(V2)
