@@ -176,9 +176,9 @@ def test_the_walk_does_not_read_tensors(tmp_path: Path) -> None:
             stream.write(header)
             stream.seek(million, 1)
         stream.truncate()
-    before = time.perf_counter()
+    before = time.thread_time()  # reading counts, waiting for a processor does not
     found = open_model(path)
-    elapsed_s = time.perf_counter() - before
+    elapsed_s = time.thread_time() - before
     assert (len(found.tensors), found.format) == (500, "onnx")
     assert found.size_bytes > 500 * million
     assert elapsed_s < 1
