@@ -12,16 +12,6 @@ from pathlib import Path
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-# A shell starts what it puts in the background with Ctrl-C ignored, nohup what it starts with
-# SIGHUP ignored, and every process that a test starts would inherit that: the tests that send
-# a command such a signal would wait in vain.
-for _number, _usual in (
-    (signal.SIGINT, signal.default_int_handler),
-    (signal.SIGHUP, signal.SIG_DFL),
-):
-    if signal.getsignal(_number) is signal.SIG_IGN:
-        signal.signal(_number, _usual)
-
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -34,6 +24,16 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("house")
+
+# A shell starts what it puts in the background with Ctrl-C ignored, nohup what it starts with
+# SIGHUP ignored, and every process that a test starts would inherit that: the tests that send
+# a command such a signal would wait in vain.
+for _number, _usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _usual)
 
 
 @pytest.fixture(autouse=True, scope="session")
