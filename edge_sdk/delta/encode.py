@@ -8,7 +8,7 @@ other numbers a residual, other bytes a dictionary or literal record, whatever i
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import BinaryIO
 from edge_sdk.base import CHUNK_BYTES, Digest, UnavailableError, UsageError, file_digest
 from edge_sdk.delta.alignment import AlignedRange, align, locate_tensors
 from edge_sdk.delta.choose import RECORD_OVERHEAD_BYTES, Candidate, Chooser
-from edge_sdk.delta.container import DEFAULT_MEMORY_LIMIT_BYTES, FileRef
+from edge_sdk.delta.container import DEFAULT_MEMORY_LIMIT_BYTES, MAPPED_BYTES, FileRef
 from edge_sdk.delta.cutting import Cutter, Piece
 from edge_sdk.delta.files import OpenFile, open_tree
 from edge_sdk.delta.methods import NAMES, REGISTRY
@@ -47,14 +47,17 @@ def encode(
     out: BinaryIO,
     *,
     methods: Collection[str] = NAMES,
+    maps: bool = True,
     memory_limit_bytes: int = DEFAULT_MEMORY_LIMIT_BYTES,
     progress: Progress | None = None,
 ) -> DeltaSummary:
     """Writes the delta that turns the files of ``source`` into those of ``target``.
 
     Each is a file or a folder; ``source`` None makes a whole. ``methods`` that this release
-    does not know are passed over; ``literal`` is always needed. ``memory_limit_bytes`` is
-    that of the decoder. ``progress`` is told how many more bytes of the target are done.
+    does not know are passed over; ``literal`` is always needed. Without ``maps`` no
+    prediction has dimensions or a value map, for decoders that leave them out.
+    ``memory_limit_bytes`` is that of the decoder. ``progress`` is told how many more bytes of
+    the target are done.
 
     Raises: NotFoundError, FormatError (links, impossible names), UsageError (no file, too
     small a limit, no ``literal``), UnavailableError (a file changed meanwhile).
@@ -64,8 +67,10 @@ def encode(
         targets = stack.enter_context(open_tree(target))
         folder = Path(getattr(out, "name", "") or ".").parent if _named(out) else None
         spool = stack.enter_context(tempfile.TemporaryFile(dir=folder))
-        ranges = _aligned(source, sources, target, targets)
-        job = _Encoding(sources, targets, ranges, spool, _usable(methods, memory_limit_bytes))
+        usable = _usable(methods, memory_limit_bytes)
+        mapped = maps and _affordable(usable, memory_limit_bytes - MAPPED_BYTES) == usable
+        ranges = _aligned(source, sources, target, targets, mapped=mapped)
+        job = _Encoding(sources, targets, ranges, spool, usable)
         job.run(progress or (lambda _count: None))
         delta_bytes, memory_bytes = job.writer.finish(
             out, folder=target.is_dir(), memory_limit_bytes=memory_limit_bytes
@@ -86,7 +91,12 @@ def _named(out: BinaryIO) -> bool:
 
 
 def _aligned(
-    source: Path | None, sources: Sequence[OpenFile], target: Path, targets: Sequence[OpenFile]
+    source: Path | None,
+    sources: Sequence[OpenFile],
+    target: Path,
+    targets: Sequence[OpenFile],
+    *,
+    mapped: bool,
 ) -> Mapping[int, Sequence[AlignedRange]]:
     """For each target file its tensors that have a counterpart in the source."""
     if source is None:
@@ -96,24 +106,30 @@ def _aligned(
         locate_tensors(target, [file.path for file in targets]),
         source_files=sources,
         target_files=targets,
+        mapped=mapped,
     )
 
 
 def _usable(names: Collection[str], memory_limit_bytes: int) -> frozenset[int]:
     """Numbers of the methods that were asked for and that the limit allows."""
-    largest = CHUNK_BYTES + (64 << 10)
-    numbers = {
-        method.number
-        for method in REGISTRY.values()
-        if method.name in names
-        and method.memory_bytes(CHUNK_BYTES, largest) + (1 << 20) <= memory_limit_bytes
-    }
+    known = (number for number, method in REGISTRY.items() if method.name in names)
+    numbers = _affordable(known, memory_limit_bytes)
     literal = next(method for method in REGISTRY.values() if method.name == "literal")
     if "literal" not in names:
         raise UsageError("no delta can be made without the method 'literal'")
     if literal.number not in numbers:
         raise UsageError(f"no delta can be decoded in {memory_limit_bytes} bytes of memory")
-    return frozenset(numbers)
+    return numbers
+
+
+def _affordable(numbers: Iterable[int], memory_limit_bytes: int) -> frozenset[int]:
+    """Those methods of which even the largest record stays within the limit."""
+    largest, reserve = CHUNK_BYTES + (64 << 10), 1 << 20
+    return frozenset(
+        number
+        for number in numbers
+        if REGISTRY[number].memory_bytes(CHUNK_BYTES, largest) + reserve <= memory_limit_bytes
+    )
 
 
 class _Encoding:
@@ -206,6 +222,8 @@ class _Encoding:
     def _put(self, choice: Candidate) -> None:
         if choice.table is not None:
             self.writer.table(choice.table)
+        if choice.code is not None:
+            self.writer.code(*choice.code)
         self.writer.record(choice.method, choice.place, choice.tail)
 
 

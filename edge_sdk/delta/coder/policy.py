@@ -84,7 +84,8 @@ class Policy:
     ) -> Choice | None:
         """For elements of shape (n,), predicted by ``source`` or alone (None).
 
-        ``alone``: whether a prediction may be passed over. ``following``: how many more records like this one the tensor has; ``tensor`` tells
+        ``alone``: whether a prediction may be passed over. ``following``: how many more
+        records like this one the tensor has; ``tensor`` tells
         tensors apart. None where their numbers are too many for a code.
         """
         known, self._tensor = tensor is not None and tensor == self._tensor, tensor
