@@ -109,6 +109,13 @@ class Cutter:
         self, base: int, data: bytes, start: int, end: int, aligned: AlignedRange
     ) -> Iterator[Piece]:
         """A tensor's bytes within the chunk: a copy if nothing changed."""
+        if not aligned.is_predicted:
+            for piece in self._plain(base, data, start, end):
+                yield piece if piece.copy_from else replace(piece, aligned=aligned)
+            return
+        if aligned.prediction is not None:
+            yield Piece(start=start, end=end, aligned=aligned)
+            return
         at = aligned.source_start + base + start - aligned.start
         self._shift = _Shift(file=aligned.source_file, distance=at - base - start)
         near = (aligned.source_file, at)
@@ -191,6 +198,8 @@ def _joined_numbers(before: Piece, piece: Piece) -> Piece | None:
     """Both as one piece of numbers; None where they differ in kind or place, or are copies."""
     first, second = before.aligned, piece.aligned
     if first is None or second is None or first.kind is None or first.kind != second.kind:
+        return None
+    if not (first.is_plain and second.is_plain):
         return None
     copied = [one for one in (before, piece) if one.copy_from is not None]
     steps = second.start - first.start

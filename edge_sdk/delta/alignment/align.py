@@ -1,0 +1,228 @@
+"""Ranges of the target with what predicts them, from all that the other modules find."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from edge_sdk.delta.alignment.fitting import CHANNELS_HERE_MAX, Fit, Fitter, Scales
+from edge_sdk.delta.alignment.layouts import Layout
+from edge_sdk.delta.alignment.located import LocatedTensor
+from edge_sdk.delta.alignment.pairing import TELLING_COUNT, Pairing, Pairs
+from edge_sdk.delta.alignment.ranges import AlignedRange
+from edge_sdk.delta.alignment.sampling import Sampler, count_of, number_kind
+from edge_sdk.delta.files import OpenFile
+from edge_sdk.delta.numeric import kind_of
+from edge_sdk.delta.prediction import Prediction
+
+# A prediction of its own costs a table record, of about this size.
+_MAPPED_BYTES_MIN = 192
+# Numbers of a known kind that nothing predicts: worth saying from this size on.
+_UNPREDICTED_BYTES_MIN = 4 << 10
+_CANDIDATES = 6
+_SCALES_COUNT_MAX = 4 << 20
+_NAMED_SUFFIXES = ("_quantized", "_int8", "_uint8", "_fp16", "_float16")
+
+
+def align(
+    sources: Sequence[LocatedTensor],
+    targets: Sequence[LocatedTensor],
+    *,
+    source_files: Sequence[OpenFile],
+    target_files: Sequence[OpenFile],
+    mapped: bool = True,
+) -> dict[int, list[AlignedRange]]:
+    """For each target file the ranges of which something is known, sorted, not overlapping.
+
+    ``mapped``: whether predictions may be other than source bytes as they are.
+    """
+    source_sampler, target_sampler = Sampler(source_files), Sampler(target_files)
+    pairs = Pairing(sources, targets, source_sampler, target_sampler).run(
+        source_files, target_files
+    )
+    finder = _Finder(sources, targets, pairs, source_sampler, target_sampler) if mapped else None
+    ranges: dict[int, list[AlignedRange]] = defaultdict(list)
+    for number, target in enumerate(targets):
+        known = ranges[target.file]
+        if target.tensor.offset < (known[-1].end if known else 0):
+            continue
+        source = pairs.found.get(number)
+        plain = None if source is None else _plain(sources[source], target)
+        found = (finder.find(number) if finder else None) or plain
+        if found is None and _says_something(target, number in pairs.strangers):
+            found = _unpredicted(target)
+        if found is not None:
+            known.append(found)
+    return ranges
+
+
+def _says_something(target: LocatedTensor, stranger: bool) -> bool:
+    numbers = kind_of(target.tensor.dtype) is not None
+    return numbers and (stranger or target.tensor.length >= _UNPREDICTED_BYTES_MIN)
+
+
+def _plain(source: LocatedTensor, target: LocatedTensor) -> AlignedRange:
+    return AlignedRange(
+        start=target.tensor.offset,
+        end=target.end,
+        source_file=source.file,
+        source_start=source.tensor.offset,
+        kind=kind_of(target.tensor.dtype),
+    )
+
+
+def _unpredicted(target: LocatedTensor) -> AlignedRange:
+    return AlignedRange(
+        start=target.tensor.offset,
+        end=target.end,
+        source_file=0,
+        source_start=0,
+        kind=kind_of(target.tensor.dtype),
+        is_predicted=False,
+    )
+
+
+class _Finder:
+    """Finds predictions that are more than source bytes as they are."""
+
+    def __init__(
+        self,
+        sources: Sequence[LocatedTensor],
+        targets: Sequence[LocatedTensor],
+        pairs: Pairs,
+        source_sampler: Sampler,
+        target_sampler: Sampler,
+    ) -> None:
+        self._sources = sources
+        self._targets = targets
+        self._pairs = pairs
+        self._source_sampler = source_sampler
+        self._target_sampler = target_sampler
+        self._fitter = Fitter(source_sampler, target_sampler)
+        self._by_count: dict[int, list[LocatedTensor]] = defaultdict(list)
+        for source in sources:
+            if number_kind(source) is not None:
+                self._by_count[count_of(source)].append(source)
+        self._moments: dict[tuple[bool, int, int], tuple[float, ...]] = {}
+        self._source_scales = _scales(sources, source_sampler)
+        self._target_scales = _scales(targets, target_sampler)
+
+    def find(self, number: int) -> AlignedRange | None:
+        target = self._targets[number]
+        if number_kind(target) is None or target.tensor.length < _MAPPED_BYTES_MIN:
+            return None
+        paired = self._pairs.found.get(number)
+        if paired is not None:
+            return self._rescaled(self._sources[paired], target)
+        for source in self._candidates(target):
+            layout = self._fitter.layout(source, target)
+            fit = self._fit(source, target, layout) if layout is not None else None
+            if fit is not None:
+                return _mapped(source, target, fit)
+        return None
+
+    def _rescaled(self, source: LocatedTensor, target: LocatedTensor) -> AlignedRange | None:
+        """A pair of one form whose numbers differ by factors."""
+        kind = number_kind(target)
+        if kind is None or not kind.is_float or count_of(target) < TELLING_COUNT:
+            return None
+        identity = Layout(((count_of(target), 1),))
+        fit = self._fit(source, target, identity)
+        return _mapped(source, target, fit) if fit and fit.values is not None else None
+
+    def _fit(self, source: LocatedTensor, target: LocatedTensor, layout: Layout) -> Fit | None:
+        kind = number_kind(source)
+        held_by_source = kind is not None and not kind.is_float
+        scales = self._source_scales if held_by_source else self._target_scales
+        return self._fitter.fit(
+            source, target, layout, scales=scales, held_by_source=held_by_source
+        )
+
+    def _candidates(self, target: LocatedTensor) -> Iterator[LocatedTensor]:
+        """Sources of as many numbers: those of the same name, then those of like numbers."""
+        alike = self._by_count.get(count_of(target), [])
+        stem = _stem(target.tensor.name)
+        named = [one for one in alike if _stem(one.tensor.name) == stem]
+        yield from named[:_CANDIDATES]
+        others = [one for one in alike if _stem(one.tensor.name) != stem]
+        if len(others) > _CANDIDATES:
+            others.sort(key=lambda one: self._distance(one, target))
+        yield from others[:_CANDIDATES]
+
+    def _distance(self, source: LocatedTensor, target: LocatedTensor) -> float:
+        before = self._moments_of(True, source, self._source_sampler)
+        after = self._moments_of(False, target, self._target_sampler)
+        distance = sum(abs(x - y) for x, y in zip(before[2:], after[2:], strict=True))
+        kinds = (number_kind(source), number_kind(target))
+        if all(kind is not None and kind.is_float for kind in kinds):
+            tiny = 1e-30
+            distance += abs(float(np.log((before[0] + tiny) / (after[0] + tiny))))
+        return distance
+
+    def _moments_of(
+        self, is_source: bool, one: LocatedTensor, sampler: Sampler
+    ) -> tuple[float, ...]:
+        key = (is_source, one.file, one.tensor.offset)
+        if key not in self._moments:
+            self._moments[key] = sampler.moments(one)
+        return self._moments[key]
+
+
+def _stem(name: str) -> str:
+    """The name without what quantisers and casters add."""
+    for suffix in _NAMED_SUFFIXES:
+        name = name.removesuffix(suffix)
+    return name
+
+
+def _mapped(source: LocatedTensor, target: LocatedTensor, fit: Fit) -> AlignedRange:
+    kind = number_kind(source)
+    assert kind is not None
+    held = fit.layout.source_range(source.file, source.tensor.offset, kind.width_bytes)
+    plain = fit.values is None and not held.dimensions
+    return AlignedRange(
+        start=target.tensor.offset,
+        end=target.end,
+        source_file=source.file,
+        source_start=source.tensor.offset,
+        kind=kind_of(target.tensor.dtype),
+        prediction=None if plain else Prediction(ranges=(held,), values=fit.values),
+    )
+
+
+def _scales(tensors: Sequence[LocatedTensor], sampler: Sampler) -> list[Scales]:
+    """Small tensors of floats, each with the zero points that its name leads to."""
+    by_name = {(one.path, one.tensor.name): one for one in tensors}
+    found: list[Scales] = []
+    held = 0
+    for one in tensors:
+        kind = number_kind(one)
+        if kind is None or not kind.is_float or count_of(one) > CHANNELS_HERE_MAX:
+            continue
+        held += count_of(one)
+        if held > _SCALES_COUNT_MAX:
+            break
+        zeros = _zeros_of(one, by_name)
+        found.append(
+            Scales(
+                factors=one,
+                zeros=zeros,
+                numbers=sampler.all_values(one),
+                zero_numbers=None if zeros is None else sampler.all_values(zeros),
+            )
+        )
+    return found
+
+
+def _zeros_of(
+    one: LocatedTensor, by_name: Mapping[tuple[str, str], LocatedTensor]
+) -> LocatedTensor | None:
+    """The integers that are called zero point where this tensor is called scale."""
+    name = one.tensor.name.replace("scale", "zero_point")
+    zeros = by_name.get((one.path, name))
+    kind = number_kind(zeros) if zeros is not None else None
+    if zeros is None or kind is None or kind.is_float or kind.number < 0:
+        return None
+    return zeros if count_of(zeros) == count_of(one) else None

@@ -1,0 +1,300 @@
+"""What was done to the numbers of a source tensor: cast, scaled by channel, quantised or the
+inverse. Fitted on a sample; what it is worth shows where records are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.delta.alignment.layouts import Layout, layouts
+from edge_sdk.delta.alignment.located import LocatedTensor
+from edge_sdk.delta.alignment.sampling import (
+    Places,
+    Sampler,
+    Values,
+    as_values,
+    correlation,
+    count_of,
+    number_kind,
+)
+from edge_sdk.delta.prediction import MAP_PARAMETERS_BYTES_MAX
+from edge_sdk.delta.strides import SourceRange
+from edge_sdk.delta.value_maps import (
+    NUMBER_KINDS,
+    NumberKind,
+    NumberList,
+    Operation,
+    ValueMap,
+    cast,
+)
+
+_FLOAT32 = NUMBER_KINDS["float32"]
+_LAYOUT_PLACES = 512
+_LIKELY_CORRELATION = 0.3
+_SURE_CORRELATION = 0.999
+# Two bytes of the parameters' limit are left for what is beside the factors.
+CHANNELS_HERE_MAX = (MAP_PARAMETERS_BYTES_MAX - 256) // 4
+_TRIED_CHANNELS = 16
+_PLACES_PER_CHANNEL = 48
+_SCALED_ERROR_MAX = 0.05
+_QUANTISED_SHARE_MIN = 0.6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """How a source tensor predicts a target tensor."""
+
+    layout: Layout
+    values: ValueMap | None
+    equal_share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scales:
+    """A small tensor that may hold the factor of each channel, and its zero points."""
+
+    factors: LocatedTensor
+    zeros: LocatedTensor | None
+    numbers: Values
+    zero_numbers: Values | None
+
+
+class Fitter:
+    """Fits one tensor after the other. ``scales`` are candidates for factors."""
+
+    def __init__(self, source_sampler: Sampler, target_sampler: Sampler) -> None:
+        self._sources = source_sampler
+        self._targets = target_sampler
+
+    # --- layout -----------------------------------------------------------------------
+
+    def layout(self, source: LocatedTensor, target: LocatedTensor) -> Layout | None:
+        """The order of the source that goes best with the target, if any does."""
+        places = scattered_places(count_of(target), _LAYOUT_PLACES)
+        y = self._targets.values(target, places)
+        best, found = _LIKELY_CORRELATION, None
+        for layout in layouts(source.tensor.shape, target.tensor.shape):
+            x = self._sources.values(source, layout.source_places(places))
+            if np.array_equal(x, y):
+                return layout
+            alike = correlation(x, y)
+            if alike > best + 1e-6:
+                best, found = alike, layout
+            if alike > _SURE_CORRELATION:
+                break
+        return found
+
+    # --- values -----------------------------------------------------------------------
+
+    def fit(
+        self,
+        source: LocatedTensor,
+        target: LocatedTensor,
+        layout: Layout,
+        *,
+        scales: Sequence[Scales],
+        held_by_source: bool,
+    ) -> Fit | None:
+        """What turns the source's numbers, in that order, into the target's."""
+        from_kind, to_kind = number_kind(source), number_kind(target)
+        assert from_kind is not None and to_kind is not None
+        case = _Case(self, source, target, layout, (from_kind, to_kind))
+        if from_kind.is_float and to_kind.is_float:
+            return case.cast_or_scaled()
+        if to_kind.is_float:
+            operation = Operation.DEQUANTISE
+        elif from_kind.is_float:
+            operation = Operation.QUANTISE
+        else:
+            return case.unchanged() if from_kind == to_kind else None
+        if min(from_kind.number, to_kind.number) < 0:
+            return None
+        return case.by_scales(operation, scales, held_by_source=held_by_source)
+
+
+class _Case:
+    """One source, one target, one layout."""
+
+    def __init__(
+        self,
+        fitter: Fitter,
+        source: LocatedTensor,
+        target: LocatedTensor,
+        layout: Layout,
+        kinds: tuple[NumberKind, NumberKind],
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._layout = layout
+        self._from, self._to = kinds
+        self._sampler = fitter._sources
+        self._target_sampler = fitter._targets
+
+    def _raw(self, places: Places) -> tuple[NDArray[Any], NDArray[Any]]:
+        before = self._sampler.raw(self._source, self._layout.source_places(places))
+        return before, self._target_sampler.raw(self._target, places)
+
+    def _values(self, places: Places) -> tuple[Values, Values]:
+        before, after = self._raw(places)
+        return as_values(before, self._from), as_values(after, self._to)
+
+    def unchanged(self) -> Fit:
+        return Fit(layout=self._layout, values=None, equal_share=1.0)
+
+    def cast_or_scaled(self) -> Fit:
+        """A cast, unless factors by channel explain far more."""
+        before, after = self._raw(scattered_places(count_of(self._target), 1024))
+        with np.errstate(all="ignore"):
+            predicted = cast(before, self._from, self._to)
+        plain = None
+        if self._from != self._to:
+            plain = ValueMap(operation=Operation.CAST, source=self._from, target=self._to)
+        equal = float(np.mean(predicted == after))
+        fit = Fit(layout=self._layout, values=plain, equal_share=equal)
+        x, y = as_values(predicted, self._to), as_values(after, self._to)
+        error = _error(x, y)
+        if error < 2.0**-8:
+            return fit
+        return self._scaled(error) or fit
+
+    def _scaled(self, error: float) -> Fit | None:
+        found = [
+            (trial, channels, inner)
+            for channels, inner in self._axes()
+            if (trial := self._trial(channels, inner)) < min(error / 3, _SCALED_ERROR_MAX)
+        ]
+        if not found:
+            return None
+        _, channels, inner = min(found)
+        places = channel_places(np.arange(channels), channels, inner, count_of(self._target))
+        x, y = self._values(places.reshape(-1))
+        factors = _factors(x.reshape(places.shape), y.reshape(places.shape)).astype("<f4")
+        values = ValueMap(
+            operation=Operation.SCALE,
+            source=self._from,
+            target=self._to,
+            inner=inner,
+            channels=channels,
+            factors=NumberList(kind=_FLOAT32, content=factors.tobytes()),
+        )
+        return Fit(layout=self._layout, values=values, equal_share=0.0)
+
+    def _trial(self, channels: int, inner: int) -> float:
+        """The error that is left with factors for this axis, tried on a few channels."""
+        chosen = np.unique(scattered_places(channels, _TRIED_CHANNELS))
+        places = channel_places(chosen, channels, inner, count_of(self._target))
+        if places.shape[1] < 4:
+            return np.inf
+        x, y = (one.reshape(places.shape) for one in self._values(places.reshape(-1)))
+        fitted, proved = slice(0, None, 2), slice(1, None, 2)
+        factors = _factors(x[:, fitted], y[:, fitted])
+        return _error((x[:, proved] * factors[:, None]).reshape(-1), y[:, proved].reshape(-1))
+
+    def _axes(self) -> Iterator[tuple[int, int]]:
+        """Channels and inner of each axis that may have factors of its own; one for all first."""
+        yield 1, 1
+        inner = 1
+        for count in reversed(self._target.tensor.shape):
+            if 1 < count <= CHANNELS_HERE_MAX:
+                yield count, inner
+            inner *= count
+
+    # --- quantised --------------------------------------------------------------------
+
+    def by_scales(
+        self, operation: Operation, scales: Sequence[Scales], *, held_by_source: bool
+    ) -> Fit | None:
+        """Quantised or the inverse, with the candidate for factors that explains most."""
+        places = scattered_places(count_of(self._target), 1024)
+        before, after = self._raw(places)
+        best: Fit | None = None
+        for channels, inner in self._axes():
+            for one in scales:
+                if len(one.numbers) != channels:
+                    continue
+                values = self._map(operation, one, channels, inner, held_by_source=False)
+                share = _share(values, before, after, places)
+                if share >= _QUANTISED_SHARE_MIN and (best is None or share > best.equal_share):
+                    if held_by_source:
+                        values = self._map(operation, one, channels, inner, held_by_source=True)
+                    best = Fit(layout=self._layout, values=values, equal_share=share)
+        return best
+
+    def _map(
+        self,
+        operation: Operation,
+        scales: Scales,
+        channels: int,
+        inner: int,
+        *,
+        held_by_source: bool,
+    ) -> ValueMap:
+        zeros = None
+        numbers = scales.zero_numbers
+        if scales.zeros is not None and numbers is not None and np.any(numbers):
+            zeros = _number_list(scales.zeros, numbers, held_by_source)
+        return ValueMap(
+            operation=operation,
+            source=self._from,
+            target=self._to,
+            inner=inner,
+            channels=channels,
+            factors=_number_list(scales.factors, scales.numbers, held_by_source),
+            zeros=zeros,
+        )
+
+
+def _number_list(one: LocatedTensor, numbers: Values, held_by_source: bool) -> NumberList:
+    kind = number_kind(one)
+    assert kind is not None
+    if held_by_source:
+        held = SourceRange(file=one.file, offset=one.tensor.offset, length=one.tensor.length)
+        return NumberList(kind=kind, content=held)
+    if kind.is_float:
+        return NumberList(kind=_FLOAT32, content=numbers.astype("<f4").tobytes())
+    return NumberList(kind=kind, content=numbers.astype(kind.storage).tobytes())
+
+
+def _share(values: ValueMap, before: NDArray[Any], after: NDArray[Any], places: Places) -> float:
+    """Of the sampled numbers, how many the map makes exactly."""
+    made = values.apply_at(before, places, lambda _file, _offset, _length: b"")
+    return float(np.mean(made == after))
+
+
+def scattered_places(count: int, wanted: int) -> Places:
+    """Places that follow no stride of a tensor, the same every time; all if they are few."""
+    if count <= wanted:
+        return np.arange(count)
+    golden = np.arange(1, wanted + 1, dtype=np.float64) * 0.6180339887498949
+    return ((golden % 1.0) * count).astype(np.int64)
+
+
+def channel_places(chosen: Places, channels: int, inner: int, count: int) -> Places:
+    """Places of some numbers of each chosen channel, of shape (channels, places)."""
+    per_channel = count // channels
+    within = scattered_places(per_channel, _PLACES_PER_CHANNEL)
+    outer, rest = np.divmod(within, inner)
+    found: Places = (outer * channels)[None, :] * inner + chosen[:, None] * inner + rest[None, :]
+    return found
+
+
+def _factors(x: Values, y: Values) -> Values:
+    """The factor of each row: the median of its ratios; 1 where a row says nothing."""
+    with np.errstate(all="ignore"):
+        ratios = np.where((x != 0) & (y != 0), y / x, np.nan)
+    told = ~np.all(np.isnan(ratios), axis=1)
+    factors = np.ones(len(x))
+    factors[told] = np.nanmedian(ratios[told], axis=1)
+    return factors
+
+
+def _error(x: Values, y: Values) -> float:
+    """The median of the errors relative to the numbers that are not zero."""
+    told = y != 0
+    if not np.any(told):
+        return 0.0
+    return float(np.median(np.abs(x[told] - y[told]) / np.abs(y[told])))
