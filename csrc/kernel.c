@@ -47,6 +47,16 @@ static inline uint16_t load_16(const uint8_t *at) {
     return value;
 }
 
+/* All bits or none. Compilers must not turn it back into a branch, which would be foretold wrong
+ * half of the time. */
+static inline uint32_t all_if(bool condition) {
+    uint32_t mask = 0 - (uint32_t)condition;
+#if defined(__GNUC__)
+    __asm__("" : "+r"(mask));
+#endif
+    return mask;
+}
+
 /* Of a number that is not 0. */
 static inline unsigned highest_bit(uint64_t value) {
 #if defined(__GNUC__)
@@ -421,10 +431,9 @@ static int next_level(const struct decoder *decoder, struct level_reader *reader
         const uint32_t slot_ = slots[(uint32_t)tables[i] << SCALE_BITS | ((state) & (SCALE - 1))]; \
         indices[i] = (uint8_t)slot_;                                                               \
         (state) = (((slot_ >> 8) & (SCALE - 1)) + 1) * ((state) >> SCALE_BITS) + (slot_ >> 20);    \
-        const uint32_t refilled_ = (state) << 16 | load_16(words);                                 \
-        const bool wanted_ = (state) < STATE_LOW;                                                  \
-        words += wanted_ ? 2 : 0;                                                                  \
-        (state) = wanted_ ? refilled_ : (state);                                                   \
+        const uint32_t wanted_ = all_if((state) < STATE_LOW);                                      \
+        (state) = (state) << (wanted_ & 16) | (load_16(words) & wanted_);                          \
+        words += wanted_ & 2;                                                                      \
     } while (0)
 
 static const uint8_t *symbols_of_rest(const uint32_t *restrict slots,
