@@ -102,17 +102,22 @@ static void NAME(put)(const struct form *form, const uint8_t *restrict source,
     }
 }
 
-/* The table of each element; `table_of` is the level's row. */
+/* The table of each element, as the number of its first entry; `table_of` is the level's row. */
 static void NAME(choose)(const struct form *form, const uint8_t *restrict table_of,
-                         const uint8_t *restrict source, size_t count, uint8_t *restrict tables) {
-    if (form->key_mask == 0) {
-        memset(tables, table_of[0], count);
-        return;
-    }
+                         const uint8_t *restrict source, size_t count,
+                         uint16_t *restrict entries) {
     const unsigned shift = form->key_shift;
     const unsigned mask = form->key_mask;
+    if (mask == 0) {
+        const uint16_t entry = (uint16_t)(table_of[0] << 8);
+        for (size_t i = 0; i < count; i++) {
+            entries[i] = entry;
+        }
+        return;
+    }
     for (size_t i = 0; i < count; i++) {
-        tables[i] = table_of[(unsigned)(NAME(element)(source + i * sizeof(UNSIGNED)) >> shift) & mask];
+        const UNSIGNED s = NAME(element)(source + i * sizeof s);
+        entries[i] = (uint16_t)(table_of[(unsigned)(s >> shift) & mask] << 8);
     }
 }
 
@@ -185,21 +190,22 @@ static void NAME(histogram)(const struct form *form, const uint8_t *raw_bits,
                             const uint8_t *source, const uint8_t *target, size_t count,
                             const uint8_t *levels, size_t bins, uint32_t *out) {
     UNSIGNED values[PIECE];
-    uint8_t tables[PIECE];
+    uint16_t entries[PIECE];
     const bool is_difference = form->model == EDGE_CODER_DIFFERENCE;
     for (size_t start = 0; start < count; start += EDGE_CODER_LEVEL_GROUP) {
         const size_t piece = smaller(EDGE_CODER_LEVEL_GROUP, count - start);
         const unsigned level = levels ? levels[start / EDGE_CODER_LEVEL_GROUP] : 0;
         const uint8_t *from = source ? source + start * sizeof(UNSIGNED) : NULL;
-        NAME(choose)(form, form->table_of[level], from, piece, tables);
+        NAME(choose)(form, form->table_of[level], from, piece, entries);
         NAME(take)(form, from, target + start * sizeof(UNSIGNED), piece, values);
         for (size_t i = 0; i < piece; i++) {
+            const unsigned table = entries[i] >> 8;
             unsigned bits;
             WORK raw;
             unsigned symbol =
-                NAME(split)(is_difference, values[i], raw_bits[tables[i]], &bits, &raw);
+                NAME(split)(is_difference, values[i], raw_bits[table], &bits, &raw);
             symbol = symbol < bins ? symbol : (unsigned)bins - 1;
-            out[tables[i] * bins + symbol]++;
+            out[table * bins + symbol]++;
         }
     }
 }
@@ -210,7 +216,7 @@ static bool NAME(entries_of)(const struct encoder *encoder, const uint8_t *sourc
                              const uint8_t *target, size_t count, const uint8_t *levels,
                              uint16_t *restrict numbers, struct bit_writer *raw_out) {
     UNSIGNED values[EDGE_CODER_LEVEL_GROUP];
-    uint8_t tables[EDGE_CODER_LEVEL_GROUP];
+    uint16_t entries[EDGE_CODER_LEVEL_GROUP];
     const struct form *form = &encoder->form;
     const bool is_difference = form->model == EDGE_CODER_DIFFERENCE;
     const uint16_t *restrict index_of = index_of_symbol(encoder);
@@ -221,17 +227,17 @@ static bool NAME(entries_of)(const struct encoder *encoder, const uint8_t *sourc
         const size_t piece = smaller(EDGE_CODER_LEVEL_GROUP, count - start);
         const unsigned level = levels ? levels[start / EDGE_CODER_LEVEL_GROUP] : 0;
         const uint8_t *from = source ? source + start * sizeof(UNSIGNED) : NULL;
-        NAME(choose)(form, form->table_of[level], from, piece, tables);
+        NAME(choose)(form, form->table_of[level], from, piece, entries);
         NAME(take)(form, from, target + start * sizeof(UNSIGNED), piece, values);
         for (size_t i = 0; i < piece; i++) {
-            const unsigned table = tables[i];
+            const unsigned table = entries[i] >> 8;
             unsigned bits;
             WORK raw;
             const unsigned symbol =
                 NAME(split)(is_difference, values[i], encoder->raw_bits[table], &bits, &raw);
             const unsigned index = index_of[((size_t)table << bins_log2) | symbol];
             absent |= index;
-            numbers[start + i] = (uint16_t)(table << 8 | (index & 255));
+            numbers[start + i] = (uint16_t)(entries[i] | (index & 255));
             put_bits(&out, raw, bits, BITS == 64);
         }
     }
@@ -241,14 +247,13 @@ static bool NAME(entries_of)(const struct encoder *encoder, const uint8_t *sourc
 
 /* Values from the entries that the symbols have, and from raw bits. The reader has what a piece can
  * need at most, or zeros behind it. */
-static void NAME(values_of)(const struct decoder *decoder, const uint8_t *restrict tables,
-                            const uint8_t *restrict indices, size_t count,
-                            struct bit_reader *reader, UNSIGNED *restrict values) {
+static void NAME(values_of)(const struct decoder *decoder, const uint16_t *restrict entries,
+                            size_t count, struct bit_reader *reader, UNSIGNED *restrict values) {
     const uint64_t *restrict meanings = meanings_of(decoder);
     const uint8_t *restrict raw = reader->at;
     uint64_t bit = reader->bit;
     for (size_t i = 0; i < count; i++) {
-        const uint64_t meaning = meanings[(unsigned)tables[i] << 8 | indices[i]];
+        const uint64_t meaning = meanings[entries[i]];
 #if BITS <= 16
         const uint64_t window = load_64(raw + (bit >> 3)) >> (bit & 7);
         const uint64_t bits = (window & (meaning >> 32)) ^ (meaning >> 16);
@@ -326,14 +331,14 @@ static int NAME(decode)(const struct decoder *decoder, const uint8_t *source, si
             }
             NAME(choose)(form, form->table_of[level],
                          from ? from + at * sizeof(UNSIGNED) : NULL,
-                         smaller(EDGE_CODER_LEVEL_GROUP, piece - at), work->tables + at);
+                         smaller(EDGE_CODER_LEVEL_GROUP, piece - at), work->entries + at);
         }
         int status = decode_symbols(decoder, stream, work, piece);
         if (status < 0) {
             return status;
         }
         bits_for_piece(&stream->raw, sizeof(UNSIGNED), work->raw_tail);
-        NAME(values_of)(decoder, work->tables, work->indices, piece, &stream->raw, values);
+        NAME(values_of)(decoder, work->entries, piece, &stream->raw, values);
         if (stream->raw.bit > stream->raw.end) {
             return EDGE_CODER_TRUNCATED;
         }

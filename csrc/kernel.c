@@ -47,16 +47,6 @@ static inline uint16_t load_16(const uint8_t *at) {
     return value;
 }
 
-/* All bits or none. Compilers must not turn it back into a branch, which would be foretold wrong
- * half of the time. */
-static inline uint32_t all_if(bool condition) {
-    uint32_t mask = 0 - (uint32_t)condition;
-#if defined(__GNUC__)
-    __asm__("" : "+r"(mask));
-#endif
-    return mask;
-}
-
 /* Of a number that is not 0. */
 static inline unsigned highest_bit(uint64_t value) {
 #if defined(__GNUC__)
@@ -335,7 +325,8 @@ struct decoder {
     uint32_t unused;
     struct form form;
     struct level_tables level_tables;
-    /* Behind: uint64_t meanings [tables][256], uint32_t slots [tables][SCALE]. */
+    /* Behind, an entry being a symbol of a table: uint64_t meanings [tables][256]; uint32_t shares
+     * [tables][256], frequency and 2^16 times its start; uint8_t slots [tables][SCALE], entries. */
 };
 
 static size_t aligned(size_t bytes) { return (bytes + 15) & ~(size_t)15; }
@@ -356,9 +347,14 @@ static const uint64_t *meanings_of(const struct decoder *decoder) {
     return (const uint64_t *)(const void *)((const uint8_t *)decoder + aligned(sizeof *decoder));
 }
 
-static const uint32_t *slots_of(const struct decoder *decoder) {
+static const uint32_t *shares_of(const struct decoder *decoder) {
     return (const uint32_t *)(const void *)(meanings_of(decoder) +
                                             (size_t)decoder->form.tables * EDGE_CODER_SYMBOLS_MAX);
+}
+
+static const uint8_t *slots_of(const struct decoder *decoder) {
+    return (const uint8_t *)(shares_of(decoder) +
+                             (size_t)decoder->form.tables * EDGE_CODER_SYMBOLS_MAX);
 }
 
 static size_t encoder_bytes_of(const struct form *form) {
@@ -368,7 +364,7 @@ static size_t encoder_bytes_of(const struct form *form) {
 }
 
 static size_t decoder_bytes_of(const struct form *form) {
-    const size_t each = EDGE_CODER_SYMBOLS_MAX * sizeof(uint64_t) + SCALE * sizeof(uint32_t);
+    const size_t each = EDGE_CODER_SYMBOLS_MAX * (sizeof(uint64_t) + sizeof(uint32_t)) + SCALE;
     return aligned(sizeof(struct decoder)) + form->tables * each;
 }
 
@@ -377,8 +373,7 @@ static bool are_lanes(unsigned lanes) { return lanes == 1 || lanes == 8 || lanes
 /* What decoding needs beside its decoder. */
 struct work {
     uint64_t values[PIECE];
-    uint8_t tables[PIECE];
-    uint8_t indices[PIECE];
+    uint16_t entries[PIECE];
     uint8_t words_tail[4 * PIECE + 16];
     uint8_t raw_tail[2 * (8 * PIECE + 16)];
 };
@@ -424,47 +419,58 @@ static int next_level(const struct decoder *decoder, struct level_reader *reader
     return (int)reader->level;
 }
 
-/* One symbol: its index among those of its table; the lane's state goes on. No branch, because
- * whether a word is wanted cannot be foretold. */
+/* Takes a word into the state if it is too small. Compilers tend to make a branch of it, which
+ * would be foretold wrong half of the time. */
+#if defined(__GNUC__) && defined(__x86_64__)
+#define REFILL(state, words, taken)                                                                \
+    do {                                                                                           \
+        uint32_t refilled_ = (state) << 16 | load_16((words) + 2 * (taken));                       \
+        __asm__("cmp $0x10000, %0\n\tcmovb %2, %0\n\tadc $0, %1"                                   \
+                : "+r"(state), "+r"(taken)                                                         \
+                : "r"(refilled_)                                                                   \
+                : "cc");                                                                           \
+    } while (0)
+#else
+#define REFILL(state, words, taken)                                                                \
+    do {                                                                                           \
+        const uint32_t wanted_ = (state) < STATE_LOW;                                              \
+        const uint32_t word_ = load_16((words) + 2 * (taken)) & (0 - wanted_);                     \
+        (state) = (state) << (16 * wanted_) | word_;                                               \
+        (taken) += wanted_;                                                                        \
+    } while (0)
+#endif
+
+/* One symbol: the number of its entry; the lane's state goes on. */
 #define DECODE_SYMBOL(state, i)                                                                    \
     do {                                                                                           \
-        const uint32_t slot_ = slots[(uint32_t)tables[i] << SCALE_BITS | ((state) & (SCALE - 1))]; \
-        indices[i] = (uint8_t)slot_;                                                               \
-        (state) = (((slot_ >> 8) & (SCALE - 1)) + 1) * ((state) >> SCALE_BITS) + (slot_ >> 20);    \
-        const uint32_t wanted_ = all_if((state) < STATE_LOW);                                      \
-        (state) = (state) << (wanted_ & 16) | (load_16(words) & wanted_);                          \
-        words += wanted_ & 2;                                                                      \
+        const uint32_t slot_ = (state) & (SCALE - 1);                                              \
+        const uint32_t row_ = entries[i];                                                          \
+        const uint32_t entry_ = row_ | slots[(row_ << 4) + slot_];                                 \
+        const uint32_t share_ = shares[entry_];                                                    \
+        entries[i] = (uint16_t)entry_;                                                             \
+        (state) = (share_ & 0xFFFF) * ((state) >> SCALE_BITS) + slot_ - (share_ >> 16);            \
+        REFILL(state, words, taken);                                                               \
     } while (0)
 
-static const uint8_t *symbols_of_rest(const uint32_t *restrict slots,
-                                      const uint8_t *restrict tables, uint8_t *restrict indices,
-                                      size_t from, size_t count, unsigned lanes, uint32_t *states,
-                                      const uint8_t *restrict words) {
+static size_t symbols_of_rest(const uint8_t *restrict slots, const uint32_t *restrict shares,
+                              uint16_t *restrict entries, size_t from, size_t count,
+                              unsigned lanes, uint32_t *states, const uint8_t *words,
+                              size_t taken) {
     for (size_t i = from; i < count; i++) {
         uint32_t state = states[i & (lanes - 1)];
         DECODE_SYMBOL(state, i);
         states[i & (lanes - 1)] = state;
     }
-    return words;
+    return taken;
 }
 
-static const uint8_t *symbols_of_1(const uint32_t *restrict slots, const uint8_t *restrict tables,
-                                   uint8_t *restrict indices, size_t count, uint32_t *states,
-                                   const uint8_t *restrict words) {
-    uint32_t state = states[0];
-    for (size_t i = 0; i < count; i++) {
-        DECODE_SYMBOL(state, i);
-    }
-    states[0] = state;
-    return words;
-}
-
-/* Eight lanes with their states in registers, from element `from` on, every `step` elements. */
-static const uint8_t *symbols_of_8(const uint32_t *restrict slots, const uint8_t *restrict tables,
-                                   uint8_t *restrict indices, size_t count, uint32_t *states,
-                                   const uint8_t *restrict words) {
+/* Eight lanes with their states in registers. */
+static size_t symbols_of_8(const uint8_t *restrict slots, const uint32_t *restrict shares,
+                           uint16_t *restrict entries, size_t count, uint32_t *states,
+                           const uint8_t *words) {
     uint32_t s0 = states[0], s1 = states[1], s2 = states[2], s3 = states[3];
     uint32_t s4 = states[4], s5 = states[5], s6 = states[6], s7 = states[7];
+    size_t taken = 0;
     for (size_t i = 0; i < count; i += 8) {
         DECODE_SYMBOL(s0, i);
         DECODE_SYMBOL(s1, i + 1);
@@ -477,13 +483,14 @@ static const uint8_t *symbols_of_8(const uint32_t *restrict slots, const uint8_t
     }
     states[0] = s0, states[1] = s1, states[2] = s2, states[3] = s3;
     states[4] = s4, states[5] = s5, states[6] = s6, states[7] = s7;
-    return words;
+    return taken;
 }
 
-static const uint8_t *symbols_of_32(const uint32_t *restrict slots, const uint8_t *restrict tables,
-                                    uint8_t *restrict indices, size_t count, uint32_t *states,
-                                    const uint8_t *restrict words) {
+static size_t symbols_of_32(const uint8_t *restrict slots, const uint32_t *restrict shares,
+                            uint16_t *restrict entries, size_t count, uint32_t *states,
+                            const uint8_t *words) {
     uint32_t s[32];
+    size_t taken = 0;
     memcpy(s, states, sizeof s);
     for (size_t i = 0; i < count; i += 32) {
         for (size_t lane = 0; lane < 32; lane += 4) {
@@ -494,14 +501,17 @@ static const uint8_t *symbols_of_32(const uint32_t *restrict slots, const uint8_
         }
     }
     memcpy(states, s, sizeof s);
-    return words;
+    return taken;
 }
 
+/* A piece's tables become numbers of entries. */
 static int decode_symbols(const struct decoder *decoder, struct stream *stream, struct work *work,
                           size_t count) {
     struct word_reader *words = &stream->words;
-    const uint32_t *slots = slots_of(decoder);
-    const size_t whole = count & ~(size_t)(stream->lanes - 1);
+    const uint8_t *slots = slots_of(decoder);
+    const uint32_t *shares = shares_of(decoder);
+    const size_t whole = stream->lanes > 1 ? count & ~(size_t)(stream->lanes - 1) : 0;
+    size_t taken = 0;
     if (!words->in_tail && (size_t)(words->end - words->at) < 2 * (PIECE + 1)) {
         const size_t left = (size_t)(words->end - words->at);
         memset(work->words_tail, 0, sizeof work->words_tail);
@@ -512,18 +522,18 @@ static int decode_symbols(const struct decoder *decoder, struct stream *stream, 
         words->end = work->words_tail + left;
         words->in_tail = true;
     }
-    const uint8_t *at = words->at;
     if (stream->lanes == 8) {
-        at = symbols_of_8(slots, work->tables, work->indices, whole, stream->states, at);
+        taken = symbols_of_8(slots, shares, work->entries, whole, stream->states, words->at);
     } else if (stream->lanes == 32) {
-        at = symbols_of_32(slots, work->tables, work->indices, whole, stream->states, at);
-    } else {
-        at = symbols_of_1(slots, work->tables, work->indices, whole, stream->states, at);
+        taken = symbols_of_32(slots, shares, work->entries, whole, stream->states, words->at);
     }
-    at = symbols_of_rest(slots, work->tables, work->indices, whole, count, stream->lanes,
-                         stream->states, at);
-    words->at = at;
-    return at > words->end ? EDGE_CODER_TRUNCATED : 0;
+    taken = symbols_of_rest(slots, shares, work->entries, whole, count, stream->lanes,
+                            stream->states, words->at, taken);
+    if (taken > (size_t)(words->end - words->at) / 2) {
+        return EDGE_CODER_TRUNCATED;
+    }
+    words->at += 2 * taken;
+    return 0;
 }
 
 /* Makes sure that a piece's raw bits can be read without a check for each. */
@@ -911,11 +921,13 @@ int edge_coder_make_decoder(const edge_coder_shape *shape, const edge_coder_freq
     decoder->form = form;
     status = make_level_tables(&form, level_tables, &decoder->level_tables);
     uint64_t *meanings = (uint64_t *)(void *)((uint8_t *)memory + aligned(sizeof *decoder));
-    uint32_t *slots = (uint32_t *)(void *)(meanings + (size_t)form.tables * EDGE_CODER_SYMBOLS_MAX);
+    uint32_t *shares = (uint32_t *)(void *)(meanings + (size_t)form.tables * EDGE_CODER_SYMBOLS_MAX);
+    uint8_t *slots = (uint8_t *)(shares + (size_t)form.tables * EDGE_CODER_SYMBOLS_MAX);
     struct frequency_cursor cursor = {tables, 0};
-    memset(meanings, 0, (size_t)form.tables * EDGE_CODER_SYMBOLS_MAX * sizeof *meanings);
+    memset(meanings, 0, (size_t)(slots - (uint8_t *)meanings));
     for (unsigned table = 0; table < form.tables && status >= 0; table++) {
         const size_t first = cursor.at;
+        uint32_t start = 0;
         status = next_table(&cursor, table, EDGE_CODER_SYMBOLS_MAX);
         for (unsigned i = 0; (int)i < status; i++) {
             const uint32_t frequency = tables->frequencies[first + i];
@@ -924,11 +936,13 @@ int edge_coder_make_decoder(const edge_coder_shape *shape, const edge_coder_freq
                 return EDGE_CODER_TABLE;
             }
             meanings[i] = meaning_of(&form, symbol, shape->raw_bits[table]);
-            for (uint32_t offset = 0; offset < frequency; offset++) {
-                *slots++ = offset << 20 | (frequency - 1) << 8 | i;
-            }
+            shares[i] = frequency | start << 16;
+            memset(slots + start, (int)i, frequency);
+            start += frequency;
         }
         meanings += EDGE_CODER_SYMBOLS_MAX;
+        shares += EDGE_CODER_SYMBOLS_MAX;
+        slots += SCALE;
     }
     if (status < 0 || cursor.at != tables->entries) {
         return EDGE_CODER_TABLE;
