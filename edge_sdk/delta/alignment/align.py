@@ -7,21 +7,22 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from edge_sdk.delta.alignment.fitting import CHANNELS_HERE_MAX, Fit, Fitter, Scales
+from edge_sdk.delta.alignment.fitting import Fitter, Scales
 from edge_sdk.delta.alignment.layouts import Layout
 from edge_sdk.delta.alignment.located import LocatedTensor
 from edge_sdk.delta.alignment.pairing import TELLING_COUNT, Pairing, Pairs
-from edge_sdk.delta.alignment.ranges import AlignedRange
+from edge_sdk.delta.alignment.ranges import AlignedRange, Fit, mapped_ranges
 from edge_sdk.delta.alignment.sampling import Sampler, count_of, number_kind
 from edge_sdk.delta.files import OpenFile
 from edge_sdk.delta.numeric import kind_of
-from edge_sdk.delta.prediction import Prediction
 
 # A prediction of its own costs a table record, of about this size.
 _MAPPED_BYTES_MIN = 192
 # Numbers of a known kind that nothing predicts: worth saying from this size on.
 _UNPREDICTED_BYTES_MIN = 4 << 10
-_CANDIDATES = 6
+_CANDIDATES = 64
+_SURE_CORRELATION = 0.9
+_SCALE_CHANNELS_MAX = 1 << 20
 _SCALES_COUNT_MAX = 4 << 20
 _NAMED_SUFFIXES = ("_quantized", "_int8", "_uint8", "_fp16", "_float16")
 
@@ -49,12 +50,11 @@ def align(
         if target.tensor.offset < (known[-1].end if known else 0):
             continue
         source = pairs.found.get(number)
-        plain = None if source is None else _plain(sources[source], target)
-        found = (finder.find(number) if finder else None) or plain
-        if found is None and _says_something(target, number in pairs.strangers):
-            found = _unpredicted(target)
-        if found is not None:
-            known.append(found)
+        plain = [] if source is None else [_plain(sources[source], target)]
+        found = (finder.find(number) if finder else []) or plain
+        if not found and _says_something(target, number in pairs.strangers):
+            found = [_unpredicted(target)]
+        known += found
     return ranges
 
 
@@ -109,28 +109,33 @@ class _Finder:
         self._source_scales = _scales(sources, source_sampler)
         self._target_scales = _scales(targets, target_sampler)
 
-    def find(self, number: int) -> AlignedRange | None:
+    def find(self, number: int) -> list[AlignedRange]:
         target = self._targets[number]
         if number_kind(target) is None or target.tensor.length < _MAPPED_BYTES_MIN:
-            return None
+            return []
         paired = self._pairs.found.get(number)
         if paired is not None:
             return self._rescaled(self._sources[paired], target)
+        best: tuple[float, list[AlignedRange]] = 0.0, []
         for source in self._candidates(target):
-            layout = self._fitter.layout(source, target)
-            fit = self._fit(source, target, layout) if layout is not None else None
+            layout, alike = self._fitter.layout(source, target)
+            if layout is None or alike <= best[0]:
+                continue
+            fit = self._fit(source, target, layout)
             if fit is not None:
-                return _mapped(source, target, fit)
-        return None
+                best = alike, mapped_ranges(source, target, fit)
+            if fit is not None and alike > _SURE_CORRELATION:
+                break
+        return best[1]
 
-    def _rescaled(self, source: LocatedTensor, target: LocatedTensor) -> AlignedRange | None:
+    def _rescaled(self, source: LocatedTensor, target: LocatedTensor) -> list[AlignedRange]:
         """A pair of one form whose numbers differ by factors."""
         kind = number_kind(target)
         if kind is None or not kind.is_float or count_of(target) < TELLING_COUNT:
-            return None
+            return []
         identity = Layout(((count_of(target), 1),))
         fit = self._fit(source, target, identity)
-        return _mapped(source, target, fit) if fit and fit.values is not None else None
+        return mapped_ranges(source, target, fit) if fit and fit.values is not None else []
 
     def _fit(self, source: LocatedTensor, target: LocatedTensor, layout: Layout) -> Fit | None:
         kind = number_kind(source)
@@ -177,21 +182,6 @@ def _stem(name: str) -> str:
     return name
 
 
-def _mapped(source: LocatedTensor, target: LocatedTensor, fit: Fit) -> AlignedRange:
-    kind = number_kind(source)
-    assert kind is not None
-    held = fit.layout.source_range(source.file, source.tensor.offset, kind.width_bytes)
-    plain = fit.values is None and not held.dimensions
-    return AlignedRange(
-        start=target.tensor.offset,
-        end=target.end,
-        source_file=source.file,
-        source_start=source.tensor.offset,
-        kind=kind_of(target.tensor.dtype),
-        prediction=None if plain else Prediction(ranges=(held,), values=fit.values),
-    )
-
-
 def _scales(tensors: Sequence[LocatedTensor], sampler: Sampler) -> list[Scales]:
     """Small tensors of floats, each with the zero points that its name leads to."""
     by_name = {(one.path, one.tensor.name): one for one in tensors}
@@ -199,7 +189,7 @@ def _scales(tensors: Sequence[LocatedTensor], sampler: Sampler) -> list[Scales]:
     held = 0
     for one in tensors:
         kind = number_kind(one)
-        if kind is None or not kind.is_float or count_of(one) > CHANNELS_HERE_MAX:
+        if kind is None or not kind.is_float or count_of(one) > _SCALE_CHANNELS_MAX:
             continue
         held += count_of(one)
         if held > _SCALES_COUNT_MAX:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edge_sdk.delta.alignment.layouts import Layout, layouts
 from edge_sdk.delta.alignment.located import LocatedTensor
+from edge_sdk.delta.alignment.ranges import CHANNELS_HERE_MAX, Fit
 from edge_sdk.delta.alignment.sampling import (
     Places,
     Sampler,
@@ -21,7 +22,6 @@ from edge_sdk.delta.alignment.sampling import (
     count_of,
     number_kind,
 )
-from edge_sdk.delta.prediction import MAP_PARAMETERS_BYTES_MAX
 from edge_sdk.delta.strides import SourceRange
 from edge_sdk.delta.value_maps import (
     NUMBER_KINDS,
@@ -36,21 +36,10 @@ _FLOAT32 = NUMBER_KINDS["float32"]
 _LAYOUT_PLACES = 512
 _LIKELY_CORRELATION = 0.3
 _SURE_CORRELATION = 0.999
-# Two bytes of the parameters' limit are left for what is beside the factors.
-CHANNELS_HERE_MAX = (MAP_PARAMETERS_BYTES_MAX - 256) // 4
 _TRIED_CHANNELS = 16
 _PLACES_PER_CHANNEL = 48
 _SCALED_ERROR_MAX = 0.05
 _QUANTISED_SHARE_MIN = 0.6
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fit:
-    """How a source tensor predicts a target tensor."""
-
-    layout: Layout
-    values: ValueMap | None
-    equal_share: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,21 +61,22 @@ class Fitter:
 
     # --- layout -----------------------------------------------------------------------
 
-    def layout(self, source: LocatedTensor, target: LocatedTensor) -> Layout | None:
-        """The order of the source that goes best with the target, if any does."""
+    def layout(self, source: LocatedTensor, target: LocatedTensor) -> tuple[Layout | None, float]:
+        """The order of the source that goes best with the target, and how well, from 0 to 1."""
         places = scattered_places(count_of(target), _LAYOUT_PLACES)
         y = self._targets.values(target, places)
-        best, found = _LIKELY_CORRELATION, None
+        # By chance alone few numbers correlate highly.
+        best, found = max(_LIKELY_CORRELATION, 5 / len(places) ** 0.5), None
         for layout in layouts(source.tensor.shape, target.tensor.shape):
             x = self._sources.values(source, layout.source_places(places))
             if np.array_equal(x, y):
-                return layout
+                return layout, 1.0
             alike = correlation(x, y)
             if alike > best + 1e-6:
                 best, found = alike, layout
             if alike > _SURE_CORRELATION:
                 break
-        return found
+        return found, best if found is not None else 0.0
 
     # --- values -----------------------------------------------------------------------
 
@@ -165,7 +155,8 @@ class _Case:
         found = [
             (trial, channels, inner)
             for channels, inner in self._axes()
-            if (trial := self._trial(channels, inner)) < min(error / 3, _SCALED_ERROR_MAX)
+            if channels <= CHANNELS_HERE_MAX
+            and (trial := self._trial(channels, inner)) < min(error / 3, _SCALED_ERROR_MAX)
         ]
         if not found:
             return None
@@ -199,7 +190,7 @@ class _Case:
         yield 1, 1
         inner = 1
         for count in reversed(self._target.tensor.shape):
-            if 1 < count <= CHANNELS_HERE_MAX:
+            if count > 1:
                 yield count, inner
             inner *= count
 

@@ -34,6 +34,19 @@ class Layout:
             found += index * stride
         return found
 
+    def part(self, first: int, count: int) -> tuple[int, Layout] | None:
+        """Where in the source numbers ``first`` and on begin, and the layout of ``count``.
+
+        None where they are not some of the first dimension, with all of the others.
+        """
+        (outer, stride), *others = self.dimensions or ((1, 1),)
+        inner = math.prod(count for count, _ in others)
+        if (first, count) == (0, outer * inner):
+            return 0, self
+        if first % inner or count % inner:
+            return None
+        return first // inner * stride, Layout(((count // inner, stride), *others))
+
     def source_range(self, file: int, offset: int, width_bytes: int) -> SourceRange:
         """The bytes of a tensor at ``offset`` in this order."""
         dimensions = [(count, stride * width_bytes) for count, stride in self.dimensions]
