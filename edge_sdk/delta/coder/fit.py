@@ -28,6 +28,7 @@ from edge_sdk.delta.coder.tables import (
     is_possible,
     pack,
     raw_shift,
+    symbol_limit,
 )
 from edge_sdk.delta.coder.twin import COLUMNS, EXTRA_BITS, THRESHOLDS
 from edge_sdk.delta.numeric import Bits, ElementKind
@@ -96,10 +97,16 @@ def code_bits(table: CodeTable) -> Counts:
     out = np.full((len(table.tables), COLUMNS), np.inf)
     for number, one in enumerate(table.tables):
         symbols = np.array(one.symbols)
-        kept = symbols < COLUMNS - 1  # the last column counts several symbols
+        kept = symbols < _columns(table)
         found = SCALE_BITS - np.log2(np.array(one.frequencies, np.float64))
         out[number, symbols[kept]] = found[kept]
     return out
+
+
+def _columns(table: CodeTable) -> int:
+    """How many columns stand for one symbol: the last one may count several."""
+    limit = symbol_limit(table.kind, table.model, table.tables[0].shift)
+    return COLUMNS if limit <= COLUMNS or table.model == DIFFERENCE else COLUMNS - 1
 
 
 def raw_bits(table: CodeTable) -> Counts:
@@ -377,7 +384,7 @@ class Fitter:
             level_tables=(),
         )
         counts = coder.histogram(table, self.source, self.target, levels).astype(np.float64)
-        if counts[:, COLUMNS - 1].any() or (np.count_nonzero(counts, axis=1) > SYMBOLS_MAX).any():
+        if counts[:, _columns(table) :].any() or (np.count_nonzero(counts, axis=1) > SYMBOLS_MAX).any():
             return None
         table = _with_frequencies(table, counts, None if levels is None else transitions(levels))
         bits = total(counts, code_bits(table)) + total(counts, raw_bits(table))

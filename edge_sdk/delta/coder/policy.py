@@ -86,8 +86,10 @@ class Policy:
 
         ``alone``: whether a prediction may be passed over. ``following``: how many more
         records like this one the tensor has; ``tensor`` tells
-        tensors apart. None where their numbers are too many for a code.
+        tensors apart. None where they are none, or too different for a code.
         """
+        if not len(target):
+            return None
         known, self._tensor = tensor is not None and tensor == self._tensor, tensor
         trial = self._best_in_force(kind, source, target, alone=alone, first_only=known)
         if trial is not None and self._serves(trial, len(target), known, following):
