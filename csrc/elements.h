@@ -20,6 +20,13 @@
 #define WORK uint64_t
 #endif
 
+/* In a meaning: where its number of raw bits stands. */
+#if BITS <= 16
+#define RAW_BITS_PLACE 48
+#else
+#define RAW_BITS_PLACE 32
+#endif
+
 #define SIGN_BIT ((UNSIGNED)((UNSIGNED)1 << (BITS - 1)))
 
 static inline UNSIGNED NAME(element)(const uint8_t *at) {
@@ -252,12 +259,35 @@ static void NAME(values_of)(const struct decoder *decoder, const uint16_t *restr
     const uint64_t *restrict meanings = meanings_of(decoder);
     const uint8_t *restrict raw = reader->at;
     uint64_t bit = reader->bit;
-    for (size_t i = 0; i < count; i++) {
+    size_t i = 0;
+    if (reader->is_quiet) {
+        uint64_t any = 0;
+        for (size_t j = 0; j < count; j++) {
+            const uint64_t meaning = meanings[entries[j]];
+            any |= meaning;
+            values[j] = (UNSIGNED)(int64_t)(int32_t)(uint32_t)meaning;
+        }
+        if (any >> RAW_BITS_PLACE == 0) {
+            return;
+        }
+    }
+#if BITS <= 16
+    /* Base, flip, mask and number of raw bits, 16 bits each. */
+    for (; i + 1 < count; i += 2) {
+        const uint64_t first = meanings[entries[i]];
+        const uint64_t second = meanings[entries[i + 1]];
+        const uint64_t window = load_64(raw + (bit >> 3)) >> (bit & 7);
+        const uint64_t next = window >> (first >> 48);
+        values[i] = (UNSIGNED)(((window & (first >> 32)) ^ (first >> 16)) + first);
+        values[i + 1] = (UNSIGNED)(((next & (second >> 32)) ^ (second >> 16)) + second);
+        bit += (first >> 48) + (second >> 48);
+    }
+#endif
+    for (; i < count; i++) {
         const uint64_t meaning = meanings[entries[i]];
 #if BITS <= 16
         const uint64_t window = load_64(raw + (bit >> 3)) >> (bit & 7);
-        const uint64_t bits = (window & (meaning >> 32)) ^ (meaning >> 16);
-        values[i] = (UNSIGNED)(bits + meaning);
+        values[i] = (UNSIGNED)(((window & (meaning >> 32)) ^ (meaning >> 16)) + meaning);
         bit += meaning >> 48;
 #elif BITS == 32
         const unsigned raw_bits = (unsigned)(meaning >> 32) & 255;
@@ -278,6 +308,7 @@ static void NAME(values_of)(const struct decoder *decoder, const uint16_t *restr
         bit += raw_bits;
 #endif
     }
+    reader->is_quiet = bit == reader->bit;
     reader->bit = bit;
 }
 
@@ -352,5 +383,6 @@ static int NAME(decode)(const struct decoder *decoder, const uint8_t *source, si
 #undef NAME
 #undef UNSIGNED
 #undef WORK
+#undef RAW_BITS_PLACE
 #undef SIGN_BIT
 #undef BITS

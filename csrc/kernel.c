@@ -91,6 +91,7 @@ struct bit_reader {
     uint64_t bit; /* from `at` on: the next one */
     uint64_t end;
     bool in_tail;
+    bool is_quiet; /* the piece before had no raw bits, so this one may have none */
 };
 
 /* Words are read without a check for each: a piece takes at most one for each element, and if there
