@@ -196,7 +196,8 @@ class Chooser:
         predicted: Predicted = aligned.source_file
         position = aligned.source_start + place.offset - aligned.start
         if aligned.prediction is not None:
-            predicted, position = aligned.prediction, place.offset - aligned.start
+            predicted = aligned.prediction
+            position = aligned.position + place.offset - aligned.start
             data = aligned.prediction.read(position, length, self._read_source)
         else:
             data = self._sources[aligned.source_file].read(position, length)

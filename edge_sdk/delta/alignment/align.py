@@ -12,6 +12,7 @@ from edge_sdk.delta.alignment.layouts import Layout
 from edge_sdk.delta.alignment.located import LocatedTensor
 from edge_sdk.delta.alignment.pairing import TELLING_COUNT, Pairing, Pairs
 from edge_sdk.delta.alignment.ranges import AlignedRange, Fit, mapped_ranges
+from edge_sdk.delta.alignment.regions import GAP_BYTES_MIN, Regions
 from edge_sdk.delta.alignment.sampling import Sampler, count_of, number_kind
 from edge_sdk.delta.files import OpenFile
 from edge_sdk.delta.numeric import kind_of
@@ -55,7 +56,29 @@ def align(
         if not found and _says_something(target, number in pairs.strangers):
             found = [_unpredicted(target)]
         known += found
+    if mapped and source_files:
+        regions = Regions(source_files, sources)
+        for file, gaps in _gaps(targets, target_files).items():
+            found = regions.find(target_files[file], gaps)
+            ranges[file] = sorted((*ranges[file], *found), key=lambda one: one.start)
     return ranges
+
+
+def _gaps(
+    targets: Sequence[LocatedTensor], files: Sequence[OpenFile]
+) -> dict[int, list[tuple[int, int]]]:
+    """For each target file the bytes between tensors, where they are many."""
+    borders: dict[int, list[tuple[int, int]]] = {number: [] for number in range(len(files))}
+    for target in targets:
+        borders[target.file].append((target.tensor.offset, target.end))
+    gaps: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for number, file in enumerate(files):
+        done = 0
+        for start, end in (*borders[number], (file.size_bytes, file.size_bytes)):
+            if start - done >= GAP_BYTES_MIN:
+                gaps[number].append((done, start))
+            done = max(done, end)
+    return gaps
 
 
 def _says_something(target: LocatedTensor, stranger: bool) -> bool:

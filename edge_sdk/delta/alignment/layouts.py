@@ -83,14 +83,15 @@ def layouts(source: Sequence[int], target: Sequence[int]) -> Iterator[Layout]:
             yield one
 
 
-def _strides(shape: Sequence[int]) -> list[int]:
+def row_major(shape: Sequence[int]) -> list[int]:
+    """Strides of the axes of an array, in numbers."""
     return [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
 
 
 def _permuted(shape: Sequence[int]) -> Iterator[Layout]:
     """The source's axes in another order."""
     if len(shape) <= _PERMUTED_DIMENSIONS_MAX:
-        strides = _strides(shape)
+        strides = row_major(shape)
         for order in permutations(range(len(shape))):
             yield merged([(shape[axis], strides[axis]) for axis in order])
 
@@ -99,6 +100,6 @@ def _permuting(shape: Sequence[int]) -> Iterator[Layout]:
     """The target's axes, which stood in another order in the source."""
     if len(shape) <= _PERMUTED_DIMENSIONS_MAX:
         for order in permutations(range(len(shape))):
-            strides = _strides([shape[axis] for axis in order])
+            strides = row_major([shape[axis] for axis in order])
             by_axis = dict(zip(order, strides, strict=True))
             yield merged([(shape[axis], by_axis[axis]) for axis in range(len(shape))])

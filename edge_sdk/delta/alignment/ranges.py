@@ -23,7 +23,8 @@ class AlignedRange:
 
     ``kind`` is None where the bytes are no numbers. Without ``prediction`` they are predicted
     by as many source bytes from ``source_start`` on; otherwise by ``prediction`` from its
-    beginning. Where ``is_predicted`` is false nothing predicts them: only the kind is known.
+    byte ``position`` on. Where ``is_predicted`` is false nothing predicts them: only the kind
+    is known.
     """
 
     start: int
@@ -32,6 +33,7 @@ class AlignedRange:
     source_start: int
     kind: ElementKind | None
     prediction: Prediction | None = None
+    position: int = 0
     is_predicted: bool = True
 
     @property
