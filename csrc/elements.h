@@ -109,14 +109,14 @@ static void NAME(put)(const struct form *form, const uint8_t *restrict source,
     }
 }
 
-/* The table of each element, as the number of its first entry; `table_of` is the level's row. */
-static void NAME(choose)(const struct form *form, const uint8_t *restrict table_of,
+/* The table of each element, as the number of its first entry; `row_of` is for the level. */
+static void NAME(choose)(const struct form *form, const uint16_t *restrict row_of,
                          const uint8_t *restrict source, size_t count,
                          uint16_t *restrict entries) {
     const unsigned shift = form->key_shift;
     const unsigned mask = form->key_mask;
     if (mask == 0) {
-        const uint16_t entry = (uint16_t)(table_of[0] << 8);
+        const uint16_t entry = row_of[0];
         for (size_t i = 0; i < count; i++) {
             entries[i] = entry;
         }
@@ -124,7 +124,7 @@ static void NAME(choose)(const struct form *form, const uint8_t *restrict table_
     }
     for (size_t i = 0; i < count; i++) {
         const UNSIGNED s = NAME(element)(source + i * sizeof s);
-        entries[i] = (uint16_t)(table_of[(unsigned)(s >> shift) & mask] << 8);
+        entries[i] = row_of[(unsigned)(s >> shift) & mask];
     }
 }
 
@@ -134,24 +134,32 @@ static inline UNSIGNED NAME(magnitude)(UNSIGNED difference) {
 }
 
 /* The symbol of a value, and its raw bits: their number and what they are. */
-static inline unsigned NAME(split)(bool is_difference, UNSIGNED value, unsigned low_bits,
-                                   unsigned *raw_bits, WORK *raw) {
-    const WORK low_mask = ((WORK)1 << low_bits) - 1;
-    if (!is_difference) {
-        *raw_bits = low_bits;
-        *raw = value & low_mask;
-        return (unsigned)(value >> low_bits);
-    }
+static inline unsigned NAME(split)(const struct small_quotients *small, UNSIGNED value,
+                                   unsigned low_bits, unsigned *raw_bits, WORK *raw) {
     /* The floor of a negative number's half is the complement of its complement's half. */
-    const unsigned negative = (unsigned)(value >> (BITS - 1));
-    const WORK a = ((WORK)(UNSIGNED)(value ^ NAME(spread_sign)(value)) >> low_bits) + negative;
-    const unsigned top = highest_bit((uint64_t)(a | EXACT_BELOW));
-    const unsigned shared = 31 + 2 * ((top - 5) * 4 + (unsigned)(a >> (top - 2))) + negative;
-    const bool is_shared = a >= EXACT_BELOW;
-    const unsigned extra = is_shared ? top - 2 : 0;
+    const UNSIGNED sign = NAME(spread_sign)(value);
+    const WORK folded = (WORK)(UNSIGNED)(value ^ sign) >> low_bits;
+    unsigned symbol, extra;
+    if (folded < SMALL_QUOTIENTS) {
+        const unsigned both = small->of[sign & 1][folded];
+        symbol = both & 255;
+        extra = both >> 8;
+    } else {
+        symbol = symbol_of_quotient((uint64_t)folded, sign & 1, &extra);
+    }
+    /* Of a negative number the extra bits are those of its size, the low ones its own. */
+    const WORK flip = (WORK)(0 - (WORK)(sign & 1)) << low_bits;
     *raw_bits = extra + low_bits;
-    *raw = ((a & (((WORK)1 << extra) - 1)) << low_bits) | ((WORK)value & low_mask);
-    return is_shared ? shared : (unsigned)(2 * a) - negative;
+    *raw = (((WORK)value + flip) ^ flip) & (((WORK)1 << *raw_bits) - 1);
+    return symbol;
+}
+
+/* The same for the models whose symbols are the upper bits. */
+static inline unsigned NAME(cut)(UNSIGNED value, unsigned low_bits, unsigned *raw_bits,
+                                 WORK *raw) {
+    *raw_bits = low_bits;
+    *raw = value & (((WORK)1 << low_bits) - 1);
+    return (unsigned)(value >> low_bits);
 }
 
 static int NAME(scales)(const struct form *form, const uint8_t *source, const uint8_t *target,
@@ -199,18 +207,21 @@ static void NAME(histogram)(const struct form *form, const uint8_t *raw_bits,
     UNSIGNED values[PIECE];
     uint16_t entries[PIECE];
     const bool is_difference = form->model == EDGE_CODER_DIFFERENCE;
+    struct small_quotients small;
+    fill_small_quotients(&small);
     for (size_t start = 0; start < count; start += EDGE_CODER_LEVEL_GROUP) {
         const size_t piece = smaller(EDGE_CODER_LEVEL_GROUP, count - start);
         const unsigned level = levels ? levels[start / EDGE_CODER_LEVEL_GROUP] : 0;
         const uint8_t *from = source ? source + start * sizeof(UNSIGNED) : NULL;
-        NAME(choose)(form, form->table_of[level], from, piece, entries);
+        NAME(choose)(form, form->row_of[level], from, piece, entries);
         NAME(take)(form, from, target + start * sizeof(UNSIGNED), piece, values);
         for (size_t i = 0; i < piece; i++) {
             const unsigned table = entries[i] >> 8;
             unsigned bits;
             WORK raw;
             unsigned symbol =
-                NAME(split)(is_difference, values[i], raw_bits[table], &bits, &raw);
+                is_difference ? NAME(split)(&small, values[i], raw_bits[table], &bits, &raw)
+                              : NAME(cut)(values[i], raw_bits[table], &bits, &raw);
             symbol = symbol < bins ? symbol : (unsigned)bins - 1;
             out[table * bins + symbol]++;
         }
@@ -226,6 +237,8 @@ static bool NAME(entries_of)(const struct encoder *encoder, const uint8_t *sourc
     uint16_t entries[EDGE_CODER_LEVEL_GROUP];
     const struct form *form = &encoder->form;
     const bool is_difference = form->model == EDGE_CODER_DIFFERENCE;
+    struct small_quotients small;
+    fill_small_quotients(&small);
     const uint16_t *restrict index_of = index_of_symbol(encoder);
     const unsigned bins_log2 = encoder->bins_log2;
     unsigned absent = 0;
@@ -234,14 +247,16 @@ static bool NAME(entries_of)(const struct encoder *encoder, const uint8_t *sourc
         const size_t piece = smaller(EDGE_CODER_LEVEL_GROUP, count - start);
         const unsigned level = levels ? levels[start / EDGE_CODER_LEVEL_GROUP] : 0;
         const uint8_t *from = source ? source + start * sizeof(UNSIGNED) : NULL;
-        NAME(choose)(form, form->table_of[level], from, piece, entries);
+        NAME(choose)(form, form->row_of[level], from, piece, entries);
         NAME(take)(form, from, target + start * sizeof(UNSIGNED), piece, values);
         for (size_t i = 0; i < piece; i++) {
             const unsigned table = entries[i] >> 8;
             unsigned bits;
             WORK raw;
+            const unsigned low_bits = encoder->raw_bits[table];
             const unsigned symbol =
-                NAME(split)(is_difference, values[i], encoder->raw_bits[table], &bits, &raw);
+                is_difference ? NAME(split)(&small, values[i], low_bits, &bits, &raw)
+                              : NAME(cut)(values[i], low_bits, &bits, &raw);
             const unsigned index = index_of[((size_t)table << bins_log2) | symbol];
             absent |= index;
             numbers[start + i] = (uint16_t)(entries[i] | (index & 255));
@@ -360,7 +375,7 @@ static int NAME(decode)(const struct decoder *decoder, const uint8_t *source, si
             if (level < 0) {
                 return level;
             }
-            NAME(choose)(form, form->table_of[level],
+            NAME(choose)(form, form->row_of[level],
                          from ? from + at * sizeof(UNSIGNED) : NULL,
                          smaller(EDGE_CODER_LEVEL_GROUP, piece - at), work->entries + at);
         }

@@ -140,7 +140,8 @@ struct form {
     uint8_t key_shift;
     uint8_t key_mask; /* 0: all keys are 0 */
     uint16_t tables;
-    uint8_t table_of[EDGE_CODER_LEVELS_MAX][EDGE_CODER_KEYS];
+    /* The table's number times 256, which is that of its first entry. */
+    uint16_t row_of[EDGE_CODER_LEVELS_MAX][EDGE_CODER_KEYS];
 };
 
 static int form_of_kind(int kind, struct form *form) {
@@ -187,12 +188,13 @@ static int form_of_shape(const edge_coder_shape *shape, unsigned tables_max, str
     if (form->model == EDGE_CODER_ALONE) {
         form->key_mask = 0;
     }
-    memcpy(form->table_of, shape->table_of, (size_t)shape->levels * EDGE_CODER_KEYS);
     for (unsigned level = 0; level < form->levels; level++) {
         for (unsigned key = 0; key < EDGE_CODER_KEYS; key++) {
-            if (form->table_of[level][key] >= form->tables) {
+            const uint8_t table = shape->table_of[level * EDGE_CODER_KEYS + key];
+            if (table >= form->tables) {
                 return EDGE_CODER_TABLE;
             }
+            form->row_of[level][key] = (uint16_t)(table << 8);
         }
     }
     for (unsigned table = 0; table < form->tables; table++) {
@@ -296,6 +298,35 @@ static uint8_t level_of(uint64_t score) {
         level = (uint8_t)(level + (score >= thresholds[i]));
     }
     return level;
+}
+
+/* The symbol of quotient q (model 0), from q or, if it is negative, -q - 1. */
+static unsigned symbol_of_quotient(uint64_t folded, unsigned negative, unsigned *extra_bits) {
+    const uint64_t size = folded + negative;
+    if (size < EXACT_BELOW) {
+        *extra_bits = 0;
+        return (unsigned)(2 * size) - negative;
+    }
+    const unsigned top = highest_bit(size);
+    *extra_bits = top - 2;
+    return 2 * EXACT_BELOW - 1 + 2 * ((top - 5) * 4 + (unsigned)(size >> (top - 2))) + negative;
+}
+
+/* Most quotients are small: their symbols, and 2^8 times their extra bits, by sign. */
+#define SMALL_QUOTIENTS 512
+
+struct small_quotients {
+    uint16_t of[2][SMALL_QUOTIENTS];
+};
+
+static void fill_small_quotients(struct small_quotients *out) {
+    for (unsigned negative = 0; negative < 2; negative++) {
+        for (unsigned folded = 0; folded < SMALL_QUOTIENTS; folded++) {
+            unsigned extra_bits;
+            const unsigned symbol = symbol_of_quotient(folded, negative, &extra_bits);
+            out->of[negative][folded] = (uint16_t)(symbol | extra_bits << 8);
+        }
+    }
 }
 
 /* --- encoder and decoder as they lie in memory ------------------------------------------------ */
@@ -766,14 +797,34 @@ size_t edge_coder_stream_bytes_max(const void *memory, size_t memory_bytes, size
 #define ENCODE_SYMBOL(state, number)                                                               \
     do {                                                                                           \
         const struct encoder_entry *const entry_ = &entries[number];                               \
-        const bool spills_ = ((state) >> (32 - SCALE_BITS)) >= entry_->frequency;                  \
+        const unsigned spills_ = ((state) >> (32 - SCALE_BITS)) >= entry_->frequency;              \
         const uint16_t word_ = (uint16_t)(state);                                                  \
         memcpy(words - 2, &word_, 2);                                                              \
-        words -= spills_ ? 2 : 0;                                                                  \
-        (state) = spills_ ? (state) >> 16 : (state);                                               \
+        words -= 2 * (size_t)spills_;                                                              \
+        (state) >>= 16 * spills_;                                                                  \
         const uint32_t quotient_ = (uint32_t)((state) * entry_->reciprocal >> RECIPROCAL_SHIFT);   \
         (state) += entry_->start + quotient_ * entry_->rest;                                       \
     } while (0)
+
+/* Eight elements, from the last to the first. Words are bytes to the compiler, which may be
+ * anything: states are kept apart from them. */
+static uint8_t *encode_eight(const struct encoder_entry *restrict entries,
+                             const uint16_t *restrict numbers, uint32_t *restrict states,
+                             uint8_t *restrict words) {
+    uint32_t s0 = states[0], s1 = states[1], s2 = states[2], s3 = states[3];
+    uint32_t s4 = states[4], s5 = states[5], s6 = states[6], s7 = states[7];
+    ENCODE_SYMBOL(s7, numbers[7]);
+    ENCODE_SYMBOL(s6, numbers[6]);
+    ENCODE_SYMBOL(s5, numbers[5]);
+    ENCODE_SYMBOL(s4, numbers[4]);
+    ENCODE_SYMBOL(s3, numbers[3]);
+    ENCODE_SYMBOL(s2, numbers[2]);
+    ENCODE_SYMBOL(s1, numbers[1]);
+    ENCODE_SYMBOL(s0, numbers[0]);
+    states[0] = s0, states[1] = s1, states[2] = s2, states[3] = s3;
+    states[4] = s4, states[5] = s5, states[6] = s6, states[7] = s7;
+    return words;
+}
 
 /* Codes all elements from the last to the first. Words grow downwards from `words`; returns the
  * first. */
@@ -782,25 +833,13 @@ static uint8_t *encode_symbols(const struct encoder *encoder, const uint16_t *re
                                uint8_t *restrict words) {
     const struct encoder_entry *restrict entries = entries_of_encoder(encoder);
     size_t i = count;
-    for (; i & (lanes - 1 > 7 ? 7 : lanes - 1); i--) {
+    for (; i > 0 && (lanes == 1 || i % 8 != 0); i--) {
         uint32_t state = states[(i - 1) & (lanes - 1)];
         ENCODE_SYMBOL(state, numbers[i - 1]);
         states[(i - 1) & (lanes - 1)] = state;
     }
-    for (; lanes >= 8 && i > 0; i -= 8) {
-        uint32_t *const s = states + ((i - 8) & (lanes - 1));
-        const uint16_t *const n = numbers + i - 8;
-        ENCODE_SYMBOL(s[7], n[7]);
-        ENCODE_SYMBOL(s[6], n[6]);
-        ENCODE_SYMBOL(s[5], n[5]);
-        ENCODE_SYMBOL(s[4], n[4]);
-        ENCODE_SYMBOL(s[3], n[3]);
-        ENCODE_SYMBOL(s[2], n[2]);
-        ENCODE_SYMBOL(s[1], n[1]);
-        ENCODE_SYMBOL(s[0], n[0]);
-    }
-    for (; i > 0; i--) {
-        ENCODE_SYMBOL(states[0], numbers[i - 1]);
+    for (; i > 0; i -= 8) {
+        words = encode_eight(entries, numbers + i - 8, states + ((i - 8) & (lanes - 1)), words);
     }
     return words;
 }
