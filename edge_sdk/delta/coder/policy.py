@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.delta import coder
-from edge_sdk.delta.coder import fit
-from edge_sdk.delta.coder.fit import Counts, Fit, Fitter, Levels
-from edge_sdk.delta.coder.tables import ALONE, DIFFERENCE, GIVEN, CodeTable
+from edge_sdk.delta.coder import estimate
+from edge_sdk.delta.coder.estimate import Counts, Levels
+from edge_sdk.delta.coder.fit import Fit, Fitter
+from edge_sdk.delta.coder.tables import ALONE, DIFFERENCE, GIVEN, LEVEL_ELEMENTS, CodeTable
 from edge_sdk.delta.container import CODE_SLOTS, PREDICTION_SLOTS
 from edge_sdk.delta.numeric import Bits, ElementKind
 
@@ -23,6 +24,13 @@ _TRIED_MAX = 4
 _FEW_ELEMENTS = 4096
 # What a new table gains here it gains again in so many of the records that follow, at most.
 _FOLLOWING_MAX = 8.0
+# A tensor's first record looks for another table from this share of its bytes on.
+_UNKNOWN_SHARE = 0.5
+# Tables are made to last where a tensor has this many more records, or this many elements.
+_LASTING = 0.25
+_MANY_ELEMENTS = 1 << 16
+# One in so many groups of elements may take the table of all symbols.
+_ESCAPED_SHARE = 16
 # Integers that are predicted this well are not tried alone.
 _INTEGER_BITS = 1
 # Lanes by the least bytes of a stream: their states are to be a small part of it.
@@ -46,6 +54,7 @@ class Choice:
 class _InForce:
     table: CodeTable
     inverse_means: NDArray[np.uint32] | None
+    escape: bool
     costs: Counts
     raw_bits: Counts
     level_costs: Counts
@@ -94,7 +103,8 @@ class Policy:
         trial = self._best_in_force(kind, source, target, alone=alone, first_only=known)
         if trial is not None and self._serves(trial, len(target), known, following):
             return self._reused(trial)
-        made = _fitted(kind, source, target, alone=alone)
+        lasting = following >= _LASTING or len(target) >= _MANY_ELEMENTS
+        made = _fitted(Fitter(kind, source, target, lasting), alone=alone)
         if made is None:
             return None if trial is None else self._reused(trial)
         if trial is not None:
@@ -131,21 +141,22 @@ class Policy:
 
     def _try(self, slot: int, source: Bits | None, target: Bits) -> _Trial | None:
         one = self._slots[slot]
-        levels = None
-        level_bits = 0.0
-        if one.inverse_means is not None:
-            assert source is not None
-            found = coder.levels(one.table.kind, source, target, one.inverse_means)
-            levels = np.minimum(found, np.uint8(one.table.levels - 1))
-            level_bits = fit.total(fit.transitions(levels), one.level_costs)
         if one.table.model == ALONE:
             source = None
+        levels = _levels(one, source, target)
         counts = coder.histogram(one.table, source, target, levels).astype(np.float64)
-        coded = fit.total(counts, one.costs)
-        if not np.isfinite(coded + level_bits):
-            return None
-        rest = float((counts * one.raw_bits).sum()) + level_bits
-        gain = coded - float(fit.entropy_bits(counts).sum())
+        if _lacks(one, counts):
+            levels = _escaped(one, source, target, levels)
+            if levels is None:
+                return None
+            counts = coder.histogram(one.table, source, target, levels).astype(np.float64)
+            if _lacks(one, counts):
+                return None
+        coded = estimate.total(counts, one.costs)
+        rest = float((counts * one.raw_bits).sum())
+        if levels is not None:
+            rest += estimate.total(estimate.transitions(levels), one.level_costs)
+        gain = coded - float(estimate.entropy_bits(counts).sum())
         return _Trial(slot=slot, levels=levels, payload_bits=coded + rest, refit_gain_bits=gain)
 
     def _serves(self, trial: _Trial, count: int, known: bool, following: float) -> bool:
@@ -154,7 +165,7 @@ class Policy:
         gain = trial.refit_gain_bits * (1 + min(following, _FOLLOWING_MAX))
         if known or count < _FEW_ELEMENTS:
             return gain < table_bits
-        return trial.payload_bits < table_bits
+        return gain < table_bits * _UNKNOWN_SHARE
 
     def _reused(self, trial: _Trial) -> Choice:
         one = self._slots[trial.slot]
@@ -171,13 +182,55 @@ class Policy:
         self._slots[slot] = _InForce(
             table=made.table,
             inverse_means=made.inverse_means,
-            costs=fit.code_bits(made.table),
-            raw_bits=fit.raw_bits(made.table),
-            level_costs=fit.level_costs(made.table),
+            escape=made.escape,
+            costs=estimate.code_bits(made.table),
+            raw_bits=estimate.raw_bits(made.table),
+            level_costs=estimate.level_costs(made.table),
             table_bytes=made.table_bytes,
             used=self._clock,
         )
         return _choice(made.table, slot, made.levels, made.payload_bits, made.table_bytes)
+
+
+def _levels(one: _InForce, source: Bits | None, target: Bits) -> Levels | None:
+    """As when the table was made."""
+    if one.table.levels == 1:
+        return None
+    if one.inverse_means is None or source is None:
+        return np.zeros(-(-len(target) // LEVEL_ELEMENTS), np.uint8)
+    found = coder.levels(one.table.kind, source, target, one.inverse_means)
+    return np.minimum(found, np.uint8(one.table.levels - 1 - one.escape))
+
+
+def _lacks(one: _InForce, counts: Counts) -> bool:
+    return bool((counts[~np.isfinite(one.costs)]).any())
+
+
+def _escaped(
+    one: _InForce, source: Bits | None, target: Bits, levels: Levels | None
+) -> Levels | None:
+    """Levels with the last one where elements have symbols that their table lacks; None where
+    there are too many such places."""
+    if not one.escape or levels is None or source is None:
+        return None
+    found = levels.copy()
+    room = max(1, len(levels) // _ESCAPED_SHARE)
+    waiting = [(0, len(levels))]
+    while waiting:
+        start, end = waiting.pop()
+        part = slice(start * LEVEL_ELEMENTS, end * LEVEL_ELEMENTS)
+        counts = coder.histogram(one.table, source[part], target[part], levels[start:end])
+        if not _lacks(one, counts.astype(np.float64)):
+            continue
+        if end - start == 1:
+            found[start] = one.table.levels - 1
+            room -= 1
+            if not room:
+                return None
+        else:
+            step = -(-(end - start) // 8)
+            waiting += [(at, min(at + step, end)) for at in range(start, end, step)]
+    return found
 
 
 def _choice(
@@ -195,16 +248,16 @@ def _choice(
     )
 
 
-def _fitted(kind: ElementKind, source: Bits | None, target: Bits, *, alone: bool) -> Fit | None:
+def _fitted(fitter: Fitter, *, alone: bool) -> Fit | None:
     """The cheapest of the models that can be cheapest."""
-    fitter = Fitter(kind, source, target)
-    best = fitter.fit(DIFFERENCE, levels=True) if source is not None else None
+    kind = fitter.kind
+    best = fitter.fit(DIFFERENCE) if fitter.source is not None else None
     # Without a prediction an element takes its mantissa at least.
-    least = len(target) * (kind.mantissa_bits or _INTEGER_BITS)
+    least = len(fitter.target) * (kind.mantissa_bits or _INTEGER_BITS)
     if best is not None and best.payload_bits <= least:
         return best
-    others = [fitter.fit(ALONE, levels=False)] if alone else []
-    if source is not None and kind.is_float:
-        others.append(fitter.fit(GIVEN, levels=False))
+    others = [fitter.fit(ALONE)] if alone else []
+    if fitter.source is not None and kind.is_float:
+        others.append(fitter.fit(GIVEN))
     found = [one for one in (best, *others) if one is not None]
     return min(found, key=lambda one: one.cost_bits, default=None)
