@@ -57,11 +57,21 @@ def align(
             found = [_unpredicted(target)]
         known += found
     if mapped and source_files:
-        regions = Regions(source_files, sources)
+        regions = Regions(source_files, sources, _used(ranges))
         for file, gaps in _gaps(targets, target_files).items():
             found = regions.find(target_files[file], gaps)
             ranges[file] = sorted((*ranges[file], *found), key=lambda one: one.start)
     return ranges
+
+
+def _used(ranges: Mapping[int, Sequence[AlignedRange]]) -> set[tuple[int, int]]:
+    """File and offset of the source tensors that predict something."""
+    return {
+        (one.source_file, one.source_start)
+        for found in ranges.values()
+        for one in found
+        if one.is_predicted
+    }
 
 
 def _gaps(
@@ -129,8 +139,7 @@ class _Finder:
             if number_kind(source) is not None:
                 self._by_count[count_of(source)].append(source)
         self._moments: dict[tuple[bool, int, int], tuple[float, ...]] = {}
-        self._source_scales = _scales(sources, source_sampler)
-        self._target_scales = _scales(targets, target_sampler)
+        self._scales: dict[bool, list[Scales]] = {}
 
     def find(self, number: int) -> list[AlignedRange]:
         target = self._targets[number]
@@ -140,7 +149,8 @@ class _Finder:
         if paired is not None:
             return self._rescaled(self._sources[paired], target)
         best: tuple[float, list[AlignedRange]] = 0.0, []
-        for source in self._candidates(target):
+        stranger = number in self._pairs.strangers
+        for source in self._candidates(target, only_named=stranger):
             layout, alike = self._fitter.layout(source, target)
             if layout is None or alike <= best[0]:
                 continue
@@ -163,17 +173,30 @@ class _Finder:
     def _fit(self, source: LocatedTensor, target: LocatedTensor, layout: Layout) -> Fit | None:
         kind = number_kind(source)
         held_by_source = kind is not None and not kind.is_float
-        scales = self._source_scales if held_by_source else self._target_scales
         return self._fitter.fit(
-            source, target, layout, scales=scales, held_by_source=held_by_source
+            source,
+            target,
+            layout,
+            scales=lambda: self._scales_of(held_by_source),
+            held_by_source=held_by_source,
         )
 
-    def _candidates(self, target: LocatedTensor) -> Iterator[LocatedTensor]:
+    def _scales_of(self, source: bool) -> list[Scales]:
+        """What may be factors: of the source for what was quantised there, or of the target."""
+        if source not in self._scales:
+            tensors = self._sources if source else self._targets
+            sampler = self._source_sampler if source else self._target_sampler
+            self._scales[source] = _scales(tensors, sampler)
+        return self._scales[source]
+
+    def _candidates(self, target: LocatedTensor, *, only_named: bool) -> Iterator[LocatedTensor]:
         """Sources of as many numbers: those of the same name, then those of like numbers."""
         alike = self._by_count.get(count_of(target), [])
         stem = _stem(target.tensor.name)
         named = [one for one in alike if _stem(one.tensor.name) == stem]
         yield from named[:_CANDIDATES]
+        if only_named:  # a tensor trained anew has no other counterpart either
+            return
         others = [one for one in alike if _stem(one.tensor.name) != stem]
         if len(others) > _CANDIDATES:
             others.sort(key=lambda one: self._distance(one, target))

@@ -3,7 +3,7 @@ inverse. Fitted on a sample; what it is worth shows where records are made."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,8 @@ from edge_sdk.delta.alignment.sampling import (
     Sampler,
     Values,
     as_values,
-    correlation,
     count_of,
+    normal,
     number_kind,
 )
 from edge_sdk.delta.strides import SourceRange
@@ -35,6 +35,9 @@ from edge_sdk.delta.value_maps import (
 _FLOAT32 = NUMBER_KINDS["float32"]
 _LAYOUT_PLACES = 512
 _LIKELY_CORRELATION = 0.3
+# A look at a few rules most layouts out.
+_FIRST_PLACES = 128
+_FIRST_CORRELATION = 0.15
 _SURE_CORRELATION = 0.999
 _TRIED_CHANNELS = 16
 _PLACES_PER_CHANNEL = 48
@@ -53,7 +56,7 @@ class Scales:
 
 
 class Fitter:
-    """Fits one tensor after the other. ``scales`` are candidates for factors."""
+    """Fits one tensor after the other."""
 
     def __init__(self, source_sampler: Sampler, target_sampler: Sampler) -> None:
         self._sources = source_sampler
@@ -65,13 +68,19 @@ class Fitter:
         """The order of the source that goes best with the target, and how well, from 0 to 1."""
         places = scattered_places(count_of(target), _LAYOUT_PLACES)
         y = self._targets.values(target, places)
+        first = places[:_FIRST_PLACES]
+        after_first, after = normal(y[:_FIRST_PLACES]), normal(y)
         # By chance alone few numbers correlate highly.
         best, found = max(_LIKELY_CORRELATION, 5 / len(places) ** 0.5), None
         for layout in layouts(source.tensor.shape, target.tensor.shape):
-            x = self._sources.values(source, layout.source_places(places))
+            x = self._sources.values(source, layout.source_places(first))
+            if len(first) < len(places):
+                if normal(x) @ after_first < _FIRST_CORRELATION:
+                    continue
+                x = self._sources.values(source, layout.source_places(places))
             if np.array_equal(x, y):
                 return layout, 1.0
-            alike = correlation(x, y)
+            alike = float(normal(x) @ after)
             if alike > best + 1e-6:
                 best, found = alike, layout
             if alike > _SURE_CORRELATION:
@@ -86,7 +95,7 @@ class Fitter:
         target: LocatedTensor,
         layout: Layout,
         *,
-        scales: Sequence[Scales],
+        scales: Callable[[], Sequence[Scales]],
         held_by_source: bool,
     ) -> Fit | None:
         """What turns the source's numbers, in that order, into the target's."""
@@ -103,7 +112,7 @@ class Fitter:
             return case.unchanged() if from_kind == to_kind else None
         if min(from_kind.number, to_kind.number) < 0:
             return None
-        return case.by_scales(operation, scales, held_by_source=held_by_source)
+        return case.by_scales(operation, scales(), held_by_source=held_by_source)
 
 
 class _Case:
@@ -277,10 +286,9 @@ def _factors(x: Values, y: Values) -> Values:
     """The factor of each row: the median of its ratios; 1 where a row says nothing."""
     with np.errstate(all="ignore"):
         ratios = np.where((x != 0) & (y != 0), y / x, np.nan)
-    told = ~np.all(np.isnan(ratios), axis=1)
-    factors = np.ones(len(x))
-    factors[told] = np.nanmedian(ratios[told], axis=1)
-    return factors
+    known = np.count_nonzero(~np.isnan(ratios), axis=1)
+    middle = np.take_along_axis(np.sort(ratios, axis=1), known[:, None] // 2, axis=1)[:, 0]
+    return np.where(known > 0, middle, 1.0)
 
 
 def _error(x: Values, y: Values) -> float:

@@ -7,7 +7,7 @@ between them is the same numbers, changed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from edge_sdk.base import CHUNK_BYTES
@@ -24,6 +24,7 @@ _REGION_BYTES_MIN = 512
 _JOINED_BYTES_MAX = 4 << 10
 # Views are read once, as a whole; beyond this it takes too long.
 _VIEWS_BYTES_MAX = 256 << 20
+_VIEWS_PER_GAP_MAX = 32
 # Opaque files are cast where the target is about as large as that makes it.
 _CAST_SHARES = ((0.35, 0.7), (1.4, 2.8))
 
@@ -72,17 +73,26 @@ class _Found:
 class Regions:
     """Looks for views of one source in target files."""
 
-    def __init__(self, files: Sequence[OpenFile], sources: Sequence[LocatedTensor]) -> None:
+    def __init__(
+        self,
+        files: Sequence[OpenFile],
+        sources: Sequence[LocatedTensor],
+        used: Collection[tuple[int, int]],
+    ) -> None:
+        """``used``: file and offset of tensors that need no search, they predict others."""
         self._files = files
-        self._sources = sources
+        self._sources = [one for one in sources if (one.file, one.tensor.offset) not in used]
         self._opaque = sorted(set(range(len(files))) - {one.file for one in sources})
         self._indexes: dict[bool, tuple[list[View], SourceIndex]] = {}
 
     def find(self, target: OpenFile, gaps: Gaps) -> list[AlignedRange]:
         """Ranges within the gaps of a target file, sorted, not overlapping."""
-        views, index = self._index(opaque=self._may_be_cast(gaps))
-        if not views:
+        gap_bytes = sum(end - start for start, end in gaps)
+        opaque = self._may_be_cast(gap_bytes)
+        views_bytes = sum(view.size_bytes for view in self._views(opaque=opaque))
+        if not 0 < views_bytes <= _VIEWS_PER_GAP_MAX * gap_bytes:
             return []
+        views, index = self._index(opaque=opaque)
         found: list[AlignedRange] = []
         for start, end in gaps:
             for one in _joined(_matches(index, target, start, end)):
@@ -91,9 +101,8 @@ class Regions:
                     found.append(ranged)
         return found
 
-    def _may_be_cast(self, gaps: Gaps) -> bool:
+    def _may_be_cast(self, gap_bytes: int) -> bool:
         source_bytes = sum(self._files[file].size_bytes for file in self._opaque)
-        gap_bytes = sum(end - start for start, end in gaps)
         return any(low <= gap_bytes / max(1, source_bytes) <= high for low, high in _CAST_SHARES)
 
     def _index(self, *, opaque: bool) -> tuple[list[View], SourceIndex]:
