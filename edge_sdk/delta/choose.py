@@ -9,6 +9,7 @@ from edge_sdk.base import UnavailableError
 from edge_sdk.delta.alignment import AlignedRange
 from edge_sdk.delta.coder.policy import Choice, Policy
 from edge_sdk.delta.coder.tables import ALONE, CodeTable
+from edge_sdk.delta.container import CODE_SLOTS
 from edge_sdk.delta.files import OpenFile
 from edge_sdk.delta.frames import DICTIONARY_BYTES_MAX, Effort, Packer
 from edge_sdk.delta.methods import Dictionary, Literal, Method, Planes, Residual
@@ -67,9 +68,15 @@ class _Source:
 
 
 class Chooser:
-    """Makes candidates with the methods that may be used (numbers)."""
+    """Makes candidates with the methods that may be used (numbers), and as many code tables
+    at once as ``code_slots``."""
 
-    def __init__(self, methods: Collection[int], sources: Sequence[OpenFile]) -> None:
+    def __init__(
+        self,
+        methods: Collection[int],
+        sources: Sequence[OpenFile],
+        code_slots: int = CODE_SLOTS,
+    ) -> None:
         self._methods = methods
         self._sources = sources
         self._packer = Packer()
@@ -77,7 +84,7 @@ class Chooser:
         self._dictionary = Dictionary()
         self._residual = Residual()
         self._planes = Planes()
-        self._policy = Policy()
+        self._policy = Policy(code_slots)
 
     def numbers(self, place: Place, data: bytes, aligned: AlignedRange) -> Candidate:
         """For aligned numbers that changed: residual, planes or literal."""
@@ -136,9 +143,24 @@ class Chooser:
 
     def _as_numbers(self, place: Place, data: bytes, aligned: AlignedRange) -> Candidate | None:
         source = self._predicted(place, len(data), aligned)
-        choice = self._coded(self._policy, place, data, aligned, source)
-        if choice is None:
-            return None
+        for sure in (False, True):
+            choice = self._coded(self._policy, place, data, aligned, source, sure=sure)
+            if choice is None:
+                return None
+            coded = self._encoded(choice, place, data, aligned, source)
+            if coded is not None:
+                return coded
+        raise AssertionError("a code table that is sure has all symbols")
+
+    def _encoded(
+        self,
+        choice: Choice,
+        place: Place,
+        data: bytes,
+        aligned: AlignedRange,
+        source: _Source | None,
+    ) -> Candidate | None:
+        """None where the code table lacks a symbol."""
         phase = _phase(place, len(data), aligned, choice.table.kind)
         shared = {"phase": phase, "code_slot": choice.slot, "lanes_log2": choice.lanes_log2}
         method: Method = self._residual
@@ -156,7 +178,8 @@ class Chooser:
                 levels=choice.levels,
                 **shared,
             )
-        assert tail is not None, "a code table that was chosen has all symbols"
+        if tail is None:
+            return None
         return Candidate(
             method=method,
             place=place,
@@ -173,6 +196,8 @@ class Chooser:
         data: bytes,
         aligned: AlignedRange,
         source: _Source | None,
+        *,
+        sure: bool = True,
     ) -> Choice | None:
         """How numbers are coded best, predicted or alone."""
         kind = aligned.kind
@@ -188,6 +213,7 @@ class Chooser:
             alone=alone,
             following=(aligned.end - place.end) / len(data),
             tensor=(place.file, aligned.start),
+            sure=sure,
         )
 
     def _predicted(self, place: Place, length: int, aligned: AlignedRange) -> _Source | None:

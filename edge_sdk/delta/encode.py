@@ -17,7 +17,13 @@ from typing import BinaryIO
 from edge_sdk.base import CHUNK_BYTES, Digest, UnavailableError, UsageError, file_digest
 from edge_sdk.delta.alignment import AlignedRange, align, locate_tensors
 from edge_sdk.delta.choose import RECORD_OVERHEAD_BYTES, Candidate, Chooser
-from edge_sdk.delta.container import DEFAULT_MEMORY_LIMIT_BYTES, MAPPED_BYTES, FileRef
+from edge_sdk.delta.container import (
+    CODE_SLOTS,
+    CODE_TABLE_BYTES,
+    DEFAULT_MEMORY_LIMIT_BYTES,
+    MAPPED_BYTES,
+    FileRef,
+)
 from edge_sdk.delta.cutting import Cutter, Piece
 from edge_sdk.delta.files import OpenFile, open_tree
 from edge_sdk.delta.methods import NAMES, REGISTRY
@@ -70,7 +76,8 @@ def encode(
         usable = _usable(methods, memory_limit_bytes)
         mapped = maps and _affordable(usable, memory_limit_bytes - MAPPED_BYTES) == usable
         ranges = _aligned(source, sources, target, targets, mapped=mapped)
-        job = _Encoding(sources, targets, ranges, spool, usable)
+        slots = _code_slots(usable, memory_limit_bytes - (MAPPED_BYTES if mapped else 0))
+        job = _Encoding(sources, targets, ranges, spool, usable, slots)
         job.run(progress or (lambda _count: None))
         delta_bytes, memory_bytes = job.writer.finish(
             out, folder=target.is_dir(), memory_limit_bytes=memory_limit_bytes
@@ -112,14 +119,24 @@ def _aligned(
 
 def _usable(names: Collection[str], memory_limit_bytes: int) -> frozenset[int]:
     """Numbers of the methods that were asked for and that the limit allows."""
-    known = (number for number, method in REGISTRY.items() if method.name in names)
+    known = [number for number, method in REGISTRY.items() if method.name in names]
     numbers = _affordable(known, memory_limit_bytes)
+    if not _code_slots(numbers, memory_limit_bytes):
+        numbers -= {method.number for method in REGISTRY.values() if method.takes_code}
     literal = next(method for method in REGISTRY.values() if method.name == "literal")
     if "literal" not in names:
         raise UsageError("no delta can be made without the method 'literal'")
     if literal.number not in numbers:
         raise UsageError(f"no delta can be decoded in {memory_limit_bytes} bytes of memory")
     return numbers
+
+
+def _code_slots(numbers: Iterable[int], memory_limit_bytes: int) -> int:
+    """How many code tables may be in force at once, beside the largest record."""
+    count = CODE_SLOTS
+    while count and _affordable(numbers, memory_limit_bytes - count * CODE_TABLE_BYTES) != numbers:
+        count -= 1
+    return count
 
 
 def _affordable(numbers: Iterable[int], memory_limit_bytes: int) -> frozenset[int]:
@@ -142,6 +159,7 @@ class _Encoding:
         ranges: Mapping[int, Sequence[AlignedRange]],
         spool: BinaryIO,
         methods: frozenset[int],
+        code_slots: int,
     ) -> None:
         self._targets = targets
         self._copies = any(REGISTRY[number].name == "copy" for number in methods)
@@ -149,7 +167,7 @@ class _Encoding:
         self._source_refs = [_ref(file, file.chunk_digests()) for file in sources]
         self._target_refs = list(map(_ref, targets, self._target_chunks))
         self._cutter = Cutter(sources, ranges, copies=self._copies)
-        self._chooser = Chooser(methods, sources)
+        self._chooser = Chooser(methods, sources, code_slots)
         self.writer = ContainerWriter(spool, self._source_refs, self._target_refs)
 
     def run(self, progress: Progress) -> None:

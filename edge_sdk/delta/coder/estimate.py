@@ -31,6 +31,8 @@ Levels = NDArray[np.uint8]
 # A coarser table may cost this much more than the finest: it is shorter, and fewer raw bits of
 # its elements are of different widths.
 _COARSER_SHARE = 1.0025
+# Raw bits that are tried, above those at which sizes are 8 to 15 in the middle.
+_COARSER_TRIED = 4
 _TABLE_BITS = 14
 _CELL_BITS = 6
 _FIRST_SHARED = 2 * EXACT_BELOW - 1
@@ -192,7 +194,9 @@ def shifted(rows: Sequence[Counts], bits: int) -> list[tuple[Counts, int]]:
     owners = []
     for number, row in enumerate(rows):
         middle = _middle_shift(row)
-        for shift in sorted({0, *range(max(0, middle - 1), middle + 3)} if middle else {0}):
+        for shift in sorted(
+            {0, *range(max(0, middle - 1), middle + _COARSER_TRIED)} if middle else {0}
+        ):
             if shift < bits:
                 tried.append((coarser(row, shift), shift))
                 owners.append(number)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,7 @@ _KEY_ELEMENTS_MIN = 48
 _SPARE_SHARE = 0.001
 _SPARE_BITS = 1.45 / SCALE
 _LEVEL_ELEMENTS_MIN = 1 << 13
+_LEVEL_TABLE_BITS = 40
 # What stands in place of a cluster's number for the table of all symbols.
 _WIDE = -1
 
@@ -86,6 +88,19 @@ class _Leveled:
     used: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """``rows``: clusters by class and level; ``wide``: counts of the table of all symbols, if
+    there is to be one; ``cost_bits``: about."""
+
+    bounds: Sequence[int]
+    rows: Sequence[Sequence[int]]
+    clusters: Sequence[Cluster]
+    leveled: _Leveled
+    wide: Counts | None
+    cost_bits: float
+
+
 @dataclass(slots=True)
 class Fitter:
     """Makes code tables for one record's elements; keeps what several models need.
@@ -103,26 +118,31 @@ class Fitter:
         """The best table of a model that was found; None where it has too many symbols."""
         bounds = self._first_bounds(model)
         leveled = _Leveled(np.zeros(-(-len(self.target) // 256), np.uint8), None, 1)
-        plain, classes = self._fit(model, bounds, leveled)
-        if model != DIFFERENCE or len(self.target) < _LEVEL_ELEMENTS_MIN or plain is None:
-            return plain
-        by_size = self._by_size()
-        if by_size.used == 1:
-            return plain
-        found, _ = self._fit(model, classes, by_size)
-        return found if found is not None and found.cost_bits < plain.cost_bits else plain
+        plan = self._plan(model, bounds, leveled)
+        if model == DIFFERENCE and len(self.target) >= _LEVEL_ELEMENTS_MIN:
+            by_size = self._by_size()
+            if by_size.used > 1:
+                other = self._plan(model, plan.bounds, by_size)
+                plan = min(plan, other, key=lambda one: one.cost_bits)
+        return self._finished(model, plan)
 
-    def _fit(
-        self, model: int, bounds: Sequence[int], leveled: _Leveled
-    ) -> tuple[Fit | None, list[int]]:
-        """With classes that are merged from those of ``bounds``, and these classes' bounds."""
+    def _plan(self, model: int, bounds: Sequence[int], leveled: _Leveled) -> _Plan:
+        """With classes that are merged from those of ``bounds``."""
         grid = self._grid(model, bounds, leveled)
         clusters = merged_clusters(self._cells(grid, model), model, TABLES_MAX - 1)
         classes, rows = _classes(bounds, clusters, leveled.used)
-        wide = None
-        if model == DIFFERENCE and self.lasting:
-            wide = grid.sum(axis=(0, 1))
-        return self._finished(model, classes, rows, clusters, leveled, wide), classes
+        bits = sum(one.cost_bits for one in clusters)
+        if leveled.used > 1:
+            steps = transitions(leveled.levels)
+            bits += float(entropy_bits(steps).sum()) + _LEVEL_TABLE_BITS * leveled.used
+        return _Plan(
+            bounds=classes,
+            rows=rows,
+            clusters=clusters,
+            leveled=leveled,
+            wide=grid.sum(axis=(0, 1)) if model == DIFFERENCE and self.lasting else None,
+            cost_bits=bits,
+        )
 
     def _by_size(self) -> _Leveled:
         assert self.source is not None
@@ -201,26 +221,18 @@ class Fitter:
             for place, (counts, shift) in zip(places, found, strict=True)
         ]
 
-    def _finished(
-        self,
-        model: int,
-        bounds: Sequence[int],
-        rows: Sequence[Sequence[int]],
-        clusters: Sequence[Cluster],
-        leveled: _Leveled,
-        wide: Counts | None,
-    ) -> Fit | None:
-        """The structure with frequencies counted exactly; ``rows`` are clusters by class and
-        level, ``wide`` the counts of the table of all symbols, if there is to be one."""
+    def _finished(self, model: int, plan: _Plan) -> Fit | None:
+        """The plan with frequencies counted exactly."""
+        leveled, wide = plan.leveled, plan.wide
         cells = [
-            number for row in rows for number in (*row, *([_WIDE] if wide is not None else ()))
+            number for row in plan.rows for number in (*row, *([_WIDE] if wide is not None else ()))
         ]
         order = {number: new for new, number in enumerate(dict.fromkeys(cells))}
-        shifts = [0 if number == _WIDE else clusters[number].shift for number in order]
+        shifts = [0 if number == _WIDE else plan.clusters[number].shift for number in order]
         shape = CodeTable(
             kind=self.kind,
             model=model,
-            bounds=tuple(bounds),
+            bounds=tuple(plan.bounds),
             levels=leveled.used + (wide is not None),
             cells=tuple(order[number] for number in cells),
             tables=tuple(Table(shift=one, symbols=(0,), frequencies=(SCALE,)) for one in shifts),
@@ -311,9 +323,9 @@ def _spare(table: CodeTable, one: Table, counts: Counts) -> list[int]:
     if table.model != DIFFERENCE:
         order += range(max(0, first - 8), first)
     room = min(SYMBOLS_MAX - len(occurring), int(budget) + 2)
-    found = [
+    found = (
         symbol
         for symbol in order
         if not counts[symbol] and is_possible(table.kind, table.model, one.shift, symbol)
-    ]
-    return found[: max(0, room)]
+    )
+    return list(islice(found, max(0, room)))

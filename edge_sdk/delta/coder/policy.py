@@ -5,7 +5,7 @@ format.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,12 @@ _FOLLOWING_MAX = 8.0
 # A tensor's first record looks for another table from this share of its bytes on.
 _UNKNOWN_SHARE = 0.5
 # Tables are made to last where a tensor has this many more records, or this many elements.
+# What frequencies cost by which others were learnt, for each symbol of a table, about.
+_LEARNT_BITS = 1.45
 _LASTING = 0.25
 _MANY_ELEMENTS = 1 << 16
+# So many records of a tensor are coded like the one before without a look at others.
+_UNSEEN_MAX = 3
 # One in so many groups of elements may take the table of all symbols.
 _ESCAPED_SHARE = 16
 # Integers that are predicted this well are not tried alone.
@@ -70,6 +74,7 @@ class _Trial:
     levels: Levels | None
     payload_bits: float
     refit_gain_bits: float
+    symbols: int
 
 
 class Policy:
@@ -80,6 +85,9 @@ class Policy:
         self._slots: dict[int, _InForce] = {}
         self._clock = 0
         self._tensor: Hashable = None
+        self._last: Choice | None = None
+        self._last_count = 0
+        self._unseen = _UNSEEN_MAX
 
     def choose(
         self,
@@ -90,16 +98,47 @@ class Policy:
         alone: bool = True,
         following: float = 0.0,
         tensor: Hashable = None,
+        sure: bool = True,
     ) -> Choice | None:
         """For elements of shape (n,), predicted by ``source`` or alone (None).
 
         ``alone``: whether a prediction may be passed over. ``following``: how many more
-        records like this one the tensor has; ``tensor`` tells
-        tensors apart. None where they are none, or too different for a code.
+        records like this one the tensor has; ``tensor`` tells tensors apart. A choice that
+        need not be ``sure`` may turn out to lack a symbol. None where there are no elements, or
+        too different ones for a code.
         """
         if not len(target):
             return None
         known, self._tensor = tensor is not None and tensor == self._tensor, tensor
+        if known and not sure and self._unseen < _UNSEEN_MAX:
+            self._unseen += 1
+            return self._unchecked(source, target)
+        choice = self._checked(kind, source, target, alone=alone, known=known, following=following)
+        self._unseen = 0 if choice is not None and tensor is not None else _UNSEEN_MAX
+        self._last = choice
+        return choice
+
+    def _unchecked(self, source: Bits | None, target: Bits) -> Choice:
+        """The last choice once more."""
+        assert self._last is not None
+        one = self._slots[self._last.slot]
+        levels = _levels(one, None if one.table.model == ALONE else source, target)
+        share = len(target) / max(1, self._last_count)
+        return replace(
+            self._last, levels=levels, table_bytes=0, cost_bytes=int(self._last.cost_bytes * share)
+        )
+
+    def _checked(
+        self,
+        kind: ElementKind,
+        source: Bits | None,
+        target: Bits,
+        *,
+        alone: bool,
+        known: bool,
+        following: float,
+    ) -> Choice | None:
+        self._last_count = len(target)
         trial = self._best_in_force(kind, source, target, alone=alone, first_only=known)
         if trial is not None and self._serves(trial, len(target), known, following):
             return self._reused(trial)
@@ -108,8 +147,10 @@ class Policy:
         if made is None:
             return None if trial is None else self._reused(trial)
         if trial is not None:
-            times = 1 + min(following, _FOLLOWING_MAX)
-            gain = (trial.payload_bits - made.payload_bits) * times
+            here = trial.payload_bits - made.payload_bits
+            symbols = sum(len(one.symbols) for one in made.table.tables)
+            elsewhere = max(0.0, here - _LEARNT_BITS * symbols)
+            gain = here + elsewhere * min(following, _FOLLOWING_MAX)
             if gain < 8 * made.table_bytes:
                 return self._reused(trial)
         return self._new(made)
@@ -157,12 +198,20 @@ class Policy:
         if levels is not None:
             rest += estimate.total(estimate.transitions(levels), one.level_costs)
         gain = coded - float(estimate.entropy_bits(counts).sum())
-        return _Trial(slot=slot, levels=levels, payload_bits=coded + rest, refit_gain_bits=gain)
+        return _Trial(
+            slot=slot,
+            levels=levels,
+            payload_bits=coded + rest,
+            refit_gain_bits=gain,
+            symbols=int(np.count_nonzero(counts)),
+        )
 
     def _serves(self, trial: _Trial, count: int, known: bool, following: float) -> bool:
         """Whether there is no need to look for another table."""
         table_bits = 8 * self._slots[trial.slot].table_bytes
-        gain = trial.refit_gain_bits * (1 + min(following, _FOLLOWING_MAX))
+        # What others of the tensor would gain; on these elements alone it is a little more.
+        lasting = max(0.0, trial.refit_gain_bits - _LEARNT_BITS * trial.symbols)
+        gain = trial.refit_gain_bits + lasting * min(following, _FOLLOWING_MAX)
         if known or count < _FEW_ELEMENTS:
             return gain < table_bits
         return gain < table_bits * _UNKNOWN_SHARE

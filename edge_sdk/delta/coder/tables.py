@@ -8,6 +8,7 @@ parses is complete and can be decoded with.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil
 
 from edge_sdk.delta.numeric import KINDS, ElementKind
@@ -185,6 +186,12 @@ def _cell_bits(tables_count: int) -> int:
     return (tables_count - 1).bit_length()
 
 
+@lru_cache(maxsize=2 * SCALE)
+def _gamma(value: int) -> str:
+    digits = format(value, "b")
+    return "0" * (len(digits) - 1) + digits
+
+
 class _BitsOut:
     """Collects bits, the lowest of each byte first."""
 
@@ -196,8 +203,7 @@ class _BitsOut:
             self._parts.append(format(value, f"0{bits}b")[::-1])
 
     def gamma(self, value: int) -> None:
-        digits = format(value, "b")
-        self._parts.append("0" * (len(digits) - 1) + digits)
+        self._parts.append(_gamma(value))
 
     def frequencies(self, table: Table, count_bits: int) -> None:
         self.number(len(table.symbols) - 1, count_bits)

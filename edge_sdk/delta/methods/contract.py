@@ -54,7 +54,8 @@ class DecodeContext:
 
 class Method(Protocol):
     """One way to make target bytes. ``number`` stands in the container, ``name`` in manifests
-    of what a device can decode. ``spans_chunks`` is for ``copy`` alone."""
+    of what a device can decode. ``spans_chunks`` is for ``copy`` alone; ``takes_code`` for
+    those that refer to a code table."""
 
     @property
     def number(self) -> int: ...
@@ -62,6 +63,8 @@ class Method(Protocol):
     def name(self) -> str: ...
     @property
     def spans_chunks(self) -> bool: ...
+    @property
+    def takes_code(self) -> bool: ...
 
     def memory_bytes(self, length: int, body_bytes: int) -> int:
         """What decoding a record needs (FORMAT.md, "Memory"); both arguments in bytes."""

@@ -19,6 +19,7 @@ class Planes:
     number = 5
     name = "planes"
     spans_chunks = False
+    takes_code = True
 
     def memory_bytes(self, length: int, body_bytes: int) -> int:
         return body_bytes + _WORKING_COPIES * length
