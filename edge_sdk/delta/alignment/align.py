@@ -13,6 +13,7 @@ from edge_sdk.delta.alignment.located import LocatedTensor
 from edge_sdk.delta.alignment.pairing import TELLING_COUNT, Pairing, Pairs
 from edge_sdk.delta.alignment.ranges import AlignedRange, Fit, mapped_ranges
 from edge_sdk.delta.alignment.regions import GAP_BYTES_MIN, Regions
+from edge_sdk.delta.alignment.resized import Resized
 from edge_sdk.delta.alignment.sampling import Sampler, count_of, number_kind
 from edge_sdk.delta.files import OpenFile
 from edge_sdk.delta.numeric import kind_of
@@ -45,6 +46,7 @@ def align(
         source_files, target_files
     )
     finder = _Finder(sources, targets, pairs, source_sampler, target_sampler) if mapped else None
+    resized = Resized(sources, source_files, source_sampler, target_sampler) if mapped else None
     ranges: dict[int, list[AlignedRange]] = defaultdict(list)
     for number, target in enumerate(targets):
         known = ranges[target.file]
@@ -53,6 +55,8 @@ def align(
         source = pairs.found.get(number)
         plain = [] if source is None else [_plain(sources[source], target)]
         found = (finder.find(number) if finder else []) or plain
+        if not found and resized:
+            found = resized.find(target)
         if not found and _says_something(target, number in pairs.strangers):
             found = [_unpredicted(target)]
         known += found

@@ -21,6 +21,7 @@ from edge_sdk.delta.alignment.sampling import (
     count_of,
     normal,
     number_kind,
+    scattered_places,
 )
 from edge_sdk.delta.strides import SourceRange
 from edge_sdk.delta.value_maps import (
@@ -263,14 +264,6 @@ def _share(values: ValueMap, before: NDArray[Any], after: NDArray[Any], places: 
     """Of the sampled numbers, how many the map makes exactly."""
     made = values.apply_at(before, places, lambda _file, _offset, _length: b"")
     return float(np.mean(made == after))
-
-
-def scattered_places(count: int, wanted: int) -> Places:
-    """Places that follow no stride of a tensor, the same every time; all if they are few."""
-    if count <= wanted:
-        return np.arange(count)
-    golden = np.arange(1, wanted + 1, dtype=np.float64) * 0.6180339887498949
-    return ((golden % 1.0) * count).astype(np.int64)
 
 
 def channel_places(chosen: Places, channels: int, inner: int, count: int) -> Places:

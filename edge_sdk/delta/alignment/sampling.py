@@ -136,6 +136,14 @@ def spread_places(count: int, wanted: int) -> Places:
     return (starts[:, None] + np.arange(_BLOCK_COUNT)).reshape(-1)
 
 
+def scattered_places(count: int, wanted: int) -> Places:
+    """Places that follow no stride of a tensor, the same every time; all if they are few."""
+    if count <= wanted:
+        return np.arange(count)
+    golden = np.arange(1, wanted + 1, dtype=np.float64) * 0.6180339887498949
+    return ((golden % 1.0) * count).astype(np.int64)
+
+
 def correlation(x: Values, y: Values) -> float:
     """Of two samples, less what is common to all their numbers; 0 where one is constant."""
     return float(normal(x) @ normal(y))

@@ -2,6 +2,7 @@
 
 import random
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from edge_sdk.base import CHUNK_BYTES, DeltaError, UsageError, WrongSourceError, chunk_count
 from edge_sdk.delta import Decoder
 from edge_sdk.delta.coder.tables import CodeTable, Table, pack
-from edge_sdk.delta.container import CODE_TABLE_BYTES, TABLES_BYTES, put_index
+from edge_sdk.delta.container import CODE_TABLE_BYTES, MAPPED_BYTES, TABLES_BYTES, put_index
 from edge_sdk.delta.frames import Effort, Packer
 from edge_sdk.delta.numeric import KINDS
 from edge_sdk.delta.prediction import Prediction, SourceRange, put_prediction
@@ -521,3 +522,22 @@ def test_sizes_beyond_4_gib_are_exact() -> None:
     decoder.finish()
     assert seen[0][:2] == (0, last << 20)
     assert sum(length for _, _, length in seen) == CHUNK_BYTES
+
+
+def test_predictions_that_are_not_plain_are_announced() -> None:
+    """The header's flag allows dimensions, maps and long tables, and costs memory."""
+    data = b"0123456789"
+    strided = SourceRange(file=0, offset=8, length=2, dimensions=((5, -2),))
+    body = varints(0) + put_prediction(Prediction(ranges=(strided,)))
+
+    def with_table(body: bytes, **changes: object) -> Crafted:
+        crafted = Crafted(targets=[file_ref("t", data)], sources=[file_ref("s", data)])
+        crafted = crafted.table(body).data(COPY, place(10), varints(0, 0))
+        return replace(crafted, **changes)
+
+    assert decoded(with_table(body, mapped=True).build(), [data]) == [data]
+    refused(with_table(body).build(), "not plain, which the header does not say", (data,))
+    refused(with_table(body, mapped=True, memory_bytes=MAPPED_BYTES).build(), "memory", (data,))
+    long = varints(0) + bytes(41_000)
+    refused(with_table(long, mapped=True).build(), "too large", (data,))
+    refused(with_table(long[:40_000], mapped=True).build(), "0 source ranges", (data,))
