@@ -30,7 +30,7 @@ Levels = NDArray[np.uint8]
 
 # A coarser table may cost this much more than the finest: it is shorter, and fewer raw bits of
 # its elements are of different widths.
-_COARSER_SHARE = 1.0025
+_COARSER_SHARE = 1.001
 # Raw bits that are tried, above those at which sizes are 8 to 15 in the middle.
 _COARSER_TRIED = 4
 _TABLE_BITS = 14

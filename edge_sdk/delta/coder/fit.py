@@ -101,7 +101,7 @@ class _Plan:
     cost_bits: float
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Fitter:
     """Makes code tables for one record's elements; keeps what several models need.
 
@@ -112,7 +112,7 @@ class Fitter:
     source: Bits | None
     target: Bits
     lasting: bool
-    _scales: tuple[NDArray[np.uint64], NDArray[np.uint64]] | None = field(default=None)
+    _scales: tuple[NDArray[np.uint64], NDArray[np.uint64]] | None = field(default=None, init=False)
 
     def fit(self, model: int) -> Fit | None:
         """The best table of a model that was found; None where it has too many symbols."""

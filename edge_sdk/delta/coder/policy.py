@@ -16,7 +16,7 @@ from edge_sdk.delta.coder.estimate import Counts, Levels
 from edge_sdk.delta.coder.fit import Fit, Fitter
 from edge_sdk.delta.coder.tables import ALONE, DIFFERENCE, GIVEN, LEVEL_ELEMENTS, CodeTable
 from edge_sdk.delta.container import CODE_SLOTS, PREDICTION_SLOTS
-from edge_sdk.delta.numeric import Bits, ElementKind
+from edge_sdk.delta.numeric import KINDS, Bits, ElementKind
 
 # A table in force that was used longer ago than this many others is not tried.
 _TRIED_MAX = 4
@@ -37,6 +37,7 @@ _UNSEEN_MAX = 3
 _ESCAPED_SHARE = 16
 # Integers that are predicted this well are not tried alone.
 _INTEGER_BITS = 1
+_ALSO = {"float16": tuple(kind for kind in KINDS if kind.name == "bfloat16")}
 # Lanes by the least bytes of a stream: their states are to be a small part of it.
 _LANES = ((48 << 10, 5), (1 << 10, 3), (0, 0))
 
@@ -56,6 +57,9 @@ class Choice:
 
 @dataclass(slots=True, kw_only=True)
 class _InForce:
+    """``kind`` is that of the elements, which the table may take for another of their width."""
+
+    kind: ElementKind
     table: CodeTable
     inverse_means: NDArray[np.uint32] | None
     escape: bool
@@ -143,7 +147,8 @@ class Policy:
         if trial is not None and self._serves(trial, len(target), known, following):
             return self._reused(trial)
         lasting = following >= _LASTING or len(target) >= _MANY_ELEMENTS
-        made = _fitted(Fitter(kind, source, target, lasting), alone=alone)
+        fitter = Fitter(kind=kind, source=source, target=target, lasting=lasting)
+        made = _fitted(fitter, alone=alone)
         if made is None:
             return None if trial is None else self._reused(trial)
         if trial is not None:
@@ -153,7 +158,7 @@ class Policy:
             gain = here + elsewhere * min(following, _FOLLOWING_MAX)
             if gain < 8 * made.table_bytes:
                 return self._reused(trial)
-        return self._new(made)
+        return self._new(kind, made)
 
     # --- tables in force --------------------------------------------------------------
 
@@ -169,8 +174,7 @@ class Policy:
         fitting = [
             slot
             for slot, one in self._slots.items()
-            if one.table.kind == kind
-            and (alone if one.table.model == ALONE else source is not None)
+            if one.kind == kind and (alone if one.table.model == ALONE else source is not None)
         ]
         fitting.sort(key=lambda slot: -self._slots[slot].used)
         best: _Trial | None = None
@@ -222,13 +226,14 @@ class Policy:
         one.used = self._clock
         return _choice(one.table, trial.slot, trial.levels, trial.payload_bits, 0)
 
-    def _new(self, made: Fit) -> Choice:
+    def _new(self, kind: ElementKind, made: Fit) -> Choice:
         self._clock += 1
         if self._free:
             slot = self._free.pop()
         else:
             slot = min(self._slots, key=lambda one: self._slots[one].used)
         self._slots[slot] = _InForce(
+            kind=kind,
             table=made.table,
             inverse_means=made.inverse_means,
             escape=made.escape,
@@ -305,8 +310,9 @@ def _fitted(fitter: Fitter, *, alone: bool) -> Fit | None:
     least = len(fitter.target) * (kind.mantissa_bits or _INTEGER_BITS)
     if best is not None and best.payload_bits <= least:
         return best
-    others = [fitter.fit(ALONE)] if alone else []
-    if fitter.source is not None and kind.is_float:
-        others.append(fitter.fit(GIVEN))
-    found = [one for one in (best, *others) if one is not None]
+    found = [] if best is None else [best]
+    # The first bits of a mantissa are not quite even: a kind with fewer has them in symbols.
+    for one in (fitter, *(replace(fitter, kind=other) for other in _ALSO.get(kind.name, ()))):
+        models = [ALONE] * alone + [GIVEN] * (fitter.source is not None and kind.is_float)
+        found += [fit for model in models if (fit := one.fit(model)) is not None]
     return min(found, key=lambda one: one.cost_bits, default=None)
