@@ -106,10 +106,9 @@ def _aligned(
     mapped: bool,
 ) -> Mapping[int, Sequence[AlignedRange]]:
     """For each target file its tensors that have a counterpart in the source."""
-    if source is None:
-        return {}
+    found = [] if source is None else locate_tensors(source, [file.path for file in sources])
     return align(
-        locate_tensors(source, [file.path for file in sources]),
+        found,
         locate_tensors(target, [file.path for file in targets]),
         source_files=sources,
         target_files=targets,

@@ -161,7 +161,7 @@ def test_memory_that_is_no_decoder_is_refused() -> None:
     stream = np.frombuffer(kernel.encode(table, source, target, None, 1), np.uint8)
     shape = kernel._shape(table)
     decoder = np.zeros(_kernel.decoder_bytes(*shape), np.uint8)
-    arguments = (*shape, *kernel._frequencies(table))
+    arguments = (*shape, *kernel._joined(table.tables), *kernel._joined(()))
     assert _kernel.make_decoder(*arguments, decoder[:-8]) == ARGUMENT
     assert _kernel.make_decoder(*arguments, decoder) == 0
     assert _kernel.decode(decoder, source, 1, stream, scratch, target) == 0
