@@ -38,6 +38,8 @@ _NOTHING = np.empty(0, np.uint8)
 _PREPARED_MAX = 8
 
 _Shape = tuple[int, int, int, NDArray[np.uint8], NDArray[np.uint8]]
+_Numbers = NDArray[np.uint16]
+_Three = tuple[_Numbers, _Numbers, _Numbers]
 
 
 def scales(
@@ -123,7 +125,8 @@ class _Prepared:
 def _encoder(table: CodeTable) -> _Prepared:
     shape = _shape(table)
     memory = _memory(_checked(_kernel.encoder_bytes(*shape)))
-    _checked(_kernel.make_encoder(*shape, *_frequencies(table), memory))
+    of_symbols, of_levels = _joined(table.tables), _joined(table.level_tables)
+    _checked(_kernel.make_encoder(*shape, *of_symbols, *of_levels, memory))
     return _Prepared(memory=memory)
 
 
@@ -131,12 +134,17 @@ def _encoder(table: CodeTable) -> _Prepared:
 def _decoder(table: CodeTable) -> _Prepared:
     shape = _shape(table)
     memory = _memory(_checked(_kernel.decoder_bytes(*shape)))
-    _checked(_kernel.make_decoder(*shape, *_frequencies(table), memory))
+    of_symbols, of_levels = _joined(table.tables), _joined(table.level_tables)
+    _checked(_kernel.make_decoder(*shape, *of_symbols, *of_levels, memory))
     return _Prepared(memory=memory)
 
 
+@lru_cache(maxsize=4 * _PREPARED_MAX)
 def _shape(table: CodeTable) -> _Shape:
-    """Kind, model, levels; the table by level and key; the bits without symbol by table."""
+    """Kind, model, levels; the table by level and key; the bits without symbol by table.
+
+    Shared by all callers: only read.
+    """
     keys = np.arange(KEYS, dtype=np.uint16)
     classes = np.searchsorted(np.array(table.bounds, np.uint16), keys, side="right")
     cells = np.array(table.cells, np.uint8).reshape(-1, table.levels)
@@ -145,16 +153,12 @@ def _shape(table: CodeTable) -> _Shape:
     return table.kind.number, table.model, table.levels, table_of, shifts
 
 
-def _frequencies(table: CodeTable) -> tuple[NDArray[np.uint16], ...]:
-    return (*_joined(table.tables), *_joined(table.level_tables))
-
-
-def _joined(tables: Sequence[Table]) -> tuple[NDArray[np.uint16], ...]:
+def _joined(tables: Sequence[Table]) -> _Three:
     """How many symbols each table has; all symbols; all frequencies."""
     counts = [len(one.symbols) for one in tables]
     symbols = [symbol for one in tables for symbol in one.symbols]
     frequencies = [frequency for one in tables for frequency in one.frequencies]
-    return tuple(np.array(numbers, np.uint16) for numbers in (counts, symbols, frequencies))
+    return np.array(counts, "u2"), np.array(symbols, "u2"), np.array(frequencies, "u2")
 
 
 def _bytes(elements: Bits | NDArray[np.uint8] | None) -> NDArray[np.uint8]:
