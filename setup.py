@@ -15,6 +15,7 @@ from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 
 _SWITCH = os.environ.get("EDGE_DELTA_KERNEL", "auto")
+_SOURCES = ("common", "statistics", "encoder", "decoder", "module")
 # The buffers of the limited API came with 3.11, and builds without the interpreter's lock have
 # no limited API.
 _LIMITED = sys.version_info >= (3, 11) and not sysconfig.get_config_var("Py_GIL_DISABLED")
@@ -23,8 +24,8 @@ _LIMITED = sys.version_info >= (3, 11) and not sysconfig.get_config_var("Py_GIL_
 def _kernel() -> Extension:
     return Extension(
         "edge_sdk.delta._kernel",
-        ["csrc/kernel.c", "csrc/module.c"],
-        depends=["csrc/kernel.h", "csrc/elements.h"],
+        [f"csrc/{name}.c" for name in _SOURCES],
+        depends=sorted(str(path) for path in Path("csrc").glob("*.h")),
         extra_compile_args=["-std=c11", "-O3", "-Wall", "-Wextra"],
         define_macros=[("Py_LIMITED_API", "0x030B0000")] if _LIMITED else [],
         py_limited_api=_LIMITED,

@@ -1,7 +1,7 @@
 /* Hostile streams for the decoder, and round trips.
  *
- * With libFuzzer:  clang -g -O1 -fsanitize=fuzzer,address,undefined fuzz_decode.c kernel.c
- * Without:         cc -g -O1 -DFUZZ_MAIN -fsanitize=address,undefined fuzz_decode.c kernel.c
+ * With libFuzzer:  clang -g -O1 -fsanitize=fuzzer,address,undefined *.c (without module.c)
+ * Without:         cc -g -O1 -DFUZZ_MAIN -fsanitize=address,undefined *.c (without module.c)
  *                  ./a.out INPUTS SEED
  *
  * Every buffer is allocated with exactly the length given to the kernel, so that the sanitizer sees
@@ -92,9 +92,9 @@ static void take_shape(struct input *input, struct code *code) {
     code->lanes = lanes[take(input) % 4];
     code->count = (take(input) << 8 | take(input)) % COUNT_MAX;
     for (unsigned i = 0; i < shape->tables; i++) {
-        code->raw_bits[i] = (uint8_t)(shape->model == EDGE_CODER_DIFFERENCE
-                                          ? take(input) % (8 * code->width)
-                                          : fixed_raw_bits(shape->kind));
+        code->raw_bits[i] =
+            (uint8_t)(shape->model == EDGE_CODER_DIFFERENCE ? take(input) % (8 * code->width)
+                                                            : fixed_raw_bits(shape->kind));
     }
     const unsigned step = 1 + take(input);
     for (unsigned i = 0; i < shape->levels * EDGE_CODER_KEYS; i++) {
@@ -188,8 +188,7 @@ static ptrdiff_t encode(const struct code *code, uint8_t **stream) {
                                  bytes) == 0,
          "an encoder can be made");
     const size_t scratch_bytes = edge_coder_encode_scratch_bytes(encoder, bytes, code->count);
-    const size_t bytes_max =
-        edge_coder_stream_bytes_max(encoder, bytes, code->count, code->lanes);
+    const size_t bytes_max = edge_coder_stream_bytes_max(encoder, bytes, code->count, code->lanes);
     void *scratch = new_bytes(scratch_bytes);
     uint8_t *out = new_bytes(bytes_max);
     const ptrdiff_t length =
@@ -210,8 +209,8 @@ static int decode(const struct code *code, const uint8_t *stream, size_t length,
     const size_t scratch_bytes = edge_coder_decode_scratch_bytes();
     void *decoder = new_bytes(bytes);
     void *scratch = new_bytes(scratch_bytes);
-    int status = edge_coder_make_decoder(&code->shape, &code->tables, &code->level_tables,
-                                         decoder, bytes);
+    int status =
+        edge_coder_make_decoder(&code->shape, &code->tables, &code->level_tables, decoder, bytes);
     if (status == 0) {
         status = edge_coder_decode(decoder, bytes, code->source, code->count, code->lanes, stream,
                                    length, scratch, scratch_bytes, out);

@@ -86,9 +86,8 @@ static PyObject *scales(PyObject *self, PyObject *args) {
     if (width && is_length(&b.at[0], count, width) && is_length(&b.at[1], count, width) &&
         is_length(&b.at[2], EDGE_CODER_KEYS, 8) && is_length(&b.at[3], EDGE_CODER_KEYS, 8) &&
         is_aligned_to(&b.at[2], 8) && is_aligned_to(&b.at[3], 8)) {
-        Py_BEGIN_ALLOW_THREADS
-        result = edge_coder_scales(kind, b.at[0].buf, b.at[1].buf, count, b.at[2].buf,
-                                   b.at[3].buf);
+        Py_BEGIN_ALLOW_THREADS result =
+            edge_coder_scales(kind, b.at[0].buf, b.at[1].buf, count, b.at[2].buf, b.at[3].buf);
         Py_END_ALLOW_THREADS
     }
     return result_of(&b, result);
@@ -108,9 +107,8 @@ static PyObject *levels(PyObject *self, PyObject *args) {
     if (width && is_length(&b.at[0], count, width) && is_length(&b.at[1], count, width) &&
         is_length(&b.at[2], EDGE_CODER_KEYS, 4) && is_aligned_to(&b.at[2], 4) &&
         is_length(&b.at[3], groups_of(count), 1)) {
-        Py_BEGIN_ALLOW_THREADS
-        result = edge_coder_levels(kind, b.at[0].buf, b.at[1].buf, count, b.at[2].buf,
-                                   b.at[3].buf);
+        Py_BEGIN_ALLOW_THREADS result =
+            edge_coder_levels(kind, b.at[0].buf, b.at[1].buf, count, b.at[2].buf, b.at[3].buf);
         Py_END_ALLOW_THREADS
     }
     return result_of(&b, result);
@@ -139,8 +137,8 @@ static PyObject *histogram(PyObject *self, PyObject *args) {
     int kind, model;
     unsigned level_count;
     edge_coder_shape shape;
-    if (!PyArg_ParseTuple(args, "iiIy*y*y*y*y*w*", &kind, &model, &level_count, &b.at[0],
-                          &b.at[1], &b.at[2], &b.at[3], &b.at[4], &b.at[5])) {
+    if (!PyArg_ParseTuple(args, "iiIy*y*y*y*y*w*", &kind, &model, &level_count, &b.at[0], &b.at[1],
+                          &b.at[2], &b.at[3], &b.at[4], &b.at[5])) {
         release(&b);
         return NULL;
     }
@@ -156,9 +154,8 @@ static PyObject *histogram(PyObject *self, PyObject *args) {
         if (each < 0) {
             result = each;
         } else if (is_length(&b.at[5], shape.tables * (size_t)each, 4)) {
-            Py_BEGIN_ALLOW_THREADS
-            result = edge_coder_histogram(&shape, b.at[2].buf, b.at[3].buf, count, b.at[4].buf,
-                                          b.at[5].buf);
+            Py_BEGIN_ALLOW_THREADS result = edge_coder_histogram(&shape, b.at[2].buf, b.at[3].buf,
+                                                                 count, b.at[4].buf, b.at[5].buf);
             Py_END_ALLOW_THREADS
         }
     }
@@ -256,8 +253,7 @@ static int count_of(const Py_buffer *coder, const Py_buffer *source, const Py_bu
     *count = length_of(elements) / facts.element_bytes;
     return is_length(elements, *count, facts.element_bytes) &&
            (!facts.needs_source || is_length(source, *count, facts.element_bytes)) &&
-           (level_list == NULL || facts.levels == 1 ||
-            is_length(level_list, groups_of(*count), 1));
+           (level_list == NULL || facts.levels == 1 || is_length(level_list, groups_of(*count), 1));
 }
 
 static PyObject *encode(PyObject *self, PyObject *args) {
@@ -272,10 +268,9 @@ static PyObject *encode(PyObject *self, PyObject *args) {
     }
     Py_ssize_t result = EDGE_CODER_ARGUMENT;
     if (count_of(&b.at[0], &b.at[1], &b.at[2], &b.at[3], &count)) {
-        Py_BEGIN_ALLOW_THREADS
-        result = edge_coder_encode(b.at[0].buf, length_of(&b.at[0]), b.at[1].buf, b.at[2].buf,
-                                   count, b.at[3].buf, lanes, b.at[4].buf, length_of(&b.at[4]),
-                                   b.at[5].buf, length_of(&b.at[5]));
+        Py_BEGIN_ALLOW_THREADS result = edge_coder_encode(
+            b.at[0].buf, length_of(&b.at[0]), b.at[1].buf, b.at[2].buf, count, b.at[3].buf, lanes,
+            b.at[4].buf, length_of(&b.at[4]), b.at[5].buf, length_of(&b.at[5]));
         Py_END_ALLOW_THREADS
     }
     return result_of(&b, result);
@@ -293,10 +288,9 @@ static PyObject *decode(PyObject *self, PyObject *args) {
     }
     Py_ssize_t result = EDGE_CODER_ARGUMENT;
     if (count_of(&b.at[0], &b.at[1], &b.at[4], NULL, &count)) {
-        Py_BEGIN_ALLOW_THREADS
-        result = edge_coder_decode(b.at[0].buf, length_of(&b.at[0]), b.at[1].buf, count, lanes,
-                                   b.at[2].buf, length_of(&b.at[2]), b.at[3].buf,
-                                   length_of(&b.at[3]), b.at[4].buf);
+        Py_BEGIN_ALLOW_THREADS result = edge_coder_decode(
+            b.at[0].buf, length_of(&b.at[0]), b.at[1].buf, count, lanes, b.at[2].buf,
+            length_of(&b.at[2]), b.at[3].buf, length_of(&b.at[3]), b.at[4].buf);
         Py_END_ALLOW_THREADS
     }
     return result_of(&b, result);

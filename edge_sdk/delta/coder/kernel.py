@@ -116,7 +116,7 @@ def decode(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Prepared:
-    """An encoder or a decoder as csrc/kernel.c lays it out."""
+    """An encoder or a decoder as csrc/ lays it out."""
 
     memory: NDArray[np.uint8]
 
