@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sdk.delta.alignment.factors import fit_factors, relative_error
 from edge_sdk.delta.alignment.layouts import Layout, layouts
 from edge_sdk.delta.alignment.located import LocatedTensor
-from edge_sdk.delta.alignment.ranges import CHANNELS_HERE_MAX, Fit
+from edge_sdk.delta.alignment.ranges import Fit
 from edge_sdk.delta.alignment.sampling import (
     Places,
     Sampler,
@@ -40,9 +41,8 @@ _LIKELY_CORRELATION = 0.3
 _FIRST_PLACES = 128
 _FIRST_CORRELATION = 0.15
 _SURE_CORRELATION = 0.999
-_TRIED_CHANNELS = 16
-_PLACES_PER_CHANNEL = 48
-_SCALED_ERROR_MAX = 0.05
+# Numbers that differ by less need no factors, they were rounded or hardly trained.
+_ROUNDING_ERROR = 2.0**-9
 _QUANTISED_SHARE_MIN = 0.6
 
 
@@ -156,44 +156,23 @@ class _Case:
         equal = float(np.mean(predicted == after))
         fit = Fit(layout=self._layout, values=plain, equal_share=equal)
         x, y = as_values(predicted, self._to), as_values(after, self._to)
-        error = _error(x, y)
-        if error < 2.0**-8:
+        if relative_error(x, y) < _ROUNDING_ERROR:
             return fit
-        return self._scaled(error) or fit
+        return self._scaled() or fit
 
-    def _scaled(self, error: float) -> Fit | None:
-        found = [
-            (trial, channels, inner)
-            for channels, inner in self._axes()
-            if channels <= CHANNELS_HERE_MAX
-            and (trial := self._trial(channels, inner)) < min(error / 3, _SCALED_ERROR_MAX)
-        ]
-        if not found:
+    def _scaled(self) -> Fit | None:
+        found = fit_factors(self._values, self._axes(), count_of(self._target))
+        if found is None:
             return None
-        _, channels, inner = min(found)
-        places = channel_places(np.arange(channels), channels, inner, count_of(self._target))
-        x, y = self._values(places.reshape(-1))
-        factors = _factors(x.reshape(places.shape), y.reshape(places.shape)).astype("<f4")
         values = ValueMap(
             operation=Operation.SCALE,
             source=self._from,
             target=self._to,
-            inner=inner,
-            channels=channels,
-            factors=NumberList(kind=_FLOAT32, content=factors.tobytes()),
+            inner=found.inner,
+            channels=found.channels,
+            factors=found.numbers,
         )
         return Fit(layout=self._layout, values=values, equal_share=0.0)
-
-    def _trial(self, channels: int, inner: int) -> float:
-        """The error that is left with factors for this axis, tried on a few channels."""
-        chosen = np.unique(scattered_places(channels, _TRIED_CHANNELS))
-        places = channel_places(chosen, channels, inner, count_of(self._target))
-        if places.shape[1] < 4:
-            return np.inf
-        x, y = (one.reshape(places.shape) for one in self._values(places.reshape(-1)))
-        fitted, proved = slice(0, None, 2), slice(1, None, 2)
-        factors = _factors(x[:, fitted], y[:, fitted])
-        return _error((x[:, proved] * factors[:, None]).reshape(-1), y[:, proved].reshape(-1))
 
     def _axes(self) -> Iterator[tuple[int, int]]:
         """Channels and inner of each axis that may have factors of its own; one for all first."""
@@ -264,29 +243,3 @@ def _share(values: ValueMap, before: NDArray[Any], after: NDArray[Any], places: 
     """Of the sampled numbers, how many the map makes exactly."""
     made = values.apply_at(before, places, lambda _file, _offset, _length: b"")
     return float(np.mean(made == after))
-
-
-def channel_places(chosen: Places, channels: int, inner: int, count: int) -> Places:
-    """Places of some numbers of each chosen channel, of shape (channels, places)."""
-    per_channel = count // channels
-    within = scattered_places(per_channel, _PLACES_PER_CHANNEL)
-    outer, rest = np.divmod(within, inner)
-    found: Places = (outer * channels)[None, :] * inner + chosen[:, None] * inner + rest[None, :]
-    return found
-
-
-def _factors(x: Values, y: Values) -> Values:
-    """The factor of each row: the median of its ratios; 1 where a row says nothing."""
-    with np.errstate(all="ignore"):
-        ratios = np.where((x != 0) & (y != 0), y / x, np.nan)
-    known = np.count_nonzero(~np.isnan(ratios), axis=1)
-    middle = np.take_along_axis(np.sort(ratios, axis=1), known[:, None] // 2, axis=1)[:, 0]
-    return np.where(known > 0, middle, 1.0)
-
-
-def _error(x: Values, y: Values) -> float:
-    """The median of the errors relative to the numbers that are not zero."""
-    told = y != 0
-    if not np.any(told):
-        return 0.0
-    return float(np.median(np.abs(x[told] - y[told]) / np.abs(y[told])))
