@@ -53,6 +53,7 @@ _KEY_ELEMENTS_MIN = 48
 # until they take this share of the others' bits.
 _SPARE_SHARE = 0.001
 _SPARE_BITS = 1.45 / SCALE
+_SPARE_BITS_MIN = 64
 _LEVEL_ELEMENTS_MIN = 1 << 13
 _LEVEL_TABLE_BITS = 40
 # What stands in place of a cluster's number for the table of all symbols.
@@ -322,7 +323,8 @@ def _spare(table: CodeTable, one: Table, counts: Counts) -> list[int]:
     order = [*range(first, last), *range(last + 1, min(last + 17, COLUMNS - 1))]
     if table.model != DIFFERENCE:
         order += range(max(0, first - 8), first)
-    room = min(SYMBOLS_MAX - len(occurring), int(budget) + 2)
+    few = _SPARE_BITS_MIN / (sum_ * _SPARE_BITS)
+    room = int(min(SYMBOLS_MAX - len(occurring), max(budget, few) + 2))
     found = (
         symbol
         for symbol in order

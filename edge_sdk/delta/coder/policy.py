@@ -14,6 +14,7 @@ from edge_sdk.delta import coder
 from edge_sdk.delta.coder import estimate
 from edge_sdk.delta.coder.estimate import Counts, Levels
 from edge_sdk.delta.coder.fit import Fit, Fitter
+from edge_sdk.delta.coder.strays import lacks, stray_groups
 from edge_sdk.delta.coder.tables import ALONE, DIFFERENCE, GIVEN, LEVEL_ELEMENTS, CodeTable
 from edge_sdk.delta.container import CODE_SLOTS, PREDICTION_SLOTS
 from edge_sdk.delta.numeric import KINDS, Bits, ElementKind
@@ -190,12 +191,13 @@ class Policy:
             source = None
         levels = _levels(one, source, target)
         counts = coder.histogram(one.table, source, target, levels).astype(np.float64)
-        if _lacks(one, counts):
-            levels = _escaped(one, source, target, levels)
+        lacking = lacks(counts, one.costs)
+        if lacking.any():
+            levels = _escaped(one, source, target, levels, lacking)
             if levels is None:
                 return None
             counts = coder.histogram(one.table, source, target, levels).astype(np.float64)
-            if _lacks(one, counts):
+            if lacks(counts, one.costs).any():
                 return None
         coded = estimate.total(counts, one.costs)
         rest = float((counts * one.raw_bits).sum())
@@ -256,34 +258,31 @@ def _levels(one: _InForce, source: Bits | None, target: Bits) -> Levels | None:
     return np.minimum(found, np.uint8(one.table.levels - 1 - one.escape))
 
 
-def _lacks(one: _InForce, counts: Counts) -> bool:
-    return bool((counts[~np.isfinite(one.costs)]).any())
-
-
 def _escaped(
-    one: _InForce, source: Bits | None, target: Bits, levels: Levels | None
+    one: _InForce,
+    source: Bits | None,
+    target: Bits,
+    levels: Levels | None,
+    lacking: NDArray[np.bool_],
 ) -> Levels | None:
     """Levels with the last one where elements have symbols that their table lacks; None where
     there are too many such places."""
     if not one.escape or levels is None or source is None:
         return None
-    found = levels.copy()
     room = max(1, len(levels) // _ESCAPED_SHARE)
-    waiting = [(0, len(levels))]
-    while waiting:
-        start, end = waiting.pop()
-        part = slice(start * LEVEL_ELEMENTS, end * LEVEL_ELEMENTS)
-        counts = coder.histogram(one.table, source[part], target[part], levels[start:end])
-        if not _lacks(one, counts.astype(np.float64)):
-            continue
-        if end - start == 1:
-            found[start] = one.table.levels - 1
-            room -= 1
-            if not room:
-                return None
-        else:
-            step = -(-(end - start) // 8)
-            waiting += [(at, min(at + step, end)) for at in range(start, end, step)]
+    groups = stray_groups(
+        one.table,
+        source,
+        target,
+        code_bits=one.costs,
+        lacking=lacking,
+        levels=levels,
+        groups_max=room,
+    )
+    if groups is None:
+        return None
+    found = levels.copy()
+    found[groups] = one.table.levels - 1
     return found
 
 

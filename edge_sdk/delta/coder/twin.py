@@ -307,7 +307,7 @@ def _elements(
     assert source is not None
     extra_bits = EXTRA_BITS[symbols]
     raw = raw_in.take(extra_bits + shifts)
-    size = _SIZE[symbols] + (raw >> shifts)
+    size = SIZES[symbols] + (raw >> shifts)
     quotient = np.where(_NEGATIVE[symbols], np.negative(size), size)
     low = raw & ((np.uint64(1) << shifts) - np.uint64(1))
     difference = ((quotient << shifts) | low).astype(dtype)
@@ -327,7 +327,7 @@ def _symbol_facts() -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.
     return np.array(size, np.uint64), np.array(extra, np.uint64), np.array(negative, np.bool_)
 
 
-_SIZE, EXTRA_BITS, _NEGATIVE = _symbol_facts()
+SIZES, EXTRA_BITS, _NEGATIVE = _symbol_facts()
 
 
 @lru_cache(maxsize=8)
