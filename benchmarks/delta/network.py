@@ -26,6 +26,7 @@ CONTEXT = 48
 SEQUENCES = 4
 
 _WIDTH, _LAYERS, _HEADS = 160, 4, 4
+_DEVIATION = 0.02  # of a fresh transformer's weights, as in GPT-2
 _MLP_TOKENS, _MLP_EMBEDDING, _MLP_WIDTHS = 4, 64, (1024, 768)
 _BETAS, _EPSILON, _DECAY = (0.9, 0.999), 1e-8, 0.01
 
@@ -58,21 +59,21 @@ def _drawn(random: np.random.Generator, shape: tuple[int, ...], deviation: float
 def fresh_transformer(seed: int) -> Weights:
     """1.4 million weights."""
     random = np.random.default_rng(seed)
-    width, deep = _WIDTH, (2 * _LAYERS) ** -0.5
+    width, onto = _WIDTH, _DEVIATION * (2 * _LAYERS) ** -0.5
     weights: Weights = {
-        "embedding.weight": _drawn(random, (VOCABULARY, width), 0.05),
-        "position.weight": _drawn(random, (CONTEXT, width), 0.05),
+        "embedding.weight": _drawn(random, (VOCABULARY, width), _DEVIATION),
+        "position.weight": _drawn(random, (CONTEXT, width), _DEVIATION),
     }
     for layer in range(_LAYERS):
-        name, scale = f"layers.{layer}", width**-0.5
+        name = f"layers.{layer}"
         weights[f"{name}.attention_norm.weight"] = np.ones(width, np.float32)
-        weights[f"{name}.attention.qkv.weight"] = _drawn(random, (width, 3 * width), scale)
-        weights[f"{name}.attention.out.weight"] = _drawn(random, (width, width), scale * deep)
+        weights[f"{name}.attention.qkv.weight"] = _drawn(random, (width, 3 * width), _DEVIATION)
+        weights[f"{name}.attention.out.weight"] = _drawn(random, (width, width), onto)
         weights[f"{name}.mlp_norm.weight"] = np.ones(width, np.float32)
-        weights[f"{name}.mlp.up.weight"] = _drawn(random, (width, 4 * width), scale)
-        weights[f"{name}.mlp.down.weight"] = _drawn(random, (4 * width, width), scale * deep / 2)
+        weights[f"{name}.mlp.up.weight"] = _drawn(random, (width, 4 * width), _DEVIATION)
+        weights[f"{name}.mlp.down.weight"] = _drawn(random, (4 * width, width), onto)
     weights["norm.weight"] = np.ones(width, np.float32)
-    weights["head.weight"] = _drawn(random, (width, VOCABULARY), width**-0.5)
+    weights["head.weight"] = _drawn(random, (width, VOCABULARY), _DEVIATION)
     return weights
 
 
@@ -169,7 +170,8 @@ def fresh_mlp(seed: int) -> Weights:
     widths = (_MLP_TOKENS * _MLP_EMBEDDING, *_MLP_WIDTHS, VOCABULARY)
     weights: Weights = {"embedding.weight": _drawn(random, (VOCABULARY, _MLP_EMBEDDING), 0.5)}
     for number, (inputs, outputs) in enumerate(pairwise(widths)):
-        weights[f"dense{number}.weight"] = _drawn(random, (inputs, outputs), (2 / inputs) ** 0.5)
+        deviation = (3 * inputs) ** -0.5  # that of PyTorch's default
+        weights[f"dense{number}.weight"] = _drawn(random, (inputs, outputs), deviation)
         weights[f"dense{number}.bias"] = np.zeros(outputs, np.float32)
     return weights
 
