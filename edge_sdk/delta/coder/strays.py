@@ -52,7 +52,7 @@ def stray_groups(
             here = _holding(table, code_bits, source[part], target[part], levels[numbers])
             found.append(numbers[here])
     groups = np.concatenate(found) if found else np.zeros(0, np.intp)
-    return groups if len(groups) <= groups_max else None
+    return np.sort(groups) if len(groups) <= groups_max else None
 
 
 def _suspects(
