@@ -114,15 +114,29 @@ def shares(
         for name in one.missing(peers or one.named):
             absent[name] = absent.get(name, 0) + 1
     counts = ", ".join(f"{name} on {count}" for name, count in absent.items())
-    kind = "geometric mean" if fold is geometric_mean else "largest"
+    samples = [one.share(peers or one.named, allowance_bytes) for one in chosen]
     return figure(
         identity,
-        f"{what}: {kind} of {len(chosen)} pairs",
-        [one.share(peers or one.named, allowance_bytes) for one in chosen],
+        f"{what}: {_folded(fold, chosen, samples, target)}",
+        samples,
         fold,
         target,
         lacking=f"peers missing: {counts}" if counts else "",
     )
+
+
+def _folded(
+    fold: Fold, chosen: Sequence[Measured], samples: Sequence[float | None], target: float
+) -> str:
+    """How many pairs make up a row; of the largest, which one it is and how many are too large."""
+    if fold is geometric_mean:
+        return f"geometric mean of {len(chosen)} pairs"
+    known = [(share, one.pair.id) for share, one in zip(samples, chosen, strict=True) if share]
+    if not known:
+        return f"largest of {len(chosen)} pairs"
+    above = sum(share > target for share, _ in known)
+    over = f", {above} above the target" if above else ""
+    return f"largest of {len(chosen)} pairs, {max(known)[1]}{over}"
 
 
 def size_rows(measured: Sequence[Measured]) -> list[Row]:
