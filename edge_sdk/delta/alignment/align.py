@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -10,6 +11,7 @@ import numpy as np
 from edge_sdk.delta.alignment.fitting import Fitter, Scales
 from edge_sdk.delta.alignment.layouts import Layout
 from edge_sdk.delta.alignment.located import LocatedTensor
+from edge_sdk.delta.alignment.opaque_sources import find_in_opaque
 from edge_sdk.delta.alignment.pairing import TELLING_COUNT, Pairing, Pairs
 from edge_sdk.delta.alignment.ranges import AlignedRange, Fit, mapped_ranges
 from edge_sdk.delta.alignment.regions import GAP_BYTES_MIN, Regions
@@ -45,30 +47,102 @@ def align(
     pairs = Pairing(sources, targets, source_sampler, target_sampler).run(
         source_files, target_files
     )
-    finder = _Finder(sources, targets, pairs, source_sampler, target_sampler) if mapped else None
-    resized = Resized(sources, source_files, source_sampler, target_sampler) if mapped else None
     ranges: dict[int, list[AlignedRange]] = defaultdict(list)
+    if mapped:
+        finder = _Finder(sources, targets, pairs, source_sampler, target_sampler)
+        resized = Resized(sources, source_files, source_sampler, target_sampler)
     for number, target in enumerate(targets):
-        known = ranges[target.file]
-        if target.tensor.offset < (known[-1].end if known else 0):
-            continue
         source = pairs.found.get(number)
-        plain = [] if source is None else [_plain(sources[source], target)]
-        found = (finder.find(number) if finder else []) or plain
-        if not found and resized:
-            found = resized.find(target)
-        if not found and _says_something(target, number in pairs.strangers):
-            found = [_unpredicted(target)]
-        known += found
+        found = finder.find(number) if mapped else []
+        if not found and source is not None:
+            found = [_plain(sources[source], target)]
+        ranges[target.file] += found or (resized.find(target) if mapped else [])
     if mapped and source_files:
-        regions = Regions(source_files, sources, _used(ranges))
-        for file, gaps in _gaps(targets, target_files).items():
-            found = regions.find(target_files[file], gaps)
-            ranges[file] = sorted((*ranges[file], *found), key=lambda one: one.start)
-    return ranges
+        strangers = [targets[number] for number in sorted(pairs.strangers)]
+        _add_unread(
+            ranges,
+            sources,
+            targets,
+            strangers,
+            source_files=source_files,
+            target_files=target_files,
+        )
+    _add_unpredicted(ranges, targets, pairs)
+    return {file: list(_apart(found)) for file, found in ranges.items() if found}
 
 
-def _used(ranges: Mapping[int, Sequence[AlignedRange]]) -> set[tuple[int, int]]:
+Ranges = dict[int, list[AlignedRange]]
+
+
+def _add_unread(
+    ranges: Ranges,
+    sources: Sequence[LocatedTensor],
+    targets: Sequence[LocatedTensor],
+    strangers: Sequence[LocatedTensor],
+    *,
+    source_files: Sequence[OpenFile],
+    target_files: Sequence[OpenFile],
+) -> None:
+    """Ranges that are found by content where one side has no reader."""
+    opaque = sorted(set(range(len(source_files))) - {one.file for one in sources})
+    if opaque:
+        known = _Spans(ranges, strangers)
+        left = [one for one in targets if not known.touch(one.file, one.tensor.offset, one.end)]
+        for target, found in find_in_opaque(source_files, opaque, left, target_files):
+            ranges[target.file].append(found)
+    regions = Regions(source_files, sources, _used(ranges))
+    known = _Spans(ranges, strangers)
+    for number, file in enumerate(target_files):
+        gaps = known.gaps(number, file.size_bytes)
+        ranges[number] += regions.find(file, gaps)
+
+
+def _add_unpredicted(ranges: Ranges, targets: Sequence[LocatedTensor], pairs: Pairs) -> None:
+    """Tensors of which only the kind of number is known."""
+    known = _Spans(ranges, ())
+    for number, target in enumerate(targets):
+        touched = known.touch(target.file, target.tensor.offset, target.end)
+        if not touched and _says_something(target, number in pairs.strangers):
+            ranges[target.file].append(_unpredicted(target))
+
+
+def _apart(ranges: Sequence[AlignedRange]) -> Iterator[AlignedRange]:
+    """Sorted, without what overlaps: two models may share the bytes of a tensor."""
+    done = 0
+    for one in sorted(ranges, key=lambda one: one.start):
+        if one.start >= done:
+            yield one
+            done = one.end
+
+
+class _Spans:
+    """Bytes of target files of which something is known."""
+
+    def __init__(self, ranges: Ranges, others: Sequence[LocatedTensor]) -> None:
+        self._spans: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        for file, found in ranges.items():
+            self._spans[file] += ((one.start, one.end) for one in found)
+        for one in others:
+            self._spans[one.file].append((one.tensor.offset, one.end))
+        for spans in self._spans.values():
+            spans.sort()
+
+    def touch(self, file: int, start: int, end: int) -> bool:
+        spans = self._spans[file]
+        at = bisect_left(spans, (end, 0))
+        return at > 0 and spans[at - 1][1] > start
+
+    def gaps(self, file: int, size_bytes: int) -> list[tuple[int, int]]:
+        """The bytes between, where they are many."""
+        found, done = [], 0
+        for start, end in (*self._spans[file], (size_bytes, size_bytes)):
+            if start - done >= GAP_BYTES_MIN:
+                found.append((done, start))
+            done = max(done, end)
+        return found
+
+
+def _used(ranges: Ranges) -> set[tuple[int, int]]:
     """File and offset of the source tensors that predict something."""
     return {
         (one.source_file, one.source_start)
@@ -76,23 +150,6 @@ def _used(ranges: Mapping[int, Sequence[AlignedRange]]) -> set[tuple[int, int]]:
         for one in found
         if one.is_predicted
     }
-
-
-def _gaps(
-    targets: Sequence[LocatedTensor], files: Sequence[OpenFile]
-) -> dict[int, list[tuple[int, int]]]:
-    """For each target file the bytes between tensors, where they are many."""
-    borders: dict[int, list[tuple[int, int]]] = {number: [] for number in range(len(files))}
-    for target in targets:
-        borders[target.file].append((target.tensor.offset, target.end))
-    gaps: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    for number, file in enumerate(files):
-        done = 0
-        for start, end in (*borders[number], (file.size_bytes, file.size_bytes)):
-            if start - done >= GAP_BYTES_MIN:
-                gaps[number].append((done, start))
-            done = max(done, end)
-    return gaps
 
 
 def _says_something(target: LocatedTensor, stranger: bool) -> bool:

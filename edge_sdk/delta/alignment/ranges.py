@@ -11,7 +11,7 @@ from edge_sdk.delta.alignment.sampling import count_of, number_kind
 from edge_sdk.delta.numeric import ElementKind, kind_of
 from edge_sdk.delta.prediction import MAP_PARAMETERS_BYTES_MAX, Prediction
 from edge_sdk.delta.strides import SourceRange
-from edge_sdk.delta.value_maps import NumberList, ValueMap
+from edge_sdk.delta.value_maps import NumberKind, NumberList, ValueMap
 
 # A factor and a zero point of each channel, and some bytes beside them.
 CHANNELS_HERE_MAX = (MAP_PARAMETERS_BYTES_MAX - 128) // 5
@@ -53,29 +53,44 @@ class Fit:
 
 def mapped_ranges(source: LocatedTensor, target: LocatedTensor, fit: Fit) -> list[AlignedRange]:
     """The target predicted as ``fit`` says; in parts where one map cannot hold all factors."""
-    from_kind, to_kind = number_kind(source), number_kind(target)
-    assert from_kind is not None and to_kind is not None
+    kind = number_kind(source)
+    assert kind is not None
     found = []
     for first, count, values in _parts(fit, count_of(target)):
-        layout = fit.layout.part(first, count)
-        if layout is None:
+        part = fit.layout.part(first, count)
+        if part is None:
             return []
-        offset, part = layout
-        at = source.tensor.offset + offset * from_kind.width_bytes
-        held = part.source_range(source.file, at, from_kind.width_bytes)
-        start = target.tensor.offset + first * to_kind.width_bytes
-        plain = values is None and not held.dimensions
-        found.append(
-            AlignedRange(
-                start=start,
-                end=start + count * to_kind.width_bytes,
-                source_file=source.file,
-                source_start=at,
-                kind=kind_of(target.tensor.dtype),
-                prediction=None if plain else Prediction(ranges=(held,), values=values),
-            )
-        )
+        offset, layout = part
+        at = source.tensor.offset + offset * kind.width_bytes
+        part_fit = Fit(layout=layout, values=values, equal_share=fit.equal_share)
+        found.append(predicted_range(source.file, at, kind, target, part_fit, part=(first, count)))
     return found
+
+
+def predicted_range(
+    file: int,
+    offset: int,
+    kind: NumberKind,
+    target: LocatedTensor,
+    fit: Fit,
+    *,
+    part: tuple[int, int] | None = None,
+) -> AlignedRange:
+    """The target, or first number and count of a part, from numbers at an offset of a file."""
+    to_kind = number_kind(target)
+    assert to_kind is not None
+    first, count = part or (0, count_of(target))
+    held = fit.layout.source_range(file, offset, kind.width_bytes)
+    start = target.tensor.offset + first * to_kind.width_bytes
+    plain = fit.values is None and not held.dimensions
+    return AlignedRange(
+        start=start,
+        end=start + count * to_kind.width_bytes,
+        source_file=file,
+        source_start=offset,
+        kind=kind_of(target.tensor.dtype),
+        prediction=None if plain else Prediction(ranges=(held,), values=fit.values),
+    )
 
 
 def _parts(fit: Fit, count: int) -> Iterator[tuple[int, int, ValueMap | None]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from edge_sdk.base import CHUNK_BYTES
 from edge_sdk.delta.alignment.located import LocatedTensor
 from edge_sdk.delta.alignment.ranges import AlignedRange
-from edge_sdk.delta.alignment.views import View, opaque_views, tensor_views
+from edge_sdk.delta.alignment.views import ReadView, View, opaque_views, tensor_views
 from edge_sdk.delta.files import OpenFile
 from edge_sdk.delta.matching import Match, SourceIndex
 from edge_sdk.delta.prediction import Prediction
@@ -29,28 +29,6 @@ _VIEWS_PER_GAP_MAX = 32
 _CAST_SHARES = ((0.35, 0.7), (1.4, 2.8))
 
 Gaps = Sequence[tuple[int, int]]
-
-
-@dataclass(frozen=True, slots=True)
-class _ReadView:
-    """A view that is read like a file."""
-
-    view: View
-    files: Sequence[OpenFile]
-
-    @property
-    def size_bytes(self) -> int:
-        return self.view.size_bytes
-
-    def read(self, offset: int, length: int) -> bytes:
-        """``length`` bytes from ``offset``, or fewer where the view ends."""
-        length = min(length, self.size_bytes - offset)
-        return self.view.prediction.read(offset, length, self._read_source) if length > 0 else b""
-
-    def _read_source(self, file: int, offset: int, length: int) -> bytes:
-        data = self.files[file].read(offset, length)
-        # A file that became shorter meanwhile is found out where its chunks are read.
-        return data + bytes(length - len(data))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +86,7 @@ class Regions:
     def _index(self, *, opaque: bool) -> tuple[list[View], SourceIndex]:
         if opaque not in self._indexes:
             views = list(self._views(opaque=opaque))
-            index = SourceIndex([_ReadView(view, self._files) for view in views])
+            index = SourceIndex([ReadView(view, self._files) for view in views])
             self._indexes[opaque] = views, index
         return self._indexes[opaque]
 

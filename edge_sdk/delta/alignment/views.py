@@ -12,6 +12,7 @@ from itertools import permutations
 from edge_sdk.delta.alignment.layouts import merged, row_major
 from edge_sdk.delta.alignment.located import LocatedTensor
 from edge_sdk.delta.alignment.sampling import number_kind
+from edge_sdk.delta.files import OpenFile
 from edge_sdk.delta.numeric import ElementKind, kind_of
 from edge_sdk.delta.prediction import Prediction
 from edge_sdk.delta.strides import SourceRange
@@ -38,6 +39,28 @@ class View:
     @property
     def size_bytes(self) -> int:
         return self.prediction.length
+
+
+@dataclass(frozen=True, slots=True)
+class ReadView:
+    """A view that is read like a file."""
+
+    view: View
+    files: Sequence[OpenFile]
+
+    @property
+    def size_bytes(self) -> int:
+        return self.view.size_bytes
+
+    def read(self, offset: int, length: int) -> bytes:
+        """``length`` bytes from ``offset``, or fewer where the view ends."""
+        length = min(length, self.size_bytes - offset)
+        return self.view.prediction.read(offset, length, self._read_source) if length > 0 else b""
+
+    def _read_source(self, file: int, offset: int, length: int) -> bytes:
+        data = self.files[file].read(offset, length)
+        # A file that became shorter meanwhile is found out where its chunks are read.
+        return data + bytes(length - len(data))
 
 
 def tensor_views(one: LocatedTensor) -> Iterator[View]:

@@ -43,7 +43,7 @@ class Pair:
                 locate_tensors(self.after, ["m"]),
                 source_files=sources,
                 target_files=targets,
-            )[0]
+            ).get(0, [])
 
     def operations(self) -> list[Operation]:
         return [
@@ -252,6 +252,29 @@ def test_a_few_changed_numbers_do_not_break_a_region(tmp_path: Path) -> None:
     source = safetensors({"a": stored("float32", WEIGHTS)})
     found = Pair(tmp_path, source, transposed_dump(changed))
     assert len(found.ranges()) == 1
+    assert found.share() < 0.02
+
+
+@pytest.mark.parametrize("after", ["float32", "float16"])
+@pytest.mark.parametrize("order", [(0, 2, 3, 1), (2, 3, 1, 0), (3, 2, 0, 1)])
+def test_tensors_are_found_in_unknown_sources(
+    tmp_path: Path, order: tuple[int, ...], after: str
+) -> None:
+    """What nobody reads is the source: transposed tensors at odd offsets, of either width."""
+    weights = [floats(seed, 32, 24, 3, 3).astype("<f2").astype("<f4") for seed in (70, 71)]
+    before = {"float32": "<f2", "float16": "<f4"}[after]
+    dump = b"?".join(one.transpose(order).astype(before).tobytes() for one in weights)
+    target = {f"w{n}": stored(after, one) for n, one in enumerate(weights)}
+    found = Pair(tmp_path, b"xyz" + dump + bytes(20), safetensors(target))
+    assert found.operations() == [Operation.CAST] * 2
+    assert found.share() < 0.02
+
+
+def test_a_tensor_is_cast_from_an_unknown_source(tmp_path: Path) -> None:
+    """In its own order, with bits that the target has lost."""
+    dump = b"12345" + WEIGHTS.tobytes()
+    found = Pair(tmp_path, dump, safetensors({"w": stored("bfloat16", WEIGHTS)}))
+    assert found.operations() == [Operation.CAST]
     assert found.share() < 0.02
 
 
