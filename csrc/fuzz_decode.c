@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define COUNT_MAX 3000u
+#define COUNT_MAX 9000u
 #define TABLES_MAX 6u
 
 static void must(int condition, const char *what) {
