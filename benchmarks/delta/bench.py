@@ -23,6 +23,7 @@ from benchmarks.delta.verdict import Measured
 from benchmarks.rows import Anchor, Row, document, show, write_json
 from edge_sdk.base import CHUNK_BYTES, EdgeError
 from edge_sdk.base.command import run
+from edge_sdk.delta.coder import KERNEL
 
 NAME = "bench-delta"
 _WORK = Path("build") / NAME
@@ -234,7 +235,7 @@ def _report(
     targets += _beside_rows(job, measured)
     rows = targets + verdict.pair_rows(measured)
     if write:
-        write_json(Path("build") / f"{NAME}.json", document(NAME, rows))
+        write_json(Path("build") / f"{NAME}.json", {**document(NAME, rows), "kernel": KERNEL})
     show("Each pair against its smallest peer", rows[len(targets) :])
     show("Targets", targets)
     missed = [one.id for one in targets if one.met is not True]

@@ -18,6 +18,7 @@ from benchmarks.entropy import model_bound_bytes
 from benchmarks.memory import rss_anon
 from edge_sdk import delta
 from edge_sdk.base import EdgeError
+from edge_sdk.delta.coder import KERNEL
 
 ROOT = Path(__file__).parents[2]
 _SAMPLE_EVERY_S = 0.002
@@ -111,8 +112,9 @@ def bound_bytes(pair: Pair) -> int | None:
 
 
 def engine_version() -> str:
-    """A hash of the engine and of the readers: a result is kept as long as it stands."""
-    digest = hashlib.sha256()
+    """A hash of the engine, of its readers and of which kernel runs: as long as it stands,
+    results are kept."""
+    digest = hashlib.sha256(KERNEL.encode())
     for room in ("delta", "formats", "base"):
         for path in sorted((ROOT / "edge_sdk" / room).rglob("*")):
             if path.suffix in {".py", ".c", ".h", ".so", ".inc"}:
