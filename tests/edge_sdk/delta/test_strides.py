@@ -7,9 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_sdk.base import DeltaError
-from edge_sdk.delta import strides
-from edge_sdk.delta.strides import ReadSource, SourceRange, read_sequence
+from edge_sdk.base import DeltaError, Digest
+from edge_sdk.delta import FileRef, strides
+from edge_sdk.delta.strides import (
+    ReadSource,
+    SourceRange,
+    parse_range,
+    put_range,
+    read_sequence,
+)
+from edge_sdk.delta.varint import Cursor
 
 
 def reader(*files: bytes, sizes: list[int] | None = None) -> ReadSource:
@@ -52,6 +59,40 @@ def test_every_part_of_a_range_is_what_the_array_holds(data: st.DataObject) -> N
     start = data.draw(st.integers(0, len(wanted) - 1))
     end = data.draw(st.integers(start + 1, len(wanted)))
     assert one.read(start, end - start, reader(content.tobytes())) == wanted[start:end]
+
+
+@given(st.data())
+def test_any_strides_mean_what_they_say(data: st.DataObject) -> None:
+    """Overlapping, reversed and repeated items, and strides that are never used."""
+    length = data.draw(st.integers(1, 9))
+    dimensions = []
+    for count in data.draw(st.lists(st.integers(1, 4), max_size=5)):
+        far = st.sampled_from([2**62 - 1, -(2**62)])
+        stride = data.draw(far if count == 1 else st.integers(-30, 30))
+        dimensions.append((count, stride))
+    offset = sum(-min(0, (count - 1) * stride) for count, stride in dimensions)
+    one = SourceRange(file=0, offset=offset, length=length, dimensions=tuple(dimensions))
+    first, end = one.extent
+    assert first == 0
+    content = bytes(np.random.default_rng(length).integers(0, 256, end, np.uint8))
+    starts = [offset]
+    for count, stride in dimensions:
+        starts = [start + index * stride for start in starts for index in range(count)]
+    wanted = b"".join(content[start : start + length] for start in starts)
+    assert one.total_bytes == len(wanted)
+    body = put_range(one)
+    files = (FileRef(path="a", size_bytes=end, digest=Digest(bytes(32))),)
+    assert parse_range(Cursor(body, "a range"), files) == one
+    start = data.draw(st.integers(0, len(wanted) - 1))
+    stop = data.draw(st.integers(start + 1, len(wanted)))
+    assert one.read(start, stop - start, reader(content)) == wanted[start:stop]
+
+
+def test_a_range_of_more_bytes_than_any_file_is_read_in_part() -> None:
+    """Items repeated 2**60 times take no memory for those that nobody asks for."""
+    one = SourceRange(file=0, offset=0, length=2, dimensions=((2**30, 0), (2**30, 0)))
+    assert one.total_bytes == 2**61
+    assert one.read(2**40 + 1, 6, reader(b"ab")) == b"bababa"
 
 
 @pytest.mark.parametrize("width", [1, 2, 4, 6])
