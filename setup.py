@@ -26,7 +26,7 @@ def _kernel() -> Extension:
         "edge_sdk.delta._kernel",
         [f"csrc/{name}.c" for name in _SOURCES],
         depends=sorted(str(path) for path in Path("csrc").glob("*.h")),
-        extra_compile_args=["-std=c11", "-O3", "-Wall", "-Wextra"],
+        extra_compile_args=["-std=c11", "-O3", "-g0", "-Wall", "-Wextra"],
         define_macros=[("Py_LIMITED_API", "0x030B0000")] if _LIMITED else [],
         py_limited_api=_LIMITED,
         optional=_SWITCH != "require",
