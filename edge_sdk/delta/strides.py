@@ -8,11 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from edge_sdk.base import DeltaError
@@ -26,9 +24,10 @@ Items = NDArray[Any]
 
 DIMENSIONS_MAX = 8
 # Runs are read together up to this span, as long as what lies between two of them is no
-# more than a page: a device reads whole pages anyway.
+# more than a page, since a device reads whole pages anyway, or some times what is wanted.
 _WINDOW_BYTES = 512 << 10
 _SKIPPED_BYTES_MAX = 4 << 10
+_SKIPPED_SHARE_MAX = 16
 _NATIVE_WIDTHS = (1, 2, 4, 8)
 
 
@@ -96,8 +95,9 @@ class SourceRange:
         order = sorted(range(len(strides)), key=lambda axis: -abs(strides[axis]))
         _fill(
             view.transpose(order),
+            at,
             [abs(strides[axis]) for axis in order],
-            lambda offset, length: read_source(self.file, at + offset, length),
+            lambda offset, length: read_source(self.file, offset, length),
         )
         return box
 
@@ -134,43 +134,38 @@ def _boxes_at(
         yield (index, *first), (1, *box)
 
 
-def _fill(box: Items, strides: Sequence[int], read: Callable[[int, int], bytes]) -> None:
-    """Fills ``box`` with runs at sums of index times stride; strides descend, none negative."""
-    run = box.dtype.itemsize
-    spans = [run]  # of the dimensions from each one on
+def _fill(box: Items, at: int, strides: Sequence[int], read: Callable[[int, int], bytes]) -> None:
+    """Fills ``box`` with runs at ``at`` and sums of index times stride behind it.
+
+    Strides descend; none is negative.
+    """
+    spans = [box.dtype.itemsize]  # of the dimensions from each one on
     for count, stride in zip(reversed(box.shape), reversed(strides), strict=True):
         spans.insert(0, spans[0] + (count - 1) * stride)
     depth = box.ndim
     while (
-        depth and _is_dense(strides[depth - 1], spans[depth]) and spans[depth - 1] <= _WINDOW_BYTES
+        depth and spans[depth - 1] <= _WINDOW_BYTES and _is_dense(strides[depth - 1], spans[depth])
     ):
         depth -= 1
-    group = 1
-    if depth and _is_dense(strides[depth - 1], spans[depth]):
-        # Not all of this dimension fits the window, but some of it may.
-        group = max(1, (_WINDOW_BYTES - spans[depth]) // max(1, strides[depth - 1]) + 1)
-    steps = [
-        range(0, count, group if axis == depth - 1 else 1)
-        for axis, count in enumerate(box.shape[:depth])
-    ]
-    for index in product(*steps):
-        at = sum(i * stride for i, stride in zip(index, strides[:depth], strict=True))
-        part = box[index[:-1]][index[-1] : index[-1] + group] if depth else box
-        first = max(0, depth - 1)
-        span = spans[depth] + (part.shape[0] - 1) * strides[first] if depth else spans[0]
-        data = np.frombuffer(read(at, span), np.uint8)
-        if len(data) != span:  # what follows would read past its end
+    if depth > 1:
+        for index, part in enumerate(box):
+            _fill(part, at + index * strides[0], strides[1:], read)
+        return
+    group = len(box)
+    if depth:  # not all of the first dimension fits a window, but some of it may
+        group = (_WINDOW_BYTES - spans[1]) // max(1, strides[0]) + 1
+        group = max(1, group) if _is_dense(strides[0], spans[1]) else 1
+    for first in range(0, len(box), group):
+        part = box[first : first + group]
+        span = spans[1] + (len(part) - 1) * strides[0]
+        data = read(at + first * strides[0], span)
+        if len(data) != span:
             raise DeltaError("a source ends where it did not when it was opened")
-        part[...] = as_strided(
-            data[:run].view(box.dtype),
-            shape=part.shape,
-            strides=strides[first:],
-            writeable=False,
-        )
+        part[...] = np.ndarray(part.shape, box.dtype, data, 0, strides)
 
 
 def _is_dense(stride: int, inner_span: int) -> bool:
-    return stride - inner_span <= _SKIPPED_BYTES_MAX
+    return stride - inner_span <= max(_SKIPPED_BYTES_MAX, _SKIPPED_SHARE_MAX * inner_span)
 
 
 def put_range(one: SourceRange) -> bytes:
