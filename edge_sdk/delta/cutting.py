@@ -16,6 +16,9 @@ from edge_sdk.delta.matching import SourceIndex, equal_runs
 _COPY_BYTES_MIN = 192
 # Neighbours of at most this size are coded as one.
 _JOINED_BYTES_MAX = 512
+# Numbers of neighbouring tensors are coded as one where one of them is not larger: codes of
+# their own are shorter for large ones.
+_JOINED_NUMBERS_BYTES_MAX = 16 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +212,7 @@ def _joined_numbers(before: Piece, piece: Piece) -> Piece | None:
         and steps % first.kind.width_bytes == 0
         and len(copied) < 2
         and all(one.length <= _JOINED_BYTES_MAX for one in copied)
+        and min(before.length, piece.length) <= _JOINED_NUMBERS_BYTES_MAX
     )
     if not alike:
         return None

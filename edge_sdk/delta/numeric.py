@@ -96,6 +96,14 @@ def moved(source: Bits, difference: Bits, kind: ElementKind) -> Bits:
     return unordered(ordered(source, kind) + _reflect(difference, source, kind), kind)
 
 
+def mirrored(source: Bits, target: Bits, kind: ElementKind) -> Bits:
+    """Floats: the target as far on the other side of the source, where that is negative; all
+    of shape (n,). Twice is the target again."""
+    place = ordered(source, kind)
+    other = unordered(place + (place - ordered(target, kind)), kind)
+    return np.where(source >= _sign_bit(kind), other, target)
+
+
 def exponents(source: Bits, kind: ElementKind) -> Bits:
     """The exponent field of floats, of shape (n,) and in the narrowest type.
 

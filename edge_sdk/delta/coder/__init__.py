@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
 from importlib import import_module
 from types import ModuleType
 
@@ -17,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.delta.coder import twin
-from edge_sdk.delta.coder.tables import CodeTable
-from edge_sdk.delta.numeric import Bits, ElementKind
+from edge_sdk.delta.coder.tables import DIFFERENCE, UNREFLECTED, CodeTable
+from edge_sdk.delta.numeric import Bits, ElementKind, mirrored
 
 _U8 = NDArray[np.uint8]
 _U32 = NDArray[np.uint32]
@@ -46,6 +48,43 @@ _chosen = _backend(os.environ.get("EDGE_DELTA_KERNEL", "auto"))
 KERNEL: str = "numpy" if _chosen is twin else "c"
 scales: Callable[[ElementKind, Bits, Bits], tuple[_U64, _U64]] = _chosen.scales
 levels: Callable[[ElementKind, Bits, Bits, _U32], _U8] = _chosen.levels
-histogram: Callable[[CodeTable, Bits | None, Bits, _U8 | None], _U32] = _chosen.histogram
-encode: Callable[[CodeTable, Bits | None, Bits, _U8 | None, int], bytes | None] = _chosen.encode
-decode: Callable[[CodeTable, Bits | None, int, int, Bytes], Bits] = _chosen.decode
+
+
+def histogram(table: CodeTable, source: Bits | None, target: Bits, levels: _U8 | None) -> _U32:
+    """How often each table is asked for each symbol, of shape (tables, 512); symbols from 511
+    on are counted there."""
+    counts: _U32 = _chosen.histogram(*_reflected(table, source, target), levels)
+    return counts
+
+
+def encode(
+    table: CodeTable, source: Bits | None, target: Bits, levels: _U8 | None, lanes: int
+) -> bytes | None:
+    """The stream; None where a symbol has no frequency."""
+    stream: bytes | None = _chosen.encode(*_reflected(table, source, target), levels, lanes)
+    return stream
+
+
+def decode(table: CodeTable, source: Bits | None, count: int, lanes: int, stream: Bytes) -> Bits:
+    """``count`` elements. Raises: DeltaError."""
+    if table.model != UNREFLECTED:
+        target: Bits = _chosen.decode(table, source, count, lanes, stream)
+        return target
+    assert source is not None
+    mirror: Bits = _chosen.decode(_with_reflection(table), source, count, lanes, stream)
+    return mirrored(source, mirror, table.kind)
+
+
+def _reflected(
+    table: CodeTable, source: Bits | None, target: Bits
+) -> tuple[CodeTable, Bits | None, Bits]:
+    """The same symbols by a model that the backends know."""
+    if table.model != UNREFLECTED:
+        return table, source, target
+    assert source is not None
+    return _with_reflection(table), source, mirrored(source, target, table.kind)
+
+
+@lru_cache(maxsize=16)
+def _with_reflection(table: CodeTable) -> CodeTable:
+    return replace(table, model=DIFFERENCE)

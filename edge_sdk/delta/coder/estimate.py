@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edge_sdk.delta.coder.tables import (
     DIFFERENCE,
+    DIFFERENCES,
     EXACT_BELOW,
     SCALE,
     SCALE_BITS,
@@ -66,14 +67,14 @@ def code_bits(table: CodeTable) -> Counts:
 def columns_of(table: CodeTable) -> int:
     """How many columns stand for one symbol: the last one may count several."""
     limit = symbol_limit(table.kind, table.model, table.tables[0].shift)
-    return COLUMNS if limit <= COLUMNS or table.model == DIFFERENCE else COLUMNS - 1
+    return COLUMNS if limit <= COLUMNS or table.model in DIFFERENCES else COLUMNS - 1
 
 
 def raw_bits(table: CodeTable) -> Counts:
     """Raw bits by table and column."""
     out = np.zeros((len(table.tables), COLUMNS))
     out += np.array([one.shift for one in table.tables])[:, None]
-    if table.model == DIFFERENCE:
+    if table.model in DIFFERENCES:
         out += EXTRA_BITS
     return out
 
@@ -100,6 +101,12 @@ def entropy_bits(counts: Counts) -> Counts:
     return out
 
 
+def sign_bits(counts: Counts) -> float:
+    """What the signs of differences cost, given their sizes."""
+    pairs = np.concatenate([counts[1:_FIRST_SHARED], counts[_FIRST_SHARED : COLUMNS - 1]])
+    return float(entropy_bits(pairs.reshape(-1, 2)).sum())
+
+
 def transitions(levels: Levels) -> Counts:
     """How often each level follows each, of shape (8, 8)."""
     before = np.zeros(len(levels), np.intp)
@@ -110,7 +117,7 @@ def transitions(levels: Levels) -> Counts:
 def row_costs(counts: Counts, shifts: NDArray[Any], model: int) -> Counts:
     """Bits of rows of counts, coded with a table of their own, which is counted in."""
     sums = counts.sum(axis=-1)
-    raw = sums * shifts + (counts @ EXTRA_BITS if model == DIFFERENCE else 0)
+    raw = sums * shifts + (counts @ EXTRA_BITS if model in DIFFERENCES else 0)
     shares = SCALE * counts / np.maximum(sums, 1)[:, None]
     occurs = counts >= 0.5
     entries = np.where(occurs, 2 * np.floor(np.log2(np.maximum(shares, 1))) + 2.5, 0)

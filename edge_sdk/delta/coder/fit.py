@@ -26,6 +26,7 @@ from edge_sdk.delta.coder.estimate import (
     merged_clusters,
     raw_bits,
     shifted,
+    sign_bits,
     total,
     transitions,
 )
@@ -33,6 +34,7 @@ from edge_sdk.delta.coder.tables import (
     ALONE,
     CLASSES_MAX,
     DIFFERENCE,
+    DIFFERENCES,
     SCALE,
     SYMBOLS_MAX,
     TABLES_MAX,
@@ -56,6 +58,8 @@ _SPARE_BITS = 1.45 / SCALE
 _SPARE_BITS_MIN = 64
 _LEVEL_ELEMENTS_MIN = 1 << 13
 _LEVEL_TABLE_BITS = 40
+# A look at so many tells which way differences go.
+_SIGN_ELEMENTS = 1 << 16
 # What stands in place of a cluster's number for the table of all symbols.
 _WIDE = -1
 
@@ -120,12 +124,33 @@ class Fitter:
         bounds = self._first_bounds(model)
         leveled = _Leveled(np.zeros(-(-len(self.target) // 256), np.uint8), None, 1)
         plan = self._plan(model, bounds, leveled)
-        if model == DIFFERENCE and len(self.target) >= _LEVEL_ELEMENTS_MIN:
+        if model in DIFFERENCES and len(self.target) >= _LEVEL_ELEMENTS_MIN:
             by_size = self._by_size()
             if by_size.used > 1:
                 other = self._plan(model, plan.bounds, by_size)
                 plan = min(plan, other, key=lambda one: one.cost_bits)
         return self._finished(model, plan)
+
+    def difference_model(self) -> int:
+        """Of the models of differences the one that signs cost less in."""
+        if not self.kind.is_float or self.source is None:
+            return DIFFERENCE
+        start = max(0, len(self.target) - _SIGN_ELEMENTS) // 2
+        part = slice(start, start + _SIGN_ELEMENTS)
+        found = []
+        for model in DIFFERENCES:
+            table = CodeTable(
+                kind=self.kind,
+                model=model,
+                bounds=(),
+                levels=1,
+                cells=(0,),
+                tables=(Table(shift=0, symbols=(0,), frequencies=(SCALE,)),),
+                level_tables=(),
+            )
+            counts = coder.histogram(table, self.source[part], self.target[part], None)
+            found.append((sign_bits(counts[0].astype(np.float64)), model))
+        return min(found)[1]
 
     def _plan(self, model: int, bounds: Sequence[int], leveled: _Leveled) -> _Plan:
         """With classes that are merged from those of ``bounds``."""
@@ -141,7 +166,7 @@ class Fitter:
             rows=rows,
             clusters=clusters,
             leveled=leveled,
-            wide=grid.sum(axis=(0, 1)) if model == DIFFERENCE and self.lasting else None,
+            wide=grid.sum(axis=(0, 1)) if model in DIFFERENCES and self.lasting else None,
             cost_bits=bits,
         )
 
@@ -177,7 +202,7 @@ class Fitter:
 
     def _grid(self, model: int, bounds: Sequence[int], leveled: _Leveled) -> Counts:
         """Counts of every class and level, of shape (classes, levels, 512), without raw bits."""
-        shift = 0 if model == DIFFERENCE else raw_shift(self.kind, model)
+        shift = 0 if model in DIFFERENCES else raw_shift(self.kind, model)
         cells_count = (len(bounds) + 1) * leveled.used
         out = np.zeros((cells_count, COLUMNS))
         # The last table takes what another pass counts.
@@ -213,7 +238,7 @@ class Fitter:
             for one, level in zip(*np.nonzero(grid.sum(axis=-1)), strict=True)
         ]
         rows = [grid[place] for place in places]
-        if model == DIFFERENCE:
+        if model in DIFFERENCES:
             found = shifted(rows, 8 * self.kind.width_bytes)
         else:
             found = [(row, raw_shift(self.kind, model)) for row in rows]
@@ -319,9 +344,9 @@ def _spare(table: CodeTable, one: Table, counts: Counts) -> list[int]:
         return []
     budget = _SPARE_SHARE * float(entropy_bits(counts)) / (sum_ * _SPARE_BITS)
     last = int(occurring[-1])
-    first = 0 if table.model == DIFFERENCE else int(occurring[0])
+    first = 0 if table.model in DIFFERENCES else int(occurring[0])
     order = [*range(first, last), *range(last + 1, min(last + 17, COLUMNS - 1))]
-    if table.model != DIFFERENCE:
+    if table.model not in DIFFERENCES:
         order += range(max(0, first - 8), first)
     few = _SPARE_BITS_MIN / (sum_ * _SPARE_BITS)
     room = int(min(SYMBOLS_MAX - len(occurring), max(budget, few) + 2))

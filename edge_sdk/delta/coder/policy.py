@@ -15,7 +15,7 @@ from edge_sdk.delta.coder import estimate
 from edge_sdk.delta.coder.estimate import Counts, Levels
 from edge_sdk.delta.coder.fit import Fit, Fitter
 from edge_sdk.delta.coder.strays import lacks, stray_groups
-from edge_sdk.delta.coder.tables import ALONE, DIFFERENCE, GIVEN, LEVEL_ELEMENTS, CodeTable
+from edge_sdk.delta.coder.tables import ALONE, GIVEN, LEVEL_ELEMENTS, CodeTable
 from edge_sdk.delta.container import CODE_SLOTS, PREDICTION_SLOTS
 from edge_sdk.delta.numeric import KINDS, Bits, ElementKind
 
@@ -304,7 +304,7 @@ def _choice(
 def _fitted(fitter: Fitter, *, alone: bool) -> Fit | None:
     """The cheapest of the models that can be cheapest."""
     kind = fitter.kind
-    best = fitter.fit(DIFFERENCE) if fitter.source is not None else None
+    best = fitter.fit(fitter.difference_model()) if fitter.source is not None else None
     # Without a prediction an element takes its mantissa at least.
     least = len(fitter.target) * (kind.mantissa_bits or _INTEGER_BITS)
     if best is not None and best.payload_bits <= least:

@@ -36,7 +36,7 @@ def stray_groups(
 ) -> NDArray[np.intp] | None:
     """Numbers of the groups that hold what ``lacking`` says; None where they are too many.
 
-    ``table`` has model 0 (difference) and levels.
+    ``table`` is one of differences and has levels.
     """
     suspects = _suspects(table, lacking, source, target)
     whole = len(target) // LEVEL_ELEMENTS

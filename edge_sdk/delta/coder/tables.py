@@ -17,7 +17,8 @@ from edge_sdk.delta.varint import Cursor
 DIFFERENCE = 0
 GIVEN = 1
 ALONE = 2
-MODELS = 3
+UNREFLECTED = 3
+DIFFERENCES = (DIFFERENCE, UNREFLECTED)
 
 SCALE_BITS = 12
 SCALE = 1 << SCALE_BITS
@@ -76,7 +77,7 @@ def raw_shift(kind: ElementKind, model: int) -> int:
 def symbol_limit(kind: ElementKind, model: int, shift: int) -> int:
     """All possible symbols are below; for model 0 not all below are (``is_possible``)."""
     bits = 8 * kind.width_bytes - shift
-    if model != DIFFERENCE:
+    if model not in DIFFERENCES:
         return 1 << bits
     if bits <= EXACT_BELOW.bit_length() - 1:
         return 1 << bits
@@ -87,7 +88,7 @@ def symbol_limit(kind: ElementKind, model: int, shift: int) -> int:
 def is_possible(kind: ElementKind, model: int, shift: int, symbol: int) -> bool:
     """Whether an element can have the symbol."""
     limit = symbol_limit(kind, model, shift)
-    if model != DIFFERENCE or limit <= _FIRST_SHARED:
+    if model not in DIFFERENCES or limit <= _FIRST_SHARED:
         return symbol < limit
     return symbol < limit - 2 or symbol == limit - 1
 
@@ -120,7 +121,7 @@ def parse(cursor: Cursor) -> CodeTable:
     bits = _BitsIn(cursor)
     kind = KINDS[bits.number(3)]
     model = bits.number(2)
-    if model >= MODELS or (model == GIVEN and not kind.is_float):
+    if model in {GIVEN, UNREFLECTED} and not kind.is_float:
         raise cursor.error(f"has a code of model {model}, which {kind.name} cannot have")
     bounds = _parse_bounds(bits, kind, model)
     levels = bits.number(3) + 1
@@ -167,7 +168,9 @@ def _parse_cells(bits: _BitsIn, cells_count: int, tables_count: int) -> tuple[in
 
 def _parse_table(bits: _BitsIn, kind: ElementKind, model: int) -> Table:
     shift = bits.number(6)
-    if shift >= 8 * kind.width_bytes or (model != DIFFERENCE and shift != raw_shift(kind, model)):
+    if shift >= 8 * kind.width_bytes or (
+        model not in DIFFERENCES and shift != raw_shift(kind, model)
+    ):
         raise bits.cursor.error(f"leaves {shift} bits without symbol, which {kind.name} cannot")
     table = bits.frequencies(shift, bits.number(8) + 1)
     if not all(is_possible(kind, model, shift, symbol) for symbol in table.symbols[-2:]):
