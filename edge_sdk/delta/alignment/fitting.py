@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edge_sdk.delta.alignment.factors import fit_factors, relative_error
 from edge_sdk.delta.alignment.layouts import Layout, layouts
 from edge_sdk.delta.alignment.located import LocatedTensor
+from edge_sdk.delta.alignment.quantising import Scheme, schemes
 from edge_sdk.delta.alignment.ranges import Fit
 from edge_sdk.delta.alignment.sampling import (
     Places,
@@ -44,6 +45,9 @@ _SURE_CORRELATION = 0.999
 # Numbers that differ by less need no factors, they were rounded or hardly trained.
 _ROUNDING_ERROR = 2.0**-9
 _QUANTISED_SHARE_MIN = 0.6
+_EXACT_SHARE = 0.98
+# A tensor whose scales are computed is read as a whole.
+_COMPUTED_BYTES_MAX = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +117,10 @@ class Fitter:
             return case.unchanged() if from_kind == to_kind else None
         if min(from_kind.number, to_kind.number) < 0:
             return None
-        return case.by_scales(operation, scales(), held_by_source=held_by_source)
+        found = case.by_scales(operation, scales(), held_by_source=held_by_source)
+        if found is None or found.equal_share < _EXACT_SHARE:
+            found = case.by_weights(operation, found)
+        return found
 
 
 class _Case:
@@ -203,6 +210,43 @@ class _Case:
                         values = self._map(operation, one, channels, inner, held_by_source=True)
                     best = Fit(layout=self._layout, values=values, equal_share=share)
         return best
+
+    def by_weights(self, operation: Operation, known: Fit | None) -> Fit | None:
+        """The same with factors that are computed; ``known`` where they explain no more."""
+        best = known
+        places = scattered_places(count_of(self._target), 1024)
+        before, after = self._raw(places)
+        for scheme in self._schemes(operation):
+            values = ValueMap(
+                operation=operation,
+                source=self._from,
+                target=self._to,
+                inner=scheme.inner,
+                channels=scheme.channels,
+                factors=scheme.factors,
+                zeros=scheme.zeros,
+            )
+            share = _share(values, before, after, places)
+            if share > (best.equal_share if best else _QUANTISED_SHARE_MIN):
+                best = Fit(layout=self._layout, values=values, equal_share=share)
+        return best
+
+    def _schemes(self, operation: Operation) -> Iterator[Scheme]:
+        if operation == Operation.DEQUANTISE:
+            found = fit_factors(self._values, self._axes(), count_of(self._target))
+            if found is not None:
+                yield Scheme(
+                    channels=found.channels, inner=found.inner, factors=found.numbers, zeros=None
+                )
+        elif self._source.tensor.length <= _COMPUTED_BYTES_MAX:
+            held = self._layout.source_range(0, 0, self._from.width_bytes)
+            data = held.read(
+                0,
+                held.total_bytes,
+                lambda _file, at, length: self._sampler.bytes_of(self._source, at, length),
+            )
+            numbers = as_values(np.frombuffer(data, self._from.storage), self._from)
+            yield from schemes(numbers.astype(np.float32), self._axes(), self._to)
 
     def _map(
         self,

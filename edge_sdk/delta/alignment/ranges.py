@@ -14,7 +14,7 @@ from edge_sdk.delta.strides import SourceRange
 from edge_sdk.delta.value_maps import NumberKind, NumberList, ValueMap
 
 # A factor and a zero point of each channel, and some bytes beside them.
-CHANNELS_HERE_MAX = (MAP_PARAMETERS_BYTES_MAX - 128) // 5
+CHANNELS_HERE_MAX = (MAP_PARAMETERS_BYTES_MAX - 128) // 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

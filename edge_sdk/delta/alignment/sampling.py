@@ -57,7 +57,7 @@ class Sampler:
         borders = np.flatnonzero(np.diff(places[order]) != 1) + 1
         for run in np.split(order, borders):
             first = int(places[run[0]]) * kind.width_bytes
-            data = self._read(one, first, len(run) * kind.width_bytes)
+            data = self.bytes_of(one, first, len(run) * kind.width_bytes)
             found[run] = np.frombuffer(data, storage)
         return found
 
@@ -82,7 +82,7 @@ class Sampler:
         assert kind is not None
         sums = np.zeros(5)
         for at in range(0, one.tensor.length, CHUNK_BYTES):
-            data = self._read(one, at, min(CHUNK_BYTES, one.tensor.length - at))
+            data = self.bytes_of(one, at, min(CHUNK_BYTES, one.tensor.length - at))
             values = as_values(np.frombuffer(data, kind.storage), kind)
             squares = values * values
             totals = [values.sum(), squares.sum(), squares @ values, squares @ squares]
@@ -92,13 +92,14 @@ class Sampler:
     def _all(self, one: LocatedTensor) -> bytes:
         key = (one.file, one.tensor.offset)
         if key not in self._held:
-            self._held[key] = self._read(one, 0, one.tensor.length)
+            self._held[key] = self.bytes_of(one, 0, one.tensor.length)
             if len(self._held) > _HELD_TENSORS:
                 self._held.popitem(last=False)
         self._held.move_to_end(key)
         return self._held[key]
 
-    def _read(self, one: LocatedTensor, at: int, length: int) -> bytes:
+    def bytes_of(self, one: LocatedTensor, at: int, length: int) -> bytes:
+        """Bytes of a tensor, from its byte ``at`` on."""
         data = self._files[one.file].read(one.tensor.offset + at, length)
         # A file that became shorter meanwhile is found out where its chunks are read.
         return data + bytes(length - len(data))

@@ -139,6 +139,37 @@ def test_quantised_weights_are_computed(tmp_path: Path, axis: int, kind: str) ->
     assert found.share() < 0.06
 
 
+@pytest.mark.parametrize("by_row", [True, False])
+@pytest.mark.parametrize("scheme", ["symmetric", "asymmetric", "unsigned"])
+def test_scales_that_stand_nowhere_are_computed(tmp_path: Path, scheme: str, by_row: bool) -> None:
+    """From the largest weights, as quantisers do; the target holds the integers alone."""
+    weights = floats(33, 120, 200) + np.float32(0.01)
+    axis = 1 if by_row else None
+    low, high = weights.min(axis=axis, keepdims=True), weights.max(axis=axis, keepdims=True)
+    if scheme == "symmetric":
+        scales, zero = np.maximum(-low, high) / 127, np.zeros_like(low)
+    else:
+        scales = (high - low) / 255
+        zero = np.rint((-128 if scheme == "asymmetric" else 0) - low / scales)
+    kind = "uint8" if scheme == "unsigned" else "int8"
+    steps = np.rint(weights / scales.astype("<f4")) + zero
+    bounds = np.iinfo(kind)
+    target = {"q": stored(kind, np.clip(steps, bounds.min, bounds.max).T)}
+    found = pair(tmp_path, {"w": stored("float32", weights)}, target)
+    assert found.operations() == [Operation.QUANTISE]
+    assert found.share() < 0.07
+
+
+def test_dequantised_weights_need_no_factors_to_be_written_down(tmp_path: Path) -> None:
+    """By channel, fitted from the weights themselves."""
+    numbers = np.random.default_rng(34).integers(-127, 128, (40, 700)).astype("<i1")
+    scales = np.random.default_rng(35).uniform(1e-3, 2e-3, (40, 1)).astype("<f4")
+    target = {"w": stored("float32", numbers * scales)}
+    found = pair(tmp_path, {"w": stored("int8", numbers)}, target)
+    assert found.operations() == [Operation.DEQUANTISE]
+    assert found.share() < 0.01
+
+
 def test_dequantised_weights_use_the_factors_of_the_source(tmp_path: Path) -> None:
     """The inverse, with scales and zero points where they stand in the source."""
     numbers = np.random.default_rng(9).integers(-90, 100, (128, 300)).astype("<i1")
