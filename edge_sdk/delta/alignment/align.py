@@ -25,6 +25,7 @@ _MAPPED_BYTES_MIN = 192
 # Numbers of a known kind that nothing predicts: worth saying from this size on.
 _UNPREDICTED_BYTES_MIN = 4 << 10
 _CANDIDATES = 64
+_CANDIDATES_COMPARED = 512
 _SURE_CORRELATION = 0.9
 _SCALE_CHANNELS_MAX = 1 << 20
 _SCALES_COUNT_MAX = 4 << 20
@@ -43,6 +44,22 @@ def align(
 
     ``mapped``: whether predictions may be other than source bytes as they are.
     """
+    with np.errstate(all="ignore"):  # tensors may hold anything
+        ranges = _ranges(sources, targets, source_files, target_files, mapped=mapped)
+    return {file: list(_apart(found)) for file, found in ranges.items() if found}
+
+
+Ranges = dict[int, list[AlignedRange]]
+
+
+def _ranges(
+    sources: Sequence[LocatedTensor],
+    targets: Sequence[LocatedTensor],
+    source_files: Sequence[OpenFile],
+    target_files: Sequence[OpenFile],
+    *,
+    mapped: bool,
+) -> Ranges:
     source_sampler, target_sampler = Sampler(source_files), Sampler(target_files)
     pairs = Pairing(sources, targets, source_sampler, target_sampler).run(
         source_files, target_files
@@ -68,10 +85,7 @@ def align(
             target_files=target_files,
         )
     _add_unpredicted(ranges, targets, pairs)
-    return {file: list(_apart(found)) for file, found in ranges.items() if found}
-
-
-Ranges = dict[int, list[AlignedRange]]
+    return ranges
 
 
 def _add_unread(
@@ -199,6 +213,7 @@ class _Finder:
         for source in sources:
             if number_kind(source) is not None:
                 self._by_count[count_of(source)].append(source)
+        self._ranks = _ranks(targets)
         self._moments: dict[tuple[bool, int, int], tuple[float, ...]] = {}
         self._scales: dict[bool, list[Scales]] = {}
 
@@ -259,6 +274,12 @@ class _Finder:
         if only_named:  # a tensor trained anew has no other counterpart either
             return
         others = [one for one in alike if _stem(one.tensor.name) != stem]
+        if len(others) > _CANDIDATES_COMPARED:
+            # Too many to compare all: those at about the same place of the file.
+            rank, count = self._ranks[target.file, target.tensor.offset]
+            middle = rank * len(others) // count
+            start = max(0, middle - _CANDIDATES_COMPARED // 2)
+            others = others[start : start + _CANDIDATES_COMPARED]
         if len(others) > _CANDIDATES:
             others.sort(key=lambda one: self._distance(one, target))
         yield from others[:_CANDIDATES]
@@ -280,6 +301,18 @@ class _Finder:
         if key not in self._moments:
             self._moments[key] = sampler.moments(one)
         return self._moments[key]
+
+
+def _ranks(targets: Sequence[LocatedTensor]) -> dict[tuple[int, int], tuple[int, int]]:
+    """By file and offset the place of each tensor among those of its count, and how many."""
+    by_count: dict[int, list[LocatedTensor]] = defaultdict(list)
+    for one in targets:
+        by_count[count_of(one)].append(one)
+    return {
+        (one.file, one.tensor.offset): (rank, len(alike))
+        for alike in by_count.values()
+        for rank, one in enumerate(alike)
+    }
 
 
 def _stem(name: str) -> str:

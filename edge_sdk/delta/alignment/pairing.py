@@ -31,6 +31,7 @@ from edge_sdk.delta.files import OpenFile
 TELLING_COUNT = 64
 _CORRELATION_COUNT = 1024
 _CANDIDATES_MAX = 1 << 20
+_SAMPLES_MAX = 1 << 13
 # Below these shares a prediction saves less than a hundredth (measured on retrained models).
 _RELATED_CORRELATION = 0.1
 _RELATED_EQUAL_SHARE = 0.05
@@ -127,7 +128,9 @@ class Pairing:
         for form, numbers in targets.items():
             one = self._targets[numbers[0]]
             telling = number_kind(one) is not None and count_of(one) >= TELLING_COUNT
-            if telling and 0 < len(sources[form]) * len(numbers) <= _CANDIDATES_MAX:
+            count = len(sources[form])
+            few = count + len(numbers) <= _SAMPLES_MAX and count * len(numbers) <= _CANDIDATES_MAX
+            if telling and count and few:
                 self._pair_most_alike(sources[form], numbers)
 
     def _pair_most_alike(self, sources: list[int], targets: list[int]) -> None:

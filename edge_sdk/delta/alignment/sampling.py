@@ -120,7 +120,7 @@ def _central(sums: Values) -> tuple[float, float, float, float]:
     """Moments around the mean, from sums of powers 0 to 4."""
     mean, second, third, fourth = (float(one) / float(sums[0]) for one in sums[1:])
     variance = second - mean**2
-    if not 1e-12 * second < variance < 1e100:
+    if not max(1e-12 * second, 1e-70) < variance < 1e100:
         return 0.0, 0.0, 0.0, 0.0
     size = variance**0.5
     skewness = (third - 3 * mean * second + 2 * mean**3) / size**3

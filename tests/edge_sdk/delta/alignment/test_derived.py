@@ -323,3 +323,18 @@ def test_nothing_is_found_in_noise(tmp_path: Path) -> None:
     """Unrelated bytes have no ranges."""
     noise = np.random.default_rng(31).bytes(100_000)
     assert not Pair(tmp_path, noise, np.random.default_rng(32).bytes(50_000)).ranges()
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-130, 1e200, np.inf, np.nan, 0.0])
+def test_numbers_of_any_size_are_no_danger(tmp_path: Path, scale: float) -> None:
+    """Tiny, huge, infinite and constant tensors, cast, transposed, scaled: right, if not small."""
+    with np.errstate(all="ignore"):
+        weights = floats(80, 30, 40).astype("<f8") * scale
+        source = {"a": stored("float64", weights), "b": stored("float64", weights * 3)}
+        target = {
+            "x": stored("float32", weights.T),
+            "a": stored("float64", weights * np.arange(30)[:, None]),
+            "y": stored("int8", np.nan_to_num(weights)),
+            "z": stored("float64", weights[:, :35]),
+        }
+    assert pair(tmp_path, source, target).share() < 1.1
