@@ -68,8 +68,7 @@ def code_table(body: bytes) -> Code:
     bits = Bits(body)
     width, mantissa = KINDS[bits.number(3)]
     model = bits.number(2)
-    assert model != 3
-    assert mantissa is not None or model != 1
+    assert mantissa is not None or model in (0, 2)
     classes = bits.number(5) + 1
     assert classes == 1 or (mantissa is not None and model != 2)
     bounds = [bits.number(8) for _ in range(classes - 1)]
@@ -84,28 +83,49 @@ def code_table(body: bytes) -> Code:
     for _ in range(count):
         raw = bits.number(6)
         assert raw < width
-        if model:
+        if model in (1, 2):
             assert raw == (max(0, width - 8) if mantissa is None else mantissa)
         tables.append(table(bits, 8, raw, width - raw, model))
-    level_tables = [table(bits, 3, 0, 0, 3) for _ in range(levels if levels > 1 else 0)]
+    level_tables = [table(bits, 3, 0, 0, None) for _ in range(levels if levels > 1 else 0)]
     assert all(symbol < levels for one in level_tables for symbol, _, _ in one.slots)
     bits.end()
     return Code(width, mantissa, model, bounds, levels, cells, tables, level_tables)
 
 
-def table(bits: Bits, count_bits: int, raw: int, symbol_bits: int, model: int) -> Table:
-    slots: list[tuple[int, int, int]] = []
+def table(bits: Bits, count_bits: int, raw: int, symbol_bits: int, model: int | None) -> Table:
+    count = bits.number(count_bits) + 1
+    most = bits.number((count - 1).bit_length())
+    assert most < count
+    rows = 2 if model in (0, 3) else 1
+    lengths = [7] * rows
+    symbols: list[int] = []
+    frequencies: list[int] = []
     symbol = -1
-    for _ in range(bits.number(count_bits) + 1):
+    for number in range(count):
         symbol += bits.gamma()
-        frequency = bits.gamma()
-        slots += [(symbol, frequency, len(slots))] * frequency
-        if model in (1, 2) or (model == 0 and symbol_bits <= 4):
+        symbols.append(symbol)
+        frequency = 0
+        if number != most:
+            step = bits.gamma()
+            lengths.append(lengths[-rows] + (step // 2 if step % 2 else -(step // 2)))
+            length = lengths[-1]
+            assert 0 <= length <= 11
+            low = bits.number(min(length, 3))
+            frequency = (1 << length) + low if length <= 3 else (8 + low) << (length - 3)
+        frequencies.append(frequency)
+        if model in (1, 2) or (model in (0, 3) and symbol_bits <= 4):
             assert symbol < 1 << symbol_bits
-        elif model == 0:
+        elif model in (0, 3):
             full = 31 + 8 * (symbol_bits - 5)
             assert symbol < full or symbol == full + 1
-    assert len(slots) == 4096
+    left = 4096 - sum(frequencies)
+    assert left >= 1
+    assert all(left > one for one in frequencies[:most])
+    assert all(left >= one for one in frequencies)
+    frequencies[most] = left
+    slots: list[tuple[int, int, int]] = []
+    for one, frequency in zip(symbols, frequencies, strict=True):
+        slots += [(one, frequency, len(slots))] * frequency
     return Table(raw, slots)
 
 
@@ -197,6 +217,8 @@ def element(code: Code, source: int | None, symbol: int, r: int, raw: Bits) -> i
     value = raw.number(extra + r)
     quotient = size + (value >> r)
     difference = (-quotient if negative else quotient) * (1 << r) + value % (1 << r)
+    if code.model == 3 and source & top:
+        difference = -difference  # moved() turns it again
     return moved(source, difference, code.width, is_float=code.mantissa is not None)
 
 

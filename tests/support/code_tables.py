@@ -12,8 +12,10 @@ from edge_sdk.delta.coder.fit import frequencies_of
 from edge_sdk.delta.coder.tables import (
     ALONE,
     DIFFERENCE,
+    DIFFERENCES,
     GIVEN,
     LEVELS_MAX,
+    UNREFLECTED,
     CodeTable,
     Table,
     is_possible,
@@ -30,7 +32,7 @@ def one_table(
     shift: int | None = None,
 ) -> CodeTable:
     """One class, one level, one table."""
-    raw = 0 if model == DIFFERENCE else raw_shift(kind, model)
+    raw = 0 if model in DIFFERENCES else raw_shift(kind, model)
     one = Table(
         shift=raw if shift is None else shift,
         symbols=tuple(symbols),
@@ -42,10 +44,12 @@ def one_table(
 
 
 @st.composite
-def shapes(draw: st.DrawFn) -> CodeTable:
-    """Any kind, model, classes, levels, cells and shifts; each table knows symbol 0 alone."""
+def shapes(draw: st.DrawFn, *, unreflected: bool = True) -> CodeTable:
+    """Any kind, model, classes, levels, cells and shifts; each table knows symbol 0 alone.
+    ``unreflected``: also the model that the backends leave to their caller."""
     kind = draw(st.sampled_from(KINDS))
-    model = draw(st.sampled_from([DIFFERENCE, GIVEN, ALONE] if kind.is_float else [0, 2]))
+    models = [DIFFERENCE, GIVEN, ALONE, *([UNREFLECTED] if unreflected else [])]
+    model = draw(st.sampled_from(models if kind.is_float else [DIFFERENCE, ALONE]))
     bounds: list[int] = []
     if kind.is_float and model != ALONE:
         bounds = sorted(draw(st.sets(st.integers(1, 255), max_size=5)))
@@ -59,7 +63,7 @@ def shapes(draw: st.DrawFn) -> CodeTable:
     )
     order = {number: new for new, number in enumerate(dict.fromkeys(drawn))}
     shift = st.integers(0, 8 * kind.width_bytes - 1)
-    shifts = [draw(shift) if model == DIFFERENCE else raw_shift(kind, model) for _ in order]
+    shifts = [draw(shift) if model in DIFFERENCES else raw_shift(kind, model) for _ in order]
     every = Table(shift=0, symbols=tuple(range(levels)), frequencies=_even(levels))
     return CodeTable(
         kind=kind,
@@ -99,7 +103,7 @@ def fitting(
 ) -> CodeTable | None:
     """The shape with a frequency for each symbol that occurs; None where these are too many."""
     counts = coder.histogram(shape, source, target, levels).astype(np.float64)
-    if shape.kind.name == "float64" and shape.model != DIFFERENCE and counts[:, 511].any():
+    if shape.kind.name == "float64" and shape.model not in DIFFERENCES and counts[:, 511].any():
         return None
     tables = []
     for one, row in zip(shape.tables, counts, strict=True):

@@ -22,6 +22,7 @@ from edge_sdk.delta.coder.tables import (
     SCALE,
     SCALE_BITS,
     CodeTable,
+    rounded,
     symbol_limit,
 )
 from edge_sdk.delta.coder.twin import COLUMNS, EXTRA_BITS
@@ -34,9 +35,18 @@ Levels = NDArray[np.uint8]
 _COARSER_SHARE = 1.001
 # Raw bits that are tried, above those at which sizes are 8 to 15 in the middle.
 _COARSER_TRIED = 4
-_TABLE_BITS = 14
+_TABLE_BITS = 20
 _CELL_BITS = 6
 _FIRST_SHARED = 2 * EXACT_BELOW - 1
+
+
+# Frequencies that can be written, where one ends that is nearer to another, and what each is
+# above the one before it, by frequency.
+_WRITABLE = np.array(sorted({rounded(one) for one in range(1, SCALE)} - {SCALE}), np.int64)
+_BETWEEN = (_WRITABLE[1:] + _WRITABLE[:-1]) / 2
+_STEPS = np.zeros(SCALE + 1, np.int64)
+_STEPS[_WRITABLE] = np.diff(_WRITABLE, prepend=0)
+_MOVES_MAX = 400
 
 
 @dataclass(slots=True, kw_only=True)
@@ -120,7 +130,7 @@ def row_costs(counts: Counts, shifts: NDArray[Any], model: int) -> Counts:
     raw = sums * shifts + (counts @ EXTRA_BITS if model in DIFFERENCES else 0)
     shares = SCALE * counts / np.maximum(sums, 1)[:, None]
     occurs = counts >= 0.5
-    entries = np.where(occurs, 2 * np.floor(np.log2(np.maximum(shares, 1))) + 2.5, 0)
+    entries = np.where(occurs, 3 + np.minimum(np.floor(np.log2(np.maximum(shares, 1))), 3), 0)
     out: Counts = entropy_bits(counts) + raw + entries.sum(axis=-1) + _TABLE_BITS
     return out
 
@@ -307,26 +317,32 @@ def _merged(first: Cluster, second: Cluster) -> Cluster:
 
 
 def frequencies_of(counts: Counts, spare: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Symbols and frequencies, at least 1 for each that occurs or is spare."""
+    """Symbols and frequencies, at least 1 for each that occurs or is spare; all but the largest
+    are such as can be written."""
     wanted = counts > 0
     wanted[list(spare)] = True
     symbols = np.flatnonzero(wanted)
-    if not len(symbols):
-        return (0,), (SCALE,)
+    if len(symbols) < 2:
+        return (int(symbols[0]) if len(symbols) else 0,), (SCALE,)
     here = counts[symbols]
-    sum_ = max(float(here.sum()), 1.0)
-    found = np.maximum(1, np.floor(here * SCALE / sum_ + 0.5)).astype(np.int64)
-    missing = SCALE - int(found.sum())
-    while missing:
-        # One step up where it gains most, or down where it costs least.
-        if missing > 0:
-            gain = here * np.log2((found + 1) / found)
-            best = int(gain.argmax())
-            found[best] += 1
-            missing -= 1
+    ideal = np.maximum(1.0, here * SCALE / max(float(here.sum()), 1e-9))
+    found = _WRITABLE[np.minimum(np.searchsorted(_BETWEEN, ideal), len(_WRITABLE) - 1)]
+    rest = int(ideal.argmax())
+    found[rest] = 0
+    left = SCALE - int(found.sum())
+    for _ in range(_MOVES_MAX):
+        largest = int(found.argmax())
+        if left <= found[largest]:
+            best = largest
         else:
-            loss = np.where(found > 1, here * np.log2(found / np.maximum(found - 1, 1)), np.inf)
-            best = int(loss.argmin())
-            found[best] -= 1
-            missing += 1
+            lower = found - _STEPS[found]
+            gain = here[rest] * np.log2((left + _STEPS[found]) / left)
+            loss = here * np.log2(np.maximum(found, 1) / np.maximum(lower, 1))
+            worth = np.where((lower >= 1) & (found > 0), gain - loss, -np.inf)
+            best = int(worth.argmax())
+            if worth[best] <= 0:
+                break
+        left += int(_STEPS[found[best]])
+        found[best] -= _STEPS[found[best]]
+    found[rest] = left
     return tuple(int(one) for one in symbols), tuple(int(one) for one in found)

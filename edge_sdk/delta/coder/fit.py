@@ -55,7 +55,7 @@ _KEY_ELEMENTS_MIN = 48
 # until they take this share of the others' bits.
 _SPARE_SHARE = 0.001
 _SPARE_BITS = 1.45 / SCALE
-_SPARE_BITS_MIN = 64
+_SPARE_BITS_MIN = 32
 _LEVEL_ELEMENTS_MIN = 1 << 13
 _LEVEL_TABLE_BITS = 40
 # A look at so many tells which way differences go.

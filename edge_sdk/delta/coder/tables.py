@@ -33,6 +33,9 @@ LEVEL_ELEMENTS = 256
 EXACT_BELOW = 16
 _FIRST_SHARED = 2 * EXACT_BELOW - 1
 _GAMMA_ZEROS_MAX = SCALE_BITS
+# Frequencies are written by their length and so many bits below the highest.
+_KEPT_BITS = 3
+_FIRST_LENGTH = 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,9 +113,9 @@ def pack(table: CodeTable) -> bytes:
         bits.number(cell, _cell_bits(len(table.tables)))
     for one in table.tables:
         bits.number(one.shift, 6)
-        bits.frequencies(one, 8)
+        bits.frequencies(one, 8, _stride(table.model))
     for one in table.level_tables:
-        bits.frequencies(one, 3)
+        bits.frequencies(one, 3, 1)
     return bits.bytes()
 
 
@@ -172,17 +175,30 @@ def _parse_table(bits: _BitsIn, kind: ElementKind, model: int) -> Table:
         model not in DIFFERENCES and shift != raw_shift(kind, model)
     ):
         raise bits.cursor.error(f"leaves {shift} bits without symbol, which {kind.name} cannot")
-    table = bits.frequencies(shift, bits.number(8) + 1)
+    table = bits.frequencies(shift, bits.number(8) + 1, _stride(model))
     if not all(is_possible(kind, model, shift, symbol) for symbol in table.symbols[-2:]):
         raise bits.cursor.error(f"has symbol {table.symbols[-1]}, which {kind.name} cannot have")
     return table
 
 
 def _parse_levels(bits: _BitsIn, levels: int) -> Table:
-    table = bits.frequencies(0, bits.number(3) + 1)
+    table = bits.frequencies(0, bits.number(3) + 1, 1)
     if table.symbols[-1] >= levels:
         raise bits.cursor.error(f"has level {table.symbols[-1]} of {levels}")
     return table
+
+
+def rounded(frequency: int) -> int:
+    """The nearest frequency that can be written: of four bits, with zeros behind them."""
+    dropped = max(0, frequency.bit_length() - 1 - _KEPT_BITS)
+    half = (1 << dropped) >> 1
+    return (frequency + half) >> dropped << dropped
+
+
+def _stride(model: int) -> int:
+    """How far before a symbol the one stands whose frequency is most like its own: signs
+    alternate in differences."""
+    return 2 if model in DIFFERENCES else 1
 
 
 def _cell_bits(tables_count: int) -> int:
@@ -208,13 +224,26 @@ class _BitsOut:
     def gamma(self, value: int) -> None:
         self._parts.append(_gamma(value))
 
-    def frequencies(self, table: Table, count_bits: int) -> None:
-        self.number(len(table.symbols) - 1, count_bits)
+    def frequencies(self, table: Table, count_bits: int, stride: int) -> None:
+        count = len(table.symbols)
+        self.number(count - 1, count_bits)
+        rest = table.frequencies.index(max(table.frequencies))
+        self.number(rest, (count - 1).bit_length())
+        lengths = [_FIRST_LENGTH] * stride
         before = -1
-        for symbol, frequency in zip(table.symbols, table.frequencies, strict=True):
+        for number, (symbol, frequency) in enumerate(
+            zip(table.symbols, table.frequencies, strict=True)
+        ):
             self.gamma(symbol - before)
-            self.gamma(frequency)
             before = symbol
+            if number != rest:
+                length = frequency.bit_length() - 1
+                step = length - lengths[-stride]
+                self.gamma(2 * step + 1 if step >= 0 else -2 * step)
+                assert frequency == rounded(frequency), "a frequency that cannot be written"
+                dropped = max(0, length - _KEPT_BITS)
+                self.number((frequency >> dropped) - (1 << (length - dropped)), length - dropped)
+                lengths.append(length)
 
     def bytes(self) -> bytes:
         digits = "".join(self._parts)
@@ -248,16 +277,33 @@ class _BitsIn:
         self._at = end
         return value
 
-    def frequencies(self, shift: int, count: int) -> Table:
+    def frequencies(self, shift: int, count: int, stride: int) -> Table:
+        rest = self.number((count - 1).bit_length())
+        lengths = [_FIRST_LENGTH] * stride
         symbols, frequencies = [], []
         symbol = -1
-        for _ in range(count):
+        for number in range(count):
             symbol += self.gamma()
             symbols.append(symbol)
-            frequencies.append(self.gamma())
-        if sum(frequencies) != SCALE:
-            raise self.cursor.error(f"has frequencies that do not sum to {SCALE}")
+            if number == rest:
+                frequencies.append(0)
+                continue
+            lengths.append(self._length(lengths[-stride]))
+            dropped = max(0, lengths[-1] - _KEPT_BITS)
+            kept = lengths[-1] - dropped
+            frequencies.append(((1 << kept) + self.number(kept)) << dropped)
+        left = SCALE - sum(frequencies)
+        if rest >= count or left < max(frequencies) or left <= max(frequencies[:rest], default=0):
+            raise self.cursor.error("has frequencies that leave too little for the largest")
+        frequencies[rest] = left
         return Table(shift=shift, symbols=tuple(symbols), frequencies=tuple(frequencies))
+
+    def _length(self, before: int) -> int:
+        step = self.gamma()
+        length = before + (step // 2 if step % 2 else -(step // 2))
+        if not 0 <= length < SCALE_BITS:
+            raise self.cursor.error("has a frequency that is too large")
+        return length
 
     def end(self) -> None:
         rest = self._digits[self._at :]

@@ -31,7 +31,7 @@ def cases(
     draw: st.DrawFn,
 ) -> tuple[CodeTable, np.ndarray | None, np.ndarray, np.ndarray | None, int]:
     """Any shape, elements of any bits or alike ones, edge values among them, any levels."""
-    shape = draw(shapes())
+    shape = draw(shapes(unreflected=False))
     count = draw(st.one_of(st.integers(0, 70), st.sampled_from([255, 256, 257, 600])))
     seed = draw(st.integers(0, 2**32 - 1))
     chance = np.random.default_rng(seed)

@@ -11,12 +11,14 @@ from edge_sdk.delta.coder.tables import (
     ALONE,
     DIFFERENCE,
     GIVEN,
+    UNREFLECTED,
     CodeTable,
     Table,
     is_possible,
     pack,
     parse,
     raw_shift,
+    rounded,
 )
 from edge_sdk.delta.numeric import KINDS, ElementKind
 from edge_sdk.delta.varint import Cursor
@@ -70,15 +72,18 @@ def test_arbitrary_bytes_raise_only_typed_errors(body: bytes) -> None:
 
 
 GOOD = replace(
-    one_table(BFLOAT16, DIFFERENCE, (0, 3, 31), (4000, 90, 6)),
+    one_table(BFLOAT16, DIFFERENCE, (0, 3, 31), (4002, 88, 6)),
     bounds=(3, 200),
     levels=2,
     cells=(0, 0, 1, 0, 1, 1),
     tables=(
-        Table(shift=2, symbols=(0, 3, 31), frequencies=(4000, 90, 6)),
+        Table(shift=2, symbols=(0, 3, 31), frequencies=(4002, 88, 6)),
         Table(shift=0, symbols=(0, 1), frequencies=(4095, 1)),
     ),
-    level_tables=(Table(shift=0, symbols=(0, 1), frequencies=(1, 4095)),) * 2,
+    level_tables=(
+        Table(shift=0, symbols=(0, 1), frequencies=(1, 4095)),
+        Table(shift=0, symbols=(0, 1), frequencies=(2048, 2048)),
+    ),
 )
 
 
@@ -91,7 +96,7 @@ def with_symbols(*symbols: int, shift: int = 0, kind: ElementKind = INT8) -> Cod
 @pytest.mark.parametrize(
     ("table", "problem"),
     [
-        (replace(GOOD, model=3), "model 3"),
+        (replace(with_symbols(0), model=UNREFLECTED), "model 3"),
         (replace(with_symbols(0), model=GIVEN), "model 1"),
         (replace(GOOD, bounds=(200, 3)), "ascend"),
         (replace(GOOD, bounds=(0, 3)), "ascend"),
@@ -105,8 +110,8 @@ def with_symbols(*symbols: int, shift: int = 0, kind: ElementKind = INT8) -> Cod
         (one_table(FLOAT16, GIVEN, (0,), (4096,), shift=9), "9 bits"),
         (one_table(FLOAT32, ALONE, (0,), (4096,), shift=0), "0 bits"),
         (one_table(INT8, ALONE, (0,), (4096,), shift=1), "1 bits"),
-        (one_table(INT8, DIFFERENCE, (0, 1), (4095, 2)), "sum"),
-        (one_table(INT8, DIFFERENCE, (0, 1), (4094, 1)), "sum"),
+        (one_table(INT8, DIFFERENCE, (0, 1, 2), (2049, 2048, 2048)), "too little"),
+        (one_table(INT8, DIFFERENCE, (0, 1, 2), (3000, 2048, 2048)), "too little"),
         (with_symbols(0, 57), "symbol 57"),
         (with_symbols(0, 55), "symbol 55"),
         (with_symbols(0, 55, 56), "symbol 56"),
@@ -124,9 +129,19 @@ def test_impossible_tables_are_refused(table: CodeTable, problem: str) -> None:
 
 
 def test_large_numbers_are_refused() -> None:
-    """Thirteen zeros and more begin no number."""
+    """Thirteen zeros and more begin no number, and no frequency is longer than the scale."""
     with pytest.raises(DeltaError, match="too large a number"):
-        parsed(pack(one_table(INT8, DIFFERENCE, (0,), (8192,))))
+        parsed(bytes(7) + b"\xff")
+    long = one_table(INT8, DIFFERENCE, (0, 1), (5000, 4096))
+    with pytest.raises(DeltaError, match="too large"):
+        parsed(pack(long))
+
+
+@pytest.mark.parametrize(("one", "written"), [(1, 1), (15, 15), (17, 18), (90, 88), (127, 128)])
+def test_frequencies_have_four_bits(one: int, written: int) -> None:
+    """The nearest that can be written."""
+    assert rounded(one) == written
+    assert rounded(written) == written
 
 
 def symbol_of(quotient: int) -> int:
