@@ -76,6 +76,16 @@ def test_away_from_zero_is_positive_whatever_the_sign() -> None:
     assert found.tolist() == [3, 3, -3, -3]
 
 
+@pytest.mark.parametrize("kind", FLOATS, ids=lambda kind: kind.name)
+def test_a_mirrored_target_has_the_difference_without_reflection(kind: ElementKind) -> None:
+    """Between all edge values; and mirrored twice it is itself."""
+    source, target = all_pairs(kind)
+    mirror = numeric.mirrored(source, target, kind)
+    plain = numeric.ordered(target, kind) - numeric.ordered(source, kind)
+    assert np.array_equal(numeric.difference(source, mirror, kind), plain)
+    assert np.array_equal(numeric.mirrored(source, mirror, kind), target)
+
+
 def test_small_integer_steps_are_small_numbers() -> None:
     """Also across the wrap of the type."""
     kind = kind_of("int8")

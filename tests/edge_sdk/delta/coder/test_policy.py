@@ -9,7 +9,7 @@ import pytest
 
 from edge_sdk.delta import coder
 from edge_sdk.delta.coder.policy import Choice, Policy
-from edge_sdk.delta.coder.tables import ALONE, DIFFERENCE, GIVEN, pack
+from edge_sdk.delta.coder.tables import ALONE, DIFFERENCE, GIVEN, UNREFLECTED, pack
 from edge_sdk.delta.numeric import KINDS, ElementKind
 from tests.support.deltas import weights
 
@@ -95,6 +95,19 @@ def test_levels_pay_where_rows_differ() -> None:
     """Groups of very different sizes have levels; alike ones have at most that of all symbols."""
     assert chosen(Policy(), tensor(BFLOAT16, step=1e-4, rows=1.5)).table.levels > 2
     assert chosen(Policy(), tensor(BFLOAT16, step=1e-4)).table.levels == 1
+
+
+@pytest.mark.parametrize("kind", [FLOAT16, BFLOAT16, FLOAT32], ids=lambda one: one.name)
+def test_updates_that_all_go_one_way_are_not_reflected(kind: ElementKind) -> None:
+    """Where every weight falls, whatever its sign, the sign of the source says nothing."""
+    chance = np.random.default_rng(3)
+    before = chance.normal(0, 0.05, COUNT).astype("<f4")
+    after = (before - 1e-3 * chance.random(COUNT)).astype("<f4")
+    one = Tensor(kind, _bits(kind, before), _bits(kind, after))
+    choice = chosen(Policy(), one)
+    assert choice.table.model == UNREFLECTED
+    taken = len(stream_of(one, choice))
+    assert abs(taken + choice.table_bytes - choice.cost_bytes) < 0.01 * taken + 64
 
 
 def test_a_table_serves_the_records_that_follow() -> None:
