@@ -16,6 +16,8 @@ ARCH ?= aarch64
 WORKERS ?= 2
 ARGS ?=
 OLD ?=
+PAIRS ?=
+LIST ?=
 NEW ?=
 
 # What `make demo` and the benchmarks need; small, since somebody waits for it.
@@ -33,8 +35,8 @@ else
   DEV_READY := $(VENV)/.dev-ready
 endif
 
-.PHONY: help demo test test-310 test-install lint format bench bench-delivery protos exports \
-        readme wheelhouse clean
+.PHONY: help demo test test-310 test-install lint format bench bench-delivery bench-delta protos \
+        exports readme wheelhouse clean
 
 help:  ## list these targets
 	@grep -E '^[a-z0-9-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*  ## /\1\t/' \
@@ -78,6 +80,10 @@ bench: $(DEMO_READY)  ## figures of the delta engine and the runtime: build/benc
 
 bench-delivery: $(DEMO_READY)  ## whole over HTTPS against delta over gRPC: build/bench-delivery.json
 	$(RUN) -m benchmarks.delivery $(ARGS)
+
+bench-delta: $(DEMO_READY)  ## our deltas against every peer; PAIRS=folder LIST=pairs.json
+	$(RUN) -m benchmarks.delta.bench $(if $(PAIRS),--pairs "$(PAIRS)") $(if $(LIST),--list "$(LIST)") \
+	    $(ARGS)
 
 protos: $(DEV_READY)  ## write edge_sdk/protos again from protos/*.proto
 	$(RUN) -m grpc_tools.protoc -I edge_sdk/protos=protos --python_out=. --grpc_python_out=. \

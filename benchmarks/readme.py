@@ -15,12 +15,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.delta import chart
 from benchmarks.rows import machine
 from edge_sdk.base.command import bytes_text
 
 ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "docs" / "figures"
-NAMES = ("demo", "bench-delivery", "bench")
+NAMES = ("demo", "bench-delivery", "bench", "bench-delta")
+CHART = "bench-delta.svg"
 
 Figures = Mapping[str, Any]
 
@@ -39,6 +41,8 @@ def collect(build: Path, name: str) -> None:
     }
     FIGURES.mkdir(parents=True, exist_ok=True)
     (FIGURES / f"{name}.json").write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n")
+    if name == "bench-delta":
+        (FIGURES / CHART).write_text(chart.svg(document["rows"]))
 
 
 def fill(text: str, figures: Mapping[str, Figures]) -> str:
@@ -61,12 +65,14 @@ def table(name: str, figures: Figures | None) -> str:
         lines = _demo_lines(document)
     else:
         lines = _row_lines([row for row in document["rows"] if _shown(name, row)])
+    if name == "bench-delta":
+        lines += ["", f"![Each pair's delta beside the smallest peer's](docs/figures/{CHART})"]
     return "\n".join([*lines, "", _where(name, figures)])
 
 
 def _shown(name: str, row: Figures) -> bool:
     """Of the engine's many rows those with a target, how far from the limit, and latency."""
-    if name != "bench" or row["target"] is not None:
+    if name not in {"bench", "bench-delta"} or row["target"] is not None:
         return True
     identity: str = row["id"]
     return identity.endswith(".bound") or identity.startswith(

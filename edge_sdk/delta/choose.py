@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from edge_sdk.base import UnavailableError
 from edge_sdk.delta.alignment import AlignedRange
+from edge_sdk.delta.coder.policy import Choice, Policy
+from edge_sdk.delta.coder.tables import ALONE, CodeTable
+from edge_sdk.delta.container import CODE_SLOTS
 from edge_sdk.delta.files import OpenFile
 from edge_sdk.delta.frames import DICTIONARY_BYTES_MAX, Effort, Packer
-from edge_sdk.delta.methods import Dictionary, Literal, Method, Residual
+from edge_sdk.delta.methods import Dictionary, Literal, Method, Planes, Residual
+from edge_sdk.delta.methods.elements import Split
 from edge_sdk.delta.numeric import KINDS, ElementKind
 from edge_sdk.delta.prediction import SourceRange
 from edge_sdk.delta.records import Place
-from edge_sdk.delta.writer import slot_of
+from edge_sdk.delta.writer import Predicted, slot_of
 
 _DICTIONARY_LEVEL = 12
 _SMALL_DICTIONARY_LEVEL = 19
@@ -30,41 +35,74 @@ _SAMPLED_BYTES_MIN = 4 << 10
 _GUESSED = ("float32", "float16", "bfloat16", "int8")
 # What a method must save on the sample in order to be tried on the whole.
 _PROMISING_SHARE = 0.95
+# What compressing must come within, on a sample, in order to be tried on the whole.
+_LITERAL_LOSES = 1.05
 # Kind, length, place, check: what a record costs beside its payload, about.
 RECORD_OVERHEAD_BYTES = 18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A record that could be written. ``table`` is the source file whose table it needs."""
+    """A record that could be written. ``table`` is the prediction that it needs in force,
+    ``code`` the code table and its slot; ``code_bytes`` what that costs where it is new."""
 
     method: Method
     place: Place
     tail: bytes
-    table: int | None = None
+    table: Predicted | None = None
+    code: tuple[int, CodeTable] | None = None
+    code_bytes: int = 0
 
     @property
     def cost_bytes(self) -> int:
-        return len(self.tail) + RECORD_OVERHEAD_BYTES
+        return len(self.tail) + self.code_bytes + RECORD_OVERHEAD_BYTES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """The bytes that predict a place, and how a record refers to them."""
+
+    predicted: Predicted
+    position: int
+    data: bytes
 
 
 class Chooser:
-    """Makes candidates with the methods that may be used (numbers)."""
+    """Makes candidates with the methods that may be used (numbers), and as many code tables
+    at once as ``code_slots``."""
 
-    def __init__(self, methods: Collection[int], sources: Sequence[OpenFile]) -> None:
+    def __init__(
+        self,
+        methods: Collection[int],
+        sources: Sequence[OpenFile],
+        code_slots: int = CODE_SLOTS,
+    ) -> None:
         self._methods = methods
         self._sources = sources
         self._packer = Packer()
         self._literal = Literal()
         self._dictionary = Dictionary()
         self._residual = Residual()
+        self._planes = Planes()
+        self._policy = Policy(code_slots)
 
     def numbers(self, place: Place, data: bytes, aligned: AlignedRange) -> Candidate:
-        """For aligned numbers that changed: residual or literal."""
-        residual = self._as_residual(place, data, aligned)
-        if residual is not None and 2 * residual.cost_bytes < len(data):
-            return residual
-        return _smallest(residual, self._as_literal(place, data))
+        """For aligned numbers that changed: residual, planes or literal."""
+        coded = self._as_numbers(place, data, aligned)
+        if coded is not None and 2 * coded.cost_bytes < len(data):
+            return coded
+        if coded is not None and self._literal_loses(data, coded.cost_bytes):
+            return coded
+        return _smallest(coded, self._as_literal(place, data))
+
+    def _literal_loses(self, data: bytes, cost_bytes: int) -> bool:
+        """Whether a sample says that compressing all would not come near."""
+        if len(data) < 2 * _SAMPLE_BYTES:
+            return False
+        start = (len(data) - _SAMPLE_BYTES) // 2
+        sample = data[start : start + _SAMPLE_BYTES]
+        packed = len(self._packer.pack(sample, Effort.QUICK))
+        return packed * len(data) > _LITERAL_LOSES * cost_bytes * len(sample)
 
     def bytes_(self, place: Place, data: bytes, near: tuple[int, int] | None) -> Candidate:
         """For bytes that are no numbers, which are likely to stand near a source position."""
@@ -92,34 +130,115 @@ class Chooser:
         dictionary = self._as_dictionary(part, sample, (file, at + start))
         other = min(literal, dictionary.cost_bytes if dictionary else literal)
         tried = [
-            (residual.cost_bytes, kind)
+            (choice.cost_bytes, kind)
             for kind in KINDS
             if kind.name in _GUESSED
             and (ranged := _guessed_range(part, (file, at + start), kind))
-            and (residual := self._as_residual(part, sample, ranged))
+            and (source := self._predicted(part, len(sample), ranged))
+            and (choice := self._coded(Policy(), part, sample, ranged, source))
         ]
         cost, kind = min(tried, key=lambda one: one[0], default=(other, None))
         is_number = cost < _PROMISING_SHARE * other
         return kind if is_number else None, other < _PROMISING_SHARE * literal
 
-    def _as_residual(self, place: Place, data: bytes, aligned: AlignedRange) -> Candidate | None:
-        kind = aligned.kind
-        position = aligned.source_start + place.offset - aligned.start
-        if kind is None or self._residual.number not in self._methods:
+    def _as_numbers(self, place: Place, data: bytes, aligned: AlignedRange) -> Candidate | None:
+        source = self._predicted(place, len(data), aligned)
+        for sure in (False, True):
+            choice = self._coded(self._policy, place, data, aligned, source, sure=sure)
+            if choice is None:
+                return None
+            coded = self._encoded(choice, place, data, aligned, source)
+            if coded is not None:
+                return coded
+        raise AssertionError("a code table that is sure has all symbols")
+
+    def _encoded(
+        self,
+        choice: Choice,
+        place: Place,
+        data: bytes,
+        aligned: AlignedRange,
+        source: _Source | None,
+    ) -> Candidate | None:
+        """None where the code table lacks a symbol."""
+        phase = _phase(place, len(data), aligned, choice.table.kind)
+        shared = {"phase": phase, "code_slot": choice.slot, "lanes_log2": choice.lanes_log2}
+        method: Method = self._residual
+        if choice.table.model == ALONE:
+            method = self._planes
+            tail = self._planes.encode(data, table=choice.table, **shared)
+        else:
+            assert source is not None
+            tail = self._residual.encode(
+                source.data,
+                data,
+                slot=slot_of(source.predicted),
+                position=source.position,
+                table=choice.table,
+                levels=choice.levels,
+                **shared,
+            )
+        if tail is None:
             return None
-        source = self._sources[aligned.source_file].read(position, len(data))
-        if len(source) != len(data):
-            return None
-        tail = self._residual.encode(
-            source,
-            data,
-            kind=kind,
-            phase=min((aligned.start - place.offset) % kind.width_bytes, len(data)),
-            slot=slot_of(aligned.source_file),
-            position=position,
-            packer=self._packer,
+        return Candidate(
+            method=method,
+            place=place,
+            tail=tail,
+            table=source.predicted if source and method is self._residual else None,
+            code=(choice.slot, choice.table),
+            code_bytes=choice.table_bytes,
         )
-        return Candidate(method=self._residual, place=place, tail=tail, table=aligned.source_file)
+
+    def _coded(
+        self,
+        policy: Policy,
+        place: Place,
+        data: bytes,
+        aligned: AlignedRange,
+        source: _Source | None,
+        *,
+        sure: bool = True,
+    ) -> Choice | None:
+        """How numbers are coded best, predicted or alone."""
+        kind = aligned.kind
+        alone = self._planes.number in self._methods
+        if kind is None or (source is None and not alone):
+            return None
+        phase = _phase(place, len(data), aligned, kind)
+        parts = Split(length=len(data), phase=phase, kind=kind)
+        return policy.choose(
+            kind,
+            None if source is None else parts.elements(source.data),
+            parts.elements(data),
+            alone=alone,
+            following=(aligned.end - place.end) / len(data),
+            tensor=(place.file, aligned.start),
+            sure=sure,
+        )
+
+    def _predicted(self, place: Place, length: int, aligned: AlignedRange) -> _Source | None:
+        if self._residual.number not in self._methods or not aligned.is_predicted:
+            return None
+        predicted: Predicted = aligned.source_file
+        position = aligned.source_start + place.offset - aligned.start
+        if aligned.prediction is not None:
+            predicted = aligned.prediction
+            position = aligned.position + place.offset - aligned.start
+            data = aligned.prediction.read(position, length, self._read_source)
+        else:
+            data = self._sources[aligned.source_file].read(position, length)
+        if len(data) != length:
+            return None
+        return _Source(predicted=predicted, position=position, data=data)
+
+    def _read_source(self, file: int, offset: int, length: int) -> bytes:
+        data = self._sources[file].read(offset, length)
+        if len(data) != length:
+            path = self._sources[file].path
+            raise UnavailableError(
+                f"{path!r} changed while it was read; run it again when it rests"
+            )
+        return data
 
     def _as_dictionary(
         self, place: Place, data: bytes, near: tuple[int, int] | None
@@ -148,6 +267,11 @@ def _smallest(*candidates: Candidate | None) -> Candidate:
     """The first of the smallest."""
     found = [candidate for candidate in candidates if candidate is not None]
     return min(found, key=lambda one: one.cost_bytes)
+
+
+def _phase(place: Place, length: int, aligned: AlignedRange, kind: ElementKind) -> int:
+    """Bytes of the place before its first whole element."""
+    return min((aligned.start - place.offset) % kind.width_bytes, length)
 
 
 def _guessed_range(place: Place, near: tuple[int, int], kind: ElementKind) -> AlignedRange:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -25,12 +25,15 @@ from edge_sdk.base.command import (
 from edge_sdk.delta.apply import apply, naming, read_header
 from edge_sdk.delta.container import DEFAULT_MEMORY_LIMIT_BYTES, FileRef
 from edge_sdk.delta.encode import encode
+from edge_sdk.delta.explain import Explanation, Part, explain
 from edge_sdk.delta.files import open_one, open_tree
 from edge_sdk.delta.inspect import inspect
 from edge_sdk.delta.methods import NAMES
 from edge_sdk.delta.writer import MethodUse
 
 _NOTHING = "-"
+# Tensors that `explain` shows unless asked for all.
+_EXPLAINED_PARTS = 30
 
 _debug = click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback.")
 _memory = click.option(
@@ -184,6 +187,75 @@ def inspect_command(delta: Path, as_json: bool) -> None:
     _print_files("source", facts.sources)
     _print_files("target", facts.targets)
     _print_methods(facts.methods)
+
+
+@cli.command(name="explain")
+@click.argument("old", type=PathArgument())
+@click.argument("new", type=PathArgument())
+@click.option("--all", "everything", is_flag=True, help="Every tensor, not only the largest.")
+@json_option
+@_debug
+def explain_command(old: Path, new: Path, everything: bool, as_json: bool) -> None:
+    """Shows what the delta from OLD to NEW spends its bytes on.
+
+    For each tensor of NEW: what predicts it, by which method it is coded, bits for each
+    weight, and the share of weights that are not as predicted.
+
+    \b
+    Example: edge-delta explain v1.onnx v2.onnx
+    """
+    with progress("explain", _total_bytes(new)) as advance:
+        facts = explain(old, new, progress=advance)
+    if as_json:
+        print_json({**asdict(facts), "methods": facts.methods})
+        return
+    shown = facts.largest if everything else facts.largest[:_EXPLAINED_PARTS]
+    print_table(
+        ["tensor", "type", "makes", "takes", "share", "bits/weight", "missed", "by", "from"],
+        [_part_cells(part, facts.delta_bytes) for part in shown],
+    )
+    for line in _explained(facts, len(shown)):
+        note(line)
+
+
+def _part_cells(part: Part, delta_bytes: int) -> list[str]:
+    return [
+        part.name,
+        part.dtype,
+        bytes_text(part.target_bytes),
+        bytes_text(part.delta_bytes),
+        f"{100 * part.delta_bytes / delta_bytes:.1f} %",
+        "" if part.bits_per_weight is None else f"{part.bits_per_weight:.2f}",
+        "" if part.missed is None else f"{100 * part.missed:.1f} %",
+        _foremost(part.methods),
+        _foremost(part.predicted_from),
+    ]
+
+
+def _foremost(counts: Mapping[str, int]) -> str:
+    """The first of several, and how many others there are."""
+    first, *others = counts or ("",)
+    return f"{first} (+{len(others)})" if others else first
+
+
+def _explained(facts: Explanation, shown: int) -> Iterator[str]:
+    """What the table does not say, and what dominates."""
+    hidden = facts.largest[shown:]
+    if hidden:
+        takes = bytes_text(sum(part.delta_bytes for part in hidden))
+        yield f"{len(hidden)} more take {takes}; --all shows them"
+    whole = _share(facts.delta_bytes, facts.target_bytes)
+    yield (
+        f"delta: {bytes_text(facts.delta_bytes)} for {bytes_text(facts.target_bytes)}{whole}, "
+        f"of which header, index and end {bytes_text(facts.overhead_bytes)}"
+    )
+    parts = [
+        f"{name} {100 * taken / facts.delta_bytes:.0f} %" for name, taken in facts.methods.items()
+    ]
+    largest = facts.largest[:1]
+    if largest and parts:
+        share = 100 * largest[0].delta_bytes / facts.delta_bytes
+        yield f"what dominates: {', '.join(parts)}; {largest[0].name} alone {share:.0f} %"
 
 
 def _origin(source: Path) -> Path | None:

@@ -29,14 +29,23 @@ PREFIX_BYTES_MAX = 16 << 20
 RECORD_BODY_BYTES_MAX = CHUNK_BYTES + (64 << 10)
 FILES_MAX = 4096
 METHODS_MAX = 64
-TABLE_SLOTS = 8
+PREDICTION_SLOTS = 8
+CODE_SLOTS = 8  # behind those of predictions
+TABLE_SLOTS = PREDICTION_SLOTS + CODE_SLOTS
 TABLE_BODY_BYTES_MAX = 8 << 10
-# What a decoder needs whatever the records are: all tables at their largest.
-TABLES_BYTES = TABLE_SLOTS * TABLE_BODY_BYTES_MAX
+# A prediction that is not plain may hold a factor for each channel.
+MAPPED_TABLE_BODY_BYTES_MAX = 40 << 10
+# What a decoder needs whatever the records are: all predictions at their largest.
+TABLES_BYTES = PREDICTION_SLOTS * TABLE_BODY_BYTES_MAX
+# What it needs for each slot that ever holds a code table: the largest, made ready for use.
+CODE_TABLE_BYTES = 5 << 18
+# What it needs besides where predictions are not plain: tables, gathered and mapped numbers.
+MAPPED_BYTES = 8 << 20
 
 DEFAULT_MEMORY_LIMIT_BYTES = 32 << 20
 
 _FLAG_TARGET_FOLDER = 1
+_FLAG_MAPPED = 2
 
 
 def check_of(data: bytes | bytearray | memoryview) -> bytes:
@@ -176,10 +185,12 @@ class Header:
     """What a container says before its first record.
 
     ``memory_bytes`` is what a decoder needs (FORMAT.md, "Memory"); ``methods`` are numbers,
-    ascending. ``folder`` tells whether the target is a folder or one file.
+    ascending. ``folder`` tells whether the target is a folder or one file, ``mapped`` whether
+    predictions may have dimensions and value maps.
     """
 
     folder: bool
+    mapped: bool
     memory_bytes: int
     methods: tuple[int, ...]
     artifacts: tuple[tuple[FileRef, ...], ...]
@@ -224,13 +235,15 @@ class Header:
 def put_header(
     *,
     folder: bool,
+    mapped: bool = False,
     memory_bytes: int,
     methods: Sequence[int],
     sources: Sequence[FileRef],
     targets: Sequence[FileRef],
 ) -> bytes:
     """The header's body, with the files of at most one source artifact."""
-    out = bytearray(varints(_FLAG_TARGET_FOLDER if folder else 0, memory_bytes, len(methods)))
+    flags = (_FLAG_TARGET_FOLDER if folder else 0) | (_FLAG_MAPPED if mapped else 0)
+    out = bytearray(varints(flags, memory_bytes, len(methods)))
     for method in methods:
         put_varint(out, method)
     put_varint(out, 1 if sources else 0)
@@ -322,7 +335,7 @@ def parse_prefix(prefix: bytes) -> Header:
 
 def _parse_header(cursor: Cursor, index: Index, prefix_bytes: int) -> Header:
     flags = cursor.varint()
-    if flags & ~_FLAG_TARGET_FOLDER:
+    if flags & ~(_FLAG_TARGET_FOLDER | _FLAG_MAPPED):
         raise DeltaError(f"the delta has flags {flags:#x}, which this release does not know")
     memory_bytes = cursor.varint()
     methods = _ascending(cursor)
@@ -337,6 +350,7 @@ def _parse_header(cursor: Cursor, index: Index, prefix_bytes: int) -> Header:
         raise cursor.error("names several target files but no folder")
     return Header(
         folder=folder,
+        mapped=bool(flags & _FLAG_MAPPED),
         memory_bytes=memory_bytes,
         methods=methods,
         artifacts=artifacts,

@@ -16,6 +16,9 @@ from edge_sdk.delta.matching import SourceIndex, equal_runs
 _COPY_BYTES_MIN = 192
 # Neighbours of at most this size are coded as one.
 _JOINED_BYTES_MAX = 512
+# Numbers of neighbouring tensors are coded as one where one of them is not larger: codes of
+# their own are shorter for large ones.
+_JOINED_NUMBERS_BYTES_MAX = 16 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +112,13 @@ class Cutter:
         self, base: int, data: bytes, start: int, end: int, aligned: AlignedRange
     ) -> Iterator[Piece]:
         """A tensor's bytes within the chunk: a copy if nothing changed."""
+        if not aligned.is_predicted:
+            for piece in self._plain(base, data, start, end):
+                yield piece if piece.copy_from else replace(piece, aligned=aligned)
+            return
+        if aligned.prediction is not None:
+            yield Piece(start=start, end=end, aligned=aligned)
+            return
         at = aligned.source_start + base + start - aligned.start
         self._shift = _Shift(file=aligned.source_file, distance=at - base - start)
         near = (aligned.source_file, at)
@@ -192,6 +202,8 @@ def _joined_numbers(before: Piece, piece: Piece) -> Piece | None:
     first, second = before.aligned, piece.aligned
     if first is None or second is None or first.kind is None or first.kind != second.kind:
         return None
+    if not (first.is_plain and second.is_plain):
+        return None
     copied = [one for one in (before, piece) if one.copy_from is not None]
     steps = second.start - first.start
     alike = (
@@ -200,6 +212,7 @@ def _joined_numbers(before: Piece, piece: Piece) -> Piece | None:
         and steps % first.kind.width_bytes == 0
         and len(copied) < 2
         and all(one.length <= _JOINED_BYTES_MAX for one in copied)
+        and min(before.length, piece.length) <= _JOINED_NUMBERS_BYTES_MAX
     )
     if not alike:
         return None

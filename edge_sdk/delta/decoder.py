@@ -11,9 +11,14 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 
 from edge_sdk.base import DeltaError, UsageError, chunk_count
+from edge_sdk.delta.coder import tables as code_tables
 from edge_sdk.delta.container import (
+    CODE_TABLE_BYTES,
     END_MARK,
+    MAPPED_BYTES,
+    MAPPED_TABLE_BODY_BYTES_MAX,
     PREAMBLE_BYTES,
+    PREDICTION_SLOTS,
     TABLE_BODY_BYTES_MAX,
     TABLE_SLOTS,
     TABLES_BYTES,
@@ -146,6 +151,7 @@ class Decoder:
         self._first_chunks = header.first_chunks
         self._runs = runs
         self._tables = tables
+        self._codes: set[int] = set()
         self._jumps: deque[int] = deque()
         self._whole = True
         self._resumed = False
@@ -244,13 +250,25 @@ class Decoder:
         self._await_record()
 
     def _set_table(self, body: Cursor, record_bytes: int) -> None:
+        assert self.header is not None
+        mapped = self.header.mapped
         slot = body.varint()
-        if slot >= TABLE_SLOTS or body.position + len(body) > TABLE_BODY_BYTES_MAX:
+        is_code = slot >= PREDICTION_SLOTS
+        limit = MAPPED_TABLE_BODY_BYTES_MAX if mapped and not is_code else TABLE_BODY_BYTES_MAX
+        if slot >= TABLE_SLOTS or body.position + len(body) > limit:
             raise body.error(f"is a table for slot {slot}, or one too large")
         entry = TableEntry(offset=self._offset, slot=slot, length=record_bytes)
         if next(self._tables, None) != entry:
             raise body.error("is a table that the index does not have there")
-        self._context.tables[slot] = parse_prediction(body, self._context.sources)
+        if is_code:
+            self._codes.add(slot)
+            self._check_memory(0, body)
+            self._context.codes[slot] = code_tables.parse(body)
+            return
+        prediction = parse_prediction(body, self._context.sources)
+        if not (mapped or prediction.is_plain):
+            raise body.error("is a prediction that is not plain, which the header does not say")
+        self._context.tables[slot] = prediction
 
     def _make(self, kind: int, body: Cursor) -> None:
         """Writes what a data record makes."""
@@ -297,6 +315,8 @@ class Decoder:
     def _check_memory(self, record_bytes: int, body: Cursor) -> None:
         assert self.header is not None
         wanted = self.prefix_bytes + TABLES_BYTES + record_bytes
+        wanted += len(self._codes) * CODE_TABLE_BYTES
+        wanted += MAPPED_BYTES if self.header.mapped else 0
         if wanted > self.header.memory_bytes:
             raise body.error(f"needs {wanted} bytes of memory, more than the header says")
 

@@ -8,7 +8,7 @@ other numbers a residual, other bytes a dictionary or literal record, whatever i
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,13 @@ from typing import BinaryIO
 from edge_sdk.base import CHUNK_BYTES, Digest, UnavailableError, UsageError, file_digest
 from edge_sdk.delta.alignment import AlignedRange, align, locate_tensors
 from edge_sdk.delta.choose import RECORD_OVERHEAD_BYTES, Candidate, Chooser
-from edge_sdk.delta.container import DEFAULT_MEMORY_LIMIT_BYTES, FileRef
+from edge_sdk.delta.container import (
+    CODE_SLOTS,
+    CODE_TABLE_BYTES,
+    DEFAULT_MEMORY_LIMIT_BYTES,
+    MAPPED_BYTES,
+    FileRef,
+)
 from edge_sdk.delta.cutting import Cutter, Piece
 from edge_sdk.delta.files import OpenFile, open_tree
 from edge_sdk.delta.methods import NAMES, REGISTRY
@@ -47,14 +53,17 @@ def encode(
     out: BinaryIO,
     *,
     methods: Collection[str] = NAMES,
+    maps: bool = True,
     memory_limit_bytes: int = DEFAULT_MEMORY_LIMIT_BYTES,
     progress: Progress | None = None,
 ) -> DeltaSummary:
     """Writes the delta that turns the files of ``source`` into those of ``target``.
 
     Each is a file or a folder; ``source`` None makes a whole. ``methods`` that this release
-    does not know are passed over; ``literal`` is always needed. ``memory_limit_bytes`` is
-    that of the decoder. ``progress`` is told how many more bytes of the target are done.
+    does not know are passed over; ``literal`` is always needed. Without ``maps`` no
+    prediction has dimensions or a value map, for decoders that leave them out.
+    ``memory_limit_bytes`` is that of the decoder. ``progress`` is told how many more bytes of
+    the target are done.
 
     Raises: NotFoundError, FormatError (links, impossible names), UsageError (no file, too
     small a limit, no ``literal``), UnavailableError (a file changed meanwhile).
@@ -64,8 +73,11 @@ def encode(
         targets = stack.enter_context(open_tree(target))
         folder = Path(getattr(out, "name", "") or ".").parent if _named(out) else None
         spool = stack.enter_context(tempfile.TemporaryFile(dir=folder))
-        ranges = _aligned(source, sources, target, targets)
-        job = _Encoding(sources, targets, ranges, spool, _usable(methods, memory_limit_bytes))
+        usable = _usable(methods, memory_limit_bytes)
+        mapped = maps and _affordable(usable, memory_limit_bytes - MAPPED_BYTES) == usable
+        ranges = _aligned(source, sources, target, targets, mapped=mapped)
+        slots = _code_slots(usable, memory_limit_bytes - (MAPPED_BYTES if mapped else 0))
+        job = _Encoding(sources, targets, ranges, spool, usable, slots)
         job.run(progress or (lambda _count: None))
         delta_bytes, memory_bytes = job.writer.finish(
             out, folder=target.is_dir(), memory_limit_bytes=memory_limit_bytes
@@ -86,34 +98,54 @@ def _named(out: BinaryIO) -> bool:
 
 
 def _aligned(
-    source: Path | None, sources: Sequence[OpenFile], target: Path, targets: Sequence[OpenFile]
+    source: Path | None,
+    sources: Sequence[OpenFile],
+    target: Path,
+    targets: Sequence[OpenFile],
+    *,
+    mapped: bool,
 ) -> Mapping[int, Sequence[AlignedRange]]:
     """For each target file its tensors that have a counterpart in the source."""
-    if source is None:
-        return {}
+    found = [] if source is None else locate_tensors(source, [file.path for file in sources])
     return align(
-        locate_tensors(source, [file.path for file in sources]),
+        found,
         locate_tensors(target, [file.path for file in targets]),
         source_files=sources,
         target_files=targets,
+        mapped=mapped,
     )
 
 
 def _usable(names: Collection[str], memory_limit_bytes: int) -> frozenset[int]:
     """Numbers of the methods that were asked for and that the limit allows."""
-    largest = CHUNK_BYTES + (64 << 10)
-    numbers = {
-        method.number
-        for method in REGISTRY.values()
-        if method.name in names
-        and method.memory_bytes(CHUNK_BYTES, largest) + (1 << 20) <= memory_limit_bytes
-    }
+    known = [number for number, method in REGISTRY.items() if method.name in names]
+    numbers = _affordable(known, memory_limit_bytes)
+    if not _code_slots(numbers, memory_limit_bytes):
+        numbers -= {method.number for method in REGISTRY.values() if method.takes_code}
     literal = next(method for method in REGISTRY.values() if method.name == "literal")
     if "literal" not in names:
         raise UsageError("no delta can be made without the method 'literal'")
     if literal.number not in numbers:
         raise UsageError(f"no delta can be decoded in {memory_limit_bytes} bytes of memory")
-    return frozenset(numbers)
+    return numbers
+
+
+def _code_slots(numbers: Iterable[int], memory_limit_bytes: int) -> int:
+    """How many code tables may be in force at once, beside the largest record."""
+    count = CODE_SLOTS
+    while count and _affordable(numbers, memory_limit_bytes - count * CODE_TABLE_BYTES) != numbers:
+        count -= 1
+    return count
+
+
+def _affordable(numbers: Iterable[int], memory_limit_bytes: int) -> frozenset[int]:
+    """Those methods of which even the largest record stays within the limit."""
+    largest, reserve = CHUNK_BYTES + (64 << 10), 1 << 20
+    return frozenset(
+        number
+        for number in numbers
+        if REGISTRY[number].memory_bytes(CHUNK_BYTES, largest) + reserve <= memory_limit_bytes
+    )
 
 
 class _Encoding:
@@ -126,6 +158,7 @@ class _Encoding:
         ranges: Mapping[int, Sequence[AlignedRange]],
         spool: BinaryIO,
         methods: frozenset[int],
+        code_slots: int,
     ) -> None:
         self._targets = targets
         self._copies = any(REGISTRY[number].name == "copy" for number in methods)
@@ -133,7 +166,7 @@ class _Encoding:
         self._source_refs = [_ref(file, file.chunk_digests()) for file in sources]
         self._target_refs = list(map(_ref, targets, self._target_chunks))
         self._cutter = Cutter(sources, ranges, copies=self._copies)
-        self._chooser = Chooser(methods, sources)
+        self._chooser = Chooser(methods, sources, code_slots)
         self.writer = ContainerWriter(spool, self._source_refs, self._target_refs)
 
     def run(self, progress: Progress) -> None:
@@ -206,6 +239,8 @@ class _Encoding:
     def _put(self, choice: Candidate) -> None:
         if choice.table is not None:
             self.writer.table(choice.table)
+        if choice.code is not None:
+            self.writer.code(*choice.code)
         self.writer.record(choice.method, choice.place, choice.tail)
 
 

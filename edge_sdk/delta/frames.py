@@ -6,7 +6,6 @@ first and compared with what the record allows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
@@ -22,28 +21,11 @@ _DICTIONARY_WINDOW_BYTES_MAX = 2 * CHUNK_BYTES
 _FRAME_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
-# Measured on 1 MiB of byte planes of numeric differences (Gaussian updates of 1e-5 to 1e-3,
-# int8 to fp32), size and MB/s on one core. Long matches only (7 bytes) suit dense planes:
-# within 1 % of level 19, 500 MB/s. Where little changed, the costly search with short matches
-# gains 5 to 25 %, at 4 to 20 MB/s; levels 12 to 19 are larger or slower.
-_PLANES = {"strategy": zstandard.STRATEGY_DFAST, "hash_log": 17, "chain_log": 16, "min_match": 7}
-_SPARSE_PLANES = {
-    "strategy": zstandard.STRATEGY_BTOPT,
-    "hash_log": 17,
-    "chain_log": 17,
-    "search_log": 4,
-    "min_match": 3,
-    "target_length": 32,
-}
-
-
 class Effort(Enum):
     """How much time a frame is worth. Part of what makes a delta's bytes, not of the format."""
 
     QUICK = "quick"
     DENSE = "dense"
-    PLANES = "planes"
-    SPARSE_PLANES = "sparse planes"
 
 
 class Packer:
@@ -58,21 +40,6 @@ class Packer:
             self._compressors[effort] = _compressor(effort)
         packed: bytes = self._compressors[effort].compress(data)
         return packed
-
-    def pack_planes(self, parts: Sequence[bytes]) -> bytes:
-        """One frame without checksum of byte planes and the like, quickly.
-
-        A block has one set of codes, so short planes that share one cost 7 % more (measured
-        on 4 to 128 KiB of fp16 differences); long ones are better off as zstd cuts them.
-        """
-        joined = self.pack(b"".join(parts), Effort.PLANES)
-        stream = _compressor(Effort.PLANES).compressobj(size=sum(map(len, parts)))
-        frame = bytearray()
-        for part in parts:
-            if part:
-                frame += stream.compress(part) + stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
-        frame += stream.flush()
-        return min(joined, bytes(frame), key=len)
 
     def pack_with(self, dictionary: bytes, data: Bytes, level: int) -> bytes:
         """One frame with checksum, made with ``dictionary`` as if it stood before ``data``."""
@@ -107,11 +74,7 @@ class Unpacker:
 
 def _compressor(effort: Effort) -> Any:
     levels = {Effort.QUICK: 3, Effort.DENSE: 19}
-    if effort in levels:
-        return zstandard.ZstdCompressor(level=levels[effort], write_dict_id=False)
-    chosen = _PLANES if effort is Effort.PLANES else _SPARSE_PLANES
-    parameters = zstandard.ZstdCompressionParameters(window_log=20, write_dict_id=0, **chosen)
-    return zstandard.ZstdCompressor(compression_params=parameters)
+    return zstandard.ZstdCompressor(level=levels[effort], write_dict_id=False)
 
 
 def _raw_content(data: bytes) -> Any:

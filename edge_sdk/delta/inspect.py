@@ -22,10 +22,12 @@ from edge_sdk.delta.records import (
     HEAD_BYTES_MAX,
     KIND_END,
     KIND_TABLE,
+    Place,
     head_length,
     open_record,
     parse_place,
 )
+from edge_sdk.delta.varint import Cursor
 from edge_sdk.delta.writer import MethodUse
 
 
@@ -70,26 +72,44 @@ def inspect(delta: Path) -> DeltaFacts:
 
 def _count(container: OpenFile, header: Header) -> dict[str, MethodUse]:
     uses: dict[str, MethodUse] = {}
-    for kind, length, made in _records(container, header):
-        name = "table" if kind == KIND_TABLE else REGISTRY[kind].name
-        use = uses.setdefault(name, MethodUse())
+    for record in records(container, header):
+        use = uses.setdefault(record.name, MethodUse())
         use.records += 1
-        use.target_bytes += made
-        use.delta_bytes += length
+        use.target_bytes += record.place.length if record.place else 0
+        use.delta_bytes += record.delta_bytes
     return uses
 
 
-def _records(container: OpenFile, header: Header) -> Iterator[tuple[int, int, int]]:
-    """Kind, length and target bytes of each record before the end."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldRecord:
+    """A table (``place`` None) or data record; ``body`` stands behind the place.
+
+    ``name`` is that of the method, or ``table``.
+    """
+
+    name: str
+    delta_bytes: int
+    place: Place | None
+    body: Cursor
+
+
+def records(container: OpenFile, header: Header) -> Iterator[HeldRecord]:
+    """Each record before the end. Raises: DeltaError."""
     at = header.prefix_bytes
     while True:
         record = _read_record(container, at)
         kind, body = open_record(record, at - header.prefix_bytes)
         if kind == KIND_END:
             break
-        if kind != KIND_TABLE and (kind not in header.methods or kind not in REGISTRY):
+        is_table = kind == KIND_TABLE
+        if not is_table and (kind not in header.methods or kind not in REGISTRY):
             raise body.error(f"has method {kind}, which the header or this release lacks")
-        yield kind, len(record), parse_place(body).length if kind != KIND_TABLE else 0
+        yield HeldRecord(
+            name="table" if is_table else REGISTRY[kind].name,
+            delta_bytes=len(record),
+            place=None if is_table else parse_place(body),
+            body=body,
+        )
         at += len(record)
     if container.read(at + len(record), len(END_MARK)) != END_MARK:
         raise DeltaError(f"{container.path} does not end with its mark")

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from edge_sdk.base import CHUNK_BYTES
-from edge_sdk.delta.files import OpenFile
 
 Bytes8 = NDArray[np.uint8]
 Words = NDArray[np.uint64]
@@ -46,12 +45,20 @@ class Match:
     source_start: int
 
 
+class Readable(Protocol):
+    """A file, or what is read like one: fewer bytes only where it ends."""
+
+    @property
+    def size_bytes(self) -> int: ...
+    def read(self, offset: int, length: int) -> bytes: ...
+
+
 class SourceIndex:
     """Blocks of all source files by content. Memory is bounded whatever their size."""
 
     BLOCK_BYTES_MIN = 256
 
-    def __init__(self, sources: Sequence[OpenFile]) -> None:
+    def __init__(self, sources: Sequence[Readable]) -> None:
         self._sources = sources
         total = sum(file.size_bytes for file in sources)
         wanted = max(self.BLOCK_BYTES_MIN, min(_BLOCK_BYTES_MAX, total // _BLOCKS_WANTED))

@@ -81,20 +81,27 @@ def unordered(numbers: Bits, kind: ElementKind) -> Bits:
     return np.where(numbers >= sign, numbers ^ sign, ~numbers)
 
 
-def fold(source: Bits, target: Bits, kind: ElementKind) -> Bits:
-    """Differences from source to target as small unsigned numbers; all of shape (n,)."""
+def difference(source: Bits, target: Bits, kind: ElementKind) -> Bits:
+    """From source to target, modulo 2**width; all of shape (n,). Floats: how many values lie
+    between them, positive away from zero."""
     if not kind.is_float:
-        return _zigzag(target - source, kind)
-    difference = ordered(target, kind) - ordered(source, kind)
-    return _zigzag(_reflect(difference, source, kind), kind)
+        return target - source
+    return _reflect(ordered(target, kind) - ordered(source, kind), source, kind)
 
 
-def unfold(source: Bits, folded: Bits, kind: ElementKind) -> Bits:
-    """The target from ``fold``'s numbers; all of shape (n,)."""
-    difference = _unzigzag(folded, kind)
+def moved(source: Bits, difference: Bits, kind: ElementKind) -> Bits:
+    """The target that is ``difference`` from the source; all of shape (n,)."""
     if not kind.is_float:
         return source + difference
     return unordered(ordered(source, kind) + _reflect(difference, source, kind), kind)
+
+
+def mirrored(source: Bits, target: Bits, kind: ElementKind) -> Bits:
+    """Floats: the target as far on the other side of the source, where that is negative; all
+    of shape (n,). Twice is the target again."""
+    place = ordered(source, kind)
+    other = unordered(place + (place - ordered(target, kind)), kind)
+    return np.where(source >= _sign_bit(kind), other, target)
 
 
 def exponents(source: Bits, kind: ElementKind) -> Bits:
@@ -109,18 +116,6 @@ def exponents(source: Bits, kind: ElementKind) -> Bits:
     return field.astype(np.uint8 if exponent_bits <= 8 else np.uint16)
 
 
-def planes(numbers: Bits, kind: ElementKind) -> list[bytes]:
-    """Bytes grouped by their place in the element, the most significant first."""
-    by_byte = numbers.view(np.uint8).reshape(-1, kind.width_bytes)
-    return [by_byte[:, place].tobytes() for place in reversed(range(kind.width_bytes))]
-
-
-def unplanes(data: Bits, kind: ElementKind) -> Bits:
-    """The inverse of ``planes``, joined: uint8 of shape (n * width,) to elements of shape (n,)."""
-    by_plane = data.reshape(kind.width_bytes, -1)[::-1]
-    return np.ascontiguousarray(by_plane.T).view(kind.bits).reshape(-1)
-
-
 def _sign_bit(kind: ElementKind) -> Any:
     return kind.bits.type(1 << (8 * kind.width_bytes - 1))
 
@@ -128,16 +123,3 @@ def _sign_bit(kind: ElementKind) -> Any:
 def _reflect(difference: Bits, source: Bits, kind: ElementKind) -> Bits:
     """Negates where the source is negative, so that positive means away from zero."""
     return np.where(source >= _sign_bit(kind), np.negative(difference), difference)
-
-
-def _zigzag(difference: Bits, kind: ElementKind) -> Bits:
-    dtype = kind.bits.type
-    high = difference >> dtype(8 * kind.width_bytes - 1)
-    folded: Bits = (difference << dtype(1)) ^ np.negative(high)
-    return folded
-
-
-def _unzigzag(folded: Bits, kind: ElementKind) -> Bits:
-    dtype = kind.bits.type
-    difference: Bits = (folded >> dtype(1)) ^ np.negative(folded & dtype(1))
-    return difference

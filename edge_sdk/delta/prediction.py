@@ -1,66 +1,100 @@
-"""Predictions: what a table record says. Source: FORMAT.md, "Predictions".
-
-The format has room for several strided source ranges, layout maps and value maps; this
-release writes and reads plain ranges one after the other, as they are (identity).
-"""
+"""Predictions: what a table record says. Source: FORMAT.md, "Predictions"."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from edge_sdk.base import DeltaError
 from edge_sdk.delta.container import FileRef
+from edge_sdk.delta.strides import (
+    DIMENSIONS_MAX,
+    ReadSource,
+    SourceRange,
+    parse_range,
+    put_range,
+    read_sequence,
+    sequence_bytes,
+)
+from edge_sdk.delta.value_maps import ValueMap, parse_value_map, put_value_map
 from edge_sdk.delta.varint import VALUE_MAX, Cursor, varints
 
+__all__ = [
+    "DIMENSIONS_MAX",
+    "MAP_PARAMETERS_BYTES_MAX",
+    "RANGES_MAX",
+    "Prediction",
+    "ReadSource",
+    "SourceRange",
+    "parse_prediction",
+    "put_prediction",
+]
+
 RANGES_MAX = 64
-DIMENSIONS_MAX = 8
-MAP_PARAMETERS_BYTES_MAX = 4 << 10
-IDENTITY = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceRange:
-    """``length`` bytes of one source file."""
-
-    file: int
-    offset: int
-    length: int
+MAP_PARAMETERS_BYTES_MAX = 32 << 10
+_ORDER_OF_RANGES = 0  # the only layout map: what strides cannot say needs none
+# Source bytes that are gathered at once, and numbers that are mapped at once.
+_GATHERED_BYTES = 4 << 20
+_MAPPED_NUMBERS = 64 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """Source ranges one after the other, without change."""
+    """Source ranges one after the other, and what is done to their numbers."""
 
     ranges: tuple[SourceRange, ...]
+    values: ValueMap | None = None
 
     @property
     def length(self) -> int:
-        return sum(one.length for one in self.ranges)
+        if self.values is None:
+            return sequence_bytes(self.ranges)
+        return self._numbers * self.values.target.width_bytes
 
-    def read(
-        self, position: int, length: int, read_source: Callable[[int, int, int], bytes]
-    ) -> bytes:
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is source bytes in their order."""
+        return self.values is None and not any(one.dimensions for one in self.ranges)
+
+    @property
+    def _numbers(self) -> int:
+        assert self.values is not None
+        return sequence_bytes(self.ranges) // self.values.source.width_bytes
+
+    def read(self, position: int, length: int, read_source: ReadSource) -> bytes:
         """``length`` bytes from ``position`` on. Raises: DeltaError (past the end)."""
+        if self.values is None:
+            return read_sequence(self.ranges, position, length, read_source)
         if position + length > self.length:
             raise DeltaError("a record uses more of a prediction than there is")
-        parts = []
-        for one in self.ranges:
-            if position < one.length and length:
-                part = min(length, one.length - position)
-                parts.append(read_source(one.file, one.offset + position, part))
-                position, length = one.length, length - part
-            position -= one.length
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        width = self.values.target.width_bytes
+        first, end = position // width, -(-(position + length) // width)
+        step = _GATHERED_BYTES // self.values.source.width_bytes
+        data = b"".join(
+            self._mapped(start, min(step, end - start), read_source)
+            for start in range(first, end, step)
+        )
+        skipped = position - first * width
+        return data[skipped : skipped + length]
+
+    def _mapped(self, first: int, count: int, read_source: ReadSource) -> bytes:
+        """Numbers ``first`` and on."""
+        values = self.values
+        assert values is not None
+        width = values.source.width_bytes
+        source = memoryview(read_sequence(self.ranges, first * width, count * width, read_source))
+        return b"".join(
+            values.apply(
+                source[at * width : (at + _MAPPED_NUMBERS) * width], first + at, read_source
+            )
+            for at in range(0, count, _MAPPED_NUMBERS)
+        )
 
 
 def put_prediction(prediction: Prediction) -> bytes:
     """The part of a table record's body that follows its slot."""
-    out = bytearray(varints(len(prediction.ranges)))
-    for one in prediction.ranges:
-        out += varints(one.file, one.offset, one.length, 0)
-    out += varints(IDENTITY, 0, IDENTITY, 0)
-    return bytes(out)
+    ranges = b"".join(put_range(one) for one in prediction.ranges)
+    layout = varints(_ORDER_OF_RANGES, 0)
+    return varints(len(prediction.ranges)) + ranges + layout + put_value_map(prediction.values)
 
 
 def parse_prediction(cursor: Cursor, sources: tuple[FileRef, ...]) -> Prediction:
@@ -68,34 +102,24 @@ def parse_prediction(cursor: Cursor, sources: tuple[FileRef, ...]) -> Prediction
     count = cursor.varint()
     if not 1 <= count <= RANGES_MAX:
         raise cursor.error(f"has {count} source ranges: 1 to {RANGES_MAX} are possible")
-    ranges = tuple(_parse_range(cursor, sources) for _ in range(count))
-    for what in ("layout", "value"):
-        number, parameters_bytes = cursor.varint(), cursor.varint()
-        if parameters_bytes > MAP_PARAMETERS_BYTES_MAX:
-            raise cursor.error(f"has too long parameters of its {what} map")
-        cursor.take(parameters_bytes)
-        if number != IDENTITY:
-            raise DeltaError(f"a prediction has {what} map {number}: not supported by this release")
-        if parameters_bytes:
-            raise cursor.error(f"gives parameters to the identity as its {what} map")
+    ranges = tuple(parse_range(cursor, sources) for _ in range(count))
+    number, parameters = _parse_map(cursor, "layout")
+    if number != _ORDER_OF_RANGES:
+        raise DeltaError(f"a prediction has layout map {number}: not supported by this release")
+    parameters.end()
+    number, parameters = _parse_map(cursor, "value")
+    values = parse_value_map(number, parameters, sources)
     cursor.end()
-    prediction = Prediction(ranges=ranges)
-    if prediction.length > VALUE_MAX:
+    prediction = Prediction(ranges=ranges, values=values)
+    if max(sequence_bytes(ranges), prediction.length) > VALUE_MAX:
         raise cursor.error("predicts an impossible number of bytes")
+    if values is not None and sequence_bytes(ranges) % values.source.width_bytes:
+        raise cursor.error(f"ends within a number of kind {values.source.name}")
     return prediction
 
 
-def _parse_range(cursor: Cursor, sources: tuple[FileRef, ...]) -> SourceRange:
-    one = SourceRange(file=cursor.varint(), offset=cursor.varint(), length=cursor.varint())
-    dimensions = cursor.varint()
-    if dimensions > DIMENSIONS_MAX:
-        raise cursor.error(f"has a source range of {dimensions} dimensions: too many")
-    for _ in range(2 * dimensions):
-        cursor.varint()
-    if dimensions:
-        raise DeltaError("a prediction has a strided source range: not supported by this release")
-    if one.file >= len(sources) or one.offset + one.length > sources[one.file].size_bytes:
-        raise cursor.error("predicts from bytes that no source has")
-    if one.length == 0:
-        raise cursor.error("has an empty source range")
-    return one
+def _parse_map(cursor: Cursor, what: str) -> tuple[int, Cursor]:
+    number, parameters_bytes = cursor.varint(), cursor.varint()
+    if parameters_bytes > MAP_PARAMETERS_BYTES_MAX:
+        raise cursor.error(f"has too long parameters of its {what} map")
+    return number, Cursor(cursor.take(parameters_bytes), f"a prediction's {what} map")

@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from edge_sdk.base import DeltaError, chunk_count
+from edge_sdk.delta.coder import tables as code_tables
+from edge_sdk.delta.coder.tables import CodeTable
 from edge_sdk.delta.container import (
+    CODE_TABLE_BYTES,
     END_MARK,
-    TABLE_SLOTS,
+    MAPPED_BYTES,
+    PREDICTION_SLOTS,
     TABLES_BYTES,
     ChunkRun,
     FileRef,
@@ -65,9 +69,16 @@ class PendingCopy:
         )
 
 
-def slot_of(source_file: int) -> int:
-    """The table slot that predictions from a source file use."""
-    return source_file % TABLE_SLOTS
+Predicted = int | Prediction
+"""What a record is predicted from: a source file as it is, or what was found for a tensor."""
+
+# A tensor's records stand one after the other: one slot is enough for what is not plain.
+_TENSOR_SLOT = PREDICTION_SLOTS - 1
+
+
+def slot_of(predicted: Predicted) -> int:
+    """The table slot that predictions use."""
+    return predicted % _TENSOR_SLOT if isinstance(predicted, int) else _TENSOR_SLOT
 
 
 class ContainerWriter:
@@ -88,7 +99,9 @@ class ContainerWriter:
         self._records = 0
         self._runs: list[ChunkRun] = []
         self._tables: list[TableEntry] = []
-        self._slots: dict[int, int] = {}
+        self._slots: dict[int, Predicted] = {}
+        self._mapped = False
+        self._codes: dict[int, CodeTable] = {}
         self._pending: PendingCopy | None = None
         self._methods: set[int] = set()
         self._record_memory_bytes = 0
@@ -110,20 +123,34 @@ class ContainerWriter:
         self._flush()
         self._put(method, place, tail)
 
-    def table(self, source_file: int) -> None:
-        """Brings the prediction "this source file as it is" into force, if it is not."""
-        slot = slot_of(source_file)
-        if self._slots.get(slot) == source_file:
+    def table(self, predicted: Predicted) -> None:
+        """Brings a prediction into force, if it is not."""
+        slot = slot_of(predicted)
+        if self._slots.get(slot) == predicted:
             return
         self._flush()
-        whole = SourceRange(
-            file=source_file, offset=0, length=self._sources[source_file].size_bytes
-        )
-        body = varints(slot) + put_prediction(Prediction(ranges=(whole,)))
-        record = seal(KIND_TABLE, body)
+        prediction = predicted if isinstance(predicted, Prediction) else self._whole(predicted)
+        self._mapped |= not prediction.is_plain
+        self._slots[slot] = predicted
+        self._put_table(slot, put_prediction(prediction))
+
+    def code(self, slot: int, table: CodeTable) -> None:
+        """Brings a code table into force, if it is not."""
+        if self._codes.get(slot) == table:
+            return
+        self._flush()
+        self._codes[slot] = table
+        self._put_table(slot, code_tables.pack(table))
+
+    def _put_table(self, slot: int, content: bytes) -> None:
+        record = seal(KIND_TABLE, varints(slot) + content)
         self._tables.append(TableEntry(offset=self._offset, slot=slot, length=len(record)))
-        self._slots[slot] = source_file
         self._append(record, "table", 0)
+
+    def _whole(self, source_file: int) -> Prediction:
+        """A source file as it is."""
+        length = self._sources[source_file].size_bytes
+        return Prediction(ranges=(SourceRange(file=source_file, offset=0, length=length),))
 
     def _flush(self) -> None:
         if self._pending is None:
@@ -186,6 +213,7 @@ class ContainerWriter:
         while True:
             header = put_header(
                 folder=folder,
+                mapped=self._mapped,
                 memory_bytes=memory_bytes,
                 methods=sorted(self._methods),
                 sources=self._sources,
@@ -193,6 +221,8 @@ class ContainerWriter:
             )
             prefix = put_prefix(header, index)
             needed = len(prefix) + TABLES_BYTES + self._record_memory_bytes
+            needed += len(self._codes) * CODE_TABLE_BYTES
+            needed += MAPPED_BYTES if self._mapped else 0
             if needed <= memory_bytes:
                 return prefix, memory_bytes
             memory_bytes = needed

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import zstandard
 
-CHUNK = 1 << 20
-WIDTHS = (8, 16, 32, 64, 16, 16, 32, 64)
-MANTISSAS = (None, None, None, None, 10, 7, 23, 52)
+from tests.independent_decoder.numbers import Code, code_table, stream
+
+Tables = dict[int, bytes | Code]
 
 
 class Bytes:
@@ -77,7 +77,7 @@ def decode(delta: bytes, sources: Sequence[bytes]) -> dict[str, bytes]:
     assert len(source_files) == len(sources)
     assert index.varint() == len(delta) - data.at
     made = [bytearray() for _ in target_files]
-    tables: dict[int, bytes] = {}
+    tables: Tables = {}
     records = 0
     while True:
         start = data.at
@@ -91,7 +91,7 @@ def decode(delta: bytes, sources: Sequence[bytes]) -> dict[str, bytes]:
         records += 1
         if kind == 128:
             slot = body.varint()
-            tables[slot] = prediction(body, sources)
+            tables[slot] = prediction(body, sources) if slot < 8 else code_table(body.rest())
             continue
         assert kind in methods
         file, offset, length = body.varint(), body.varint(), body.varint()
@@ -122,90 +122,50 @@ def unpack(frame: bytes, dictionary: bytes | None = None) -> bytes:
     return zstandard.ZstdDecompressor(dict_data=prefix).decompress(frame)
 
 
-def copy(body: Bytes, length: int, sources: Sequence[bytes], _tables: dict[int, bytes]) -> bytes:
+def copy(body: Bytes, length: int, sources: Sequence[bytes], _tables: Tables) -> bytes:
     file, offset = body.varint(), body.varint()
     return sources[file][offset : offset + length]
 
 
-def literal(
-    body: Bytes, _length: int, _sources: Sequence[bytes], _tables: dict[int, bytes]
-) -> bytes:
+def literal(body: Bytes, _length: int, _sources: Sequence[bytes], _tables: Tables) -> bytes:
     return unpack(body.rest())
 
 
-def dictionary(
-    body: Bytes, _length: int, sources: Sequence[bytes], _tables: dict[int, bytes]
-) -> bytes:
+def dictionary(body: Bytes, _length: int, sources: Sequence[bytes], _tables: Tables) -> bytes:
     file, offset, window = body.varint(), body.varint(), body.varint()
     return unpack(body.rest(), sources[file][offset : offset + window])
 
 
-def residual(
-    body: Bytes, length: int, _sources: Sequence[bytes], tables: dict[int, bytes]
-) -> bytes:
-    slot, position, kind, phase = (body.varint() for _ in range(4))
-    predicted = tables[slot][position : position + length]
-    width, mantissa = WIDTHS[kind], MANTISSAS[kind]
-    size = width // 8
+def residual(body: Bytes, length: int, _sources: Sequence[bytes], tables: Tables) -> bytes:
+    slot, position = body.varint(), body.varint()
+    predicted = tables[slot]
+    assert isinstance(predicted, bytes)
+    return numbers(body, length, tables, predicted[position : position + length])
+
+
+def planes(body: Bytes, length: int, _sources: Sequence[bytes], tables: Tables) -> bytes:
+    return numbers(body, length, tables, None)
+
+
+def numbers(body: Bytes, length: int, tables: Tables, predicted: bytes | None) -> bytes:
+    code = tables[body.varint()]
+    assert isinstance(code, Code)
+    assert (code.model == 2) == (predicted is None)
+    phase, lanes = body.varint(), 1 << body.varint()
+    assert lanes in (1, 8, 32)
+    size = code.width // 8
+    assert phase < size
     count = (length - phase) // size
     end = phase + count * size
-    if body.varint() == 0:
-        content = Bytes(unpack(body.rest()))
-        numbers = planes(content, count, size)
-    else:
-        listed, gap_bytes = body.varint(), body.varint()
-        content = Bytes(unpack(body.rest()))
-        gaps = content.take(gap_bytes)
-        numbers = spread(gaps, planes(content, listed, size), count)
-    edges = content.rest()
-    elements = [
-        int.from_bytes(predicted[at : at + size], "little") for at in range(phase, end, size)
-    ]
-    order = list(range(count))
-    if mantissa is not None:
-        exponents = (1 << (width - 1 - mantissa)) - 1
-        order.sort(key=lambda number: elements[number] >> mantissa & exponents)  # a stable sort
-    out = [0] * count
-    for number, z in zip(order, numbers, strict=True):
-        out[number] = element(elements[number], z, width, is_float=mantissa is not None)
-    middle = b"".join(value.to_bytes(size, "little") for value in out)
-    outside = predicted[:phase] + predicted[end:]
-    added = bytes((old + new) % 256 for old, new in zip(outside, edges, strict=True))
-    return added[:phase] + middle + added[phase:]
+    edges = body.take(length - count * size)
+    source = None
+    if predicted is not None:
+        source = [
+            int.from_bytes(predicted[at : at + size], "little") for at in range(phase, end, size)
+        ]
+    made = stream(code, source, count, lanes, body)
+    middle = b"".join(one.to_bytes(size, "little") for one in made)
+    return edges[:phase] + middle + edges[phase:]
 
 
-def planes(content: Bytes, count: int, size: int) -> list[int]:
-    found = [content.take(count) for _ in range(size)]
-    return [int.from_bytes(bytes(plane[n] for plane in found), "big") for n in range(count)]
-
-
-def spread(gaps: bytes, listed: list[int], count: int) -> list[int]:
-    numbers = [0] * count
-    position = -1
-    values = iter(listed)
-    gap = 0
-    for byte in gaps:
-        gap += byte
-        if byte < 255:
-            position += gap + 1
-            numbers[position] = next(values) + 1
-            gap = 0
-    assert gap == 0
-    assert next(values, None) is None
-    return numbers
-
-
-def element(source: int, z: int, width: int, *, is_float: bool) -> int:
-    top = 1 << (width - 1)
-    every = (1 << width) - 1
-    difference = z // 2 if z % 2 == 0 else -(z // 2 + 1)
-    if not is_float:
-        return (source + difference) & every
-    if source & top:
-        difference = -difference
-    place = source ^ every if source & top else source | top
-    place = (place + difference) & every
-    return place & ~top if place & top else place ^ every
-
-
-METHODS = {1: copy, 2: literal, 3: dictionary, 4: residual}
+METHODS = {1: copy, 2: literal, 3: dictionary, 4: residual, 5: planes}

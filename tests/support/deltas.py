@@ -43,6 +43,7 @@ EDGE_BITS = {
 }
 SAFETENSORS_NAMES = {
     "int8": "I8",
+    "uint8": "U8",
     "int16": "I16",
     "int32": "I32",
     "int64": "I64",
@@ -83,12 +84,12 @@ def tuned(bits: np.ndarray, seed: int, step: int = 9) -> np.ndarray:
 
 
 def safetensors(tensors: Mapping[str, tuple[str, np.ndarray]]) -> bytes:
-    """A safetensors file of one-dimensional tensors: name to (element kind, bit patterns)."""
+    """A safetensors file: name to (element kind, bit patterns in the tensor's shape)."""
     header, data = {}, b""
     for name, (kind, bits) in tensors.items():
         header[name] = {
             "dtype": SAFETENSORS_NAMES[kind],
-            "shape": [len(bits)],
+            "shape": list(bits.shape),
             "data_offsets": [len(data), len(data) + bits.nbytes],
         }
         data += bits.tobytes()
@@ -234,6 +235,7 @@ class Crafted:
     records: list[tuple[int, bytes]] = field(default_factory=list)
     places: list[Place | None] = field(default_factory=list)
     folder: bool = False
+    mapped: bool = False
     memory_bytes: int = 16 << 20
     methods: list[int] | None = None
     header: bytes | None = None
@@ -260,6 +262,7 @@ class Crafted:
             methods = sorted({kind for kind, _ in self.records if kind < KIND_TABLE})
         header = self.header or put_header(
             folder=self.folder,
+            mapped=self.mapped,
             memory_bytes=self.memory_bytes,
             methods=methods,
             sources=self.sources,

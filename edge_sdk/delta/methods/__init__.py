@@ -6,6 +6,7 @@ from edge_sdk.delta.methods.contract import DecodeContext, Method, Registry
 from edge_sdk.delta.methods.copy import Copy
 from edge_sdk.delta.methods.dictionary import Dictionary
 from edge_sdk.delta.methods.literal import Literal
+from edge_sdk.delta.methods.planes import Planes
 from edge_sdk.delta.methods.residual import Residual
 
 _ALL: tuple[Method, ...] = (
@@ -13,6 +14,7 @@ _ALL: tuple[Method, ...] = (
     Literal(),
     Dictionary(),
     Residual(),
+    Planes(),
 )
 
 REGISTRY: Registry = {method.number: method for method in _ALL}
@@ -26,6 +28,7 @@ __all__ = [
     "Dictionary",
     "Literal",
     "Method",
+    "Planes",
     "Registry",
     "Residual",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from edge_sdk.base import DeltaError, WrongSourceError
+from edge_sdk.delta.coder.tables import CodeTable
 from edge_sdk.delta.container import FileRef
 from edge_sdk.delta.frames import Bytes, Unpacker
 from edge_sdk.delta.prediction import Prediction
@@ -20,6 +21,7 @@ class DecodeContext:
     ) -> None:
         self.sources = sources
         self.tables: dict[int, Prediction] = {}
+        self.codes: dict[int, CodeTable] = {}
         self.unpacker = Unpacker()
         self._read_source = read_source
 
@@ -43,10 +45,17 @@ class DecodeContext:
             raise DeltaError(f"a record uses table {slot}, which is not in force")
         return self.tables[slot].read(position, length, self.read)
 
+    def code(self, slot: int) -> CodeTable:
+        """Raises: DeltaError."""
+        if slot not in self.codes:
+            raise DeltaError(f"a record uses code table {slot}, which is not in force")
+        return self.codes[slot]
+
 
 class Method(Protocol):
     """One way to make target bytes. ``number`` stands in the container, ``name`` in manifests
-    of what a device can decode. ``spans_chunks`` is for ``copy`` alone."""
+    of what a device can decode. ``spans_chunks`` is for ``copy`` alone; ``takes_code`` for
+    those that refer to a code table."""
 
     @property
     def number(self) -> int: ...
@@ -54,6 +63,8 @@ class Method(Protocol):
     def name(self) -> str: ...
     @property
     def spans_chunks(self) -> bool: ...
+    @property
+    def takes_code(self) -> bool: ...
 
     def memory_bytes(self, length: int, body_bytes: int) -> int:
         """What decoding a record needs (FORMAT.md, "Memory"); both arguments in bytes."""

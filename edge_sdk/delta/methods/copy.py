@@ -15,6 +15,7 @@ class Copy:
     number = 1
     name = "copy"
     spans_chunks = True
+    takes_code = False
 
     def memory_bytes(self, length: int, body_bytes: int) -> int:
         return body_bytes + min(length, PIECE_BYTES)

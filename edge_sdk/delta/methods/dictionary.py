@@ -16,6 +16,7 @@ class Dictionary:
     number = 3
     name = "dictionary"
     spans_chunks = False
+    takes_code = False
 
     def memory_bytes(self, length: int, body_bytes: int) -> int:
         return body_bytes + length + 4 * DICTIONARY_BYTES_MAX

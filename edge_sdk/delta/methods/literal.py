@@ -13,6 +13,7 @@ class Literal:
     number = 2
     name = "literal"
     spans_chunks = False
+    takes_code = False
 
     def memory_bytes(self, length: int, body_bytes: int) -> int:
         return body_bytes + length

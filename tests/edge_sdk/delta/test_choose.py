@@ -13,7 +13,7 @@ from edge_sdk.delta.files import open_tree
 from edge_sdk.delta.numeric import kind_of
 from tests.support.deltas import place, tuned, weights
 
-ALL = {1, 2, 3, 4}
+ALL = {1, 2, 3, 4, 5}
 BEFORE = weights("float32", 50_000, 1)
 AFTER = tuned(BEFORE, 2).tobytes()
 TEXT = "\n".join(f"a line of text {n * n}" for n in range(2000)).encode()
@@ -56,9 +56,10 @@ def test_numbers_without_likeness_are_literals(tmp_path: Path) -> None:
 
 
 def test_a_range_past_the_source_predicts_nothing(tmp_path: Path) -> None:
-    """A source that became shorter leaves the literal."""
+    """A source that became shorter leaves the numbers alone."""
     with chooser(tmp_path, BEFORE.tobytes(), ALL) as choose:
-        assert choose.numbers(place(len(AFTER)), AFTER, aligned(4)).method.name == "literal"
+        found = choose.numbers(place(len(AFTER)), AFTER, aligned(4))
+        assert found.method.name == "planes"
 
 
 @pytest.mark.parametrize(
@@ -94,4 +95,4 @@ def test_unknown_numbers_are_recognised_by_a_sample(tmp_path: Path) -> None:
         found = choose.unknown(place(len(target) - 5, 5), target[5:], (0, 13))
         again = choose.unknown(place(len(target)), target, (0, 8))
     assert found.method.name == again.method.name == "residual"
-    assert abs(found.cost_bytes - again.cost_bytes) < 40
+    assert abs(found.cost_bytes - again.cost_bytes) < 0.01 * again.cost_bytes

@@ -2,6 +2,7 @@
 
 import random
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,12 @@ import pytest
 
 from edge_sdk.base import CHUNK_BYTES, DeltaError, UsageError, WrongSourceError, chunk_count
 from edge_sdk.delta import Decoder
-from edge_sdk.delta.container import TABLES_BYTES, put_index
+from edge_sdk.delta.coder.tables import CodeTable, Table, pack
+from edge_sdk.delta.container import CODE_TABLE_BYTES, MAPPED_BYTES, TABLES_BYTES, put_index
 from edge_sdk.delta.frames import Effort, Packer
+from edge_sdk.delta.numeric import KINDS
 from edge_sdk.delta.prediction import Prediction, SourceRange, put_prediction
+from edge_sdk.delta.records import KIND_TABLE
 from edge_sdk.delta.varint import varints
 from tests.edge_sdk.delta.conftest import Example
 from tests.support.deltas import (
@@ -35,6 +39,17 @@ COPY, LITERAL, DICTIONARY, RESIDUAL = 1, 2, 3, 4
 
 def packed(data: bytes) -> bytes:
     return Packer().pack(data, Effort.QUICK)
+
+
+SMALLEST = CodeTable(
+    kind=KINDS[0],
+    model=0,
+    bounds=(),
+    levels=1,
+    cells=(0,),
+    tables=(Table(shift=0, symbols=(0,), frequencies=(4096,)),),
+    level_tables=(),
+)
 
 
 def literal(data: bytes) -> Crafted:
@@ -390,7 +405,7 @@ def test_the_index_must_tell_the_truth() -> None:
         (varints(2, 1, 0, 1, 0, 0), {}, "empty run"),
         (varints(1, 1, record, 0), {}, "past the records"),
         (varints(1, 1, 0, 1, 0, 0, 9), {}, "where the index does not"),
-        (varints(1, 1, 0, 1, 0, 9, 9), {}, "table that cannot be"),
+        (varints(1, 1, 0, 1, 0, 16, 9), {}, "table that cannot be"),
         (varints(1, 1, 0, 1, 0, 0, 0), {}, "past the records|cannot be"),
         (varints(1, 1, 0, 2, 0, 0, 1, 0, 0, 1), {}, "two tables"),
         (varints(1, 1, 0, 1, 0, 0, 9, 1), {}, "too many"),
@@ -421,8 +436,39 @@ def test_tables_are_bounded_and_known_to_the_index() -> None:
     missing.index = put_index(records_bytes=total, end_offset=total - end, runs=[], tables=[])
     missing.index = varints(total, total - end, 1, 1, table_end - len(prefix_of(delta)), 0)
     refused(missing.build(), "index does not have there", (data,))
-    refused(with_table(varints(8) + whole).build(), "cannot be|slot 8", (data,))
+    refused(with_table(varints(16) + whole).build(), "cannot be|slot 16", (data,))
     refused(with_table(varints(0) + bytes(9000)).build(), "too large", (data,))
+    refused(with_table(varints(8) + whole).build(), "code", (data,))
+
+
+def test_each_slot_of_a_code_table_counts_in_the_memory() -> None:
+    """Tables in one slot count once; the header must have room for every slot that is set."""
+    data = b"0123456789"
+    code = pack(SMALLEST)
+
+    def with_codes(*slots: int) -> Crafted:
+        crafted = Crafted(targets=[file_ref("t", data)], sources=[file_ref("s", data)])
+        for slot in slots:
+            crafted.table(varints(slot) + code)
+        return crafted.data(COPY, place(10), varints(0, 0))
+
+    for slots, room in (((8,), 1), ((8, 8), 1), ((15, 8), 2)):
+        crafted = with_codes(*slots)
+        crafted.memory_bytes = TABLES_BYTES + room * CODE_TABLE_BYTES + 1000
+        assert decoded(crafted.build(), [data]) == [data]
+        crafted.memory_bytes -= 1000
+        refused(crafted.build(), "more than the header says", (data,))
+    crafted = with_codes(8)
+    crafted.records[0] = (KIND_TABLE, varints(8) + code + bytes(9000))
+    refused(crafted.build(), "too large", (data,))
+
+
+def test_a_code_table_of_another_slot_is_not_taken_for_a_prediction() -> None:
+    """Codes in the slots of predictions are refused, and the other way round."""
+    data = b"0123456789"
+    crafted = Crafted(targets=[file_ref("t", data)], sources=[file_ref("s", data)])
+    crafted.table(varints(7) + pack(SMALLEST)).data(COPY, place(10), varints(0, 0))
+    refused(crafted.build(), ".", (data,))
 
 
 def test_a_source_that_is_too_short_is_a_wrong_source(small: Example) -> None:
@@ -476,3 +522,22 @@ def test_sizes_beyond_4_gib_are_exact() -> None:
     decoder.finish()
     assert seen[0][:2] == (0, last << 20)
     assert sum(length for _, _, length in seen) == CHUNK_BYTES
+
+
+def test_predictions_that_are_not_plain_are_announced() -> None:
+    """The header's flag allows dimensions, maps and long tables, and costs memory."""
+    data = b"0123456789"
+    strided = SourceRange(file=0, offset=8, length=2, dimensions=((5, -2),))
+    body = varints(0) + put_prediction(Prediction(ranges=(strided,)))
+
+    def with_table(body: bytes, **changes: object) -> Crafted:
+        crafted = Crafted(targets=[file_ref("t", data)], sources=[file_ref("s", data)])
+        crafted = crafted.table(body).data(COPY, place(10), varints(0, 0))
+        return replace(crafted, **changes)
+
+    assert decoded(with_table(body, mapped=True).build(), [data]) == [data]
+    refused(with_table(body).build(), "not plain, which the header does not say", (data,))
+    refused(with_table(body, mapped=True, memory_bytes=MAPPED_BYTES).build(), "memory", (data,))
+    long = varints(0) + bytes(41_000)
+    refused(with_table(long, mapped=True).build(), "too large", (data,))
+    refused(with_table(long[:40_000], mapped=True).build(), "0 source ranges", (data,))

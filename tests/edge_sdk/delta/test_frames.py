@@ -1,6 +1,5 @@
 """zstd frames: one kind is allowed, and no claim of a frame is believed."""
 
-import numpy as np
 import pytest
 import zstandard
 
@@ -18,29 +17,12 @@ def test_packed_bytes_come_back(effort: Effort, data: bytes) -> None:
     assert Unpacker().unpack(Packer().pack(data, effort), len(data)) == data
 
 
-@pytest.mark.parametrize("sizes", [(), (0,), (3, 3), (5000, 5000, 0, 17), (MIB // 2, MIB // 2)])
-def test_planes_come_back(sizes: tuple[int, ...]) -> None:
-    """Parts of any sizes, empty ones included, are one frame that is allowed."""
-    parts = [bytes([number]) * size for number, size in enumerate(sizes)]
-    joined = b"".join(parts)
-    assert Unpacker().unpack(Packer().pack_planes(parts), len(joined)) == joined
-
-
-def test_short_planes_do_not_share_their_codes() -> None:
-    """A skewed plane beside a random one takes less than both in one block."""
-    chance = np.random.default_rng(1)
-    parts = [chance.geometric(0.4, 20_000).astype(np.uint8).tobytes(), chance.bytes(20_000)]
-    packer = Packer()
-    alone = packer.pack(b"".join(parts), Effort.PLANES)
-    assert len(packer.pack_planes(parts)) < 0.95 * len(alone)
-
-
 def test_the_same_packer_makes_the_same_bytes() -> None:
     """A frame does not depend on what was packed before it."""
     packer = Packer()
-    first = packer.pack(DATA, Effort.PLANES)
-    packer.pack(bytes(MIB), Effort.PLANES)
-    assert packer.pack(DATA, Effort.PLANES) == first == Packer().pack(DATA, Effort.PLANES)
+    first = packer.pack(DATA, Effort.DENSE)
+    packer.pack(bytes(MIB), Effort.DENSE)
+    assert packer.pack(DATA, Effort.DENSE) == first == Packer().pack(DATA, Effort.DENSE)
 
 
 @pytest.mark.parametrize("size", [10, 5000, MIB])

@@ -30,7 +30,7 @@ def test_it_counts_what_is_there(small: Example, tmp_path: Path) -> None:
     assert facts.delta_bytes == len(small.delta)
     assert [file.size_bytes for file in facts.sources] == [len(data) for data in small.sources]
     assert facts.chunks == 4
-    assert facts.tables == 1
+    assert facts.tables == 2
 
 
 def test_damage_is_found_without_the_source(small: Example, tmp_path: Path) -> None:

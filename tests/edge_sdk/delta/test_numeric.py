@@ -26,23 +26,21 @@ def all_pairs(kind: ElementKind) -> tuple[np.ndarray, np.ndarray]:
 def test_edge_values_come_back_bit_for_bit(kind: ElementKind) -> None:
     """From every edge value to every other: -0.0, subnormals, infinities and NaN payloads."""
     source, target = all_pairs(kind)
-    folded = numeric.fold(source, target, kind)
-    assert folded.dtype == kind.bits
-    assert np.array_equal(numeric.unfold(source, folded, kind), target)
+    difference = numeric.difference(source, target, kind)
+    assert difference.dtype == kind.bits
+    assert np.array_equal(numeric.moved(source, difference, kind), target)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 @given(data=st.data())
 def test_any_bits_come_back(kind: ElementKind, data: st.DataObject) -> None:
-    """Any two arrays of bit patterns survive folding, unfolding and the byte planes."""
+    """Any two arrays of bit patterns are told apart by their difference alone."""
     top = 2 ** (8 * kind.width_bytes) - 1
     pairs = data.draw(st.lists(st.tuples(st.integers(0, top), st.integers(0, top)), max_size=20))
     source = bits(kind, [one for one, _ in pairs])
     target = bits(kind, [other for _, other in pairs])
-    folded = numeric.fold(source, target, kind)
-    laid = np.frombuffer(b"".join(numeric.planes(folded, kind)), np.uint8)
-    assert np.array_equal(numeric.unplanes(laid, kind), folded)
-    assert np.array_equal(numeric.unfold(source, folded, kind), target)
+    difference = numeric.difference(source, target, kind)
+    assert np.array_equal(numeric.moved(source, difference, kind), target)
 
 
 @pytest.mark.parametrize("kind", FLOATS, ids=lambda kind: kind.name)
@@ -68,22 +66,34 @@ def test_all_16_bit_patterns_are_ordered_bijectively() -> None:
         assert np.array_equal(numeric.unordered(numbers, kind), every)
 
 
-def test_away_from_zero_is_even_whatever_the_sign() -> None:
-    """Reflection: growing in size gives even numbers, shrinking odd ones, on both sides."""
+def test_away_from_zero_is_positive_whatever_the_sign() -> None:
+    """Reflection: growing in size is positive, shrinking negative, on both sides of zero."""
     kind = kind_of("float32")
     assert kind is not None
     source = np.array([1.0, -1.0, 1.0, -1.0], "<f4").view("<u4")
     target = source + np.array([3, 3, -3, -3]).astype("<u4")
-    assert numeric.fold(source, target, kind).tolist() == [6, 6, 5, 5]
+    found = numeric.difference(source, target, kind).view("<i4")
+    assert found.tolist() == [3, 3, -3, -3]
+
+
+@pytest.mark.parametrize("kind", FLOATS, ids=lambda kind: kind.name)
+def test_a_mirrored_target_has_the_difference_without_reflection(kind: ElementKind) -> None:
+    """Between all edge values; and mirrored twice it is itself."""
+    source, target = all_pairs(kind)
+    mirror = numeric.mirrored(source, target, kind)
+    plain = numeric.ordered(target, kind) - numeric.ordered(source, kind)
+    assert np.array_equal(numeric.difference(source, mirror, kind), plain)
+    assert np.array_equal(numeric.mirrored(source, mirror, kind), target)
 
 
 def test_small_integer_steps_are_small_numbers() -> None:
-    """0, -1, 1, -2 become 0, 1, 2, 3, also across the wrap of the type."""
+    """Also across the wrap of the type."""
     kind = kind_of("int8")
     assert kind is not None
     source = np.array([5, 5, 5, 5, 255], np.uint8)
     target = np.array([5, 4, 6, 3, 0], np.uint8)
-    assert numeric.fold(source, target, kind).tolist() == [0, 1, 2, 3, 2]
+    found = numeric.difference(source, target, kind).view("<i1")
+    assert found.tolist() == [0, -1, 1, -2, 1]
 
 
 @pytest.mark.parametrize("kind", FLOATS, ids=lambda kind: kind.name)

@@ -1,0 +1,321 @@
+/* Hostile streams for the decoder, and round trips.
+ *
+ * With libFuzzer:  clang -g -O1 -fsanitize=fuzzer,address,undefined *.c (without module.c)
+ * Without:         cc -g -O1 -DFUZZ_MAIN -fsanitize=address,undefined *.c (without module.c)
+ *                  ./a.out INPUTS SEED
+ *
+ * Every buffer is allocated with exactly the length given to the kernel, so that the sanitizer sees
+ * each byte beside it. What must hold aborts if it does not.
+ */
+#include "kernel.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define COUNT_MAX 9000u
+#define TABLES_MAX 6u
+
+static void must(int condition, const char *what) {
+    if (!condition) {
+        fprintf(stderr, "does not hold: %s\n", what);
+        abort();
+    }
+}
+
+static void *new_bytes(size_t bytes) {
+    void *memory = malloc(bytes ? bytes : 1);
+    must(memory != NULL, "there is memory");
+    return memory;
+}
+
+/* Takes numbers from the input, and zeros behind its end. */
+struct input {
+    const uint8_t *at;
+    size_t left;
+};
+
+static unsigned take(struct input *input) {
+    if (input->left == 0) {
+        return 0;
+    }
+    input->left--;
+    return *input->at++;
+}
+
+static uint64_t next_random(uint64_t *state) {
+    *state += 0x9E3779B97F4A7C15u;
+    uint64_t mixed = *state;
+    mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9u;
+    mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EBu;
+    return mixed ^ mixed >> 31;
+}
+
+/* A code with all that belongs to it. */
+struct code {
+    edge_coder_shape shape;
+    edge_coder_frequencies tables;
+    edge_coder_frequencies level_tables;
+    uint8_t table_of[EDGE_CODER_LEVELS_MAX * EDGE_CODER_KEYS];
+    uint8_t raw_bits[TABLES_MAX];
+    uint16_t counts[TABLES_MAX], level_counts[EDGE_CODER_LEVELS_MAX];
+    uint16_t symbols[TABLES_MAX * EDGE_CODER_SYMBOLS_MAX];
+    uint16_t frequencies[TABLES_MAX * EDGE_CODER_SYMBOLS_MAX];
+    uint16_t level_symbols[EDGE_CODER_LEVELS_MAX * EDGE_CODER_LEVELS_MAX];
+    uint16_t level_frequencies[EDGE_CODER_LEVELS_MAX * EDGE_CODER_LEVELS_MAX];
+    size_t width;
+    unsigned lanes;
+    size_t count;
+    uint8_t *source, *target, *levels;
+};
+
+static unsigned fixed_raw_bits(int kind) {
+    static const uint8_t bits[] = {0, 8, 24, 56, 10, 7, 23, 52};
+    return bits[kind];
+}
+
+static void take_shape(struct input *input, struct code *code) {
+    static const uint8_t widths[] = {1, 2, 4, 8, 2, 2, 4, 8};
+    static const unsigned lanes[] = {1, 8, 8, 32};
+    edge_coder_shape *shape = &code->shape;
+    memset(code, 0, sizeof *code);
+    shape->kind = (int)(take(input) % 8);
+    shape->model = (int)(take(input) % 3);
+    if (shape->model == EDGE_CODER_GIVEN && shape->kind < EDGE_CODER_FLOAT16) {
+        shape->model = EDGE_CODER_DIFFERENCE;
+    }
+    shape->levels = shape->model == EDGE_CODER_ALONE ? 1 : 1 + take(input) % EDGE_CODER_LEVELS_MAX;
+    shape->tables = 1 + take(input) % TABLES_MAX;
+    shape->table_of = code->table_of;
+    shape->raw_bits = code->raw_bits;
+    code->width = widths[shape->kind];
+    code->lanes = lanes[take(input) % 4];
+    code->count = (take(input) << 8 | take(input)) % COUNT_MAX;
+    for (unsigned i = 0; i < shape->tables; i++) {
+        code->raw_bits[i] =
+            (uint8_t)(shape->model == EDGE_CODER_DIFFERENCE ? take(input) % (8 * code->width)
+                                                            : fixed_raw_bits(shape->kind));
+    }
+    const unsigned step = 1 + take(input);
+    for (unsigned i = 0; i < shape->levels * EDGE_CODER_KEYS; i++) {
+        code->table_of[i] = (uint8_t)(i / step % shape->tables);
+    }
+    code->tables = (edge_coder_frequencies){code->counts, code->symbols, code->frequencies, 0};
+    code->level_tables = (edge_coder_frequencies){code->level_counts, code->level_symbols,
+                                                  code->level_frequencies, 0};
+}
+
+/* Source, target and levels, from a seed. */
+static void make_elements(struct input *input, struct code *code) {
+    uint64_t state = take(input);
+    const unsigned bits = take(input) % 65;
+    const size_t groups = (code->count + 255) / 256;
+    code->source = new_bytes(code->count * code->width);
+    code->target = new_bytes(code->count * code->width);
+    code->levels = new_bytes(groups);
+    for (size_t i = 0; i < code->count; i++) {
+        const uint64_t s = next_random(&state);
+        const uint64_t size = bits ? next_random(&state) >> (64 - bits) : 0;
+        const uint64_t t = next_random(&state) & 1 ? s + size : s - size;
+        memcpy(code->source + i * code->width, &s, code->width);
+        memcpy(code->target + i * code->width, &t, code->width);
+    }
+    for (size_t i = 0; i < groups; i++) {
+        code->levels[i] = (uint8_t)(next_random(&state) % code->shape.levels);
+    }
+}
+
+/* Frequencies for counted symbols, of which there are not more than `most`. */
+static void fit(const uint32_t *counted, size_t bins, size_t most, uint16_t *count,
+                edge_coder_frequencies *all, uint16_t *symbols, uint16_t *frequencies) {
+    size_t used = 0;
+    uint64_t total = 0;
+    for (size_t i = 0; i < bins; i++) {
+        used += counted[i] > 0;
+        total += counted[i];
+    }
+    used = used < most ? used : most;
+    *count = (uint16_t)(used ? used : 1);
+    symbols += all->entries;
+    frequencies += all->entries;
+    symbols[0] = 0;
+    frequencies[0] = 4096;
+    unsigned left = 4096;
+    for (size_t i = 0, at = 0; i < bins && at < used; i++) {
+        if (counted[i] > 0) {
+            symbols[at] = (uint16_t)i;
+            frequencies[at] = (uint16_t)(1 + counted[i] * (4096 - used) / total);
+            left -= frequencies[at++];
+        }
+    }
+    if (used) {
+        frequencies[0] = (uint16_t)(frequencies[0] + left);
+    }
+    all->entries += *count;
+}
+
+static void fit_code(struct code *code) {
+    const long bins = edge_coder_bins(&code->shape);
+    must(bins > 0, "the shape is right");
+    const size_t size = code->shape.tables * (size_t)bins * sizeof(uint32_t);
+    uint32_t *counted = new_bytes(size);
+    memset(counted, 0, size);
+    must(edge_coder_histogram(&code->shape, code->source, code->target, code->count, code->levels,
+                              counted) == 0,
+         "all can be counted");
+    for (unsigned i = 0; i < code->shape.tables; i++) {
+        fit(counted + i * (size_t)bins, (size_t)bins, EDGE_CODER_SYMBOLS_MAX, &code->counts[i],
+            &code->tables, code->symbols, code->frequencies);
+    }
+    free(counted);
+    uint32_t levels[EDGE_CODER_LEVELS_MAX][EDGE_CODER_LEVELS_MAX] = {{0}};
+    unsigned before = 0;
+    for (size_t i = 0; i < (code->count + 255) / 256; i++) {
+        levels[before][code->levels[i]]++;
+        before = code->levels[i];
+    }
+    for (unsigned i = 0; code->shape.levels > 1 && i < code->shape.levels; i++) {
+        fit(levels[i], code->shape.levels, EDGE_CODER_LEVELS_MAX, &code->level_counts[i],
+            &code->level_tables, code->level_symbols, code->level_frequencies);
+    }
+}
+
+/* The stream's length, or an error; `stream` is then exactly as long. */
+static ptrdiff_t encode(const struct code *code, uint8_t **stream) {
+    const size_t bytes = edge_coder_encoder_bytes(&code->shape);
+    void *encoder = new_bytes(bytes);
+    must(edge_coder_make_encoder(&code->shape, &code->tables, &code->level_tables, encoder,
+                                 bytes) == 0,
+         "an encoder can be made");
+    const size_t scratch_bytes = edge_coder_encode_scratch_bytes(encoder, bytes, code->count);
+    const size_t bytes_max = edge_coder_stream_bytes_max(encoder, bytes, code->count, code->lanes);
+    void *scratch = new_bytes(scratch_bytes);
+    uint8_t *out = new_bytes(bytes_max);
+    const ptrdiff_t length =
+        edge_coder_encode(encoder, bytes, code->source, code->target, code->count, code->levels,
+                          code->lanes, scratch, scratch_bytes, out, bytes_max);
+    *stream = new_bytes(length > 0 ? (size_t)length : 0);
+    if (length > 0) {
+        memcpy(*stream, out, (size_t)length);
+    }
+    free(out);
+    free(scratch);
+    free(encoder);
+    return length;
+}
+
+static int decode(const struct code *code, const uint8_t *stream, size_t length, uint8_t *out) {
+    const size_t bytes = edge_coder_decoder_bytes(&code->shape);
+    const size_t scratch_bytes = edge_coder_decode_scratch_bytes();
+    void *decoder = new_bytes(bytes);
+    void *scratch = new_bytes(scratch_bytes);
+    int status =
+        edge_coder_make_decoder(&code->shape, &code->tables, &code->level_tables, decoder, bytes);
+    if (status == 0) {
+        status = edge_coder_decode(decoder, bytes, code->source, code->count, code->lanes, stream,
+                                   length, scratch, scratch_bytes, out);
+    }
+    free(scratch);
+    free(decoder);
+    return status;
+}
+
+/* A stream as the encoder makes it comes back; damaged, it is refused or makes something. */
+static void round_trip(struct input *input, struct code *code, uint8_t *out) {
+    uint8_t *stream;
+    fit_code(code);
+    const ptrdiff_t length = encode(code, &stream);
+    must(length >= 0 || length == EDGE_CODER_NO_SYMBOL, "only rare symbols are not coded");
+    if (length >= 0) {
+        must(decode(code, stream, (size_t)length, out) == 0, "the stream can be decoded");
+        must(memcmp(out, code->target, code->count * code->width) == 0, "elements come back");
+    }
+    for (ptrdiff_t cut = 0; cut < length; cut += 1 + length / 16) {
+        uint8_t *part = new_bytes((size_t)cut);
+        memcpy(part, stream, (size_t)cut);
+        must(decode(code, part, (size_t)cut, out) < 0, "a cut is refused");
+        free(part);
+    }
+    while (length > 0 && input->left > 0) {
+        const size_t at = (take(input) << 16 | take(input) << 8 | take(input)) % (size_t)length;
+        const uint8_t before = stream[at];
+        stream[at] ^= (uint8_t)(1 + take(input) % 255);
+        decode(code, stream, (size_t)length, out);
+        if (take(input) & 1) {
+            stream[at] = before;
+        }
+    }
+    free(stream);
+}
+
+/* Tables and stream are whatever the input says. */
+static void foreign(struct input *input, struct code *code, uint8_t *out) {
+    for (unsigned i = 0; i < code->shape.tables; i++) {
+        unsigned left = 4096;
+        unsigned symbol = take(input) % 64;
+        while (left > 0 && code->counts[i] < EDGE_CODER_SYMBOLS_MAX) {
+            unsigned frequency = 1 + (take(input) << 4 | take(input) >> 4);
+            if (frequency > left || input->left < 64) {
+                frequency = left;
+            }
+            code->symbols[code->tables.entries] = (uint16_t)symbol;
+            code->frequencies[code->tables.entries++] = (uint16_t)frequency;
+            code->counts[i]++;
+            left -= frequency;
+            symbol += 1 + take(input) % 16;
+        }
+    }
+    for (unsigned i = 0; i < code->shape.levels && code->shape.levels > 1; i++) {
+        const unsigned first = 1 + take(input) * 8;
+        const size_t at = code->level_tables.entries;
+        code->level_counts[i] = 2;
+        code->level_symbols[at + 1] = (uint16_t)(1 + take(input) % (code->shape.levels - 1));
+        code->level_frequencies[at] = (uint16_t)first;
+        code->level_frequencies[at + 1] = (uint16_t)(4096 - first);
+        code->level_tables.entries += 2;
+    }
+    uint8_t *stream = new_bytes(input->left);
+    if (input->left > 0) {
+        memcpy(stream, input->at, input->left);
+    }
+    decode(code, stream, input->left, out);
+    free(stream);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    static struct code code;
+    struct input input = {data, size};
+    const unsigned way = take(&input);
+    take_shape(&input, &code);
+    make_elements(&input, &code);
+    uint8_t *out = new_bytes(code.count * code.width);
+    if (way & 1) {
+        round_trip(&input, &code, out);
+    } else {
+        foreign(&input, &code, out);
+    }
+    free(out);
+    free(code.source);
+    free(code.target);
+    free(code.levels);
+    return 0;
+}
+
+#ifdef FUZZ_MAIN
+int main(int argc, char **argv) {
+    const long inputs = argc > 1 ? atol(argv[1]) : 1000;
+    uint64_t state = argc > 2 ? (uint64_t)atol(argv[2]) : 1;
+    for (long i = 0; i < inputs; i++) {
+        uint8_t data[1024];
+        const size_t size = next_random(&state) % sizeof data;
+        uint8_t *exact = new_bytes(size);
+        for (size_t j = 0; j < size; j++) {
+            exact[j] = (uint8_t)next_random(&state);
+        }
+        LLVMFuzzerTestOneInput(exact, size);
+        free(exact);
+    }
+    printf("%ld inputs\n", inputs);
+    return 0;
+}
+#endif

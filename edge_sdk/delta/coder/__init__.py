@@ -1,0 +1,90 @@
+"""The numeric coder: code tables, and streams of elements coded with them.
+
+The format is FORMAT.md, "Code tables" and "Streams". Two backends make and read the same
+bytes: the kernel, compiled where the package was built with a C compiler, and its twin in
+Python. ``EDGE_DELTA_KERNEL`` in the environment decides when this is imported: ``auto``
+(the default: the kernel where it is), ``require`` (or the import fails), ``skip``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from importlib import import_module
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.delta.coder import twin
+from edge_sdk.delta.coder.tables import DIFFERENCE, UNREFLECTED, CodeTable
+from edge_sdk.delta.numeric import Bits, ElementKind, mirrored
+
+_U8 = NDArray[np.uint8]
+_U32 = NDArray[np.uint32]
+_U64 = NDArray[np.uint64]
+Bytes = bytes | bytearray | memoryview
+
+__all__ = ["KERNEL", "decode", "encode", "histogram", "levels", "scales"]
+
+
+def _backend(choice: str) -> ModuleType:
+    if choice not in {"auto", "require", "skip"}:
+        raise ImportError(f"EDGE_DELTA_KERNEL is {choice!r}: auto, require or skip")
+    if choice == "skip":
+        return twin
+    try:
+        return import_module("edge_sdk.delta.coder.kernel")
+    except ImportError:
+        if choice == "require":
+            raise
+        return twin
+
+
+_chosen = _backend(os.environ.get("EDGE_DELTA_KERNEL", "auto"))
+
+KERNEL: str = "numpy" if _chosen is twin else "c"
+scales: Callable[[ElementKind, Bits, Bits], tuple[_U64, _U64]] = _chosen.scales
+levels: Callable[[ElementKind, Bits, Bits, _U32], _U8] = _chosen.levels
+
+
+def histogram(table: CodeTable, source: Bits | None, target: Bits, levels: _U8 | None) -> _U32:
+    """How often each table is asked for each symbol, of shape (tables, 512); symbols from 511
+    on are counted there."""
+    counts: _U32 = _chosen.histogram(*_reflected(table, source, target), levels)
+    return counts
+
+
+def encode(
+    table: CodeTable, source: Bits | None, target: Bits, levels: _U8 | None, lanes: int
+) -> bytes | None:
+    """The stream; None where a symbol has no frequency."""
+    stream: bytes | None = _chosen.encode(*_reflected(table, source, target), levels, lanes)
+    return stream
+
+
+def decode(table: CodeTable, source: Bits | None, count: int, lanes: int, stream: Bytes) -> Bits:
+    """``count`` elements. Raises: DeltaError."""
+    if table.model != UNREFLECTED:
+        target: Bits = _chosen.decode(table, source, count, lanes, stream)
+        return target
+    assert source is not None
+    mirror: Bits = _chosen.decode(_with_reflection(table), source, count, lanes, stream)
+    return mirrored(source, mirror, table.kind)
+
+
+def _reflected(
+    table: CodeTable, source: Bits | None, target: Bits
+) -> tuple[CodeTable, Bits | None, Bits]:
+    """The same symbols by a model that the backends know."""
+    if table.model != UNREFLECTED:
+        return table, source, target
+    assert source is not None
+    return _with_reflection(table), source, mirrored(source, target, table.kind)
+
+
+@lru_cache(maxsize=16)
+def _with_reflection(table: CodeTable) -> CodeTable:
+    return replace(table, model=DIFFERENCE)

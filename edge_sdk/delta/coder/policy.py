@@ -1,0 +1,317 @@
+"""Which code table codes a record: one in force, or a new one. Nothing here is part of the
+format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.delta import coder
+from edge_sdk.delta.coder import estimate
+from edge_sdk.delta.coder.estimate import Counts, Levels
+from edge_sdk.delta.coder.fit import Fit, Fitter
+from edge_sdk.delta.coder.strays import lacks, stray_groups
+from edge_sdk.delta.coder.tables import ALONE, GIVEN, LEVEL_ELEMENTS, CodeTable
+from edge_sdk.delta.container import CODE_SLOTS, PREDICTION_SLOTS
+from edge_sdk.delta.numeric import KINDS, Bits, ElementKind
+
+# A table in force that was used longer ago than this many others is not tried.
+_TRIED_MAX = 4
+# Records of fewer elements than this take what is in force, if it serves.
+_FEW_ELEMENTS = 4096
+# What a new table gains here it gains again in so many of the records that follow, at most.
+_FOLLOWING_MAX = 8.0
+# A tensor's first record looks for another table from this share of its bytes on.
+_UNKNOWN_SHARE = 0.5
+# Tables are made to last where a tensor has this many more records, or this many elements.
+# What frequencies cost by which others were learnt, for each symbol of a table, about.
+_LEARNT_BITS = 1.45
+_LASTING = 0.25
+_MANY_ELEMENTS = 1 << 16
+# So many records of a tensor are coded like the one before without a look at others.
+_UNSEEN_MAX = 3
+# One in so many groups of elements may take the table of all symbols.
+_ESCAPED_SHARE = 16
+# Integers that are predicted this well are not tried alone.
+_INTEGER_BITS = 1
+_ALSO = {"float16": tuple(kind for kind in KINDS if kind.name == "bfloat16")}
+# Lanes by the least bytes of a stream: their states are to be a small part of it.
+_LANES = ((48 << 10, 5), (1 << 10, 3), (0, 0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """How elements are coded. ``cost_bytes`` counts the stream, and the table if it is new
+    (``table_bytes``, otherwise 0)."""
+
+    table: CodeTable
+    slot: int
+    levels: Levels | None
+    lanes_log2: int
+    cost_bytes: int
+    table_bytes: int
+
+
+@dataclass(slots=True, kw_only=True)
+class _InForce:
+    """``kind`` is that of the elements, which the table may take for another of their width."""
+
+    kind: ElementKind
+    table: CodeTable
+    inverse_means: NDArray[np.uint32] | None
+    escape: bool
+    costs: Counts
+    raw_bits: Counts
+    level_costs: Counts
+    table_bytes: int
+    used: int
+
+
+@dataclass(slots=True, kw_only=True)
+class _Trial:
+    """What a table in force would cost, and how much less with its frequencies made anew."""
+
+    slot: int
+    levels: Levels | None
+    payload_bits: float
+    refit_gain_bits: float
+    symbols: int
+
+
+class Policy:
+    """Remembers the tables in force, as far as its choices were written."""
+
+    def __init__(self, slots: int = CODE_SLOTS) -> None:
+        self._free = list(range(PREDICTION_SLOTS + slots - 1, PREDICTION_SLOTS - 1, -1))
+        self._slots: dict[int, _InForce] = {}
+        self._clock = 0
+        self._tensor: Hashable = None
+        self._last: Choice | None = None
+        self._last_count = 0
+        self._unseen = _UNSEEN_MAX
+
+    def choose(
+        self,
+        kind: ElementKind,
+        source: Bits | None,
+        target: Bits,
+        *,
+        alone: bool = True,
+        following: float = 0.0,
+        tensor: Hashable = None,
+        sure: bool = True,
+    ) -> Choice | None:
+        """For elements of shape (n,), predicted by ``source`` or alone (None).
+
+        ``alone``: whether a prediction may be passed over. ``following``: how many more
+        records like this one the tensor has; ``tensor`` tells tensors apart. A choice that
+        need not be ``sure`` may turn out to lack a symbol. None where there are no elements, or
+        too different ones for a code.
+        """
+        if not len(target):
+            return None
+        known, self._tensor = tensor is not None and tensor == self._tensor, tensor
+        if known and not sure and self._unseen < _UNSEEN_MAX:
+            self._unseen += 1
+            return self._unchecked(source, target)
+        choice = self._checked(kind, source, target, alone=alone, known=known, following=following)
+        self._unseen = 0 if choice is not None and tensor is not None else _UNSEEN_MAX
+        self._last = choice
+        return choice
+
+    def _unchecked(self, source: Bits | None, target: Bits) -> Choice:
+        """The last choice once more."""
+        assert self._last is not None
+        one = self._slots[self._last.slot]
+        levels = _levels(one, None if one.table.model == ALONE else source, target)
+        share = len(target) / max(1, self._last_count)
+        return replace(
+            self._last, levels=levels, table_bytes=0, cost_bytes=int(self._last.cost_bytes * share)
+        )
+
+    def _checked(
+        self,
+        kind: ElementKind,
+        source: Bits | None,
+        target: Bits,
+        *,
+        alone: bool,
+        known: bool,
+        following: float,
+    ) -> Choice | None:
+        self._last_count = len(target)
+        trial = self._best_in_force(kind, source, target, alone=alone, first_only=known)
+        if trial is not None and self._serves(trial, len(target), known, following):
+            return self._reused(trial)
+        lasting = following >= _LASTING or len(target) >= _MANY_ELEMENTS
+        fitter = Fitter(kind=kind, source=source, target=target, lasting=lasting)
+        made = _fitted(fitter, alone=alone)
+        if made is None:
+            return None if trial is None else self._reused(trial)
+        if trial is not None:
+            here = trial.payload_bits - made.payload_bits
+            symbols = sum(len(one.symbols) for one in made.table.tables)
+            elsewhere = max(0.0, here - _LEARNT_BITS * symbols)
+            gain = here + elsewhere * min(following, _FOLLOWING_MAX)
+            if gain < 8 * made.table_bytes:
+                return self._reused(trial)
+        return self._new(kind, made)
+
+    # --- tables in force --------------------------------------------------------------
+
+    def _best_in_force(
+        self,
+        kind: ElementKind,
+        source: Bits | None,
+        target: Bits,
+        *,
+        alone: bool,
+        first_only: bool,
+    ) -> _Trial | None:
+        fitting = [
+            slot
+            for slot, one in self._slots.items()
+            if one.kind == kind and (alone if one.table.model == ALONE else source is not None)
+        ]
+        fitting.sort(key=lambda slot: -self._slots[slot].used)
+        best: _Trial | None = None
+        for slot in fitting[: 1 if first_only else _TRIED_MAX]:
+            trial = self._try(slot, source, target)
+            if trial is not None and (best is None or trial.payload_bits < best.payload_bits):
+                best = trial
+        return best
+
+    def _try(self, slot: int, source: Bits | None, target: Bits) -> _Trial | None:
+        one = self._slots[slot]
+        if one.table.model == ALONE:
+            source = None
+        levels = _levels(one, source, target)
+        counts = coder.histogram(one.table, source, target, levels).astype(np.float64)
+        lacking = lacks(counts, one.costs)
+        if lacking.any():
+            levels = _escaped(one, source, target, levels, lacking)
+            if levels is None:
+                return None
+            counts = coder.histogram(one.table, source, target, levels).astype(np.float64)
+            if lacks(counts, one.costs).any():
+                return None
+        coded = estimate.total(counts, one.costs)
+        rest = float((counts * one.raw_bits).sum())
+        if levels is not None:
+            rest += estimate.total(estimate.transitions(levels), one.level_costs)
+        gain = coded - float(estimate.entropy_bits(counts).sum())
+        return _Trial(
+            slot=slot,
+            levels=levels,
+            payload_bits=coded + rest,
+            refit_gain_bits=gain,
+            symbols=int(np.count_nonzero(counts)),
+        )
+
+    def _serves(self, trial: _Trial, count: int, known: bool, following: float) -> bool:
+        """Whether there is no need to look for another table."""
+        table_bits = 8 * self._slots[trial.slot].table_bytes
+        # What others of the tensor would gain; on these elements alone it is a little more.
+        lasting = max(0.0, trial.refit_gain_bits - _LEARNT_BITS * trial.symbols)
+        gain = trial.refit_gain_bits + lasting * min(following, _FOLLOWING_MAX)
+        if known or count < _FEW_ELEMENTS:
+            return gain < table_bits
+        return gain < table_bits * _UNKNOWN_SHARE
+
+    def _reused(self, trial: _Trial) -> Choice:
+        one = self._slots[trial.slot]
+        self._clock += 1
+        one.used = self._clock
+        return _choice(one.table, trial.slot, trial.levels, trial.payload_bits, 0)
+
+    def _new(self, kind: ElementKind, made: Fit) -> Choice:
+        self._clock += 1
+        if self._free:
+            slot = self._free.pop()
+        else:
+            slot = min(self._slots, key=lambda one: self._slots[one].used)
+        self._slots[slot] = _InForce(
+            kind=kind,
+            table=made.table,
+            inverse_means=made.inverse_means,
+            escape=made.escape,
+            costs=estimate.code_bits(made.table),
+            raw_bits=estimate.raw_bits(made.table),
+            level_costs=estimate.level_costs(made.table),
+            table_bytes=made.table_bytes,
+            used=self._clock,
+        )
+        return _choice(made.table, slot, made.levels, made.payload_bits, made.table_bytes)
+
+
+def _levels(one: _InForce, source: Bits | None, target: Bits) -> Levels | None:
+    """As when the table was made."""
+    if one.table.levels == 1:
+        return None
+    if one.inverse_means is None or source is None:
+        return np.zeros(-(-len(target) // LEVEL_ELEMENTS), np.uint8)
+    found = coder.levels(one.table.kind, source, target, one.inverse_means)
+    return np.minimum(found, np.uint8(one.table.levels - 1 - one.escape))
+
+
+def _escaped(
+    one: _InForce,
+    source: Bits | None,
+    target: Bits,
+    levels: Levels | None,
+    lacking: NDArray[np.bool_],
+) -> Levels | None:
+    """Levels with the last one where elements have symbols that their table lacks; None where
+    there are too many such places."""
+    if not one.escape or levels is None or source is None:
+        return None
+    room = max(1, len(levels) // _ESCAPED_SHARE)
+    groups = stray_groups(
+        one.table,
+        source,
+        target,
+        code_bits=one.costs,
+        lacking=lacking,
+        levels=levels,
+        groups_max=room,
+    )
+    if groups is None:
+        return None
+    found = levels.copy()
+    found[groups] = one.table.levels - 1
+    return found
+
+
+def _choice(
+    table: CodeTable, slot: int, levels: Levels | None, payload_bits: float, table_bytes: int
+) -> Choice:
+    payload_bytes = int(payload_bits / 8) + 1
+    lanes_log2 = next(log2 for least, log2 in _LANES if payload_bytes >= least)
+    return Choice(
+        table=table,
+        slot=slot,
+        levels=levels,
+        lanes_log2=lanes_log2,
+        cost_bytes=payload_bytes + (4 << lanes_log2) + table_bytes,
+        table_bytes=table_bytes,
+    )
+
+
+def _fitted(fitter: Fitter, *, alone: bool) -> Fit | None:
+    """The cheapest of the models that can be cheapest."""
+    kind = fitter.kind
+    best = fitter.fit(fitter.difference_model()) if fitter.source is not None else None
+    # Without a prediction an element takes its mantissa at least.
+    least = len(fitter.target) * (kind.mantissa_bits or _INTEGER_BITS)
+    if best is not None and best.payload_bits <= least:
+        return best
+    found = [] if best is None else [best]
+    # The first bits of a mantissa are not quite even: a kind with fewer has them in symbols.
+    for one in (fitter, *(replace(fitter, kind=other) for other in _ALSO.get(kind.name, ()))):
+        models = [ALONE] * alone + [GIVEN] * (fitter.source is not None and kind.is_float)
+        found += [fit for model in models if (fit := one.fit(model)) is not None]
+    return min(found, key=lambda one: one.cost_bits, default=None)

@@ -1,0 +1,321 @@
+"""What a delta spends its bytes on: for each tensor what predicts it, how, and at what cost.
+
+The delta is made, and its records are laid over the tensors of the target.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from edge_sdk.delta.alignment import LocatedTensor, locate_tensors
+from edge_sdk.delta.apply import read_header
+from edge_sdk.delta.container import PREDICTION_SLOTS, PREFIX_BYTES_MAX, FileRef, Header
+from edge_sdk.delta.encode import encode
+from edge_sdk.delta.files import OpenFile, open_one, open_tree
+from edge_sdk.delta.inspect import HeldRecord, records
+from edge_sdk.delta.prediction import Prediction, SourceRange, parse_prediction
+from edge_sdk.delta.records import Place
+from edge_sdk.formats import DTYPE_BITS
+
+OUTSIDE = "outside of tensors"
+NOTHING = "nothing"
+_COMPARED_BYTES = 1 << 20
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One tensor of the target, or all bytes of a file that are in none (``dtype`` "").
+
+    ``predicted_from`` and ``methods`` count target bytes and delta bytes, the most first.
+    ``missed``: of the predicted elements, the share that is not what was predicted; None where
+    nothing is. Tables count where they are used first.
+    """
+
+    file: str
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    target_bytes: int
+    delta_bytes: int
+    bits_per_weight: float | None
+    missed: float | None
+    predicted_from: Mapping[str, int]
+    methods: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """``parts`` in the order of the target; ``overhead_bytes`` are header, index and end."""
+
+    delta_bytes: int
+    target_bytes: int
+    overhead_bytes: int
+    parts: tuple[Part, ...]
+
+    @property
+    def methods(self) -> dict[str, int]:
+        """Delta bytes by method, the most first."""
+        total: Counter[str] = Counter()
+        for part in self.parts:
+            total.update(part.methods)
+        return dict(total.most_common())
+
+    @property
+    def largest(self) -> list[Part]:
+        return sorted(self.parts, key=lambda part: -part.delta_bytes)
+
+
+def explain(source: Path, target: Path, *, progress: Progress | None = None) -> Explanation:
+    """Makes the delta of two files or folders and tells what is in it.
+
+    Raises: as ``encode``.
+    """
+    with tempfile.TemporaryDirectory(prefix="edge-delta-") as folder, ExitStack() as stack:
+        made = Path(folder) / "delta"
+        with made.open("wb") as out:
+            encode(source, target, out, progress=progress)
+        sources = stack.enter_context(open_tree(source))
+        targets = stack.enter_context(open_tree(target))
+        container = stack.enter_context(open_one(made, str(made)))
+        header = read_header(container, memory_limit_bytes=PREFIX_BYTES_MAX)
+        origins = _Origins(source, sources)
+        ledger = _Ledger(header, origins, targets, _parts(target, header.targets))
+        for record in records(container, header):
+            ledger.add(record)
+        return ledger.finish()
+
+
+@dataclass(slots=True)
+class _Account:
+    """What is counted for one part."""
+
+    file: str
+    name: str
+    dtype: str = ""
+    shape: tuple[int, ...] = ()
+    target_bytes: int = 0
+    delta_bytes: int = 0
+    compared: int = 0
+    missed: int = 0
+    predicted_from: Counter[str] = field(default_factory=Counter)
+    methods: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def element_bits(self) -> int:
+        return DTYPE_BITS.get(self.dtype, 8)
+
+    def part(self) -> Part:
+        weights = self.target_bytes * 8 / self.element_bits
+        has_weights = self.dtype in DTYPE_BITS and weights > 0
+        return Part(
+            file=self.file,
+            name=self.name,
+            dtype=self.dtype,
+            shape=self.shape,
+            target_bytes=self.target_bytes,
+            delta_bytes=self.delta_bytes,
+            bits_per_weight=self.delta_bytes * 8 / weights if has_weights else None,
+            missed=self.missed / self.compared if self.compared else None,
+            predicted_from=dict(self.predicted_from.most_common()),
+            methods=dict(self.methods.most_common()),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    """A run of target bytes that belongs to one account."""
+
+    start: int
+    end: int
+    account: _Account
+
+
+def _parts(target: Path, files: Sequence[FileRef]) -> list[list[_Segment]]:
+    """Each target file cut into its tensors and what is between them."""
+    located = locate_tensors(target, [file.path for file in files])
+    found = []
+    for number, file in enumerate(files):
+        outside = _Account(file=file.path, name=OUTSIDE)
+        segments: list[_Segment] = []
+        at = 0
+        for one in located:
+            if one.file != number or one.tensor.offset < at:
+                continue
+            if one.tensor.offset > at:
+                segments.append(_Segment(at, one.tensor.offset, outside))
+            tensor = one.tensor
+            account = _Account(file.path, tensor.name, tensor.dtype, tuple(tensor.shape))
+            segments.append(_Segment(tensor.offset, one.end, account))
+            at = one.end
+        if at < file.size_bytes:
+            segments.append(_Segment(at, file.size_bytes, outside))
+        found.append(segments)
+    return found
+
+
+class _Origins:
+    """The source: its bytes, and what they are called."""
+
+    def __init__(self, source: Path, files: Sequence[OpenFile]) -> None:
+        self._files = files
+        self._tensors: list[list[LocatedTensor]] = [[] for _ in files]
+        for one in locate_tensors(source, [file.path for file in files]):
+            self._tensors[one.file].append(one)
+        self._starts = [[one.tensor.offset for one in tensors] for tensors in self._tensors]
+
+    def read(self, file: int, offset: int, length: int) -> bytes:
+        return self._files[file].read(offset, length)
+
+    def name(self, file: int, offset: int) -> str:
+        """The tensor at this place, or else the file."""
+        number = bisect_right(self._starts[file], offset) - 1
+        if number >= 0 and offset < self._tensors[file][number].end:
+            return self._tensors[file][number].tensor.name
+        return f"bytes of {self._files[file].path}"
+
+
+class _Ledger:
+    """Lays records over segments."""
+
+    def __init__(
+        self,
+        header: Header,
+        origins: _Origins,
+        targets: Sequence[OpenFile],
+        segments: Sequence[Sequence[_Segment]],
+    ) -> None:
+        self._header = header
+        self._origins = origins
+        self._targets = targets
+        self._segments = segments
+        self._starts = [[one.start for one in file] for file in segments]
+        self._predictions: dict[int, Prediction] = {}
+        self._tables_bytes = 0
+        self._counted_bytes = 0
+
+    def add(self, record: HeldRecord) -> None:
+        self._counted_bytes += record.delta_bytes
+        if record.place is None:
+            self._tables_bytes += record.delta_bytes
+            slot = record.body.varint()
+            if slot < PREDICTION_SLOTS:
+                self._predictions[slot] = parse_prediction(record.body, self._header.sources)
+            return
+        origin = self._origin(record)
+        place = record.place
+        spent = 0
+        for start, end, account in self._overlaps(place.file, place.offset, place.end):
+            share = record.delta_bytes * (end - place.offset) // place.length - spent
+            spent += share
+            account.target_bytes += end - start
+            account.delta_bytes += share + self._tables_bytes
+            account.methods[record.name] += share
+            if self._tables_bytes:
+                account.methods["table"] += self._tables_bytes
+                self._tables_bytes = 0
+            account.predicted_from[origin.what(start - place.offset)] += end - start
+            self._compare(origin, account, place, start - place.offset, end - start)
+
+    def _overlaps(self, file: int, start: int, end: int) -> Iterator[tuple[int, int, _Account]]:
+        segments = self._segments[file]
+        number = bisect_right(self._starts[file], start) - 1
+        while number < len(segments) and segments[number].start < end:
+            one = segments[number]
+            yield max(start, one.start), min(end, one.end), one.account
+            number += 1
+
+    def _origin(self, record: HeldRecord) -> _Origin:
+        body = record.body
+        if record.name == "copy":
+            file, offset = body.varint(), body.varint()
+            assert record.place is not None
+            whole = SourceRange(file=file, offset=offset, length=record.place.length)
+            return _Predicted(Prediction(ranges=(whole,)), 0, self._origins)
+        if record.name == "dictionary":
+            file, offset = body.varint(), body.varint()
+            return _Origin(f"a window of {self._origins.name(file, offset)}")
+        if record.name == "residual":
+            slot, position = body.varint(), body.varint()
+            if slot in self._predictions:
+                return _Predicted(self._predictions[slot], position, self._origins)
+        return _Origin(NOTHING)
+
+    def _compare(
+        self, origin: _Origin, account: _Account, place: Place, at: int, total_bytes: int
+    ) -> None:
+        """Counts elements that are not as predicted; those that a record cuts are left out."""
+        width = account.element_bits // 8
+        for skipped in range(0, total_bytes if width else 0, _COMPARED_BYTES):
+            start = at + skipped
+            length = min(_COMPARED_BYTES, total_bytes - skipped) // width * width
+            predicted = origin.predicted(start, length) if length else None
+            if predicted is None:
+                return
+            made = self._targets[place.file].read(place.offset + start, length)
+            before, after = (np.frombuffer(one, f"V{width}") for one in (predicted, made))
+            account.compared += len(after)
+            account.missed += int(np.count_nonzero(before != after))
+
+    def finish(self) -> Explanation:
+        seen: dict[int, _Account] = {}
+        for segments in self._segments:
+            seen |= {id(one.account): one.account for one in segments}
+        return Explanation(
+            delta_bytes=self._header.delta_bytes,
+            target_bytes=self._header.target_bytes,
+            overhead_bytes=self._header.delta_bytes - self._counted_bytes,
+            parts=tuple(account.part() for account in seen.values()),
+        )
+
+
+class _Origin:
+    """What a record's bytes come from; here nothing that could be compared."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def what(self, at: int) -> str:
+        """What the byte ``at`` of the record is predicted from."""
+        return self._what
+
+    def predicted(self, at: int, length: int) -> bytes | None:
+        return None
+
+
+class _Predicted(_Origin):
+    def __init__(self, prediction: Prediction, position: int, origins: _Origins) -> None:
+        super().__init__("")
+        self._prediction = prediction
+        self._position = position
+        self._origins = origins
+
+    def what(self, at: int) -> str:
+        values = self._prediction.values
+        at += self._position
+        if values is not None:
+            at = at // values.target.width_bytes * values.source.width_bytes
+        for one in self._prediction.ranges:
+            if at < one.total_bytes:
+                break
+            at -= one.total_bytes
+        within = 0 if one.dimensions else at
+        words = [self._origins.name(one.file, one.offset + within)]
+        if one.dimensions:
+            words.append("reordered")
+        if values is not None:
+            change = f"{values.source.name} to {values.target.name}"
+            words.append(f"{values.operation.name.lower()} {change}")
+        return ", ".join(words)
+
+    def predicted(self, at: int, length: int) -> bytes:
+        return self._prediction.read(self._position + at, length, self._origins.read)

@@ -1,0 +1,56 @@
+"""``planes``: numbers without a prediction: their upper bits coded, the lower ones as they
+are. Source: FORMAT.md, "planes"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edge_sdk.delta import coder
+from edge_sdk.delta.coder.tables import ALONE, CodeTable
+from edge_sdk.delta.frames import Bytes
+from edge_sdk.delta.methods.contract import DecodeContext
+from edge_sdk.delta.methods.elements import Split, parse_split
+from edge_sdk.delta.varint import Cursor, varints
+
+_WORKING_COPIES = 2
+
+
+class Planes:
+    number = 5
+    name = "planes"
+    spans_chunks = False
+    takes_code = True
+
+    def memory_bytes(self, length: int, body_bytes: int) -> int:
+        return body_bytes + _WORKING_COPIES * length
+
+    def encode(
+        self,
+        target: Bytes,
+        *,
+        phase: int,
+        code_slot: int,
+        table: CodeTable,
+        lanes_log2: int,
+    ) -> bytes | None:
+        """The body behind the place; None where ``table`` lacks a symbol."""
+        parts = Split(length=len(target), phase=phase, kind=table.kind)
+        stream = coder.encode(table, None, parts.elements(target), None, 1 << lanes_log2)
+        if stream is None:
+            return None
+        return varints(code_slot, phase, lanes_log2) + parts.edges(target) + stream
+
+    def decode(
+        self,
+        body: Cursor,
+        length: int,
+        skip: int,
+        context: DecodeContext,
+    ) -> Iterator[Bytes]:
+        table = context.code(body.varint())
+        if table.model != ALONE:
+            raise body.error("has no prediction, but a code that needs one")
+        parts, lanes = parse_split(body, length, table.kind)
+        edges = body.take(parts.edge_bytes)
+        made = coder.decode(table, None, parts.count, lanes, body.rest())
+        yield parts.joined(edges, made)

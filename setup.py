@@ -1,0 +1,55 @@
+"""Builds the coder's kernel, where there is a C compiler. All else is in pyproject.toml.
+
+EDGE_DELTA_KERNEL=require makes a failure to build it an error; =skip leaves it out. Without it
+the package works with NumPy alone, slower; ``edge-delta inspect`` tells which one is used.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+
+_SWITCH = os.environ.get("EDGE_DELTA_KERNEL", "auto")
+_SOURCES = ("common", "statistics", "encoder", "decoder", "module")
+# The buffers of the limited API came with 3.11, and builds without the interpreter's lock have
+# no limited API.
+_LIMITED = sys.version_info >= (3, 11) and not sysconfig.get_config_var("Py_GIL_DISABLED")
+
+
+def _kernel() -> Extension:
+    return Extension(
+        "edge_sdk.delta._kernel",
+        [f"csrc/{name}.c" for name in _SOURCES],
+        depends=sorted(str(path) for path in Path("csrc").glob("*.h")),
+        extra_compile_args=["-std=c11", "-O3", "-g0", "-Wall", "-Wextra"],
+        define_macros=[("Py_LIMITED_API", "0x030B0000")] if _LIMITED else [],
+        py_limited_api=_LIMITED,
+        optional=_SWITCH != "require",
+    )
+
+
+class _Wheel(bdist_wheel):
+    """Tags the wheel by what was built into it."""
+
+    def finalize_options(self) -> None:
+        if _LIMITED and self.distribution.ext_modules:
+            self.py_limited_api = "cp311"
+        super().finalize_options()
+
+    def get_tag(self) -> tuple[str, str, str]:
+        build = self.get_finalized_command("build_ext")
+        outputs = [Path(path) for path in build.get_outputs()]
+        if any(path.exists() for path in outputs):
+            return super().get_tag()
+        return ("py3", "none", "any")
+
+
+setup(
+    ext_modules=[] if _SWITCH == "skip" else [_kernel()],
+    cmdclass={"bdist_wheel": _Wheel},
+)

@@ -1,0 +1,55 @@
+"""Our own figures on a pair: measured in children that are watched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.delta import ours
+from benchmarks.delta.pairs import Pair
+from edge_sdk.formats import write_safetensors
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Pair:
+    values = np.random.default_rng(3).standard_normal(200_000).astype(np.float32)
+    for name, factor in (("old.st", 1.0), ("new.st", 1.001)):
+        with (tmp_path / name).open("wb") as stream:
+            write_safetensors(stream, {"a": values * np.float32(factor)})
+    return Pair(id="made", row="", old=tmp_path / "old.st", new=tmp_path / "new.st")
+
+
+def test_size_time_memory_and_bound_are_measured(pair: Pair) -> None:
+    """All of them of one delta that gives its target back; nothing is left behind."""
+    found = ours.measure(pair)
+    assert 0 < found["bytes"] < pair.new_bytes
+    assert 0.5 < found["bytes"] / found["bound_bytes"] < 1.5
+    for job in ("encode", "apply", "decode"):
+        assert found[f"{job}_wall_s"] > 0
+        assert found[f"{job}_cpu_s"] > 0
+    assert found["encode_peak_bytes"] > 0
+    assert 0 < found["memory_declared_bytes"] <= 32 << 20
+    assert sorted(path.name for path in pair.new.parent.iterdir()) == ["new.st", "old.st"]
+
+
+def test_a_child_that_fails_is_an_error(pair: Pair, tmp_path: Path) -> None:
+    """No figure comes from a job that did not end well."""
+    (tmp_path / "delta").write_bytes(b"no delta")
+    with pytest.raises(RuntimeError, match="apply"):
+        ours.run_job("apply", pair.old, tmp_path / "out", tmp_path / "delta")
+
+
+def test_the_bound_is_left_out_where_nothing_is_known(tmp_path: Path) -> None:
+    """Opaque files count as one range of bytes; files that cannot be read have no bound."""
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"")
+    pair = Pair(id="made", row="", old=broken, new=broken)
+    assert ours.bound_bytes(pair) in {0, None}
+
+
+def test_engine_version_is_stable() -> None:
+    """The same engine has the same version."""
+    assert ours.engine_version() == ours.engine_version()
+    assert len(ours.engine_version()) == 16

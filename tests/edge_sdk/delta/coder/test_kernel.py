@@ -1,0 +1,200 @@
+"""The kernel in C: what only it can get wrong. That it is the twin's like, test_streams.py shows."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_sdk.base import DeltaError
+from edge_sdk.delta.coder import twin
+from edge_sdk.delta.coder.tables import ALONE, DIFFERENCE, CodeTable, Table
+from edge_sdk.delta.numeric import KINDS
+from tests.support.code_tables import fitting, one_table
+from tests.support.deltas import tuned, weights
+
+_kernel = pytest.importorskip("edge_sdk.delta._kernel", exc_type=ImportError)
+kernel = pytest.importorskip("edge_sdk.delta.coder.kernel", exc_type=ImportError)
+
+SOURCES = Path(__file__).parents[4] / "csrc"
+INT8, BFLOAT16 = KINDS[0], KINDS[5]
+ARGUMENT = -1
+NOTHING = b""
+
+
+def fitted(count: int, levels: np.ndarray | None = None) -> tuple[CodeTable, ...]:
+    """A table with classes, and the pair of bfloat16 arrays that it is made for."""
+    source = weights("bfloat16", count, 1)
+    target = tuned(source, 2, 40)
+    one = Table(shift=1, symbols=(0,), frequencies=(4096,))
+    used = 1 if levels is None else 2
+    even = Table(shift=0, symbols=(0, 1), frequencies=(2048, 2048))
+    shape = CodeTable(
+        kind=BFLOAT16,
+        model=DIFFERENCE,
+        bounds=(110, 120),
+        levels=used,
+        cells=tuple(range(3 * used)),
+        tables=(one,) * (3 * used),
+        level_tables=(even, even) if used > 1 else (),
+    )
+    table = fitting(shape, source, target, levels)
+    assert table is not None
+    return table, source, target
+
+
+@pytest.mark.parametrize("lanes", [1, 8, 32])
+@pytest.mark.parametrize("count", [4096, 70_001])
+def test_long_streams_come_back(lanes: int, count: int) -> None:
+    """Many pieces, so that words and raw bits are read without and with few left."""
+    levels = (np.arange(-(-count // 256)) % 3 % 2).astype(np.uint8)
+    table, source, target = fitted(count, levels)
+    stream = kernel.encode(table, source, target, levels, lanes)
+    assert stream == twin.encode(table, source, target, levels, lanes)
+    assert np.array_equal(kernel.decode(table, source, count, lanes, stream), target)
+
+
+def test_elements_need_no_alignment() -> None:
+    """A chunk's border may put elements at any byte."""
+    table, source, target = fitted(2000)
+    apart = [np.empty(4001, np.uint8), np.empty(4001, np.uint8)]
+    odd = [memory[1:].view(np.uint16) for memory in apart]
+    odd[0][:], odd[1][:] = source, target
+    stream = kernel.encode(table, *odd, None, 8)
+    assert stream == kernel.encode(table, source, target, None, 8)
+    assert np.array_equal(kernel.decode(table, odd[0], 2000, 8, stream), target)
+
+
+def test_threads_share_a_table() -> None:
+    """Decoders are only read: records decode at the same time."""
+    table, source, target = fitted(60_000)
+    stream = kernel.encode(table, source, target, None, 8)
+    with ThreadPoolExecutor(4) as pool:
+        found = [pool.submit(kernel.decode, table, source, 60_000, 8, stream) for _ in range(16)]
+        assert all(np.array_equal(one.result(), target) for one in found)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        one_table(INT8, DIFFERENCE, (0, 1), (4000, 95)),
+        one_table(INT8, DIFFERENCE, (0, 1), (4095, 2)),
+        one_table(INT8, DIFFERENCE, (0, 1), (4096, 0)),
+        one_table(INT8, DIFFERENCE, (1, 0), (4000, 96)),
+        one_table(INT8, DIFFERENCE, (1, 1), (4000, 96)),
+        one_table(INT8, DIFFERENCE, (), ()),
+        one_table(INT8, DIFFERENCE, (55,), (4096,)),
+        one_table(INT8, DIFFERENCE, (57,), (4096,)),
+        one_table(INT8, DIFFERENCE, (0,), (4096,), shift=8),
+        one_table(INT8, ALONE, (0,), (4096,), shift=1),
+        one_table(INT8, ALONE, (256,), (4096,)),
+        one_table(INT8, 1, (0,), (4096,), shift=0),
+        one_table(INT8, 3, (0,), (4096,), shift=0),
+    ],
+)
+def test_wrong_tables_are_refused(wrong: CodeTable) -> None:
+    """The kernel checks for itself what the parser of code tables has checked."""
+    source = np.zeros(1, np.uint8)
+    with pytest.raises(DeltaError):
+        kernel.decode(wrong, source, 1, 1, b"\x00\x00\x00\x01\x00")
+    with pytest.raises(DeltaError):
+        kernel.encode(wrong, source, source, None, 1)
+
+
+def test_the_outermost_symbol_is_taken() -> None:
+    """-128 as the only difference that its symbol stands for, in tables of int8."""
+    table = one_table(INT8, DIFFERENCE, (0, 56), (4000, 96))
+    source = np.zeros(3, np.uint8)
+    target = np.array([0, 128, 0], np.uint8)
+    stream = kernel.encode(table, source, target, None, 1)
+    assert kernel.decode(table, source, 3, 1, stream).tolist() == [0, 128, 0]
+
+
+@pytest.mark.parametrize("lanes", [0, 2, 16, 33, 2**32 - 1])
+def test_other_lanes_are_refused(lanes: int) -> None:
+    """1, 8 and 32 are all there are."""
+    table = one_table(INT8, DIFFERENCE, (0,), (4096,))
+    source = np.zeros(1, np.uint8)
+    with pytest.raises(DeltaError):
+        kernel.encode(table, source, source, None, lanes)
+    with pytest.raises(DeltaError):
+        kernel.decode(table, source, 1, lanes, b"\x00" * 200)
+
+
+def test_lengths_are_compared() -> None:
+    """No buffer shorter or longer than the others say is touched."""
+    table, source, target = fitted(600)
+    short = source[:-1]
+    stream = kernel.encode(table, source, target, None, 8)
+    for wrong in (short, np.append(source, source[:1])):
+        with pytest.raises(DeltaError):
+            kernel.encode(table, wrong, target, None, 8)
+        with pytest.raises(DeltaError):
+            kernel.decode(table, wrong, 600, 8, stream)
+        with pytest.raises(DeltaError):
+            kernel.histogram(table, wrong, target, None)
+        with pytest.raises(DeltaError):
+            kernel.scales(BFLOAT16, wrong, target)
+        with pytest.raises(DeltaError):
+            kernel.levels(BFLOAT16, wrong, target, np.ones(256, np.uint32))
+
+
+def test_levels_are_checked() -> None:
+    """Levels that the table does not have, too few of them, none at all."""
+    table, source, target = fitted(600, np.array([0, 1, 0], np.uint8))
+    for wrong in (np.array([0, 2, 0], np.uint8), np.zeros(2, np.uint8), None):
+        with pytest.raises(DeltaError):
+            kernel.encode(table, source, target, wrong, 8)
+        with pytest.raises(DeltaError):
+            kernel.histogram(table, source, target, wrong)
+
+
+def test_memory_that_is_no_decoder_is_refused() -> None:
+    """Bytes of any length and content in the places of decoders, encoders and scratch."""
+    source, target = np.zeros(8, np.uint8), np.zeros(8, np.uint8)
+    scratch = np.zeros(1 << 16, np.uint8)
+    table = one_table(INT8, DIFFERENCE, (0,), (4096,))
+    stream = np.frombuffer(kernel.encode(table, source, target, None, 1), np.uint8)
+    shape = kernel._shape(table)
+    decoder = np.zeros(_kernel.decoder_bytes(*shape), np.uint8)
+    arguments = (*shape, *kernel._joined(table.tables), *kernel._joined(()))
+    assert _kernel.make_decoder(*arguments, decoder[:-8]) == ARGUMENT
+    assert _kernel.make_decoder(*arguments, decoder) == 0
+    assert _kernel.decode(decoder, source, 1, stream, scratch, target) == 0
+    for wrong in (NOTHING, decoder[:-1], decoder[:100], scratch[:4096], decoder[1:]):
+        assert _kernel.decode(wrong, source, 1, stream, scratch, target) == ARGUMENT
+        assert _kernel.encode(wrong, source, target, NOTHING, 1, scratch, target) == ARGUMENT
+        assert _kernel.encode_bytes(wrong, 8, 1) == (0, 0)
+    assert _kernel.encode(decoder, source, target, NOTHING, 1, scratch, target) == ARGUMENT
+    assert _kernel.decode(decoder, source, 1, stream, scratch[:64], target) == ARGUMENT
+    assert _kernel.bins(0, 0, 9, b"\x00" * 2304, b"\x00") == ARGUMENT
+    assert _kernel.bins(9, 0, 1, b"\x00" * 256, b"\x00") == ARGUMENT
+    with pytest.raises((BufferError, TypeError)):
+        _kernel.decode(decoder, source, 1, stream, scratch, bytes(8))
+    with pytest.raises(TypeError):
+        _kernel.decode(decoder, None, 1, stream, scratch, target)
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_nothing_outside_is_touched(tmp_path: Path) -> None:
+    """Round trips and hostile streams under the compiler's sanitizers, all warnings on."""
+    program = tmp_path / "fuzz"
+    flags = ["-std=c11", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-DFUZZ_MAIN"]
+    sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    sources = [str(path) for path in sorted(SOURCES.glob("*.c")) if path.name != "module.c"]
+    built = subprocess.run(
+        ["cc", *flags, *sanitizers, *sources, "-o", str(program)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "sanitize" in built.stderr or "asan" in built.stderr:
+        pytest.skip("the compiler has no sanitizers")
+    assert built.returncode == 0, built.stderr
+    run = subprocess.run([str(program), "400", "1"], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == "400 inputs\n"

@@ -1,0 +1,40 @@
+"""FORMAT.md is enough for every code: streams of ours are decoded from the text alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_sdk.delta import coder
+from edge_sdk.delta.coder.tables import ALONE, CodeTable, pack
+from tests.independent_decoder.decode import Bytes
+from tests.independent_decoder.numbers import code_table, stream
+from tests.support.code_tables import fitting, shapes
+from tests.support.deltas import tuned, weights
+
+
+@pytest.mark.parametrize("far", [False, True])
+@settings(max_examples=60)
+@given(shape=shapes(), count=st.sampled_from([0, 1, 40, 600]), seed=st.integers(0, 1 << 30))
+def test_streams_of_any_shape_agree(far: bool, shape: CodeTable, count: int, seed: int) -> None:
+    """Kinds, models, classes, levels, lanes; targets near their source, and anything."""
+    chance = np.random.default_rng(seed)
+    source = weights(shape.kind.name, count, seed)
+    target = tuned(source, seed + 1)
+    if far:
+        target = chance.integers(0, 2**64, count, np.uint64).astype(shape.kind.bits)
+    levels = None
+    if shape.levels > 1:
+        levels = chance.integers(0, shape.levels, -(-count // 256)).astype(np.uint8)
+    given_source = None if shape.model == ALONE else source
+    table = fitting(shape, given_source, target, levels)
+    if table is None:
+        return
+    lanes = int(chance.choice([1, 8, 32]))
+    made = coder.encode(table, given_source, target, levels, lanes)
+    assert made is not None
+    before = None if given_source is None else given_source.tolist()
+    found = stream(code_table(pack(table)), before, count, lanes, Bytes(made))
+    assert found == target.tolist()
