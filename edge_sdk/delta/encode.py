@@ -26,7 +26,7 @@ from edge_sdk.delta.container import (
 )
 from edge_sdk.delta.cutting import Cutter, Piece
 from edge_sdk.delta.files import OpenFile, open_tree
-from edge_sdk.delta.methods import NAMES, REGISTRY
+from edge_sdk.delta.methods import MAPS, NAMES, REGISTRY
 from edge_sdk.delta.records import Place
 from edge_sdk.delta.writer import ContainerWriter, MethodUse
 
@@ -38,7 +38,8 @@ _SMALL_PIECE_BYTES = 16 << 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeltaSummary:
-    """What ``encode`` made. ``methods`` counts by method, table records as ``table``."""
+    """What ``encode`` made. ``methods`` counts by method, table records as ``table`` or,
+    where predictions have dimensions or value maps, ``maps``."""
 
     source_bytes: int
     target_bytes: int
@@ -53,15 +54,14 @@ def encode(
     out: BinaryIO,
     *,
     methods: Collection[str] = NAMES,
-    maps: bool = True,
     memory_limit_bytes: int = DEFAULT_MEMORY_LIMIT_BYTES,
     progress: Progress | None = None,
 ) -> DeltaSummary:
     """Writes the delta that turns the files of ``source`` into those of ``target``.
 
     Each is a file or a folder; ``source`` None makes a whole. ``methods`` that this release
-    does not know are passed over; ``literal`` is always needed. Without ``maps`` no
-    prediction has dimensions or a value map, for decoders that leave them out.
+    does not know are passed over; ``literal`` is always needed. Without ``maps`` among them no
+    prediction has dimensions or a value map, for decoders that leave those out.
     ``memory_limit_bytes`` is that of the decoder. ``progress`` is told how many more bytes of
     the target are done.
 
@@ -74,10 +74,11 @@ def encode(
         folder = Path(getattr(out, "name", "") or ".").parent if _named(out) else None
         spool = stack.enter_context(tempfile.TemporaryFile(dir=folder))
         usable = _usable(methods, memory_limit_bytes)
-        mapped = maps and _affordable(usable, memory_limit_bytes - MAPPED_BYTES) == usable
+        affordable = _affordable(usable, memory_limit_bytes - MAPPED_BYTES) == usable
+        mapped = MAPS in methods and affordable
         ranges = _aligned(source, sources, target, targets, mapped=mapped)
         slots = _code_slots(usable, memory_limit_bytes - (MAPPED_BYTES if mapped else 0))
-        job = _Encoding(sources, targets, ranges, spool, usable, slots)
+        job = _Encoding(sources, targets, ranges, spool, usable, code_slots=slots)
         job.run(progress or (lambda _count: None))
         delta_bytes, memory_bytes = job.writer.finish(
             out, folder=target.is_dir(), memory_limit_bytes=memory_limit_bytes
@@ -158,6 +159,7 @@ class _Encoding:
         ranges: Mapping[int, Sequence[AlignedRange]],
         spool: BinaryIO,
         methods: frozenset[int],
+        *,
         code_slots: int,
     ) -> None:
         self._targets = targets

@@ -11,13 +11,15 @@ from edge_sdk.delta.apply import naming, read_header
 from edge_sdk.delta.container import (
     END_MARK,
     FORMAT_VERSION,
+    PREDICTION_SLOTS,
     PREFIX_BYTES_MAX,
     TABLE_SLOTS,
     FileRef,
     Header,
 )
 from edge_sdk.delta.files import OpenFile, open_one
-from edge_sdk.delta.methods import REGISTRY
+from edge_sdk.delta.methods import MAPS, REGISTRY
+from edge_sdk.delta.prediction import parse_prediction
 from edge_sdk.delta.records import (
     HEAD_BYTES_MAX,
     KIND_END,
@@ -28,12 +30,13 @@ from edge_sdk.delta.records import (
     parse_place,
 )
 from edge_sdk.delta.varint import Cursor
-from edge_sdk.delta.writer import MethodUse
+from edge_sdk.delta.writer import TABLE, MethodUse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeltaFacts:
-    """``methods`` counts by method name, table records as ``table``."""
+    """``methods`` counts by method name, table records as ``table`` or, where predictions have
+    dimensions or value maps, ``maps``."""
 
     version: int
     folder: bool
@@ -84,7 +87,7 @@ def _count(container: OpenFile, header: Header) -> dict[str, MethodUse]:
 class HeldRecord:
     """A table (``place`` None) or data record; ``body`` stands behind the place.
 
-    ``name`` is that of the method, or ``table``.
+    ``name`` is that of the method, or as in ``DeltaFacts``.
     """
 
     name: str
@@ -105,7 +108,7 @@ def records(container: OpenFile, header: Header) -> Iterator[HeldRecord]:
         if not is_table and (kind not in header.methods or kind not in REGISTRY):
             raise body.error(f"has method {kind}, which the header or this release lacks")
         yield HeldRecord(
-            name="table" if is_table else REGISTRY[kind].name,
+            name=_table_name(record, header) if is_table else REGISTRY[kind].name,
             delta_bytes=len(record),
             place=None if is_table else parse_place(body),
             body=body,
@@ -127,3 +130,10 @@ def _read_record(container: OpenFile, at: int) -> bytes:
                 return record
             break
     raise DeltaError(f"{container.path} is truncated")
+
+
+def _table_name(record: bytes, header: Header) -> str:
+    _, body = open_record(record, 0)
+    if body.varint() >= PREDICTION_SLOTS or parse_prediction(body, header.sources).is_plain:
+        return TABLE
+    return MAPS

@@ -24,7 +24,7 @@ from edge_sdk.delta.container import (
     put_index,
     put_prefix,
 )
-from edge_sdk.delta.methods import Copy, Method
+from edge_sdk.delta.methods import MAPS, Copy, Method
 from edge_sdk.delta.prediction import Prediction, SourceRange, put_prediction
 from edge_sdk.delta.records import KIND_END, KIND_TABLE, Place, put_place, seal
 from edge_sdk.delta.varint import varints
@@ -68,6 +68,9 @@ class PendingCopy:
             place=whole, source_file=self.source_file, source_offset=self.source_offset
         )
 
+
+TABLE = "table"
+"""What table records are counted as that need nothing but methods."""
 
 Predicted = int | Prediction
 """What a record is predicted from: a source file as it is, or what was found for a tensor."""
@@ -132,7 +135,8 @@ class ContainerWriter:
         prediction = predicted if isinstance(predicted, Prediction) else self._whole(predicted)
         self._mapped |= not prediction.is_plain
         self._slots[slot] = predicted
-        self._put_table(slot, put_prediction(prediction))
+        name = TABLE if prediction.is_plain else MAPS
+        self._put_table(name, slot, put_prediction(prediction))
 
     def code(self, slot: int, table: CodeTable) -> None:
         """Brings a code table into force, if it is not."""
@@ -140,12 +144,12 @@ class ContainerWriter:
             return
         self._flush()
         self._codes[slot] = table
-        self._put_table(slot, code_tables.pack(table))
+        self._put_table(TABLE, slot, code_tables.pack(table))
 
-    def _put_table(self, slot: int, content: bytes) -> None:
+    def _put_table(self, name: str, slot: int, content: bytes) -> None:
         record = seal(KIND_TABLE, varints(slot) + content)
         self._tables.append(TableEntry(offset=self._offset, slot=slot, length=len(record)))
-        self._append(record, "table", 0)
+        self._append(record, name, 0)
 
     def _whole(self, source_file: int) -> Prediction:
         """A source file as it is."""

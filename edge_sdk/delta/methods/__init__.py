@@ -18,9 +18,13 @@ _ALL: tuple[Method, ...] = (
 )
 
 REGISTRY: Registry = {method.number: method for method in _ALL}
-NAMES: tuple[str, ...] = tuple(method.name for method in _ALL)
+MAPS = "maps"
+"""Not a method: predictions with dimensions or a value map, which a decoder may leave out."""
+NAMES: tuple[str, ...] = (*(method.name for method in _ALL), MAPS)
+"""What a decoder of this release knows."""
 
 __all__ = [
+    "MAPS",
     "NAMES",
     "REGISTRY",
     "Copy",
