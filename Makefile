@@ -99,18 +99,20 @@ wheelhouse:  ## wheels for devices without an index: PYTHON=3.10 ARCH=aarch64
 	.ci/wheelhouse $(if $(PYTHON),$(PYTHON),3.10) $(ARCH)
 
 clean:  ## remove what these targets made, environments included
-	rm -rf build dist wheelhouse $(VENV) $(VENV310) *.egg-info .mypy_cache .ruff_cache \
+	rm -rf build dist wheelhouse $(VENV) $(VENV310) *.egg-info edge_sdk/delta/_kernel*.so .mypy_cache .ruff_cache \
 	    .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
 
 build:
 	mkdir -p build
 
-$(VENV)/.demo-ready: pyproject.toml constraints.txt
+KERNEL_SOURCES := setup.py $(wildcard csrc/*.c csrc/*.h)
+
+$(VENV)/.demo-ready: pyproject.toml constraints.txt $(KERNEL_SOURCES)
 	@python="$$(.ci/find-python 3.11)" \
 	    && .ci/make-venv "$$python" $(VENV) constraints.txt '$(DEMO_SET)'
 	@touch $@
 
-$(VENV)/.dev-ready: pyproject.toml constraints.txt
+$(VENV)/.dev-ready: pyproject.toml constraints.txt $(KERNEL_SOURCES)
 	@python="$$(.ci/find-python 3.11)" \
 	    && .ci/make-venv "$$python" $(VENV) constraints.txt '$(DEV_SET)'
 	@touch $(VENV)/.demo-ready $@

@@ -23,6 +23,7 @@ from edge_sdk.base.command import (
     run,
 )
 from edge_sdk.delta.apply import apply, naming, read_header
+from edge_sdk.delta.coder import KERNEL
 from edge_sdk.delta.container import DEFAULT_MEMORY_LIMIT_BYTES, FileRef
 from edge_sdk.delta.encode import encode
 from edge_sdk.delta.explain import Explanation, Part, explain
@@ -32,6 +33,7 @@ from edge_sdk.delta.methods import NAMES
 from edge_sdk.delta.writer import MethodUse
 
 _NOTHING = "-"
+_BACKENDS = {"c": "the compiled kernel", "numpy": "NumPy, slowly: there is no compiled kernel"}
 # Tensors that `explain` shows unless asked for all.
 _EXPLAINED_PARTS = 30
 
@@ -172,7 +174,7 @@ def inspect_command(delta: Path, as_json: bool) -> None:
     facts = inspect(delta)
     if as_json:
         files = {"sources": _files(facts.sources), "targets": _files(facts.targets)}
-        print_json({**asdict(facts), **files})
+        print_json({**asdict(facts), **files, "kernel": KERNEL})
         return
     print_table(
         ["what", "value"],
@@ -182,6 +184,7 @@ def inspect_command(delta: Path, as_json: bool) -> None:
             ["header and index", bytes_text(facts.prefix_bytes)],
             ["memory to decode", bytes_text(facts.memory_bytes)],
             ["chunks", str(facts.chunks)],
+            ["numbers are decoded here by", _BACKENDS[KERNEL]],
         ],
     )
     _print_files("source", facts.sources)

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from edge_sdk.base import EdgeError
 from edge_sdk.delta.cli import cli
+from edge_sdk.delta.coder import KERNEL
 from tests.support.deltas import safetensors, tuned, weights, write_folder
 from tests.support.processes import unmeasured
 
@@ -75,6 +76,7 @@ def test_json_is_one_document(here: Path) -> None:
     applied = json.loads(invoke("apply", "a1", "up", "-o", "made", "--json").stdout)
     assert [file["path"] for file in applied["files"]] == ["labels", "m"]
     facts = json.loads(invoke("inspect", "up", "--json").stdout)
+    assert facts["kernel"] == KERNEL
     assert facts["targets"] == applied["files"]
     assert len(facts["sources"][0]["digest"]) == 64
     assert facts["version"] == 0
