@@ -115,9 +115,9 @@ def engine_version() -> str:
     """A hash of the engine, of its readers and of which kernel runs: as long as it stands,
     results are kept."""
     digest = hashlib.sha256(KERNEL.encode())
-    for room in ("delta", "formats", "base"):
-        for path in sorted((ROOT / "edge_sdk" / room).rglob("*")):
-            if path.suffix in {".py", ".c", ".h", ".so", ".inc"}:
+    for room in ("csrc", "edge_sdk/delta", "edge_sdk/formats", "edge_sdk/base"):
+        for path in sorted((ROOT / room).rglob("*")):
+            if path.suffix in {".py", ".c", ".h"}:
                 digest.update(f"{path.relative_to(ROOT)}\0".encode())
                 digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

@@ -78,7 +78,7 @@ def encode(
         mapped = MAPS in methods and affordable
         ranges = _aligned(source, sources, target, targets, mapped=mapped)
         slots = _code_slots(usable, memory_limit_bytes - (MAPPED_BYTES if mapped else 0))
-        job = _Encoding(sources, targets, ranges, spool, usable, code_slots=slots)
+        job = _Encoding(sources, targets, ranges, spool=spool, methods=usable, code_slots=slots)
         job.run(progress or (lambda _count: None))
         delta_bytes, memory_bytes = job.writer.finish(
             out, folder=target.is_dir(), memory_limit_bytes=memory_limit_bytes
@@ -157,9 +157,9 @@ class _Encoding:
         sources: Sequence[OpenFile],
         targets: Sequence[OpenFile],
         ranges: Mapping[int, Sequence[AlignedRange]],
+        *,
         spool: BinaryIO,
         methods: frozenset[int],
-        *,
         code_slots: int,
     ) -> None:
         self._targets = targets

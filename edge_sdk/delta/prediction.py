@@ -69,23 +69,20 @@ class Prediction:
         width = self.values.target.width_bytes
         first, end = position // width, -(-(position + length) // width)
         step = _GATHERED_BYTES // self.values.source.width_bytes
+        values = self.values.loaded(read_source)
         data = b"".join(
-            self._mapped(start, min(step, end - start), read_source)
+            self._mapped(values, start, min(step, end - start), read_source)
             for start in range(first, end, step)
         )
         skipped = position - first * width
         return data[skipped : skipped + length]
 
-    def _mapped(self, first: int, count: int, read_source: ReadSource) -> bytes:
+    def _mapped(self, values: ValueMap, first: int, count: int, read_source: ReadSource) -> bytes:
         """Numbers ``first`` and on."""
-        values = self.values
-        assert values is not None
         width = values.source.width_bytes
         source = memoryview(read_sequence(self.ranges, first * width, count * width, read_source))
         return b"".join(
-            values.apply(
-                source[at * width : (at + _MAPPED_NUMBERS) * width], first + at, read_source
-            )
+            values.apply(source[at * width : (at + _MAPPED_NUMBERS) * width], first + at)
             for at in range(0, count, _MAPPED_NUMBERS)
         )
 

@@ -7,7 +7,7 @@ NaN never depends on the machine.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
 
@@ -84,12 +84,17 @@ class NumberList:
     kind: NumberKind
     content: bytes | SourceRange
 
-    def values(self, channels: int, read_source: ReadSource) -> Array:
-        content = self.content
-        if isinstance(content, SourceRange):
-            length = channels * self.kind.width_bytes
-            content = read_sequence((content,), 0, length, read_source)
-        return np.frombuffer(content, self.kind.storage)
+    def loaded(self, read_source: ReadSource) -> NumberList:
+        """With the numbers themselves."""
+        held = self.content
+        if not isinstance(held, SourceRange):
+            return self
+        return replace(self, content=read_sequence((held,), 0, held.total_bytes, read_source))
+
+    @property
+    def values(self) -> Array:
+        assert not isinstance(self.content, SourceRange), "loaded first"
+        return np.frombuffer(self.content, self.kind.storage)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,36 +109,43 @@ class ValueMap:
     factors: NumberList | None = None
     zeros: NumberList | None = None
 
-    def apply(self, data: Bytes, first: int, read_source: ReadSource) -> bytes:
+    def loaded(self, read_source: ReadSource) -> ValueMap:
+        """With all numbers of its lists; only such a map is applied."""
+        if self.factors is None:
+            return self
+        zeros = self.zeros.loaded(read_source) if self.zeros is not None else None
+        return replace(self, factors=self.factors.loaded(read_source), zeros=zeros)
+
+    def apply(self, data: Bytes, first: int) -> bytes:
         """The bytes of the numbers ``first`` and on, whose source bytes are ``data``."""
         numbers = np.frombuffer(data, self.source.storage)
         places = np.arange(first, first + len(numbers))
-        return self.apply_at(numbers, places, read_source).tobytes()
+        return self.apply_at(numbers, places).tobytes()
 
-    def apply_at(self, numbers: Array, places: Array, read_source: ReadSource) -> Array:
+    def apply_at(self, numbers: Array, places: Array) -> Array:
         """What the numbers at these places become."""
         with np.errstate(all="ignore"):
             if self.operation == Operation.CAST:
                 return cast(numbers, self.source, self.target)
             channel = places // self.inner % self.channels
-            factors = self._factors(read_source)[channel]
+            factors = self._factors()[channel]
             if self.operation == Operation.SCALE:
                 return self._scaled(numbers, factors)
-            zeros = self._zeros(channel, read_source)
+            zeros = self._zeros(channel)
             if self.operation == Operation.QUANTISE:
                 widened = cast(numbers, self.source, _FLOAT32)
                 return quantised(widened, factors, zeros, self.target)
             steps = (numbers.astype(np.int32) - zeros).astype("<f4")
             return cast(_product(steps, factors), _FLOAT32, self.target)
 
-    def _factors(self, read_source: ReadSource) -> Array:
+    def _factors(self) -> Array:
         assert self.factors is not None
-        return cast(self.factors.values(self.channels, read_source), self.factors.kind, _FLOAT32)
+        return cast(self.factors.values, self.factors.kind, _FLOAT32)
 
-    def _zeros(self, channel: Array, read_source: ReadSource) -> Array:
+    def _zeros(self, channel: Array) -> Array:
         if self.zeros is None:
             return np.zeros(len(channel), np.int32)
-        return self.zeros.values(self.channels, read_source).astype(np.int32)[channel]
+        return self.zeros.values.astype(np.int32)[channel]
 
     def _scaled(self, numbers: Array, factors: Array) -> Array:
         if self.source == self.target == _FLOAT64:

@@ -25,6 +25,8 @@ from edge_sdk.delta.numeric import Bits, ElementKind, mirrored
 _U8 = NDArray[np.uint8]
 _U32 = NDArray[np.uint32]
 _U64 = NDArray[np.uint64]
+# Mirroring takes the memory of some copies of so many elements.
+_PIECE = 1 << 15
 Bytes = bytes | bytearray | memoryview
 
 __all__ = ["KERNEL", "decode", "encode", "histogram", "levels", "scales"]
@@ -72,7 +74,10 @@ def decode(table: CodeTable, source: Bits | None, count: int, lanes: int, stream
         return target
     assert source is not None
     mirror: Bits = _chosen.decode(_with_reflection(table), source, count, lanes, stream)
-    return mirrored(source, mirror, table.kind)
+    for at in range(0, count, _PIECE):
+        part = slice(at, at + _PIECE)
+        mirror[part] = mirrored(source[part], mirror[part], table.kind)
+    return mirror
 
 
 def _reflected(

@@ -115,10 +115,6 @@ def bytes_of(bits: list[int], kind: NumberKind) -> bytes:
     return np.array(bits, f"<u{kind.width_bytes}").tobytes()
 
 
-def no_source(file: int, offset: int, length: int) -> bytes:
-    raise AssertionError("nothing is read")
-
-
 @st.composite
 def float_bits(draw: st.DrawFn, kind: NumberKind) -> int:
     """Any bits; those near the borders of other kinds often."""
@@ -147,7 +143,7 @@ def test_casts_round_to_nearest_even(before: str, after: str, data: st.DataObjec
     source, target = NUMBER_KINDS[before], NUMBER_KINDS[after]
     bits = data.draw(st.lists(float_bits(source), min_size=1, max_size=20))
     values = ValueMap(operation=Operation.CAST, source=source, target=target)
-    found = numbers_of(values.apply(bytes_of(bits, source), 0, no_source), target)
+    found = numbers_of(values.apply(bytes_of(bits, source), 0), target)
     assert found == [cast_bits(one, source, target) for one in bits]
 
 
@@ -170,7 +166,7 @@ def test_scaling_is_one_rounded_product(before: str, after: str, data: st.DataOb
         channels=len(factors),
         factors=listed(factor_kind, factors),
     )
-    found = numbers_of(values.apply(bytes_of(bits, source), first, no_source), target)
+    found = numbers_of(values.apply(bytes_of(bits, source), first), target)
     wide = source if source == target == NUMBER_KINDS["float64"] else FLOAT32
     for place, (one, made) in enumerate(zip(bits, found, strict=True), first):
         factor = cast_bits(factors[place // inner % len(factors)], factor_kind, FLOAT32)
@@ -233,7 +229,7 @@ def test_quantising_divides_rounds_and_saturates(after: str, data: st.DataObject
         factors=listed(FLOAT32, [factor]),
         zeros=NumberList(kind=target, content=np.array([zero], target.storage).tobytes()),
     )
-    found = np.frombuffer(values.apply(bytes_of(bits, source), 3, no_source), target.storage)
+    found = np.frombuffer(values.apply(bytes_of(bits, source), 3), target.storage)
     wanted = [quantised(cast_bits(one, source, FLOAT32), factor, zero, target) for one in bits]
     assert found.tolist() == wanted
 
@@ -258,7 +254,7 @@ def test_dequantising_multiplies_and_casts(before: str, data: st.DataObject) -> 
         zeros=NumberList(kind=source, content=np.array(zeros, source.storage).tobytes()),
     )
     content = np.array(numbers, source.storage).tobytes()
-    found = numbers_of(values.apply(content, 0, no_source), target)
+    found = numbers_of(values.apply(content, 0), target)
     for place, number in enumerate(numbers):
         steps = rounded(Fraction(number - zeros[place % 2]), FLOAT32)
         product = product_bits(steps, factors[place % 2], FLOAT32)
@@ -380,3 +376,67 @@ def test_the_oracle_knows_what_numpy_knows() -> None:
     float64 = NUMBER_KINDS["float64"]
     assert [cast_bits(one, float64, FLOAT32) for one in values.view("<u8").tolist()] == wanted
     assert math.isinf(np.array([rounded("inf", FLOAT32)], "<u4").view("<f4")[0])
+
+
+def whole(values: ValueMap | None, *ranges: SourceRange) -> bytes:
+    return put_prediction(Prediction(ranges=ranges, values=values))
+
+
+def mapped(operation: Operation, before: str, after: str, **lists: NumberList) -> ValueMap:
+    return ValueMap(
+        operation=operation,
+        source=NUMBER_KINDS[before],
+        target=NUMBER_KINDS[after],
+        inner=4,
+        channels=3,
+        **lists,
+    )
+
+
+STRIDED = SourceRange(file=0, offset=8, length=4, dimensions=((3, 20), (2, -4), (4, 9)))
+HELD = SourceRange(file=0, offset=60, length=4, dimensions=((3, 8),))
+HERE = NumberList(kind=FLOAT32, content=np.array([0.5, -2, 3e38], "<f4").tobytes())
+POINTS = NumberList(kind=NUMBER_KINDS["int8"], content=bytes([1, 128, 255]))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        whole(None, STRIDED, SourceRange(file=0, offset=1, length=5)),
+        whole(mapped(Operation.CAST, "float64", "bfloat16"), STRIDED),
+        whole(
+            mapped(
+                Operation.SCALE,
+                "float16",
+                "float32",
+                factors=NumberList(kind=FLOAT32, content=HELD),
+            ),
+            STRIDED,
+        ),
+        whole(mapped(Operation.QUANTISE, "float32", "uint8", factors=HERE, zeros=POINTS), STRIDED),
+        whole(mapped(Operation.DEQUANTISE, "int8", "float64", factors=HERE, zeros=POINTS), STRIDED),
+    ],
+)
+def test_every_flipped_bit_is_refused_or_harmless(body: bytes) -> None:
+    """A table that another program wrote predicts other bytes, as many as it says, or none."""
+    content = np.random.default_rng(5).bytes(200)
+    files = (FileRef(path="a", size_bytes=200, digest=Digest(bytes(32))),)
+
+    def read(file: int, offset: int, length: int) -> bytes:
+        assert file == 0 and offset >= 0 and 0 < length <= 200 - offset
+        return content[offset : offset + length]
+
+    outcomes = set()
+    for bit in range(8 * len(body)):
+        flipped = bytearray(body)
+        flipped[bit // 8] ^= 1 << bit % 8
+        try:
+            prediction = parse_prediction(Cursor(bytes(flipped), "a table"), files)
+        except DeltaError:
+            outcomes.add("refused")
+            continue
+        outcomes.add("read")
+        for position in {0, prediction.length // 2, max(0, prediction.length - 1000)}:
+            length = min(1000, prediction.length - position)
+            assert len(prediction.read(position, length, read)) == length
+    assert outcomes == {"refused", "read"}
