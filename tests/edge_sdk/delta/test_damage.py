@@ -72,13 +72,21 @@ def test_resealed_changes_of_the_bytes_made_are_caught_by_the_prover(small: Exam
     assert proofs
 
 
-@pytest.mark.parametrize("kind", ["bfloat16", "float32", "int8"])
-@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "whole"),
+    [
+        ("bfloat16", False),
+        ("float32", False),
+        ("int8", False),
+        ("bfloat16", True),
+        ("float32", True),
+    ],
+)
 def test_resealed_flips_in_codes_never_make_another_file(
     tmp_path: Path, kind: str, whole: bool
 ) -> None:
     """Code tables, states, words, levels and raw bits: an error, or the target's bytes."""
-    count = 900 if whole else 12_000
+    count = 3000 if whole else 12_000
     before = weights(kind, count, 1)
     after = before.copy()
     after[::7] = tuned(before, 2)[::7]
@@ -91,12 +99,19 @@ def test_resealed_flips_in_codes_never_make_another_file(
     errors = 0
     for start, end in (kinds[128], kinds[5 if whole else 4]):
         for byte in range(start + 3, end - CHECK_BYTES, max(1, (end - start) // 200)):
-            try:
-                damaged = resealed(flipped(delta, 8 * byte + byte % 8))
-                assert decoded(damaged, sources) == [target]
-            except (DeltaError, ProofError, IndexError):
-                errors += 1
+            damaged = resealed(flipped(delta, 8 * byte + byte % 8))
+            errors += _refused_or(damaged, sources, target)
     assert errors > 100
+
+
+def _refused_or(delta: bytes, sources: list[bytes], target: bytes) -> bool:
+    """Whether it is refused; if not, it must make the target."""
+    try:
+        files = decoded(delta, sources)
+    except (DeltaError, ProofError):
+        return True
+    assert files == [target]
+    return False
 
 
 def test_another_source_of_the_same_size_never_makes_a_file(small: Example) -> None:
