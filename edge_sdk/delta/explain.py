@@ -34,7 +34,7 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One tensor of the target, or all bytes of a file that are in none (``dtype`` "").
+    """One tensor of the target, or bytes of a file that are in none (``dtype`` ""), by method.
 
     ``predicted_from`` and ``methods`` count target bytes and delta bytes, the most first.
     ``missed``: of the predicted elements, the share that is not what was predicted; None where
@@ -55,7 +55,8 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """``parts`` in the order of the target; ``overhead_bytes`` are header, index and end."""
+    """``parts``: tensors in the order of the target, then what is in none. ``overhead_bytes`` are
+    header, index and end."""
 
     delta_bytes: int
     target_bytes: int
@@ -133,11 +134,11 @@ class _Account:
 
 @dataclass(frozen=True, slots=True)
 class _Segment:
-    """A run of target bytes that belongs to one account."""
+    """A run of target bytes; of a tensor, or (``account`` None) of none."""
 
     start: int
     end: int
-    account: _Account
+    account: _Account | None
 
 
 def _parts(target: Path, files: Sequence[FileRef]) -> list[list[_Segment]]:
@@ -145,20 +146,19 @@ def _parts(target: Path, files: Sequence[FileRef]) -> list[list[_Segment]]:
     located = locate_tensors(target, [file.path for file in files])
     found = []
     for number, file in enumerate(files):
-        outside = _Account(file=file.path, name=OUTSIDE)
         segments: list[_Segment] = []
         at = 0
         for one in located:
             if one.file != number or one.tensor.offset < at:
                 continue
             if one.tensor.offset > at:
-                segments.append(_Segment(at, one.tensor.offset, outside))
+                segments.append(_Segment(at, one.tensor.offset, None))
             tensor = one.tensor
             account = _Account(file.path, tensor.name, tensor.dtype, tuple(tensor.shape))
             segments.append(_Segment(tensor.offset, one.end, account))
             at = one.end
         if at < file.size_bytes:
-            segments.append(_Segment(at, file.size_bytes, outside))
+            segments.append(_Segment(at, file.size_bytes, None))
         found.append(segments)
     return found
 
@@ -199,6 +199,7 @@ class _Ledger:
         self._targets = targets
         self._segments = segments
         self._starts = [[one.start for one in file] for file in segments]
+        self._outside: dict[tuple[int, str], _Account] = {}
         self._predictions: dict[int, Prediction] = {}
         self._tables_bytes = 0
         self._counted_bytes = 0
@@ -214,7 +215,8 @@ class _Ledger:
         origin = self._origin(record)
         place = record.place
         spent = 0
-        for start, end, account in self._overlaps(place.file, place.offset, place.end):
+        for start, end, tensor in self._overlaps(place.file, place.offset, place.end):
+            account = tensor or self._account_outside(place.file, record.name)
             share = record.delta_bytes * (end - place.offset) // place.length - spent
             spent += share
             account.target_bytes += end - start
@@ -226,7 +228,13 @@ class _Ledger:
             account.predicted_from[origin.what(start - place.offset)] += end - start
             self._compare(origin, account, place, start - place.offset, end - start)
 
-    def _overlaps(self, file: int, start: int, end: int) -> Iterator[tuple[int, int, _Account]]:
+    def _account_outside(self, file: int, method: str) -> _Account:
+        path = self._header.targets[file].path
+        return self._outside.setdefault((file, method), _Account(file=path, name=OUTSIDE))
+
+    def _overlaps(
+        self, file: int, start: int, end: int
+    ) -> Iterator[tuple[int, int, _Account | None]]:
         segments = self._segments[file]
         number = bisect_right(self._starts[file], start) - 1
         while number < len(segments) and segments[number].start < end:
@@ -267,14 +275,13 @@ class _Ledger:
             account.missed += int(np.count_nonzero(before != after))
 
     def finish(self) -> Explanation:
-        seen: dict[int, _Account] = {}
-        for segments in self._segments:
-            seen |= {id(one.account): one.account for one in segments}
+        tensors = [one.account for file in self._segments for one in file if one.account]
+        accounts = [*tensors, *self._outside.values()]
         return Explanation(
             delta_bytes=self._header.delta_bytes,
             target_bytes=self._header.target_bytes,
             overhead_bytes=self._header.delta_bytes - self._counted_bytes,
-            parts=tuple(account.part() for account in seen.values()),
+            parts=tuple(account.part() for account in accounts),
         )
 
 

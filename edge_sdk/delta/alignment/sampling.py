@@ -152,9 +152,13 @@ def correlation(x: Values, y: Values) -> float:
 
 def normal(x: Values) -> Values:
     """A sample of which products with others are correlations."""
-    centred = x - x.mean() if len(x) else x
-    # One outlier must not decide alone.
-    bound = 6 * float(np.sqrt(np.mean(centred**2))) if len(x) else 0.0
-    centred = np.clip(centred, -bound, bound)
-    length = float(np.sqrt(centred @ centred))
-    return centred / length if length > 0 else np.zeros_like(centred)
+    if not len(x):
+        return x
+    centred = x - np.median(x)
+    # One outlier must not decide alone. Most of a sparse tensor says nothing of the rest.
+    usual = 10 * float(np.median(np.abs(centred)))
+    bound = usual or 6 * float(np.sqrt(np.mean(centred**2)))
+    clipped = np.clip(centred, -bound, bound)
+    clipped -= clipped.mean()
+    length = float(np.sqrt(clipped @ clipped))
+    return clipped / length if length > 0 else np.zeros_like(clipped)

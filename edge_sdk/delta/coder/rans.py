@@ -90,7 +90,8 @@ class Decoder:
     def __init__(self, prepared: Prepared, states: bytes, words: bytes) -> None:
         self._prepared = prepared
         self._states = [int(one) for one in np.frombuffer(states, "<u4")]
-        self._words = array("H", np.frombuffer(words, "<u2").tolist())
+        self._words = array("H")
+        self._words.frombytes(np.frombuffer(words, "<u2").astype(np.uint16).tobytes())
         self._at = 0
         if any(state < STATE_MIN for state in self._states):
             raise DeltaError("a record's symbols begin in a state that cannot be")

@@ -33,7 +33,8 @@ THRESHOLDS = (31457, 78643, 144179, 222822, 314573, 471859)
 
 _SUM_MAX = 1 << 40
 _LEVEL_MAX = (1 << 24) - 1
-_PIECE = 1 << 15
+# Elements at a time: Python holds some 200 bytes for each.
+_PIECE = 1 << 13
 _FIRST_SHARED = 2 * EXACT_BELOW - 1
 
 

@@ -1,6 +1,7 @@
 """Damage: whatever is changed in a delta, the result is a typed error or the right target."""
 
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,17 @@ from hypothesis import strategies as st
 from edge_sdk.base import DeltaError, EdgeError, ProofError
 from edge_sdk.delta.container import CHECK_BYTES
 from tests.edge_sdk.delta.conftest import Example
-from tests.support.deltas import decoded, prefix_of, record_spans, resealed
+from tests.support.deltas import (
+    decoded,
+    encoded,
+    prefix_of,
+    record_spans,
+    resealed,
+    safetensors,
+    tuned,
+    weights,
+    write_folder,
+)
 
 
 def flipped(data: bytes, bit: int) -> bytes:
@@ -59,6 +70,48 @@ def test_resealed_changes_of_the_bytes_made_are_caught_by_the_prover(small: Exam
                 except (DeltaError, IndexError):
                     pass
     assert proofs
+
+
+@pytest.mark.parametrize(
+    ("kind", "whole"),
+    [
+        ("bfloat16", False),
+        ("float32", False),
+        ("int8", False),
+        ("bfloat16", True),
+        ("float32", True),
+    ],
+)
+def test_resealed_flips_in_codes_never_make_another_file(
+    tmp_path: Path, kind: str, whole: bool
+) -> None:
+    """Code tables, states, words, levels and raw bits: an error, or the target's bytes."""
+    count = 3000 if whole else 12_000
+    before = weights(kind, count, 1)
+    after = before.copy()
+    after[::7] = tuned(before, 2)[::7]
+    source, target = (safetensors({"w": (kind, bits)}) for bits in (before, after))
+    write_folder(tmp_path, {"v1": source, "v2": target})
+    delta = encoded(None if whole else tmp_path / "v1", tmp_path / "v2")
+    sources = [] if whole else [source]
+    kinds = {found: (start, end) for found, start, end in record_spans(delta)}
+    assert ({128, 5} if whole else {128, 4}) <= set(kinds)
+    errors = 0
+    for start, end in (kinds[128], kinds[5 if whole else 4]):
+        for byte in range(start + 3, end - CHECK_BYTES, max(1, (end - start) // 200)):
+            damaged = resealed(flipped(delta, 8 * byte + byte % 8))
+            errors += _refused_or(damaged, sources, target)
+    assert errors > 100
+
+
+def _refused_or(delta: bytes, sources: list[bytes], target: bytes) -> bool:
+    """Whether it is refused; if not, it must make the target."""
+    try:
+        files = decoded(delta, sources)
+    except (DeltaError, ProofError):
+        return True
+    assert files == [target]
+    return False
 
 
 def test_another_source_of_the_same_size_never_makes_a_file(small: Example) -> None:

@@ -120,6 +120,20 @@ def test_items_far_apart_are_read_one_by_one() -> None:
     assert sizes == [4] * 50
 
 
+def test_blocks_far_apart_are_read_block_by_block() -> None:
+    """Several outer dimensions beyond a window, the inner ones read together."""
+    content = np.random.default_rng(3).integers(0, 256, 2_000_000, np.uint8)
+    sizes: list[int] = []
+    dimensions = ((3, 600_000), (2, 100_000), (40, 12), (2, 5))
+    one = SourceRange(file=0, offset=1000, length=2, dimensions=dimensions)
+    places = np.zeros(1, int) + 1000
+    for count, stride in dimensions:
+        places = (places[:, None] + np.arange(count) * stride).reshape(-1)
+    wanted = content[places[:, None] + np.arange(2)].tobytes()
+    assert one.read(0, len(wanted), reader(content.tobytes(), sizes=sizes)) == wanted
+    assert sizes == [39 * 12 + 7] * 6
+
+
 def test_rows_repeat_with_a_stride_of_nothing() -> None:
     """A stride of 0 gives the same bytes again."""
     one = SourceRange(file=0, offset=1, length=2, dimensions=((3, 0),))

@@ -1,5 +1,6 @@
 """Models derived from others: what was done to their numbers is found, and costs almost nothing."""
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -95,6 +96,20 @@ def test_transposed_kernels_are_found(tmp_path: Path, order: tuple[int, ...]) ->
     assert found.share() < 0.02
     # A decoder without maps is sent the numbers themselves.
     assert found.share(methods=set(METHODS) - {"maps"}) > 0.8
+
+
+def test_among_many_candidates_those_of_like_numbers_are_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With too many tensors of one count, moments and the place in the file say which."""
+    module = sys.modules["edge_sdk.delta.alignment.align"]
+    monkeypatch.setattr(module, "_CANDIDATES", 2)
+    monkeypatch.setattr(module, "_CANDIDATES_COMPARED", 6)
+    weights = {n: floats(n, 20, 30) * (1 + n / 9) for n in range(12)}
+    source = {f"a{n:02}": stored("float32", one) for n, one in weights.items()}
+    target = {f"b{n:02}": stored("float16", one.T) for n, one in weights.items()}
+    found = pair(tmp_path, source, target)
+    assert found.operations() == [Operation.CAST] * 12
 
 
 def test_transposed_and_cast_and_tuned_at_once(tmp_path: Path) -> None:
