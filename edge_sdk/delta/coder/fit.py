@@ -38,6 +38,7 @@ from edge_sdk.delta.coder.tables import (
     SCALE,
     SYMBOLS_MAX,
     TABLES_MAX,
+    UNREFLECTED,
     CodeTable,
     Table,
     is_possible,
@@ -60,6 +61,8 @@ _LEVEL_ELEMENTS_MIN = 1 << 13
 _LEVEL_TABLE_BITS = 40
 # A look at so many tells which way differences go.
 _SIGN_ELEMENTS = 1 << 16
+# What signs must come down to: chance alone is not worth the mirror.
+_UNREFLECTED_SHARE = 0.98
 # What stands in place of a cluster's number for the table of all symbols.
 _WIDE = -1
 
@@ -149,8 +152,9 @@ class Fitter:
                 level_tables=(),
             )
             counts = coder.histogram(table, self.source[part], self.target[part], None)
-            found.append((sign_bits(counts[0].astype(np.float64)), model))
-        return min(found)[1]
+            found.append(sign_bits(counts[0].astype(np.float64)))
+        reflected, unreflected = found
+        return UNREFLECTED if unreflected < _UNREFLECTED_SHARE * reflected else DIFFERENCE
 
     def _plan(self, model: int, bounds: Sequence[int], leveled: _Leveled) -> _Plan:
         """With classes that are merged from those of ``bounds``."""

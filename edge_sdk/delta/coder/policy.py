@@ -25,7 +25,7 @@ _TRIED_MAX = 4
 _FEW_ELEMENTS = 4096
 # What a new table gains here it gains again in so many of the records that follow, at most.
 _FOLLOWING_MAX = 8.0
-# A tensor's first record looks for another table from this share of its bytes on.
+# A small tensor's first record looks for another table from this share of its bytes on.
 _UNKNOWN_SHARE = 0.5
 # Tables are made to last where a tensor has this many more records, or this many elements.
 # What frequencies cost by which others were learnt, for each symbol of a table, about.
@@ -218,7 +218,7 @@ class Policy:
         # What others of the tensor would gain; on these elements alone it is a little more.
         lasting = max(0.0, trial.refit_gain_bits - _LEARNT_BITS * trial.symbols)
         gain = trial.refit_gain_bits + lasting * min(following, _FOLLOWING_MAX)
-        if known or count < _FEW_ELEMENTS:
+        if known or count < _FEW_ELEMENTS or following >= 1:
             return gain < table_bits
         return gain < table_bits * _UNKNOWN_SHARE
 
