@@ -14,6 +14,7 @@ VENV310 ?= .venv310
 PYTHON ?=
 ARCH ?= aarch64
 WORKERS ?= 2
+SECONDS ?= 60
 ARGS ?=
 OLD ?=
 PAIRS ?=
@@ -24,6 +25,8 @@ NEW ?=
 DEMO_SET := -e .[agent,distributor,fleet,quantize] scikit-learn tritonclient[grpc]
 DEV_SET := -e .[agent,distributor,fleet,quantize,litert,dev]
 DEV310_SET := -e .[agent,fleet,litert,dev]
+FUZZ_VENV := build/fuzz-venv
+FUZZ_SET := -e . atheris==3.0.0
 
 ifneq ($(and $(filter command%,$(origin PYTHON)),$(findstring /,$(PYTHON))),)
   RUN := $(PYTHON)
@@ -35,8 +38,8 @@ else
   DEV_READY := $(VENV)/.dev-ready
 endif
 
-.PHONY: help demo test test-310 test-install lint format bench bench-delivery bench-delta protos \
-        exports readme wheelhouse clean
+.PHONY: help demo test test-310 test-install lint format bench bench-delivery bench-delta fuzz \
+        protos exports readme wheelhouse clean
 
 help:  ## list these targets
 	@grep -E '^[a-z0-9-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*  ## /\1\t/' \
@@ -85,6 +88,10 @@ bench-delta: $(DEMO_READY)  ## our deltas against every peer; PAIRS=folder LIST=
 	$(RUN) -m benchmarks.delta.bench $(if $(PAIRS),--pairs "$(PAIRS)") $(if $(LIST),--list "$(LIST)") \
 	    $(ARGS)
 
+fuzz: $(FUZZ_VENV)/.ready  ## every parser with hostile bytes; SECONDS=60 each, ARGS="TARGET ..."
+	$(FUZZ_VENV)/bin/python -m tests.fuzz.run --seconds $(SECONDS) $(ARGS)
+	.ci/fuzz-kernel $(SECONDS) build/fuzz
+
 protos: $(DEV_READY)  ## write edge_sdk/protos again from protos/*.proto
 	$(RUN) -m grpc_tools.protoc -I edge_sdk/protos=protos --python_out=. --grpc_python_out=. \
 	    --mypy_out=. --mypy_grpc_out=. protos/*.proto
@@ -106,6 +113,11 @@ build:
 	mkdir -p build
 
 KERNEL_SOURCES := setup.py $(wildcard csrc/*.c csrc/*.h)
+
+$(FUZZ_VENV)/.ready: pyproject.toml constraints.txt $(KERNEL_SOURCES)
+	@python="$$(.ci/find-python 3.11)" \
+	    && .ci/make-venv "$$python" $(FUZZ_VENV) constraints.txt '$(FUZZ_SET)'
+	@touch $@
 
 $(VENV)/.demo-ready: pyproject.toml constraints.txt $(KERNEL_SOURCES)
 	@python="$$(.ci/find-python 3.11)" \

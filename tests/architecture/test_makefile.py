@@ -31,7 +31,7 @@ def test_make_alone_lists_the_targets() -> None:
     ).stdout
     names = re.findall(r"^  make (\S+)", listed, re.MULTILINE)
     assert {"demo", "test", "test-310", "test-install", "lint", "bench", "bench-delivery",
-            "bench-delta", "protos", "readme", "wheelhouse", "clean"} <= set(names)  # fmt: skip
+            "bench-delta", "fuzz", "protos", "readme", "wheelhouse", "clean"} <= set(names)  # fmt: skip
 
 
 def test_every_listed_target_is_phony() -> None:
@@ -43,7 +43,7 @@ def test_every_listed_target_is_phony() -> None:
 
 
 @pytest.mark.parametrize(
-    "script", ["run", "find-python", "make-venv", "test-install", "wheelhouse"]
+    "script", ["run", "find-python", "make-venv", "test-install", "wheelhouse", "fuzz-kernel"]
 )
 def test_scripts_are_programs(script: str) -> None:
     """Each script can be run and is well-formed."""

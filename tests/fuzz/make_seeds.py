@@ -1,0 +1,316 @@
+"""Writes the seeds: ``python -m tests.fuzz.make_seeds``. Adds to what is there, overwrites its own
+seeds, and leaves findings that were copied beside them.
+
+Run it when the format changes, in an environment with the tests' packages.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from edge_sdk.base import Digest, ModelName, Version
+from edge_sdk.delta import coder
+from edge_sdk.delta.coder import tables
+from edge_sdk.delta.coder.rans import LANES
+from edge_sdk.delta.container import CHECK_BYTES, PREAMBLE_BYTES
+from edge_sdk.delta.numeric import KINDS
+from edge_sdk.delta.prediction import Prediction, SourceRange, put_prediction
+from edge_sdk.delta.records import KIND_END
+from edge_sdk.delta.value_maps import NUMBER_KINDS, NumberList, Operation, ValueMap
+from edge_sdk.delta.varint import Cursor
+from edge_sdk.manifest import (
+    AssignedModel,
+    Assignment,
+    Golden,
+    Signature,
+    TensorSpec,
+    Tolerance,
+    encode_assignment,
+    encode_manifest,
+)
+from tests.fuzz.delta_targets import PREDICTED, source_elements
+from tests.fuzz.examples import EXAMPLES, SEEDS
+from tests.fuzz.file_targets import BESIDE
+from tests.support import onnx_models, tflite_models
+from tests.support.artifacts import make_artifact
+from tests.support.code_tables import fitting, one_table
+from tests.support.deltas import encoded, prefix_of, record_spans, safetensors, tuned, weights
+
+Files = dict[str, bytes]
+_COUNT = 600
+
+
+def text(lines: int, skip: int = 0) -> bytes:
+    return "".join(f"label {i} {i * i * 7919}\n" for i in range(lines) if i != skip).encode()
+
+
+def mixed() -> tuple[Files, Files]:
+    """Copies, literals, a dictionary, an empty file and a renamed one."""
+    old = {
+        "kept.bin": bytes(range(256)) * 2,
+        "labels.txt": text(40),
+        "model.safetensors": safetensors({"w": ("float16", weights("float16", 300, 1))}),
+    }
+    new = {
+        "added.bin": weights("int64", 20, 5).tobytes()[::-1],
+        "deep/kept.bin": old["kept.bin"],
+        "empty": b"",
+        "labels.txt": text(40, skip=20),
+        "model.safetensors": safetensors({"w": ("float16", tuned(weights("float16", 300, 1), 2))}),
+    }
+    return old, new
+
+
+def fine_tune(kind: str) -> tuple[Files, Files]:
+    """One tensor in which every third number moved a little."""
+    before = weights(kind, 4 * _COUNT, 1)
+    after = before.copy()
+    after[::3] = tuned(before, 2)[::3]
+    return tuple({"m": safetensors({"w": (kind, one)})} for one in (before, after))  # type: ignore[return-value]
+
+
+def derived() -> tuple[Files, Files]:
+    """A tensor cast, one transposed, one quantised."""
+    grid = weights("float32", 8 * _COUNT, 3)[4 * _COUNT :].reshape(60, 40)
+    numbers = grid.view("<f4")
+    whole = np.clip(np.rint(numbers / np.float32(0.002)), -128, 127).astype("<i1").view("u1")
+    old = safetensors({"a": ("float32", grid), "b": ("float32", grid[::-1].copy())})
+    new = safetensors(
+        {
+            "a": ("float16", numbers.astype("<f2").view("<u2")),
+            "b": ("float32", np.ascontiguousarray(grid[::-1].T)),
+            "q": ("int8", whole),
+        }
+    )
+    return {"m": old}, {"m": new}
+
+
+def alone() -> tuple[Files, Files]:
+    """Nothing to come from."""
+    return {}, {
+        "m": safetensors({"w": ("float32", weights("float32", 5 * _COUNT, 9))}),
+        "t": text(10) * 2,
+    }
+
+
+def delta_seeds() -> None:
+    makers = [mixed(), fine_tune("bfloat16"), fine_tune("float32"), fine_tune("int8")]
+    for number, (old, new) in enumerate([*makers, derived(), alone()]):
+        roots = [EXAMPLES / str(number) / side for side in ("source", "target")]
+        for root, files in zip(roots, (old, new), strict=True):
+            for path, data in files.items():
+                (root / path).parent.mkdir(parents=True, exist_ok=True)
+                (root / path).write_bytes(data)
+        delta = encoded(roots[0] if old else None, roots[1])
+        _put("decoder", f"{number}-fed", bytes((number, 1, 0)) + delta)
+        _put("decoder", f"{number}-pieces", bytes((number, 0x7F, 1)) + delta)
+        _put("container", str(number), _unframed_prefix(prefix_of(delta)))
+        bodies = [(kind, _body(delta[start:end])) for kind, start, end in record_spans(delta)]
+        framed = (
+            bytes((kind,)) + len(body).to_bytes(2, "little") + body
+            for kind, body in bodies
+            if kind != KIND_END
+        )
+        _put("records", str(number), bytes((number,)) + b"".join(framed))
+        for place, (kind, body) in enumerate(bodies):
+            if kind == 128 and body[0] >= 64:
+                _put("code_table", f"{number}-{place}", body[1:])
+
+
+def _unframed_prefix(prefix: bytes) -> bytes:
+    header_bytes = int.from_bytes(prefix[10:14], "little")
+    return header_bytes.to_bytes(2, "little") + prefix[PREAMBLE_BYTES:-CHECK_BYTES]
+
+
+def _body(record: bytes) -> bytes:
+    cursor = Cursor(record[1:-CHECK_BYTES], "a record")
+    return bytes(cursor.take(cursor.varint()))
+
+
+def code_seeds() -> None:
+    """Each kind by each model, and levels."""
+    for kind in KINDS:
+        models = range(4) if kind.is_float else (tables.DIFFERENCE, tables.ALONE)
+        for model in models:
+            for levels in (1,) if model == tables.ALONE else (1, 2):
+                _code_seed(_leveled(one_table(kind, model, (0,), (4096,)), levels))
+
+
+def _leveled(shape: tables.CodeTable, levels: int) -> tables.CodeTable:
+    if levels == 1:
+        return shape
+    every = tables.Table(shift=0, symbols=(0, 1), frequencies=(2048, 2048))
+    return replace(
+        shape,
+        levels=levels,
+        cells=(0, 1),
+        tables=shape.tables * 2,
+        level_tables=(every, every),
+    )
+
+
+def _code_seed(shape: tables.CodeTable) -> None:
+    name = f"{shape.kind.name}-{shape.model}-{shape.levels}"
+    count, seed = _COUNT, 2
+    source = source_elements(shape.kind.bits, count, seed)
+    moves = np.arange(count) * 7919 % 23 * (np.arange(count) % 3)
+    target = source + moves.astype(shape.kind.bits)
+    levels = np.arange(3, dtype=np.uint8) % 2 if shape.levels > 1 else None
+    given = None if shape.model == tables.ALONE else source
+    table = fitting(shape, given, target, levels)
+    if table is None:
+        return
+    number = len(name) % len(LANES)
+    stream = coder.encode(table, given, target, levels, tuple(LANES.values())[number])
+    assert stream is not None
+    packed = tables.pack(table)
+    _put("code_table", name, packed)
+    head = len(packed).to_bytes(2, "little") + count.to_bytes(2, "little")
+    _put("codes", name, head + bytes((number, seed)) + packed + stream)
+
+
+def prediction_seeds() -> None:
+    """Plain and strided ranges, and each map."""
+    plain = SourceRange(file=0, offset=8, length=1200)
+    strided = SourceRange(file=1, offset=8, length=4, dimensions=((3, 200), (5, 40), (4, 8)))
+    turned = SourceRange(file=0, offset=2000, length=8, dimensions=((6, -8), (20, 8)))
+    held = SourceRange(file=0, offset=len(PREDICTED) - 64, length=4, dimensions=((3, 8),))
+    listed = NumberList(
+        kind=NUMBER_KINDS["float32"], content=np.array([0.5, -2, 3e38], "<f4").tobytes()
+    )
+    there = NumberList(kind=NUMBER_KINDS["float32"], content=held)
+    points = NumberList(kind=NUMBER_KINDS["int8"], content=bytes([1, 128, 255]))
+    shape = {"inner": 4, "channels": 3}
+    kinds = NUMBER_KINDS
+    maps = {
+        "cast": ValueMap(
+            operation=Operation.CAST, source=kinds["float32"], target=kinds["bfloat16"]
+        ),
+        "scale": ValueMap(
+            operation=Operation.SCALE,
+            source=kinds["float16"],
+            target=kinds["float32"],
+            factors=there,
+            **shape,
+        ),
+        "quantise": ValueMap(
+            operation=Operation.QUANTISE,
+            source=kinds["float32"],
+            target=kinds["uint8"],
+            factors=listed,
+            zeros=points,
+            **shape,
+        ),
+        "dequantise": ValueMap(
+            operation=Operation.DEQUANTISE,
+            source=kinds["int8"],
+            target=kinds["float64"],
+            factors=listed,
+            zeros=points,
+            **shape,
+        ),
+    }
+    for name, values in {"identity": None, **maps}.items():
+        for shown, ranges in {"plain": (plain,), "strided": (strided, turned, plain)}.items():
+            _put(
+                "prediction",
+                f"{name}-{shown}",
+                put_prediction(Prediction(ranges=ranges, values=values)),
+            )
+
+
+def model_seeds() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model"
+        onnx_models.save(onnx_models.linear(0.5), path)
+        _put("onnx", "linear", path.read_bytes())
+        onnx_models.save(onnx_models.mlp((8, 4, 2)), path)
+        _put("onnx", "mlp", path.read_bytes())
+        onnx_models.save(onnx_models.sequence(), path)
+        _put("onnx", "sequence", path.read_bytes())
+        onnx_models.save(onnx_models.mlp((8, 4, 2)), path, external=BESIDE)
+        _put("onnx", "external", path.read_bytes())
+    values = np.arange(4, dtype=np.float32)
+    one = tflite_models.Weights(name="w", values=values)
+    outside = tflite_models.Weights(name="v", values=values, external=(BESIDE, 64))
+    _put("tflite", "plain", tflite_models.add_model([one]))
+    _put("tflite", "external", tflite_models.add_model([one, outside]))
+    _put("tflite", "appended", tflite_models.add_model([one], append=True))
+    _put(
+        "tflite",
+        "two-graphs",
+        tflite_models.add_model([one], shape=tflite_models.Shape(second_graph=[one])),
+    )
+    several = {
+        "a": ("float32", weights("float32", 12, 1).reshape(3, 4)),
+        "b": ("bfloat16", weights("bfloat16", 5, 1)),
+        "c": ("int64", weights("int64", 0, 1)),
+    }
+    _put("safetensors", "several", safetensors(several))
+    _put("safetensors", "none", safetensors({}))
+    _put("opaque", "text", text(10))
+    _put("opaque", "numbers", weights("float32", 100, 1).tobytes())
+    _put("opaque", "empty", b"")
+
+
+def npz_seeds() -> None:
+    arrays = {"a": np.arange(12, dtype="<f4").reshape(3, 4), "b": np.array(["x", "yz"])}
+    for name, save in {"stored": np.savez, "deflated": np.savez_compressed}.items():
+        out = io.BytesIO()
+        save(out, **arrays)
+        _put("npz", name, out.getvalue())
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("note.txt", "no array")
+    _put("npz", "no-array", out.getvalue())
+
+
+def document_seeds() -> None:
+    files = {"model.onnx": b"m" * 5, "sub/golden": b""}
+    manifest = make_artifact(files, parent="0.9.0").manifest
+    tensor = TensorSpec(name="x", dtype="float32", shape=(-1, 4))
+    golden = Golden(
+        path="sub/golden", origin="seeded", tolerances={"x": Tolerance(atol="1e-5", rtol="0.1")}
+    )
+    full = replace(
+        manifest,
+        signature=Signature(inputs=(tensor,), outputs=(tensor,)),
+        golden=golden,
+        labels={"k": "v"},
+    )
+    _put("manifest", "plain", encode_manifest(manifest))
+    _put("manifest", "full", encode_manifest(full))
+    model = AssignedModel(
+        model=ModelName.parse("team/digits"),
+        version=Version.parse("1.0.0-rc.1"),
+        variant="fp32",
+        artifact=Digest(bytes(32)),
+        floor=Version.parse("0.1.0"),
+        rollout="r",
+        attempt=1,
+    )
+    both = (model, replace(model, model=ModelName.parse("team/other"), floor=None))
+    for name, models in {"none": (), "two": both}.items():
+        assigned = Assignment(device="d", counter=3, models=models, expires_s=1_800_000_000)
+        _put("assignment", name, encode_assignment(assigned))
+
+
+def _put(target: str, name: str, data: bytes) -> None:
+    folder = SEEDS / target
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(data)
+
+
+if __name__ == "__main__":
+    delta_seeds()
+    code_seeds()
+    prediction_seeds()
+    model_seeds()
+    npz_seeds()
+    document_seeds()

@@ -1,0 +1,30 @@
+"""All targets by name; the name is also that of the folder of seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.fuzz import delta_targets, file_targets
+from tests.fuzz.examples import SEEDS
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "container": delta_targets.container,
+    "decoder": delta_targets.decoder,
+    "records": delta_targets.records,
+    "code_table": delta_targets.code_table,
+    "codes": delta_targets.codes,
+    "prediction": delta_targets.prediction,
+    "onnx": file_targets.model,
+    "tflite": file_targets.model,
+    "safetensors": file_targets.safetensors,
+    "npz": file_targets.npz,
+    "opaque": file_targets.model,
+    "manifest": file_targets.manifest,
+    "assignment": file_targets.assignment,
+}
+
+
+def seeds_of(name: str) -> list[Path]:
+    """The committed seeds of a target, findings of earlier runs among them."""
+    return sorted((SEEDS / name).iterdir())
