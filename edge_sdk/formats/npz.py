@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import lzma
 import stat
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -14,8 +17,13 @@ from numpy.typing import NDArray
 from edge_sdk.base import FormatError, UsageError, explain_os_error
 
 # What zipfile and NumPy raise on hostile files: a member that is encrypted (RuntimeError) or
-# compressed in an unknown way (NotImplementedError, a RuntimeError), a shape beyond 64 bits.
+# compressed in an unknown way (NotImplementedError, a RuntimeError), a shape beyond 64 bits or
+# beyond the memory (MemoryError), a type that is no type (SyntaxError).
 _DAMAGED = (
+    lzma.LZMAError,
+    struct.error,
+    MemoryError,
+    SyntaxError,
     ValueError,
     KeyError,
     EOFError,
@@ -50,10 +58,17 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             found = {name: archive[name] for name in archive.files}
     except OSError as error:
+        # A seek to before the file's start, or damage within bzip2 data, which has no number.
+        if error.errno in (errno.EINVAL, None):
+            raise _damaged(path, error) from None
         raise explain_os_error(error, path) from error
     except _DAMAGED as error:
-        raise FormatError(f"{path} is not an NPZ file of plain arrays: {error}") from None
+        raise _damaged(path, error) from None
     strange = [name for name, array in found.items() if not isinstance(array, np.ndarray)]
     if strange:
         raise FormatError(f"{path} holds {strange[0]!r}, which is no array")
     return found
+
+
+def _damaged(path: Path, error: Exception) -> FormatError:
+    return FormatError(f"{path} is not an NPZ file of plain arrays: {error}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
+import zipfile
 from contextlib import suppress
 from functools import lru_cache
 from itertools import pairwise
@@ -20,6 +22,7 @@ from edge_sdk.manifest import (
 # A file of external data beside each model.
 BESIDE = "weights.bin"
 _BESIDE_BYTES = 4096
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 def model(data: bytes) -> None:
@@ -39,6 +42,15 @@ def safetensors(data: bytes) -> None:
 def npz(data: bytes) -> None:
     """As arrays."""
     read_npz(_written("arrays.npz", data))
+
+
+def npz_member(data: bytes) -> None:
+    """As the one member of an archive that is right, behind a byte: how it is compressed."""
+    way = _COMPRESSIONS[(data[0] if data else 0) % len(_COMPRESSIONS)]
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("a.npy"), data[1:], way)
+    npz(out.getvalue())
 
 
 def manifest(data: bytes) -> None:

@@ -265,10 +265,22 @@ def npz_seeds() -> None:
         out = io.BytesIO()
         save(out, **arrays)
         _put("npz", name, out.getvalue())
+    for number, (name, array) in enumerate(arrays.items()):
+        out = io.BytesIO()
+        np.save(out, array)
+        _put("npz_member", name, bytes((number,)) + out.getvalue())
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
-        archive.writestr("note.txt", "no array")
+        archive.writestr(zipfile.ZipInfo("note.txt"), "no array")
     _put("npz", "no-array", out.getvalue())
+    for way, name in ((zipfile.ZIP_BZIP2, "bzip2"), (zipfile.ZIP_LZMA, "lzma")):
+        out = io.BytesIO()
+        np.save(out, arrays["a"])
+        member = out.getvalue()
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w") as archive:
+            archive.writestr(zipfile.ZipInfo("a.npy"), member, way)
+        _put("npz", name, out.getvalue())
 
 
 def document_seeds() -> None:

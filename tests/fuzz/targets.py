@@ -19,6 +19,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "tflite": file_targets.model,
     "safetensors": file_targets.safetensors,
     "npz": file_targets.npz,
+    "npz_member": file_targets.npz_member,
     "opaque": file_targets.model,
     "manifest": file_targets.manifest,
     "assignment": file_targets.assignment,
