@@ -43,10 +43,18 @@ def test_arrays_come_back(tmp_path: Path) -> None:
         member_of("'<f4'", f"({1 << 60},)"),
         member_of("',,'", "(1,)"),
         member_of("'<f4'", "-" * 9000 + "1"),
+        member_of("'<f4'", "(1,), }x':("),
         member_of("'O'", "(1,)"),
         member_of("'<f4'", "(5,)"),
     ],
-    ids=["larger than any memory", "no type", "nested too deep", "objects", "truncated"],
+    ids=[
+        "larger than any memory",
+        "no type",
+        "nested too deep",
+        "no Python",
+        "objects",
+        "truncated",
+    ],
 )
 def test_a_hostile_array_is_a_format_error(tmp_path: Path, member: bytes) -> None:
     """Headers that NumPy answers with errors of many kinds are FormatErrors."""
