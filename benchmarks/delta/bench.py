@@ -58,10 +58,10 @@ class Results:
 
 
 def _row(facts: dict[str, Any]) -> Row:
-    anchor = facts.pop("anchor")
+    anchor = facts["anchor"]
     if anchor:
         anchor = Anchor(**{**anchor, "samples": tuple(anchor["samples"])})
-    return Row(**{**facts, "samples": tuple(facts["samples"])}, anchor=anchor)
+    return Row(**{**facts, "samples": tuple(facts["samples"]), "anchor": anchor})
 
 
 class Run:
