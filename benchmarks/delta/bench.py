@@ -58,10 +58,10 @@ class Results:
 
 
 def _row(facts: dict[str, Any]) -> Row:
-    anchor = facts.pop("anchor")
+    anchor = facts["anchor"]
     if anchor:
         anchor = Anchor(**{**anchor, "samples": tuple(anchor["samples"])})
-    return Row(**{**facts, "samples": tuple(facts["samples"])}, anchor=anchor)
+    return Row(**{**facts, "samples": tuple(facts["samples"]), "anchor": anchor})
 
 
 class Run:
@@ -160,14 +160,21 @@ def _large_rows(job: Run, pairs: Sequence[Pair]) -> list[Row]:
     chosen = [pair for pair in pairs if pair.id in _LARGE_IDS]
     folder = _WORK / "large"
     rows = job.rows("speed", 120, lambda: large.speed_rows(chosen, folder))
+    rows = rows or [_unmeasured("speed", "speed on files of 256 MiB")]
     for size_bytes in large.MEMORY_BYTES:
-        gibibytes = size_bytes >> 30
-        rows += job.rows(
-            f"memory.{gibibytes}",
-            90 * gibibytes,
+        name = f"memory.{size_bytes >> 30}"
+        found = job.rows(
+            name,
+            90 * (size_bytes >> 30),
             lambda size=size_bytes: large.memory_rows(chosen[0], folder, size),  # type: ignore[misc]
         )
+        rows += found or [_unmeasured(name, f"memory, a {size_bytes >> 30} GiB model")]
     return rows
+
+
+def _unmeasured(identity: str, what: str) -> Row:
+    """A row that time did not allow: shown, and not met."""
+    return verdict.figure(identity, what, [None], max, 0, unit="")
 
 
 def _beside_rows(job: Run, measured: Sequence[Measured]) -> list[Row]:

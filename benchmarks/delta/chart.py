@@ -62,7 +62,8 @@ def _bar(row: Row, top: int) -> Iterator[str]:
     fill = _OURS if share <= 1 else _WORSE
     yield _text(16, top + _STEP - 5, identity)
     yield f'<rect x="{_LABEL}" y="{top + 2}" width="{width:.1f}" height="10" fill="{fill}"/>'
-    yield _text(_LABEL + _BAR + 8, top + _STEP - 5, f"{share:.3g} of {peer}")
+    partial = ", not all ran" if "peers missing" in row["what"] else ""
+    yield _text(_LABEL + _BAR + 8, top + _STEP - 5, f"{share:.3g} of {peer}{partial}")
 
 
 def _text(x: int, y: int, text: str, weight: str = "normal") -> str:

@@ -9,7 +9,9 @@ from benchmarks.delta import chart
 
 
 def row(identity: str, value: float | None) -> dict[str, Any]:
-    return {"id": identity, "value": value, "anchor": {"name": "a<b"} if value else None}
+    what = "peers missing: zstd" if value == 0.6 else ""
+    anchor = {"name": "a<b"} if value else None
+    return {"id": identity, "what": what, "value": value, "anchor": anchor}
 
 
 def test_every_measured_pair_is_a_bar() -> None:
@@ -28,6 +30,7 @@ def test_every_measured_pair_is_a_bar() -> None:
     assert texts.index("other") < texts.index("lm-1e-05-bf16") < texts.index("some.name")
     assert "absent" not in texts
     assert "0.7 of a<b" in texts
+    assert "0.6 of a<b, not all ran" in texts
     assert len(bars) == 3
     assert float(bars[2].get("width") or 0) == 480
     assert bars[2].get("fill") != bars[0].get("fill")
