@@ -1,171 +1,206 @@
-"""A second decoder, written from edge_sdk/delta/FORMAT.md alone, in plain Python.
+"""A decoder of deltas written from edge_sdk/delta/FORMAT.md alone: this is its door.
 
-It imports nothing of this project, does one step after the other on bytes in memory, and is
-slow on purpose: whoever reads it beside the text sees each sentence once. It checks what a
-decoder needs in order to be right, not everything that a careful one refuses.
+It shares no code with ours. Whatever it refuses raises ValueError.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import zstandard
+from tests.independent_decoder.code_tables import ALONE, CodeTable
+from tests.independent_decoder.frames import unpack
+from tests.independent_decoder.predictions import Prediction
+from tests.independent_decoder.prefix import Run, TableEntry, read_prefix
+from tests.independent_decoder.reading import CHUNK, MIB, Reader, digest, need
+from tests.independent_decoder.streams import coded
 
-from tests.independent_decoder.numbers import Code, code_table, stream
-
-Tables = dict[int, bytes | Code]
-
-
-class Bytes:
-    """Reads the types of "Numbers"."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.at = 0
-
-    def take(self, count: int) -> bytes:
-        assert self.at + count <= len(self.data)
-        self.at += count
-        return self.data[self.at - count : self.at]
-
-    def fixed(self, count: int) -> int:
-        return int.from_bytes(self.take(count), "little")
-
-    def varint(self) -> int:
-        value = shift = 0
-        while True:
-            byte = self.take(1)[0]
-            value |= (byte & 127) << shift
-            if byte < 128:
-                return value
-            shift += 7
-
-    def rest(self) -> bytes:
-        return self.take(len(self.data) - self.at)
+END, TABLE = 0, 128
+COPY, LITERAL, DICTIONARY, RESIDUAL, PLANES = 1, 2, 3, 4, 5
+END_MARK = bytes.fromhex("1A454E44E50D0A8B")
 
 
-@dataclass
-class File:
-    path: str
-    size: int
-    digest: bytes
+def decode(delta: bytes, sources: Sequence[bytes], memory_limit: int = 1 << 32) -> dict[str, bytes]:
+    """Path to bytes of each target file; proved by the digests of the header."""
+    decoder = Decoder(delta, sources, memory_limit)
+    made = decoder.run(0, 0, 0, 0)
+    targets = decoder.prefix.header.targets
+    for file, data in zip(targets, made, strict=True):
+        need(digest(data) == file.digest, f"digest of {file.path}")
+    return {file.path: data for file, data in zip(targets, made, strict=True)}
 
 
-def files(data: Bytes) -> list[File]:
-    return [
-        File(data.take(data.varint()).decode(), data.varint(), data.take(32))
-        for _ in range(data.varint())
-    ]
+def decode_from(delta: bytes, sources: Sequence[bytes], chunk: int) -> bytes:
+    """All target bytes from the first of a chunk on, without the records before it."""
+    decoder = Decoder(delta, sources, 1 << 32)
+    file, offset = decoder.place_of(chunk)
+    made = decoder.begin_at(chunk, file, offset)
+    return made[file][offset:] + b"".join(made[file + 1 :])
 
 
-def decode(delta: bytes, sources: Sequence[bytes]) -> dict[str, bytes]:
-    """The target files by path."""
-    data = Bytes(delta)
-    assert data.take(8) == bytes.fromhex("8B454447450D0A1A")
-    assert data.fixed(2) == 0
-    header_bytes, index_bytes = data.fixed(4), data.fixed(4)
-    header = Bytes(data.take(header_bytes))
-    index = Bytes(data.take(index_bytes))
-    before_check = delta[: data.at]
-    assert data.fixed(4) == zlib.crc32(before_check)
-    _flags, _memory = header.varint(), header.varint()
-    methods = [header.varint() for _ in range(header.varint())]
-    source_files = [file for _ in range(header.varint()) for file in files(header)]
-    target_files = files(header)
-    assert len(source_files) == len(sources)
-    assert index.varint() == len(delta) - data.at
-    made = [bytearray() for _ in target_files]
-    tables: Tables = {}
-    records = 0
-    while True:
-        start = data.at
-        kind = data.fixed(1)
-        body = Bytes(data.take(data.varint()))
-        sealed = delta[start : data.at]
-        assert data.fixed(4) == zlib.crc32(sealed)
-        if kind == 0:
-            assert (body.varint(), body.varint()) == (sum(map(len, made)), records)
-            break
-        records += 1
-        if kind == 128:
-            slot = body.varint()
-            tables[slot] = prediction(body, sources) if slot < 8 else code_table(body.rest())
-            continue
-        assert kind in methods
-        file, offset, length = body.varint(), body.varint(), body.varint()
-        assert offset == len(made[file])
-        new = METHODS[kind](body, length, sources, tables)
-        assert len(new) == length
-        made[file] += new
-    assert data.rest() == bytes.fromhex("1A454E44E50D0A8B")
-    assert [len(new) for new in made] == [file.size for file in target_files]
-    return {file.path: bytes(new) for file, new in zip(target_files, made, strict=True)}
+@dataclass(frozen=True)
+class Record:
+    """A record that was collected and whose check is right."""
+
+    offset: int
+    length: int
+    kind: int
+    body: bytes
 
 
-def prediction(body: Bytes, sources: Sequence[bytes]) -> bytes:
-    out = b""
-    for _ in range(body.varint()):
-        file, offset, run = body.varint(), body.varint(), body.varint()
-        assert body.varint() == 0  # no dimensions
-        out += sources[file][offset : offset + run]
-    for _ in ("layout map", "value map"):
-        assert (body.varint(), body.varint()) == (0, 0)
-    return out
+class Decoder:
+    """One container and its sources, and what the slots hold."""
 
+    def __init__(self, delta: bytes, sources: Sequence[bytes], memory_limit: int) -> None:
+        self.prefix = read_prefix(delta, memory_limit)
+        self.records = Reader(delta[self.prefix.length :])
+        extra = self.records.left() - self.prefix.index.records_bytes
+        need(extra >= 0, "truncated")
+        need(extra == 0, "bytes behind the end mark")
+        self.sources = [bytes(source) for source in sources]
+        need(len(sources) == len(self.prefix.header.sources), "number of sources")
+        for file, data in zip(self.prefix.header.sources, self.sources, strict=True):
+            need(len(data) == file.size and digest(data) == file.digest, "a source differs")
+        self.predictions: dict[int, Prediction] = {}
+        self.codes: dict[int, CodeTable] = {}
+        self.memory_left = self.prefix.memory_left()
 
-def unpack(frame: bytes, dictionary: bytes | None = None) -> bytes:
-    if dictionary is None:
-        return zstandard.ZstdDecompressor().decompress(frame)
-    prefix = zstandard.ZstdCompressionDict(dictionary, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
-    return zstandard.ZstdDecompressor(dict_data=prefix).decompress(frame)
+    def place_of(self, chunk: int) -> tuple[int, int]:
+        """The file in which a chunk lies, and its offset there."""
+        for number, file in enumerate(self.prefix.header.targets):
+            if chunk < file.chunks:
+                return number, chunk * CHUNK
+            chunk -= file.chunks
+        raise ValueError("no such chunk")
 
+    def begin_at(self, chunk: int, file: int, offset: int) -> list[bytes]:
+        """The tables in force at a chunk's first record, then all from there on."""
+        index = self.prefix.index
+        number = 0
+        while chunk >= index.runs[number].chunks:
+            chunk -= index.runs[number].chunks
+            number += 1
+        begin = index.runs[number].offset
+        before = [entry for entry in index.tables if entry.offset < begin]
+        in_force = {entry.slot: entry for entry in before}.values()
+        for entry in sorted(in_force, key=lambda entry: entry.offset):
+            self.records.at = entry.offset
+            self._set_table(self.record(), entry)
+        self.records.at = begin
+        place = Reader(self.record().body)
+        self.records.at = begin
+        # A copy may begin before the chunk.
+        need(place.varint() == file, "file of the first record")
+        first = place.varint()
+        need(first <= offset, "the first record begins behind the chunk")
+        return self.run(file, first, number, len(before))
 
-def copy(body: Bytes, length: int, sources: Sequence[bytes], _tables: Tables) -> bytes:
-    file, offset = body.varint(), body.varint()
-    return sources[file][offset : offset + length]
+    def record(self) -> Record:
+        """The next record."""
+        reader = self.records
+        offset = reader.at
+        kind = reader.take(1)[0]
+        need(kind <= TABLE, "kind of a record")
+        body_bytes = reader.varint(most=3)
+        need(body_bytes <= MIB + 65536, "a body is too long")
+        body = reader.take(body_bytes)
+        check = zlib.crc32(reader.data[offset : reader.at])
+        need(reader.u32() == check, "check of a record")
+        return Record(offset, reader.at - offset, kind, body)
 
+    def _set_table(self, record: Record, entry: TableEntry | None) -> None:
+        need(record.kind == TABLE, "no table where the index says")
+        reader = Reader(record.body)
+        slot = reader.varint()
+        need(entry == TableEntry(record.offset, slot, record.length), "a table is not in the index")
+        need(slot < 16, "slot of a table")
+        maps = self.prefix.header.maps
+        most = 40960 if slot < 8 and maps else 8192
+        need(len(record.body) <= most, "a table is too long")
+        if slot < 8:
+            self.predictions[slot] = Prediction(reader.rest(), self.sources, maps)
+        else:
+            self.codes[slot] = CodeTable(reader.rest())
 
-def literal(body: Bytes, _length: int, _sources: Sequence[bytes], _tables: Tables) -> bytes:
-    return unpack(body.rest())
+    def run(self, file: int, offset: int, runs_before: int, tables_before: int) -> list[bytes]:
+        """The bytes of each file; those before the beginning are zero or missing."""
+        targets, index = self.prefix.header.targets, self.prefix.index
+        made = [bytearray() for _ in targets]
+        made[file] += bytes(offset)
+        runs = iter(index.runs[runs_before:])
+        tables = iter(index.tables[tables_before:])
+        from_start = self.records.at == 0
+        count = 0
+        while (record := self.record()).kind != END:
+            count += 1
+            if record.kind == TABLE:
+                self._set_table(record, next(tables, None))
+                continue
+            while file < len(targets) and len(made[file]) == targets[file].size:
+                file += 1
+            need(file < len(targets), "a record behind the last file")
+            made[file] += self._data(record, file, len(made[file]), runs)
+        need(
+            all(
+                len(data) == one.size for data, one in zip(made[file:], targets[file:], strict=True)
+            ),
+            "files are not complete",
+        )
+        need(next(runs, None) is None, "a run without a record")
+        need(next(tables, None) is None, "a table without a record")
+        need(record.offset == index.end_offset, "the end is not where the index says")
+        reader = Reader(record.body)
+        need(reader.varint() == sum(one.size for one in targets), "sum of the sizes")
+        need(reader.varint() == count or not from_start, "number of records")
+        reader.end("the end record")
+        need(self.records.take(8) == END_MARK, "end mark")
+        self.records.end("the end mark")
+        return [bytes(data) for data in made]
 
+    def _data(self, record: Record, file: int, done: int, runs: Iterator[Run]) -> bytes:
+        """What a data record makes, its place compared with where it must lie."""
+        need(record.kind in self.prefix.header.methods, "a method is not in the header")
+        reader = Reader(record.body)
+        place = reader.varint(), reader.varint()
+        length = reader.varint()
+        need(place == (file, done) and length >= 1, "a place")
+        end = done + length
+        need(end <= self.prefix.header.targets[file].size, "a place lies outside of its file")
+        need(record.kind == COPY or done // CHUNK == (end - 1) // CHUNK, "a place over chunks")
+        begun = -(-end // CHUNK) - -(-done // CHUNK)
+        if begun:
+            need(next(runs, None) == Run(record.offset, begun), "a record is not in the index")
+        wanted = {COPY: min(length, 262144), LITERAL: length, DICTIONARY: length + 4 * MIB}
+        wanted |= {RESIDUAL: 3 * length, PLANES: 2 * length}
+        need(len(record.body) + wanted[record.kind] <= self.memory_left, "too little memory")
+        if record.kind in (RESIDUAL, PLANES):
+            return self._coded(record.kind, length, reader)
+        if record.kind == LITERAL:
+            return unpack(reader.rest(), length)
+        source, offset = self._source(reader)
+        if record.kind == COPY:
+            reader.end("a copy")
+            need(offset + length <= len(source), "a copy lies outside of its file")
+            return source[offset : offset + length]
+        window = reader.varint()
+        need(1 <= window <= MIB and offset + window <= len(source), "a window")
+        return unpack(reader.rest(), length, source[offset : offset + window])
 
-def dictionary(body: Bytes, _length: int, sources: Sequence[bytes], _tables: Tables) -> bytes:
-    file, offset, window = body.varint(), body.varint(), body.varint()
-    return unpack(body.rest(), sources[file][offset : offset + window])
+    def _source(self, reader: Reader) -> tuple[bytes, int]:
+        number, offset = reader.varint(), reader.varint()
+        need(number < len(self.sources), "source file of a record")
+        return self.sources[number], offset
 
-
-def residual(body: Bytes, length: int, _sources: Sequence[bytes], tables: Tables) -> bytes:
-    slot, position = body.varint(), body.varint()
-    predicted = tables[slot]
-    assert isinstance(predicted, bytes)
-    return numbers(body, length, tables, predicted[position : position + length])
-
-
-def planes(body: Bytes, length: int, _sources: Sequence[bytes], tables: Tables) -> bytes:
-    return numbers(body, length, tables, None)
-
-
-def numbers(body: Bytes, length: int, tables: Tables, predicted: bytes | None) -> bytes:
-    code = tables[body.varint()]
-    assert isinstance(code, Code)
-    assert (code.model == 2) == (predicted is None)
-    phase, lanes = body.varint(), 1 << body.varint()
-    assert lanes in (1, 8, 32)
-    size = code.width // 8
-    assert phase < size
-    count = (length - phase) // size
-    end = phase + count * size
-    edges = body.take(length - count * size)
-    source = None
-    if predicted is not None:
-        source = [
-            int.from_bytes(predicted[at : at + size], "little") for at in range(phase, end, size)
-        ]
-    made = stream(code, source, count, lanes, body)
-    middle = b"".join(one.to_bytes(size, "little") for one in made)
-    return edges[:phase] + middle + edges[phase:]
-
-
-METHODS = {1: copy, 2: literal, 3: dictionary, 4: residual, 5: planes}
+    def _coded(self, kind: int, length: int, reader: Reader) -> bytes:
+        predicted = None
+        if kind == RESIDUAL:
+            slot, position = reader.varint(), reader.varint()
+            need(slot in self.predictions, "slot of a prediction")
+            predicted = self.predictions[slot].read(position, length)
+        slot, phase, lanes = reader.varint(), reader.varint(), reader.varint()
+        need(slot in self.codes, "slot of a code table")
+        need(lanes in (0, 3, 5), "lanes")
+        code = self.codes[slot]
+        need((code.model == ALONE) == (kind == PLANES), "model of a record")
+        return coded(code, predicted, length, phase, 1 << lanes, reader)

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from edge_sdk.delta import coder
 from edge_sdk.delta.coder.tables import ALONE, CodeTable, pack
-from tests.independent_decoder.decode import Bytes
-from tests.independent_decoder.numbers import code_table, stream
+from tests.independent_decoder import code_tables, streams
 from tests.support.code_tables import fitting, shapes
 from tests.support.deltas import tuned, weights
 
@@ -35,6 +34,6 @@ def test_streams_of_any_shape_agree(far: bool, shape: CodeTable, count: int, see
     lanes = int(chance.choice([1, 8, 32]))
     made = coder.encode(table, given_source, target, levels, lanes)
     assert made is not None
-    before = None if given_source is None else given_source.tolist()
-    found = stream(code_table(pack(table)), before, count, lanes, Bytes(made))
-    assert found == target.tolist()
+    before = None if given_source is None else given_source.astype(np.uint64)
+    found = streams.elements(code_tables.CodeTable(pack(table)), before, count, lanes, made)
+    assert found.tolist() == target.tolist()

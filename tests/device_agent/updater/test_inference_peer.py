@@ -75,7 +75,7 @@ def test_an_answer_to_a_question_of_an_older_order_is_passed_over(on_v1: Rig) ->
         inference.say(Prepared(**late, ok=False, reason="EngineError"))
         inference.say(Switched(**late, ok=True))
     hear_all(on_v1)
-    assert on_v1.server.states(V2)[-1] == "tried"
+    assert on_v1.updater.updates[MODEL].state.value == "tried"
     inference.say(Prepared(model=MODEL, artifact=V2.artifact, ok=True, number=new))
     switch = on_v1.wait(
         lambda: next((one for one in inference.kinds(Switch) if one.artifact == V2.artifact), None),

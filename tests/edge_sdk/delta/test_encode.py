@@ -198,7 +198,7 @@ def test_the_summary_and_progress_add_up(tmp_path: Path) -> None:
     assert summary.delta_bytes == len(out.getvalue())
     assert sum(use.delta_bytes for use in summary.methods.values()) < summary.delta_bytes
     assert summary.source_bytes == summary.target_bytes
-    assert METHODS == ("copy", "literal", "dictionary", "residual", "planes")
+    assert METHODS == ("copy", "literal", "dictionary", "residual", "planes", "maps")
 
 
 def test_a_target_that_changes_meanwhile_is_told(
