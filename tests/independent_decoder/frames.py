@@ -1,0 +1,45 @@
+"""zstd frames, after "Frames" of FORMAT.md."""
+
+from __future__ import annotations
+
+import zstandard
+
+from tests.independent_decoder.reading import MIB, Reader, need
+
+MAGIC = b"\x28\xb5\x2f\xfd"
+
+
+def unpack(frame: bytes, length: int, dictionary: bytes | None = None) -> bytes:
+    """What one frame holds; its header is compared first."""
+    check_header(Reader(frame), length, with_dictionary=dictionary is not None)
+    prefix = None
+    if dictionary is not None:
+        kind = zstandard.DICT_TYPE_RAWCONTENT
+        prefix = zstandard.ZstdCompressionDict(dictionary, dict_type=kind)
+    decoder = zstandard.ZstdDecompressor(dict_data=prefix).decompressobj()
+    try:
+        made = decoder.decompress(frame)
+    except zstandard.ZstdError as error:
+        raise ValueError(f"a frame: {error}") from error
+    need(decoder.eof and not decoder.unused_data and len(made) == length, "a frame")
+    return made
+
+
+def check_header(reader: Reader, length: int, *, with_dictionary: bool) -> None:
+    """The frame's header (RFC 8878, 3.1.1.1)."""
+    need(reader.take(4) == MAGIC, "magic number of a frame")
+    descriptor = reader.take(1)[0]
+    single = bool(descriptor & 32)
+    need(descriptor & 3 == 0, "a frame names a dictionary")
+    need(descriptor & 8 == 0, "the reserved bit of a frame")
+    need(bool(descriptor & 4) == with_dictionary, "checksum of a frame")
+    window = length
+    if not single:
+        byte = reader.take(1)[0]
+        base = 1 << (10 + (byte >> 3))
+        window = base + base // 8 * (byte & 7)
+    size_bytes = (int(single), 2, 4, 8)[descriptor >> 6]
+    need(size_bytes > 0, "a frame without its content size")
+    size = int.from_bytes(reader.take(size_bytes), "little") + (256 if size_bytes == 2 else 0)
+    need(size == length, "content size of a frame")
+    need(window <= (2 * MIB if with_dictionary else MIB), "window of a frame")

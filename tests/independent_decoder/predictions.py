@@ -1,0 +1,60 @@
+"""Predictions: bytes made from source bytes, after "Predictions" of FORMAT.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tests.independent_decoder.ranges import Range
+from tests.independent_decoder.reading import BEYOND, Reader, need
+from tests.independent_decoder.value_maps import ValueMap
+
+
+class Prediction:
+    """The body of a table record for slots 0 to 7."""
+
+    def __init__(self, data: bytes, sources: Sequence[bytes], maps: bool) -> None:
+        reader = Reader(data)
+        count = reader.varint()
+        need(1 <= count <= 64, "number of ranges")
+        self.ranges = [Range(reader, sources) for _ in range(count)]
+        total = sum(one.bytes for one in self.ranges)
+        need(total < BEYOND, "a prediction is too long")
+        layout, layout_parameters = reader.varint(), self._parameters(reader)
+        need(layout == 0, "not supported: layout map")
+        need(layout_parameters == b"", "parameters of layout map 0")
+        number, parameters = reader.varint(), self._parameters(reader)
+        reader.end("a prediction")
+        plain = number == 0 and not any(one.dimensions for one in self.ranges)
+        need(maps or plain, "a prediction is not plain")
+        self.map, self.length = None, total
+        if number == 0:
+            need(parameters == b"", "parameters of value map 0")
+            return
+        self.map = ValueMap(number, parameters, sources)
+        need(total % self.map.source_bytes == 0, "ranges end in a number")
+        self.length = total // self.map.source_bytes * self.map.target_bytes
+        need(self.length < BEYOND, "a prediction is too long")
+
+    @staticmethod
+    def _parameters(reader: Reader) -> bytes:
+        length = reader.varint()
+        need(length <= 32768, "parameters are too long")
+        return reader.take(length)
+
+    def read(self, position: int, length: int) -> bytes:
+        need(position + length <= self.length, "outside of a prediction")
+        if self.map is None:
+            return self._source_bytes(position, position + length)
+        source, target = self.map.source_bytes, self.map.target_bytes
+        first, end = position // target, -(-(position + length) // target)
+        made = self.map.apply(self._source_bytes(first * source, end * source), first)
+        return made[position - first * target :][:length]
+
+    def _source_bytes(self, first: int, end: int) -> bytes:
+        made, base = [], 0
+        for one in self.ranges:
+            low, high = max(first - base, 0), min(end - base, one.bytes)
+            if low < high:
+                made.append(one.read(low, high))
+            base += one.bytes
+        return b"".join(made)

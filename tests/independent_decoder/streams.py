@@ -1,0 +1,142 @@
+"""Streams of elements, after "Elements" and "Streams" of FORMAT.md."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.independent_decoder.code_tables import ALONE, GIVEN, UNREFLECTED, CodeTable, Slots
+from tests.independent_decoder.reading import Reader, need
+
+
+class Lanes:
+    """States and words from which symbols are decoded one after the other."""
+
+    def __init__(self, states: list[int], words: list[int]) -> None:
+        need(all(state >= 1 << 16 for state in states), "a state at the start")
+        self.states, self.words = states, words
+        self.taken = self.used = 0
+
+    def symbol(self, slots: Slots) -> int:
+        lane = self.taken % len(self.states)
+        self.taken += 1
+        x = self.states[lane]
+        symbol, frequency, before = slots[x & 4095]
+        x = frequency * (x >> 12) + (x & 4095) - before
+        if x < 1 << 16:
+            need(self.used < len(self.words), "words are missing")
+            x = x << 16 | self.words[self.used]
+            self.used += 1
+        self.states[lane] = x
+        return symbol
+
+    def end(self) -> None:
+        need(self.used == len(self.words), "words are left over")
+        need(all(state == 1 << 16 for state in self.states), "a state at the end")
+
+
+def elements(
+    code: CodeTable, sources: np.ndarray | None, count: int, lanes: int, stream: bytes
+) -> np.ndarray:
+    """``count`` elements of the target (uint64), given those predicted."""
+    reader = Reader(stream)
+    levels = read_levels(code, count, reader)
+    words = reader.varint()
+    states = [reader.u32() for _ in range(lanes if count else 0)]
+    decoder = Lanes(states, reader.u16s(words))
+    classes = np.zeros(count, np.int64) if sources is None else code.classes(sources)
+    table = code.cells[classes, np.repeat(levels, 256)[:count]]
+    slots = [one.slots for one in code.tables]
+    symbols = np.array([decoder.symbol(slots[one]) for one in table.tolist()], np.int64)
+    decoder.end()
+    raw = np.array([one.raw for one in code.tables], np.int64)[table]
+    if code.model == ALONE:
+        return (symbols.astype(np.uint64) << raw.astype(np.uint64)) + raw_bits(reader.rest(), raw)
+    assert sources is not None
+    if code.model == GIVEN:
+        return given(code, sources, symbols, raw_bits(reader.rest(), raw))
+    return moved(code, sources, differences(symbols, raw, reader.rest()))
+
+
+def read_levels(code: CodeTable, count: int, reader: Reader) -> np.ndarray:
+    """The level of each group of 256 elements."""
+    groups = -(-count // 256)
+    if code.levels == 1:
+        return np.zeros(groups, np.int64)
+    part = Reader(reader.take(reader.varint()))
+    found: list[int] = []
+    if count:
+        state = part.u32()
+        need(part.left() % 2 == 0, "half a word")
+        decoder = Lanes([state], part.u16s(part.left() // 2))
+        for _ in range(groups):
+            found.append(decoder.symbol(code.level_tables[found[-1] if found else 0]))
+        decoder.end()
+    part.end("the levels")
+    return np.array(found, np.int64)
+
+
+def raw_bits(data: bytes, widths: np.ndarray) -> np.ndarray:
+    """Numbers of the given widths, 0 to 64 bits, that stand one after the other."""
+    ends = np.cumsum(widths)
+    total = int(ends[-1]) if len(ends) else 0
+    need(len(data) == -(-total // 8), "length of the raw bits")
+    need(total % 8 == 0 or data[-1] >> total % 8 == 0, "raw bits left over")
+    first, shift = (ends - widths) >> 3, ((ends - widths) & 7).astype(np.uint64)
+    padded = np.frombuffer(data + bytes(9), np.uint8).astype(np.uint64)
+    low = np.zeros(len(widths), np.uint64)
+    for place in range(8):
+        low |= padded[first + place] << np.uint64(8 * place)
+    above = padded[first + 8] << ((np.uint64(64) - shift) & np.uint64(63))
+    masks = np.array([(1 << width) - 1 for width in range(65)], np.uint64)
+    return ((low >> shift) | np.where(shift > 0, above, np.uint64(0))) & masks[widths]
+
+
+def given(code: CodeTable, sources: np.ndarray, symbols: np.ndarray, raw: np.ndarray) -> np.ndarray:
+    """Model 1: sign and exponent are the symbol, the sign turned by the source's."""
+    sign = np.uint64(1 << (code.width - 1))
+    turned = np.where(sources & sign, np.uint64(1 << (code.width - 1 - code.mantissa)), 0)
+    top = symbols.astype(np.uint64) ^ turned.astype(np.uint64)
+    return (top << np.uint64(code.mantissa)) + raw
+
+
+def differences(symbols: np.ndarray, raw: np.ndarray, data: bytes) -> np.ndarray:
+    """Models 0 and 3: the differences, modulo 2^64."""
+    small, above = symbols < 31, symbols - 31
+    more = np.where(small, 0, 2 + above // 8)
+    size = np.where(small, (symbols + 1) // 2, 4 + above // 2 % 4).astype(np.uint64)
+    size <<= more.astype(np.uint64)
+    negative = np.where(small, symbols, above) % 2 == 1
+    low = raw.astype(np.uint64)
+    value = raw_bits(data, more + raw)
+    high = size + (value >> low)
+    high = np.where(negative, np.uint64(0) - high, high)
+    return (high << low) + (value & ((np.uint64(1) << low) - np.uint64(1)))
+
+
+def moved(code: CodeTable, sources: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """The elements that lie so far from those of the source."""
+    full, sign = np.uint64((1 << code.width) - 1), np.uint64(1 << (code.width - 1))
+    if not code.floats:
+        return (sources + steps) & full
+    minus = sources & sign > 0
+    ordered = np.where(minus, sources ^ full, sources | sign)
+    if code.model != UNREFLECTED:
+        steps = np.where(minus, np.uint64(0) - steps, steps)
+    ordered = (ordered + steps) & full
+    return np.where(ordered & sign > 0, ordered ^ sign, ordered ^ full)
+
+
+def coded(
+    code: CodeTable, predicted: bytes | None, length: int, phase: int, lanes: int, reader: Reader
+) -> bytes:
+    """What a record with a stream makes: edges and elements, ``length`` bytes."""
+    dtype = np.dtype(f"<u{code.width // 8}")
+    need(phase < dtype.itemsize and phase <= length, "phase")
+    count = (length - phase) // dtype.itemsize
+    end = phase + count * dtype.itemsize
+    before, tail = reader.take(phase), reader.take(length - end)
+    sources = None
+    if predicted is not None:
+        sources = np.frombuffer(predicted[phase:end], dtype).astype(np.uint64)
+    made = elements(code, sources, count, lanes, reader.rest())
+    return before + made.astype(dtype).tobytes() + tail
