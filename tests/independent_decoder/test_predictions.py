@@ -1,0 +1,130 @@
+"""FORMAT.md is enough for every prediction: those that our encoder never makes agree too.
+
+A residual whose only symbol is the difference 0 makes its prediction, byte for byte.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import numpy as np
+import pytest
+
+from edge_sdk.delta.varint import varints
+from tests.independent_decoder.decode import decode
+from tests.independent_decoder.predictions import Prediction
+from tests.support.deltas import EDGE_BITS, Crafted, bits_dtype, decoded, file_ref, place
+
+RESIDUAL = 4
+# Element kind int8, model 0, one class, level and table, r = 0; its one symbol is 0.
+NO_DIFFERENCE = bytes([0, 0, 0, 0, 2])
+# One lane, its state 2^16, no words, no raw bits.
+NOTHING_CODED = bytes([0]) + (1 << 16).to_bytes(4, "little")
+KINDS = {4: "float16", 5: "bfloat16", 6: "float32", 7: "float64"}
+KINDS |= {0: "int8", 1: "int16", 8: "int8", 9: "int16"}
+FLOATS, INTEGERS = [4, 5, 6, 7], [0, 1, 8, 9]
+
+
+def zigzag(number: int) -> int:
+    return 2 * number if number >= 0 else -2 * number - 1
+
+
+def numbers(kind: int, count: int, chance: random.Random) -> bytes:
+    """Any bit patterns, many of them those at which arithmetic could go wrong."""
+    dtype = bits_dtype(KINDS[kind])
+    width = 8 * dtype.itemsize
+    found = [
+        chance.choice([*EDGE_BITS[KINDS[kind]], chance.getrandbits(width)]) for _ in range(count)
+    ]
+    if kind in FLOATS:
+        plain = np.array([chance.gauss(0, 3) for _ in range(count)])
+        wide = plain.astype("<f4").view("<u4") >> 16 if kind == 5 else None
+        bits = plain.astype(KINDS[kind]).view(dtype) if wide is None else wide.astype(dtype)
+        found = [
+            bit if chance.random() < 0.5 else one for bit, one in zip(bits, found, strict=True)
+        ]
+    return np.array(found, dtype).tobytes()
+
+
+def strided(chance: random.Random, size: int) -> tuple[bytes, int]:
+    """A range anywhere in a source file of ``size`` bytes, and the bytes it yields."""
+    run = chance.choice([1, 1, 2, 4, 8, 9])
+    low, high, dimensions = 0, run, []
+    for _ in range(chance.randrange(5)):
+        count, stride = chance.choice([1, 2, 3, 5]), chance.randrange(-60, 61)
+        reach = (count - 1) * stride
+        if high - low + abs(reach) < size:
+            low, high = low + min(reach, 0), high + max(reach, 0)
+            dimensions.append((count, stride))
+    offset = chance.randrange(-low, size - high + 1)
+    parts = [number for count, stride in dimensions for number in (count, zigzag(stride))]
+    total = run * int(np.prod([count for count, _ in dimensions], dtype=int))
+    return varints(0, offset, run) + varints(len(dimensions), *parts), total
+
+
+def agreed(prediction: bytes, source: bytes, position: int = 0) -> bytes:
+    """What both decoders make of it from ``position`` on, all in one record."""
+    length = Prediction(prediction, [source], maps=True).length - position
+    made = Prediction(prediction, [source], maps=True).read(position, length)
+    body = varints(0, position, 8, 0, 0) + NOTHING_CODED
+    delta = (
+        Crafted(targets=[file_ref("t", made)], sources=[file_ref("s", source)], mapped=True)
+        .table(varints(0) + prediction)
+        .table(varints(8) + NO_DIFFERENCE)
+        .data(RESIDUAL, place(length), body)
+        .build()
+    )
+    assert decoded(delta, [source]) == [made]
+    assert decode(delta, [source]) == {"t": made}
+    return made
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_strided_ranges_agree(seed: int) -> None:
+    """Ranges with any dimensions and strides, negative ones and none, and several of them."""
+    chance = random.Random(seed)
+    source = chance.randbytes(1200)
+    ranges = [strided(chance, len(source)) for _ in range(chance.randint(1, 5))]
+    heads = b"".join(data for data, _ in ranges)
+    total = sum(count for _, count in ranges)
+    prediction = varints(len(ranges)) + heads + varints(0, 0, 0, 0)
+    agreed(prediction, source, chance.randrange(total))
+
+
+def listed(kind: int, count: int, chance: random.Random, before: bytes) -> tuple[bytes, bytes]:
+    """A list of numbers in form 1 or 2 (in the source, behind ``before``), and the source."""
+    values = numbers(kind, count, chance)
+    if chance.random() < 0.5:
+        return varints(1, kind) + values, before
+    where = varints(2, kind, 0, len(before), len(values), 0)
+    return where, before + values
+
+
+@pytest.mark.parametrize(("kind", "target"), itertools.permutations(FLOATS, 2))
+def test_casts_of_any_bits_agree(kind: int, target: int) -> None:
+    """Every pair of floats, with NaNs, infinities and subnormal numbers."""
+    source = numbers(kind, 3000, random.Random(kind))
+    head = varints(1, 0, 0, len(source), 0, 0, 0)
+    agreed(head + varints(1, 2, kind, target), source, position=3)
+
+
+@pytest.mark.parametrize("number", [2, 3, 4])
+@pytest.mark.parametrize("seed", range(40))
+def test_value_maps_of_any_bits_agree(number: int, seed: int) -> None:
+    """Every pair of kinds, kind of factors and of zero points, in each form of a list."""
+    chance = random.Random(seed)
+    kind = chance.choice(INTEGERS if number == 4 else FLOATS)
+    target = chance.choice(INTEGERS if number == 3 else FLOATS)
+    source = numbers(kind, 900, chance)
+    head = varints(1, 0, 0, len(source), 0, 0, 0)
+    channels = chance.choice([1, 2, 7, 300])
+    inner = chance.choice([1, 3, 250, 1 << 40])
+    parameters = varints(kind, target, inner, channels)
+    more, source = listed(chance.choice(FLOATS), channels, chance, source)
+    parameters += more
+    if number > 2:
+        more, source = listed(chance.choice(INTEGERS), channels, chance, source)
+        parameters += b"\0" if chance.random() < 0.3 else more
+    prediction = head + varints(number, len(parameters)) + parameters
+    agreed(prediction, source, position=chance.randrange(20))
