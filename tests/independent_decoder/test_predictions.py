@@ -101,7 +101,7 @@ def listed(kind: int, count: int, chance: random.Random, before: bytes) -> tuple
     return where, before + values
 
 
-@pytest.mark.parametrize(("kind", "target"), itertools.permutations(FLOATS, 2))
+@pytest.mark.parametrize(("kind", "target"), list(itertools.permutations(FLOATS, 2)))
 def test_casts_of_any_bits_agree(kind: int, target: int) -> None:
     """Every pair of floats, with NaNs, infinities and subnormal numbers."""
     source = numbers(kind, 3000, random.Random(kind))
