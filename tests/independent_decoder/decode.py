@@ -64,7 +64,6 @@ class Decoder:
             need(len(data) == file.size and digest(data) == file.digest, "a source differs")
         self.predictions: dict[int, Prediction] = {}
         self.codes: dict[int, CodeTable] = {}
-        self.memory_left = self.prefix.memory_left()
 
     def place_of(self, chunk: int) -> tuple[int, int]:
         """The file in which a chunk lies, and its offset there."""
@@ -122,6 +121,7 @@ class Decoder:
             self.predictions[slot] = Prediction(reader.rest(), self.sources, maps)
         else:
             self.codes[slot] = CodeTable(reader.rest())
+            self._check_memory(0)
 
     def run(self, file: int, offset: int, runs_before: int, tables_before: int) -> list[bytes]:
         """The bytes of each file; those before the beginning are zero or missing."""
@@ -173,7 +173,7 @@ class Decoder:
             need(next(runs, None) == Run(record.offset, begun), "a record is not in the index")
         wanted = {COPY: min(length, 262144), LITERAL: length, DICTIONARY: length + 4 * MIB}
         wanted |= {RESIDUAL: 3 * length, PLANES: 2 * length}
-        need(len(record.body) + wanted[record.kind] <= self.memory_left, "too little memory")
+        self._check_memory(len(record.body) + wanted[record.kind])
         if record.kind in (RESIDUAL, PLANES):
             return self._coded(record.kind, length, reader)
         if record.kind == LITERAL:
@@ -186,6 +186,12 @@ class Decoder:
         window = reader.varint()
         need(1 <= window <= MIB and offset + window <= len(source), "a window")
         return unpack(reader.rest(), length, source[offset : offset + window])
+
+    def _check_memory(self, record_bytes: int) -> None:
+        """A record must not need more than the header says."""
+        header = self.prefix.header
+        tables = 65536 + (8 * MIB if header.maps else 0) + 5 * MIB // 4 * len(self.codes)
+        need(self.prefix.length + tables + record_bytes <= header.memory, "too little memory")
 
     def _source(self, reader: Reader) -> tuple[bytes, int]:
         number, offset = reader.varint(), reader.varint()

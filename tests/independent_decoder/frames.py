@@ -30,7 +30,6 @@ def check_header(reader: Reader, length: int, *, with_dictionary: bool) -> None:
     need(reader.take(4) == MAGIC, "magic number of a frame")
     descriptor = reader.take(1)[0]
     single = bool(descriptor & 32)
-    need(descriptor & 3 == 0, "a frame names a dictionary")
     need(descriptor & 8 == 0, "the reserved bit of a frame")
     need(bool(descriptor & 4) == with_dictionary, "checksum of a frame")
     window = length
@@ -38,6 +37,8 @@ def check_header(reader: Reader, length: int, *, with_dictionary: bool) -> None:
         byte = reader.take(1)[0]
         base = 1 << (10 + (byte >> 3))
         window = base + base // 8 * (byte & 7)
+    dictionary_id = reader.take((0, 1, 2, 4)[descriptor & 3])
+    need(not any(dictionary_id), "a frame names a dictionary")
     size_bytes = (int(single), 2, 4, 8)[descriptor >> 6]
     need(size_bytes > 0, "a frame without its content size")
     size = int.from_bytes(reader.take(size_bytes), "little") + (256 if size_bytes == 2 else 0)

@@ -72,12 +72,6 @@ class Prefix:
     header: Header
     index: Index
 
-    def memory_left(self) -> int:
-        """Of the header's memory: what a data record may need."""
-        code_slots = {entry.slot for entry in self.index.tables if entry.slot >= 8}
-        tables = 65536 + (8 * MIB if self.header.maps else 0) + 5 * MIB // 4 * len(code_slots)
-        return self.header.memory - self.length - tables
-
 
 def read_prefix(delta: bytes, memory_limit: int) -> Prefix:
     """The prefix, refused where it is not as the text says."""
