@@ -133,6 +133,8 @@ def prepare(path: Path, draft: Draft, *, advance: Advance | None = None) -> Prep
     entry = _entry(found, draft.entry)
     tensors = found.models.get(entry) or open_model(found.root / entry)
     requires = _requirements(tensors, draft)
+    if draft.serve is None:
+        _refuse_other_content(entry, tensors)
     serve: Serve = draft.serve or ("inference" if tensors.format in ENGINES else "none")
     if serve == "none":
         requires = _without_serving(requires, draft)
@@ -210,6 +212,17 @@ def _requirements(tensors: TensorMap, draft: Draft) -> Requirements:
         opsets={} if facts is None else dict(facts.opsets),
     )
     return with_overrides(found, draft.require)
+
+
+def _refuse_other_content(entry: str, tensors: TensorMap) -> None:
+    """A page of an error or a pointer of Git LFS under a model's name would take what serves
+    out of service. Raises: FormatError."""
+    suffix = Path(entry).suffix.lower().removeprefix(".")
+    if suffix != tensors.format and suffix in ENGINES:
+        raise FormatError(
+            f"{entry} is called .{suffix}, but its content is none; "
+            "publish it with --serve none if applications read it themselves"
+        )
 
 
 def _without_serving(requires: Requirements, draft: Draft) -> Requirements:

@@ -112,6 +112,15 @@ def test_many_opaque_files_need_an_entry(tmp_path: Path) -> None:
         prepare(folder, draft())
 
 
+def test_another_content_under_a_models_name_is_refused(tmp_path: Path) -> None:
+    """A page of an error that was saved as a model is found out, unless it is wanted so."""
+    page = tmp_path / "page.onnx"
+    page.write_bytes(b"<html>404</html>")
+    with pytest.raises(FormatError, match=r"called \.onnx, but its content is none"):
+        prepare(page, draft())
+    assert prepare(page, draft(serve="none")).manifest.format == "opaque"
+
+
 def test_opaque_file_is_not_served(tmp_path: Path) -> None:
     """What no engine serves is published for applications, and that is said."""
     (tmp_path / "table.bin").write_bytes(b"anything at all")
