@@ -171,13 +171,12 @@ class DeliveryServer(stubs.DeliveryServiceServicer):
         waiting: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._watches.append(waiting)
         context.add_callback(lambda: waiting.put(None))
-        if request.assignment_counter < self.counter:
-            yield wire.WatchEvent(assignment_counter=self.counter)
-        while True:
+        told, counter = request.assignment_counter, self.counter
+        while counter is not None:
+            if counter > told:  # an assignment while this began is known from both sides
+                told = counter
+                yield wire.WatchEvent(assignment_counter=counter)
             counter = waiting.get()
-            if counter is None:
-                return
-            yield wire.WatchEvent(assignment_counter=counter)
 
     def Plan(self, request: wire.PlanRequest, context: grpc.ServicerContext) -> wire.PlanResponse:
         target = Digest(request.target_artifact)
