@@ -99,7 +99,7 @@ class DeliveryServer(stubs.DeliveryServiceServicer):
         self, *artifacts: ArtifactBytes, attempt: int = 1, rollout: str = "", floor: str = ""
     ) -> bytes:
         """The device's whole desired state from now on; wakes whoever watches."""
-        self.counter += 1
+        counter = self.counter + 1
         for artifact in artifacts:
             self.publish(artifact)
         models = tuple(
@@ -109,16 +109,17 @@ class DeliveryServer(stubs.DeliveryServiceServicer):
                 variant=artifact.manifest.variant,
                 artifact=artifact.artifact,
                 floor=Version.parse(floor) if floor else None,
-                rollout=rollout or f"rollout-{self.counter}",
+                rollout=rollout or f"rollout-{counter}",
                 attempt=attempt,
             )
             for artifact in sorted(artifacts, key=lambda one: str(one.manifest.model))
         )
         self.assignment = encode_assignment(
-            Assignment(device=self.device, counter=self.counter, models=models, expires_s=None)
+            Assignment(device=self.device, counter=counter, models=models, expires_s=None)
         )
+        self.counter = counter  # last: whoever sees it asks at once, and must get the document
         for watch in tuple(self._watches):
-            watch.put(self.counter)
+            watch.put(counter)
         return self.assignment
 
     def states(self, artifact: ArtifactBytes) -> list[str]:
