@@ -301,7 +301,7 @@ def put_prefix(header: bytes, index: bytes) -> bytes:
     return prefix + check_of(prefix)
 
 
-def prefix_length(preamble: bytes | bytearray) -> int:
+def prefix_length(preamble: bytes | memoryview) -> int:
     """Bytes of the prefix, from its first ``PREAMBLE_BYTES``. Raises: DeltaError."""
     if bytes(preamble[: len(MAGIC)]) != MAGIC:
         raise DeltaError("this is not a delta: it begins with other bytes")

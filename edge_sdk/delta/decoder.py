@@ -70,7 +70,8 @@ class Decoder:
         self._write = write
         self._memory_limit_bytes = memory_limit_bytes
         self._on_header = on_header
-        self._buffer = bytearray()
+        self._memory = bytearray()
+        self._filled = 0
         self._wanted = PREAMBLE_BYTES
         self._step: Callable[[], None] | None = self._take_preamble
         self._failed = False
@@ -89,10 +90,8 @@ class Decoder:
             while len(view):
                 if self._step is None:
                     raise DeltaError(f"{len(view)} bytes follow the end of the delta")
-                taken = self._wanted - len(self._buffer)
-                self._buffer += view[:taken]
-                view = view[taken:]
-                if len(self._buffer) == self._wanted:
+                view = view[self._collect(view) :]
+                if self._filled == self._wanted:
                     self._step()
         except BaseException:
             self._failed = True
@@ -104,15 +103,30 @@ class Decoder:
             self._failed = True
             raise DeltaError("the delta is truncated")
 
-    def _taken(self) -> bytearray:
-        """What was collected, leaving an empty buffer."""
-        data, self._buffer = self._buffer, bytearray()
+    def _collect(self, view: memoryview) -> int:
+        """Keeps what is still wanted; answers how much that was."""
+        if len(self._memory) < self._wanted:
+            collected, self._memory = self._collected, bytearray(self._wanted)
+            self._memory[: self._filled] = collected
+        taken = min(self._wanted - self._filled, len(view))
+        self._memory[self._filled : self._filled + taken] = view[:taken]
+        self._filled += taken
+        return taken
+
+    @property
+    def _collected(self) -> memoryview:
+        return memoryview(self._memory)[: self._filled]
+
+    def _taken(self) -> memoryview:
+        """What was collected, which stands until more comes."""
+        data = self._collected
+        self._filled = 0
         return data
 
     # --- prefix -----------------------------------------------------------------------
 
     def _take_preamble(self) -> None:
-        self._wanted = prefix_length(self._buffer)
+        self._wanted = prefix_length(self._collected)
         if self._wanted > self._memory_limit_bytes:
             raise DeltaError(
                 f"the delta's header and index need {self._wanted} bytes of memory; the limit "
@@ -225,7 +239,7 @@ class Decoder:
         self._step = self._take_head
 
     def _take_head(self) -> None:
-        length = head_length(self._buffer)
+        length = head_length(self._collected)
         if length is None:
             self._wanted += 1
         else:

@@ -55,7 +55,7 @@ def parse_place(cursor: Cursor) -> Place:
     return place
 
 
-def head_length(data: bytes | bytearray) -> int | None:
+def head_length(data: bytes | memoryview) -> int | None:
     """Bytes of the record that begins with ``data``; None while its length is not complete.
 
     ``data`` holds two bytes or more. Raises: DeltaError (a length that cannot be).
@@ -64,14 +64,14 @@ def head_length(data: bytes | bytearray) -> int | None:
         if len(data) >= HEAD_BYTES_MAX:
             raise DeltaError("a record claims more bytes than one may have")
         return None
-    cursor = Cursor(memoryview(data)[1:], "a record's length")
+    cursor = Cursor(data[1:], "a record's length")
     body_bytes = cursor.varint()
     if body_bytes > RECORD_BODY_BYTES_MAX:
         raise DeltaError(f"a record claims {body_bytes} bytes: more than one may have")
     return len(data) + body_bytes + CHECK_BYTES
 
 
-def open_record(record: bytes | bytearray, offset: int) -> tuple[int, Cursor]:
+def open_record(record: bytes | memoryview, offset: int) -> tuple[int, Cursor]:
     """Kind and body of a complete record; ``offset`` names it in errors. Raises: DeltaError."""
     body_end = len(record) - CHECK_BYTES
     view = memoryview(record)

@@ -67,17 +67,16 @@ def encode(
     return stream
 
 
-def decode(table: CodeTable, source: Bits | None, count: int, lanes: int, stream: Bytes) -> Bits:
-    """``count`` elements. Raises: DeltaError."""
+def decode(table: CodeTable, source: Bits | None, lanes: int, stream: Bytes, into: Bits) -> None:
+    """Fills the memory of ``into`` with elements. Raises: DeltaError."""
     if table.model != UNREFLECTED:
-        target: Bits = _chosen.decode(table, source, count, lanes, stream)
-        return target
+        _chosen.decode(table, source, len(into), lanes, stream, into=into)
+        return
     assert source is not None
-    mirror: Bits = _chosen.decode(_with_reflection(table), source, count, lanes, stream)
-    for at in range(0, count, _PIECE):
+    _chosen.decode(_with_reflection(table), source, len(into), lanes, stream, into=into)
+    for at in range(0, len(into), _PIECE):
         part = slice(at, at + _PIECE)
-        mirror[part] = mirrored(source[part], mirror[part], table.kind)
-    return mirror
+        into[part] = mirrored(source[part], into[part], table.kind)
 
 
 def _reflected(

@@ -105,9 +105,11 @@ def decode(
     count: int,
     lanes: int,
     stream: bytes | bytearray | memoryview,
+    *,
+    into: Bits | None = None,
 ) -> Bits:
-    """``count`` elements. Raises: DeltaError."""
-    target = np.empty(count, table.kind.bits)
+    """``count`` elements, in the memory of ``into`` if there is one. Raises: DeltaError."""
+    target = np.empty(count, table.kind.bits) if into is None else into
     scratch = _memory(_kernel.decode_scratch_bytes())
     decoder = _decoder(table).memory
     _checked(_kernel.decode(decoder, _bytes(source), lanes, stream, scratch, _bytes(target)))

@@ -133,8 +133,10 @@ def decode(
     count: int,
     lanes: int,
     stream: bytes | bytearray | memoryview,
+    *,
+    into: Bits | None = None,
 ) -> Bits:
-    """``count`` elements. Raises: DeltaError."""
+    """``count`` elements, in the memory of ``into`` if there is one. Raises: DeltaError."""
     cursor = Cursor(stream, "a record's stream")
     levels = None
     if table.levels > 1:
@@ -143,7 +145,7 @@ def decode(
     states = bytes(cursor.take(4 * lanes if count else 0))
     symbols_in = rans.Decoder(_prepared(table), states, bytes(cursor.take(2 * word_count)))
     raw_in = _RawIn(cursor.rest())
-    target = np.empty(count, table.kind.bits)
+    target = np.empty(count, table.kind.bits) if into is None else into
     for part in _pieces(count):
         before = None if source is None else source[part]
         tables = _tables(table, before, levels, part)

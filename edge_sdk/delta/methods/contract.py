@@ -23,6 +23,7 @@ class DecodeContext:
         self.tables: dict[int, Prediction] = {}
         self.codes: dict[int, CodeTable] = {}
         self.unpacker = Unpacker()
+        self._room = bytearray()
         self._read_source = read_source
 
     def check_range(self, file: int, offset: int, length: int) -> None:
@@ -38,6 +39,13 @@ class DecodeContext:
             path = self.sources[file].path
             raise WrongSourceError(f"source {path!r} ends before byte {offset + length}", path=path)
         return data
+
+    def room(self, length: int) -> memoryview:
+        """Memory for what a record makes: the same for the next one, since fresh memory costs
+        as much time as half of the decoding."""
+        if len(self._room) < length:
+            self._room = bytearray(length)
+        return memoryview(self._room)[:length]
 
     def predict(self, slot: int, position: int, length: int) -> bytes:
         """Predicted bytes. Raises: DeltaError, WrongSourceError."""

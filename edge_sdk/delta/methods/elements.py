@@ -44,12 +44,10 @@ class Split:
         """The bytes beside the elements."""
         return bytes(data[: self.phase]) + bytes(data[self.end :])
 
-    def joined(self, edges: Bytes, elements: Bits) -> Bytes:
-        """All bytes again."""
-        whole: Bytes = elements.view(np.uint8).data
-        if not self.edge_bytes:
-            return whole
-        return b"".join((edges[: self.phase], whole, edges[self.phase :]))
+    def put_edges(self, data: memoryview, edges: Bytes) -> None:
+        """Puts the bytes beside the elements in their places."""
+        data[: self.phase] = edges[: self.phase]
+        data[self.end :] = edges[self.phase :]
 
 
 def parse_split(body: Cursor, length: int, kind: ElementKind) -> tuple[Split, int]:

@@ -52,5 +52,7 @@ class Planes:
             raise body.error("has no prediction, but a code that needs one")
         parts, lanes = parse_split(body, length, table.kind)
         edges = body.take(parts.edge_bytes)
-        made = coder.decode(table, None, parts.count, lanes, body.rest())
-        yield parts.joined(edges, made)
+        made = context.room(length)
+        coder.decode(table, None, lanes, body.rest(), parts.elements(made))
+        parts.put_edges(made, edges)
+        yield made

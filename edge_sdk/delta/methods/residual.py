@@ -66,5 +66,7 @@ class Residual:
         parts, lanes = parse_split(body, length, table.kind)
         edges = body.take(parts.edge_bytes)
         source = parts.elements(context.predict(slot, position, length))
-        made = coder.decode(table, source, parts.count, lanes, body.rest())
-        yield parts.joined(edges, made)
+        made = context.room(length)
+        coder.decode(table, source, lanes, body.rest(), parts.elements(made))
+        parts.put_edges(made, edges)
+        yield made
