@@ -4,6 +4,9 @@
 |---|---|---|
 | tflite | bytes 4 to 7 are ``TFL3`` | FormatError |
 | safetensors | a header length below 2**40, then ``{`` and a key or ``}`` | FormatError |
+| torch_legacy | the first pickle is PyTorch's magic number | FormatError |
+| torch_zip | a ZIP archive with a ``data.pkl`` in one folder | FormatError \
+if it begins with that or the directory can be read, else opaque |
 | onnx | all of it is a ModelProto with an IR version and a graph | FormatError if it begins as \
 writers of ONNX begin (``onnx.py``), else opaque |
 | opaque | nothing above says so | (cannot be) |
@@ -19,13 +22,15 @@ import stat
 from pathlib import Path
 
 from edge_sdk.base import FormatError, NotFoundError, UsageError, explain_os_error
-from edge_sdk.formats import onnx, opaque, safetensors, tflite
+from edge_sdk.formats import onnx, opaque, safetensors, tflite, torch_legacy, torch_zip
 from edge_sdk.formats.model_file import Contents, Format, ModelFile, open_mapped
 from edge_sdk.formats.tensor_map import TensorMap, arrange
 
 FORMATS: tuple[Format, ...] = (
     tflite.FORMAT,
     safetensors.FORMAT,
+    torch_legacy.FORMAT,
+    torch_zip.FORMAT,
     onnx.FORMAT,
     opaque.FORMAT,
 )

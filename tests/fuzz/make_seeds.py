@@ -37,7 +37,7 @@ from edge_sdk.manifest import (
 from tests.fuzz.delta_targets import PREDICTED, source_elements
 from tests.fuzz.examples import EXAMPLES, SEEDS
 from tests.fuzz.file_targets import BESIDE
-from tests.support import onnx_models, tflite_models
+from tests.support import onnx_models, tflite_models, torch_files
 from tests.support.artifacts import make_artifact
 from tests.support.code_tables import fitting, one_table
 from tests.support.deltas import encoded, prefix_of, record_spans, safetensors, tuned, weights
@@ -259,6 +259,23 @@ def model_seeds() -> None:
     _put("opaque", "empty", b"")
 
 
+def torch_seeds() -> None:
+    storage = torch_files.Storage("10", np.arange(24, dtype=np.float32))
+    tensors = {
+        "a": torch_files.tensor_of("0", np.arange(6, dtype=np.float16).reshape(2, 3)),
+        "b": torch_files.Tensor(storage, (3, 4), strides=(1, 3)),
+        "c": torch_files.Tensor(storage, (3, 2), first=12, strides=(4, 1)),
+    }
+    net = torch_files.Instance(
+        torch_files.Named("net", "Net"),
+        {"_parameters": {"w": torch_files.Parameter(tensors["a"])}, "_modules": {"b": [tensors]}},
+    )
+    for name, value in {"dict": tensors, "module": net}.items():
+        _put("torch_zip", name, torch_files.torch_zip(value))
+        _put("torch_legacy", name, torch_files.torch_legacy(value))
+    _put("torch_zip", "script", torch_files.torch_script(net, (tensors["a"],)))
+
+
 def npz_seeds() -> None:
     arrays = {"a": np.arange(12, dtype="<f4").reshape(3, 4), "b": np.array(["x", "yz"])}
     for name, save in {"stored": np.savez, "deflated": np.savez_compressed}.items():
@@ -324,5 +341,6 @@ if __name__ == "__main__":
     code_seeds()
     prediction_seeds()
     model_seeds()
+    torch_seeds()
     npz_seeds()
     document_seeds()

@@ -17,6 +17,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "prediction": delta_targets.prediction,
     "onnx": file_targets.model,
     "tflite": file_targets.model,
+    "torch_legacy": file_targets.model,
+    "torch_zip": file_targets.model,
     "safetensors": file_targets.safetensors,
     "npz": file_targets.npz,
     "npz_member": file_targets.npz_member,

@@ -29,6 +29,7 @@ from edge_sdk.formats import (
 from edge_sdk.formats.model_file import Contents, Format, ModelFile
 from tests.support.onnx_models import linear, mlp, save
 from tests.support.tflite_models import INT8, Shape, Weights, add_model
+from tests.support.torch_files import tensor_of, torch_legacy, torch_zip
 from tests.support.wire_bytes import message, onnx_external, onnx_model
 
 
@@ -46,12 +47,21 @@ def valid(kind: str) -> bytes:
         ]
         weights[1].external = ("data", 2) if kind == "tflite external" else None
         return add_model(weights, shape=Shape(signature=(-1, 4)), append=kind == "tflite behind")
+    if kind.startswith("torch"):
+        tensors = {
+            "a": tensor_of("0", np.ones((2, 3), np.float32)),
+            "b": tensor_of("1", np.ones(5)),
+        }
+        return {"torch_zip": torch_zip, "torch_legacy": torch_legacy}[kind](tensors)
     stream = io.BytesIO()
     write_safetensors(stream, {"a": np.ones((2, 3), np.float32), "b": np.ones(5, np.int8)})
     return stream.getvalue()
 
 
-KINDS = ("onnx", "onnx external", "safetensors", "tflite", "tflite behind", "tflite external")
+KINDS = (
+    *("onnx", "onnx external", "safetensors", "tflite", "tflite behind", "tflite external"),
+    *("torch_legacy", "torch_zip"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +103,7 @@ def test_any_bytes_are_a_model_or_refused(folder: Path, content: bytes) -> None:
     check(folder, content)
 
 
-@given(content=st.binary(max_size=200), begin=st.sampled_from([b"\x08\x0a\x3a\x20\x0a", b"....TFL3", b"\x08\0\0\0\0\0\0\0{\"", b"\x10\0\0\0TFL3\x08\0\x10\0"]))  # fmt: skip
+@given(content=st.binary(max_size=200), begin=st.sampled_from([b"\x08\x0a\x3a\x20\x0a", b"....TFL3", b"\x08\0\0\0\0\0\0\0{\"", b"\x10\0\0\0TFL3\x08\0\x10\0", b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", b"PK\3\4"]))  # fmt: skip
 @settings(max_examples=100, deadline=None)
 def test_any_bytes_behind_a_beginning_are_a_model_or_refused(
     folder: Path, content: bytes, begin: bytes
