@@ -43,7 +43,16 @@ def test_every_listed_target_is_phony() -> None:
 
 
 @pytest.mark.parametrize(
-    "script", ["run", "find-python", "make-venv", "test-install", "wheelhouse", "fuzz-kernel"]
+    "script",
+    [
+        "run",
+        "find-python",
+        "make-venv",
+        "test-install",
+        "wheelhouse",
+        "device-wheel",
+        "fuzz-kernel",
+    ],
 )
 def test_scripts_are_programs(script: str) -> None:
     """Each script can be run and is well-formed."""
