@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +22,7 @@ from distributor.config import (
     default_build_workers,
 )
 from edge_sdk.base.command import (
+    EXIT_INTERRUPTED,
     PathArgument,
     Settings,
     json_option,
@@ -132,7 +134,8 @@ def serve(file: Path | None, as_json: bool, **flags: Any) -> None:
             f"serving devices on {serving.device_address}, operators on {serving.operator_address}"
         )
 
-    asyncio.run(server.serve(config, ready))
+    if asyncio.run(server.serve(config, ready)) == signal.SIGINT:
+        raise click.exceptions.Exit(EXIT_INTERRUPTED)
 
 
 @cli.group("config")

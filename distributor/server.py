@@ -57,16 +57,22 @@ def initialise(config: DistributorConfig) -> bool:
     return created
 
 
-async def serve(config: DistributorConfig, ready: Callable[[Serving], None]) -> None:
-    """Serves until SIGTERM or SIGINT; ``ready`` is called once both listeners answer."""
-    stop = asyncio.Event()
+async def serve(config: DistributorConfig, ready: Callable[[Serving], None]) -> signal.Signals:
+    """Serves until SIGTERM or SIGINT, and says which; ``ready`` is called once both listeners
+    answer."""
     loop = asyncio.get_running_loop()
+    ended_by: asyncio.Future[signal.Signals] = loop.create_future()
+
+    def stop(number: signal.Signals) -> None:
+        if not ended_by.done():
+            ended_by.set_result(number)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop, number)
     try:
         async with running(config) as serving:
             ready(serving)
-            await stop.wait()
+            return await ended_by
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)

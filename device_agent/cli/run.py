@@ -14,6 +14,7 @@ from device_agent.cli.settings import config_options, read_config, with_free_por
 from device_agent.config import AgentConfig
 from device_agent.store import Store
 from device_agent.supervisor import Supervisor
+from device_agent.trust import AssignmentKeeper
 from edge_sdk.base import NotFoundError, UsageError, explain_os_error
 from edge_sdk.base.command import json_option, note, print_json
 from edge_sdk.rpc import check_local
@@ -36,11 +37,12 @@ def run_agent(as_json: bool, **flags: Any) -> None:
     root = Path(config.state_dir)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        Store.create(root)
+        store = Store.create(root)
     except FileExistsError:
         raise UsageError(f"{root} is no folder; name one for --state") from None
     except OSError as error:
         raise explain_os_error(error, root) from None
+    AssignmentKeeper(store, config.device)  # says whose folder it is, before a process starts
 
     def ready(agent_address: str, inference_address: str) -> None:
         note(f"agent of {config.device} at {agent_address}, inference at {inference_address}")

@@ -74,7 +74,8 @@ class Supervisor:
         self._children = [self._updater(), *([self._inference()] if serve else [])]
 
     def run(self) -> int:
-        """The exit code: 0 after a signal, else that of a process that cannot be started.
+        """The exit code: 0 after SIGTERM, 130 after SIGINT, else that of a process that cannot
+        be started.
 
         Raises: ConflictError (an agent runs on that folder, or somebody listens there).
         """
@@ -94,6 +95,8 @@ class Supervisor:
         return self._exit_code
 
     def _on_signal(self, number: int, frame: object) -> None:
+        if number == signal.SIGINT and not self._stopping:
+            self._exit_code = 128 + number  # as of every command that Ctrl-C ended
         self._stopping = True
 
     # -- the processes -------------------------------------------------------------------

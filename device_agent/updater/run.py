@@ -401,6 +401,8 @@ class Updater:
         self.journal.append(Forgotten(model=model))
         self.updates.pop(model, None)
         self.loop.put(self.collect)
+        if self._contact is not None:
+            self._contact.check_in()  # there is no event of it, and somebody waits to hear
 
     def _say(self, order: orders.SayCommitted | orders.SayBlocked) -> None:
         """Ends the order with what was found out before: there is nothing to do here."""

@@ -166,7 +166,10 @@ class Switcher:
             self._store.slot_files.put(
                 Slot(model=slot.model, active=slot.active, previous=slot.previous)
             )
-        if slot.previous is not None and not _serves_nothing(update):
+        if _serves_nothing(update):
+            # What served before this version would go on answering until the next start.
+            self._send(Drop(model=update.model, artifact=None))
+        elif slot.previous is not None:
             self._send(Drop(model=update.model, artifact=slot.previous))
 
     def roll_back(self, update: Update) -> None:

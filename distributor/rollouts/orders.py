@@ -337,5 +337,5 @@ def _back(row: RolloutDevice, at_ms: int) -> RolloutDevice:
         variant="" if back is None else back.variant,
         state=BUILDING,
         changed_ms=at_ms,
-        message="" if back is not None else "the model is taken away",
+        message="" if back is not None else "the model is taken away: it had none before",
     )

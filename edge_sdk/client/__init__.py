@@ -4,7 +4,7 @@ Needs gRPC and NumPy only, no engine; it never loads a model itself. Begin with 
 """
 
 from edge_sdk.client.connection import Client, connect
-from edge_sdk.client.errors import VersionNotActiveError
+from edge_sdk.client.errors import NotAnAgentError, VersionNotActiveError
 from edge_sdk.client.model import Files, Model, ModelEvent, Result
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Files",
     "Model",
     "ModelEvent",
+    "NotAnAgentError",
     "Result",
     "VersionNotActiveError",
     "connect",

@@ -12,7 +12,7 @@ from edge_sdk.base import ModelName, UnavailableError, UsageError
 from edge_sdk.client.model import Model
 from edge_sdk.client.stubs import UNARY_DEADLINE_S, Agent, Inference
 from edge_sdk.protos import agent_v1_pb2
-from edge_sdk.rpc import Credentials, open_channel, typed_errors
+from edge_sdk.rpc import Credentials, open_channel
 
 AGENT_VARIABLE = "EDGE_AGENT_ADDRESS"
 INFERENCE_VARIABLE = "EDGE_INFERENCE_ADDRESS"
@@ -55,9 +55,12 @@ class Client:
         return Model(str(ModelName.parse(name)), self)
 
     def models(self) -> tuple[str, ...]:
-        """Names of the models that this device holds. Raises: UnavailableError, UsageError."""
+        """Names of the models that this device holds.
+
+        Raises: UnavailableError, UsageError (no agent's address), NotAnAgentError.
+        """
         agent = self.agent()
-        with typed_errors(agent.peer):
+        with agent.typed_errors():
             listed = agent.list_models(agent_v1_pb2.ListModelsRequest(), timeout=UNARY_DEADLINE_S)
         return tuple(one.model for one in listed.models)
 
@@ -74,7 +77,10 @@ class Client:
         return self._agent is not None
 
     def inference(self) -> Inference:
-        """Where models answer; asked from the agent once. Raises: UnavailableError."""
+        """Where models answer; asked from the agent once.
+
+        Raises: UnavailableError, NotAnAgentError.
+        """
         with self._lock:
             if self._inference is None:
                 address = self._ask_inference_address()
@@ -104,7 +110,7 @@ class Client:
 
     def _ask_inference_address(self) -> str:
         agent = self.agent()
-        with typed_errors(agent.peer):
+        with agent.typed_errors():
             status = agent.status(agent_v1_pb2.StatusRequest(), timeout=UNARY_DEADLINE_S)
         if not status.inference_address:
             raise UnavailableError(f"{agent.peer} has no inference running yet; try again soon")

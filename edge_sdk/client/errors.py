@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from edge_sdk.base import NotFoundError
+from edge_sdk.base import NotFoundError, UsageError
 
 
 class VersionNotActiveError(NotFoundError):
     """A version was demanded that is not the one that serves now (facts ``version``, ``active``).
 
     Another version never answers in its place.
+    """
+
+
+class NotAnAgentError(UsageError):
+    """What listens at the agent's address is something else (fact ``address``).
+
+    Where it is inference, ``connect(inference=...)`` is what was meant.
     """

@@ -109,7 +109,7 @@ class Model:
         if not self._client.has_agent:
             return self._metadata().versions[0]
         agent = self._client.agent()
-        with typed_errors(agent.peer):
+        with agent.typed_errors():
             listed = agent.list_models(agent_pb.ListModelsRequest(), timeout=UNARY_DEADLINE_S)
         for one in listed.models:
             if one.model == self.name and one.version:
@@ -126,7 +126,7 @@ class Model:
         agent = self._client.agent()
         call = agent.hold(agent_pb.HoldRequest(model=self.name))
         try:
-            with typed_errors(agent.peer):
+            with agent.typed_errors():
                 held = next(call, None)
             if held is None:
                 raise UnavailableError(f"{agent.peer} ended without naming a folder")
@@ -147,7 +147,7 @@ class Model:
         agent = self._client.agent()
         call = agent.events(agent_pb.EventsRequest(after=after, model=self.name))
         try:
-            with typed_errors(agent.peer):
+            with agent.typed_errors():
                 for event in call:
                     if states is None or event.state in states:
                         yield _event(event)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import grpc
 
+from edge_sdk.client.errors import NotAnAgentError
 from edge_sdk.protos import agent_v1_pb2 as agent_pb
 from edge_sdk.protos import inference_v2_pb2 as inference_pb
+from edge_sdk.rpc import typed_errors
 
 UNARY_DEADLINE_S = 10.0
 
@@ -17,6 +22,7 @@ class Agent:
     """AgentService at one address."""
 
     def __init__(self, channel: grpc.Channel, address: str) -> None:
+        self.address = address
         self.peer = f"the agent at {address}"
         self.status = channel.unary_unary(
             _AGENT + "Status",
@@ -38,6 +44,22 @@ class Agent:
             request_serializer=agent_pb.HoldRequest.SerializeToString,
             response_deserializer=agent_pb.Held.FromString,
         )
+
+    @contextmanager
+    def typed_errors(self) -> Iterator[None]:
+        """Turns what a call ends with into our errors. Raises: NotAnAgentError and the others."""
+        with typed_errors(self.peer):
+            try:
+                yield
+            except grpc.RpcError as error:
+                if error.code() != grpc.StatusCode.UNIMPLEMENTED:
+                    raise
+                raise NotAnAgentError(
+                    f"what listens at {self.address} does not answer as an agent: if it is "
+                    f"inference, give connect(inference={self.address!r}); if it is an agent, "
+                    "it is of an older release",
+                    address=self.address,
+                ) from None
 
 
 class Inference:

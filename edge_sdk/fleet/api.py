@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from edge_sdk.base import Digest, ModelName, UnavailableError, Version
+from edge_sdk.base import Digest, ModelName, NotFoundError, UnavailableError, Version
 from edge_sdk.fleet.connection import Connection, Patience, default_operator
 from edge_sdk.fleet.messages import (
     artifact_from,
@@ -114,11 +114,13 @@ class Fleet:
     # Reading
 
     def models(self, model: str | None = None) -> tuple[Artifact, ...]:
-        """Every published variant, or those of one model."""
+        """Every published variant, or those of one model. Raises: NotFoundError (no such model)."""
         request = wire.ListModelsRequest(model=_model(model) if model else "")
         answer = self._connection.repeat(
             lambda: self._stub.ListModels(request, timeout=self._deadline_s)
         )
+        if model and not answer.artifacts:
+            raise NotFoundError(f"no version of {model} is published; see: edge-fleet models")
         return tuple(artifact_from(one) for one in answer.artifacts)
 
     def devices(self, selector: str = "") -> tuple[Device, ...]:
@@ -252,7 +254,8 @@ class Fleet:
         )
 
     def rollout_undo(self, rollout: str) -> Rollout:
-        """A new rollout that sends the devices of this one back to what they had before."""
+        """A new rollout that sends the devices of this one back to what they had before; its
+        ``removals`` are those that had nothing, from which the model is taken away."""
         request = wire.UndoRolloutRequest(rollout=rollout)
         return rollout_from(
             self._connection.once(lambda: self._stub.UndoRollout(request, timeout=self._deadline_s))

@@ -110,6 +110,9 @@ def _print_started(started: Rollout, *, as_json: bool) -> None:
         print_json(rollout_document(started))
     else:
         click.echo(rollout_summary(started))
+        if started.removals:
+            names = ", ".join(one.device for one in started.removals)
+            click.echo(f"{started.model} is taken away from {names}: there was none before")
         note(f"edge-fleet: follow it with: edge-fleet rollout watch {started.rollout}")
 
 
@@ -200,7 +203,10 @@ def abort(target: Any, rollout_name: str, as_json: bool) -> None:
 @_debug
 @click.pass_obj
 def undo(target: Any, rollout_name: str, as_json: bool) -> None:
-    """Send the devices of ROLLOUT back to what they had before, as a new rollout."""
+    """Send the devices of ROLLOUT back to what they had before, as a new rollout.
+
+    From a device that had no version of the model before, the model is taken away.
+    """
     with target.open() as fleet:
         undoing = fleet.rollout_undo(rollout_name)
     _print_started(undoing, as_json=as_json)

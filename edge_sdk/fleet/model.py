@@ -204,6 +204,12 @@ class Rollout:
         return tuple(one for one in self.devices if one.refused)
 
     @property
+    def removals(self) -> tuple[RolloutDevice, ...]:
+        """Of an undo: devices from which the model is taken away, since they had no version
+        of it before."""
+        return tuple(one for one in self.devices if self.undoes and one.artifact is None)
+
+    @property
     def succeeded(self) -> bool:
         """Done, and every device of the cohort got the version and kept it, or a later one."""
         return self.state == "done" and not self.failures and not self.refusals

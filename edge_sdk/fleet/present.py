@@ -40,6 +40,7 @@ def rollout_document(rollout: Rollout) -> dict[str, Any]:
         "succeeded": rollout.succeeded,
         "failures": [one.device for one in rollout.failures],
         "refusals": [one.device for one in rollout.refusals],
+        "removals": [one.device for one in rollout.removals],
     }
 
 
@@ -201,8 +202,11 @@ def print_rollout(rollout: Rollout) -> None:
 
 def device_state(device: RolloutDevice) -> str:
     """Silence is no proof: a version that nobody asked anything says so while it is kept."""
-    unproved = device.state == "committed" and device.facts.get("unproved") == "true"
-    return f"{device.state} (unproved)" if unproved else device.state
+    if device.state == "committed":
+        for fact in ("unproved", "removed"):
+            if device.facts.get(fact) == "true":
+                return f"{device.state} ({fact})"
+    return device.state
 
 
 def _why(device: RolloutDevice) -> str:

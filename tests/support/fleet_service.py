@@ -40,6 +40,7 @@ class FleetInMemory:
     devices: dict[str, wire.Device] = field(default_factory=dict)
     verdicts: list[wire.VariantVerdict] = field(default_factory=list)
     plan: list[wire.PlanProgress] = field(default_factory=list)
+    undo: wire.Rollout | None = None  # what an undo answers with
     rollouts: dict[str, list[wire.Rollout]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     requests: list[object] = field(default_factory=list)
@@ -231,7 +232,7 @@ class FleetServicer(service.FleetServiceServicer):
     @_answering("UndoRollout")
     def UndoRollout(self, request, context):
         last = self._states(request.rollout)[-1]
-        undo = wire.Rollout(
+        undo = self.fleet.undo or wire.Rollout(
             rollout=f"r-{len(self.fleet.rollouts) + 1}",
             model=last.model,
             version="0.0.0",

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from device_agent.cli import main
@@ -165,6 +166,17 @@ def test_a_folder_of_another_release(tmp_path: Path, edge_agent: Callable[..., R
     ran = edge_agent(*arguments)
     assert ran.code == 3
     assert "format 99" in ran.err
+
+
+def test_a_folder_of_another_device(rig: Rig, edge_agent: Callable[..., Ran]) -> None:
+    """A folder that holds another device's assignment ends the start at once, with one line
+    that names the owner; no process is started."""
+    rig.stop()
+    before = psutil.Process().children()
+    ran = edge_agent("run", "--state", str(rig.state), "--device", "kiosk-8")
+    assert (ran.code, ran.out, ran.err.count("\n")) == (3, "", 1)
+    assert "belongs to device 'kiosk-7', not 'kiosk-8'" in ran.err
+    assert psutil.Process().children() == before
 
 
 def test_doctor(rig: Rig, tmp_path: Path, edge_agent: Callable[..., Ran]) -> None:

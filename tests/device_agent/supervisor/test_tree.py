@@ -231,6 +231,16 @@ def test_sigterm_ends_cleanly(agent: Command, tmp_path: Path) -> None:
     assert again.stop() == 0
 
 
+def test_ctrl_c_ends_cleanly(agent: Command, tmp_path: Path) -> None:
+    """SIGINT ends it as SIGTERM does, with the exit code of every interrupted command."""
+    children = agent.descendants()
+    agent.process.send_signal(signal.SIGINT)
+    assert agent.process.wait(30) == 130
+    assert psutil.wait_procs(children, timeout=10)[1] == []
+    assert not (tmp_path / "s" / "agent.sock").exists()
+    assert "Traceback" not in agent.said()
+
+
 READY_THEN_REFUSED = (
     "import os, sys; handle = int(sys.argv[sys.argv.index('--ready-fd') + 1]);"
     "os.write(handle, b'unix:/nowhere\\n'); sys.exit(6)"

@@ -305,7 +305,7 @@ def test_nothing_to_go_back_to(on_v1: Rig) -> None:
 
 
 def test_a_model_no_longer_assigned_is_unloaded(on_v1: Rig) -> None:
-    """Absent from the assignment: dropped, its slot and its files removed."""
+    """Absent from the assignment: dropped, its slot and its files removed, and said at once."""
     on_v1.server.assign()
     assert on_v1.inference is not None
     on_v1.wait(lambda: slot(on_v1) is None, "the slot to go")
@@ -314,6 +314,13 @@ def test_a_model_no_longer_assigned_is_unloaded(on_v1: Rig) -> None:
         "inference to be told",
     )
     on_v1.wait(lambda: not list((on_v1.state / "blobs").iterdir()), "the files to go")
+    done = on_v1.server.counter
+    on_v1.wait(
+        lambda: any(
+            one.assignment_counter == done and not one.models for one in on_v1.server.check_ins
+        ),
+        "a check-in that says so",
+    )
 
 
 def test_a_held_tree_stays(on_v1: Rig) -> None:

@@ -261,6 +261,7 @@ def test_undo_of_a_first_version(tmp_path: Path) -> None:
         made = one.roll_out("1.0.0")
         _commit(one, "a", 1)
         back = one.write(rollouts.undo, made.rollout, at_ms=AT_MS, by="alice")
+        assert "is taken away" in back.devices[0].message
         one.assign(back)
         assert one.assignment("a").models == ()
         record = one.check_in("a")

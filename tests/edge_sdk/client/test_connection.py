@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
 
 from edge_sdk.base import FormatError, RefusedError, UnavailableError, UsageError
-from edge_sdk.client import connect
+from edge_sdk.client import NotAnAgentError, connect
 from tests.support.agent_service import fake_agent
+from tests.support.serving_door import serving
 
 
 def test_without_an_address_the_way_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,6 +57,24 @@ def test_what_needs_the_agent_says_so(tmp_path: Path) -> None:
         client.model("team/digits").files(),
     ):
         pass
+
+
+def test_the_inference_address_is_no_agents(tmp_path: Path) -> None:
+    """Where inference's address was given as the agent's, each call says so and what to give."""
+    door = serving(tmp_path).door
+    door.open("127.0.0.1:0")
+    address = door.address
+    with contextlib.closing(door), connect(address) as client:
+        model = client.model("team/digits")
+        for ask in (client.models, client.inference, lambda: model.version):
+            with pytest.raises(NotAnAgentError, match="inference=") as refused:
+                ask()
+            assert refused.value.facts == {"address": address}
+            assert isinstance(refused.value, UsageError)
+        with pytest.raises(NotAnAgentError), model.files():
+            pass
+        with pytest.raises(NotAnAgentError):
+            next(model.events())
 
 
 def test_addresses_and_names_are_checked() -> None:

@@ -139,6 +139,16 @@ def test_bad_input(
     assert service.artifacts == {}
 
 
+def test_models_of_an_unknown_name(edge_fleet: EdgeFleet) -> None:
+    """A name under which nothing is published is said to be unknown, with exit code 7; where
+    nothing at all is published, the list of all is empty."""
+    ran = edge_fleet("models", "team/nobody")
+    assert (ran.code, ran.out) == (7, "")
+    assert "team/nobody" in ran.err
+    assert edge_fleet("models", "team/nobody", "--json").document["error"]["exit_code"] == 7
+    assert edge_fleet("models", "--json").document == {"artifacts": []}
+
+
 def test_error_as_json(edge_fleet: EdgeFleet) -> None:
     """With --json an error is a document too, with the name of its class."""
     ran = edge_fleet("explain", "ghost", "--json")

@@ -177,6 +177,26 @@ def test_abort_and_undo(rollout: EdgeFleet, service: FleetInMemory) -> None:
     assert rollout("undo", "r-1", "--json").document["undoes"] == "r-1"
 
 
+def test_undo_of_a_first_version_says_what_it_takes_away(
+    rollout: EdgeFleet, service: FleetInMemory
+) -> None:
+    """Where devices had nothing before, the answer names them, for people and as a document;
+    once gone, the model is shown as removed."""
+    back = [
+        a_rollout_device("gate-7", "building", artifact=b"", version="", variant=""),
+        a_rollout_device("gate-8", "building", version="1.0.0"),
+    ]
+    service.rollouts["r-1"] = [a_rollout("done", rollout="r-1")]
+    service.undo = a_rollout("building", *back, rollout="r-2", undoes="r-1", version="")
+    said = rollout("undo", "r-1").out
+    assert "team/digits is taken away from gate-7: there was none before" in said
+    assert "gate-8" not in said
+    assert rollout("undo", "r-1", "--json").document["removals"] == ["gate-7"]
+    gone = a_rollout_device("gate-7", artifact=b"", version="", facts={"removed": "true"})
+    service.rollouts["r-2"] = [a_rollout("done", gone, rollout="r-2", undoes="r-1")]
+    assert "committed (removed)" in rollout("status", "r-2").out
+
+
 def test_list(rollout: EdgeFleet, service: FleetInMemory) -> None:
     """Rollouts are listed newest first, of one model or of all."""
     service.rollouts["r-1"] = [a_rollout("done", rollout="r-1")]
