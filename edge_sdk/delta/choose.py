@@ -15,7 +15,7 @@ from edge_sdk.delta.frames import DICTIONARY_BYTES_MAX, Effort, Packer
 from edge_sdk.delta.methods import Dictionary, Literal, Method, Planes, Residual
 from edge_sdk.delta.methods.elements import Split
 from edge_sdk.delta.numeric import KINDS, ElementKind
-from edge_sdk.delta.prediction import SourceRange
+from edge_sdk.delta.prediction import SourceRange, put_prediction
 from edge_sdk.delta.records import Place
 from edge_sdk.delta.writer import Predicted, slot_of
 
@@ -224,6 +224,10 @@ class Chooser:
         if aligned.prediction is not None:
             predicted = aligned.prediction
             position = aligned.position + place.offset - aligned.start
+            if len(put_prediction(predicted)) > aligned.end - aligned.start:
+                return None
+            if not predicted.is_affordable(position, length):
+                return None
             data = aligned.prediction.read(position, length, self._read_source)
         else:
             data = self._sources[aligned.source_file].read(position, length)

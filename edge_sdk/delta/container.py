@@ -26,6 +26,8 @@ PREAMBLE_BYTES = len(MAGIC) + 2 + 4 + 4
 CHECK_BYTES = 4
 
 PREFIX_BYTES_MAX = 16 << 20
+_RECORDS_BYTES_FREE = 64 << 10
+_RECORDS_BYTES_PER_FILE = 64
 RECORD_BODY_BYTES_MAX = CHUNK_BYTES + (64 << 10)
 FILES_MAX = 4096
 METHODS_MAX = 64
@@ -39,7 +41,7 @@ MAPPED_TABLE_BODY_BYTES_MAX = 40 << 10
 TABLES_BYTES = PREDICTION_SLOTS * TABLE_BODY_BYTES_MAX
 # What it needs for each slot that ever holds a code table: the largest, made ready for use.
 CODE_TABLE_BYTES = 5 << 18
-# What it needs besides where predictions are not plain: tables, gathered and mapped numbers.
+# What it needs besides where predictions are not plain: lists, gathered and mapped numbers.
 MAPPED_BYTES = 8 << 20
 
 DEFAULT_MEMORY_LIMIT_BYTES = 32 << 20
@@ -154,10 +156,12 @@ class Index:
             self._check_offset(run.offset)
         if chunks != chunks_wanted:
             raise DeltaError(f"the index knows {chunks} chunks; the target has {chunks_wanted}")
+        end = 0
         for table in self.tables():
             self._check_offset(table.offset + table.length - 1)
-            if table.slot >= TABLE_SLOTS or table.length == 0:
+            if table.slot >= TABLE_SLOTS or table.length == 0 or table.offset < end:
                 raise DeltaError("the index holds a table that cannot be")
+            end = table.offset + table.length
 
     def _check_offset(self, offset: int) -> None:
         if offset >= self.end_offset:
@@ -330,7 +334,14 @@ def parse_prefix(prefix: bytes) -> Header:
     cursor = Cursor(memoryview(prefix)[PREAMBLE_BYTES:index_at], "the header")
     header = _parse_header(cursor, Index(prefix[index_at:body_end]), len(prefix))
     header.index.check(header.chunk_count)
+    if header.index.records_bytes > records_bytes_max(header.target_bytes, len(header.targets)):
+        raise DeltaError("the delta's records are longer than those of its target can be")
     return header
+
+
+def records_bytes_max(target_bytes: int, target_files: int) -> int:
+    """What the records of a target may take; they never need as much."""
+    return _RECORDS_BYTES_FREE + _RECORDS_BYTES_PER_FILE * target_files + 2 * target_bytes
 
 
 def _parse_header(cursor: Cursor, index: Index, prefix_bytes: int) -> Header:

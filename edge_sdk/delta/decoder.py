@@ -282,7 +282,7 @@ class Decoder:
         prediction = parse_prediction(body, self._context.sources)
         if not (mapped or prediction.is_plain):
             raise body.error("is a prediction that is not plain, which the header does not say")
-        self._context.tables[slot] = prediction
+        self._context.set_table(slot, prediction)
 
     def _make(self, kind: int, body: Cursor) -> None:
         """Writes what a data record makes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edge_sdk.base import DeltaError
 from edge_sdk.delta.container import FileRef
@@ -14,6 +14,7 @@ from edge_sdk.delta.strides import (
     put_range,
     read_sequence,
     sequence_bytes,
+    sequence_work,
 )
 from edge_sdk.delta.value_maps import ValueMap, parse_value_map, put_value_map
 from edge_sdk.delta.varint import VALUE_MAX, Cursor, varints
@@ -32,8 +33,11 @@ __all__ = [
 RANGES_MAX = 64
 MAP_PARAMETERS_BYTES_MAX = 32 << 10
 _ORDER_OF_RANGES = 0  # the only layout map: what strides cannot say needs none
+# A record may gather its bytes by so many reads, and one more for so many bytes.
+_READS_FREE = 64
+_READ_FOR_BYTES = 16
 # Source bytes that are gathered at once, and numbers that are mapped at once.
-_GATHERED_BYTES = 4 << 20
+_GATHERED_BYTES = 2 << 20
 _MAPPED_NUMBERS = 64 << 10
 
 
@@ -60,6 +64,21 @@ class Prediction:
         assert self.values is not None
         return sequence_bytes(self.ranges) // self.values.source.width_bytes
 
+    def is_affordable(self, position: int, length: int) -> bool:
+        """Whether one record may use these bytes (FORMAT.md, "Work"), if there are any."""
+        if self.values is not None:
+            first, end = self._places(position, length)
+            width = self.values.source.width_bytes
+            position, length = first * width, (end - first) * width
+        work = sequence_work(self.ranges, position, length)
+        return work <= _READS_FREE + length // _READ_FOR_BYTES
+
+    def loaded(self, read_source: ReadSource) -> Prediction:
+        """The same with all that its value map takes from the source, for many reads."""
+        if self.values is None:
+            return self
+        return replace(self, values=self.values.loaded(read_source))
+
     def read(self, position: int, length: int, read_source: ReadSource) -> bytes:
         """``length`` bytes from ``position`` on. Raises: DeltaError (past the end)."""
         if self.values is None:
@@ -67,7 +86,7 @@ class Prediction:
         if position + length > self.length:
             raise DeltaError("a record uses more of a prediction than there is")
         width = self.values.target.width_bytes
-        first, end = position // width, -(-(position + length) // width)
+        first, end = self._places(position, length)
         step = _GATHERED_BYTES // self.values.source.width_bytes
         values = self.values.loaded(read_source)
         data = b"".join(
@@ -76,6 +95,12 @@ class Prediction:
         )
         skipped = position - first * width
         return data[skipped : skipped + length]
+
+    def _places(self, position: int, length: int) -> tuple[int, int]:
+        """The numbers that bytes of a mapped prediction belong to: the first, and the next one."""
+        assert self.values is not None
+        width = self.values.target.width_bytes
+        return position // width, -(-(position + length) // width)
 
     def _mapped(self, values: ValueMap, first: int, count: int, read_source: ReadSource) -> bytes:
         """Numbers ``first`` and on."""

@@ -23,11 +23,10 @@ ReadSource = Callable[[int, int, int], bytes]
 Items = NDArray[Any]
 
 DIMENSIONS_MAX = 8
-# Runs are read together up to this span, as long as what lies between two of them is no
-# more than a page, since a device reads whole pages anyway, or some times what is wanted.
+# Runs are read together up to this span, as long as no more lies between two of them than is
+# read as fast as a second read is made.
 _WINDOW_BYTES = 512 << 10
-_SKIPPED_BYTES_MAX = 4 << 10
-_SKIPPED_SHARE_MAX = 16
+SKIPPED_BYTES_MAX = 16 << 10
 _NATIVE_WIDTHS = (1, 2, 4, 8)
 
 
@@ -54,6 +53,25 @@ class SourceRange:
         reach = [(count - 1) * stride for count, stride in self.dimensions]
         first = self.offset + sum(min(0, one) for one in reach)
         return first, self.offset + sum(max(0, one) for one in reach) + self.length
+
+    @property
+    def is_woven(self) -> bool:
+        """Whether runs of one outer index begin among those of another, other than again."""
+        steps = ((abs(stride), count) for count, stride in self.dimensions if count > 1)
+        reach = 0
+        for step, count in sorted(steps):
+            if 0 < step <= reach:
+                return True
+            reach += (count - 1) * step
+        return False
+
+    def work(self, position: int, length: int) -> int:
+        """What reading a part counts (FORMAT.md, "Work")."""
+        if not self.dimensions:
+            return 1
+        runs = (position + length - 1) // self.length - position // self.length + 1
+        first, end = self.extent
+        return min(runs, -(-(end - first) // SKIPPED_BYTES_MAX))
 
     def read(self, position: int, length: int, read_source: ReadSource) -> bytes:
         """``length`` bytes from ``position`` of the range on; both lie within it."""
@@ -165,7 +183,7 @@ def _fill(box: Items, at: int, strides: Sequence[int], read: Callable[[int, int]
 
 
 def _is_dense(stride: int, inner_span: int) -> bool:
-    return stride - inner_span <= max(_SKIPPED_BYTES_MAX, _SKIPPED_SHARE_MAX * inner_span)
+    return stride - inner_span <= SKIPPED_BYTES_MAX
 
 
 def put_range(one: SourceRange) -> bytes:
@@ -191,10 +209,17 @@ def parse_range(cursor: Cursor, sources: Sequence[FileRef]) -> SourceRange:
         raise cursor.error("has an empty source range")
     if one.total_bytes > VALUE_MAX:
         raise cursor.error("predicts an impossible number of bytes")
+    if one.is_woven:
+        raise cursor.error("has a source range whose dimensions run into each other")
     first, end = one.extent
     if file >= len(sources) or first < 0 or end > sources[file].size_bytes:
         raise cursor.error("predicts from bytes that no source has")
     return one
+
+
+def sequence_work(ranges: Sequence[SourceRange], position: int, length: int) -> int:
+    """What reading a part of ranges that stand one after the other counts."""
+    return sum(one.work(at, part) for one, at, part in _parts(ranges, position, length))
 
 
 def sequence_bytes(ranges: Sequence[SourceRange]) -> int:
@@ -207,11 +232,18 @@ def read_sequence(
     """Bytes of ranges that stand one after the other. Raises: DeltaError (past the end)."""
     if position + length > sequence_bytes(ranges):
         raise DeltaError("a record uses more of a prediction than there is")
-    parts = []
-    for one in ranges:
-        if position < one.total_bytes and length:
-            part = min(length, one.total_bytes - position)
-            parts.append(one.read(position, part, read_source))
-            position, length = one.total_bytes, length - part
-        position -= one.total_bytes
+    parts = [one.read(at, part, read_source) for one, at, part in _parts(ranges, position, length)]
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _parts(
+    ranges: Sequence[SourceRange], position: int, length: int
+) -> Iterator[tuple[SourceRange, int, int]]:
+    """The ranges that hold these bytes of all, with the position and length in each."""
+    for one in ranges:
+        held = one.total_bytes
+        if position < held and length:
+            part = min(length, held - position)
+            yield one, position, part
+            position, length = held, length - part
+        position -= held

@@ -21,7 +21,6 @@ from edge_sdk.delta.strides import (
     SourceRange,
     parse_range,
     put_range,
-    read_sequence,
 )
 from edge_sdk.delta.varint import Cursor, varints
 
@@ -29,6 +28,8 @@ Array = NDArray[Any]
 Bytes = bytes | memoryview
 
 CHANNELS_MAX = 1 << 16
+# A list may be gathered by so many reads (FORMAT.md, "Work").
+_LIST_READS_MAX = 256
 _CANONICAL_NAN = np.float32(np.nan)
 _INTEGER_BOUND = np.float32(1 << 17)
 
@@ -89,7 +90,14 @@ class NumberList:
         held = self.content
         if not isinstance(held, SourceRange):
             return self
-        return replace(self, content=read_sequence((held,), 0, held.total_bytes, read_source))
+        return replace(self, content=held.read(0, held.total_bytes, read_source))
+
+    def cast(self, kind: NumberKind) -> NumberList:
+        """Floats, loaded, as those of another kind."""
+        if kind == self.kind:
+            return self
+        with np.errstate(all="ignore"):
+            return NumberList(kind=kind, content=cast(self.values, self.kind, kind).tobytes())
 
     @property
     def values(self) -> Array:
@@ -110,11 +118,12 @@ class ValueMap:
     zeros: NumberList | None = None
 
     def loaded(self, read_source: ReadSource) -> ValueMap:
-        """With all numbers of its lists; only such a map is applied."""
+        """With all numbers of its lists, and of the kind that is used; only such is applied."""
         if self.factors is None:
             return self
         zeros = self.zeros.loaded(read_source) if self.zeros is not None else None
-        return replace(self, factors=self.factors.loaded(read_source), zeros=zeros)
+        factors = self.factors.loaded(read_source).cast(self._factor_kind)
+        return replace(self, factors=factors, zeros=zeros)
 
     def apply(self, data: Bytes, first: int) -> bytes:
         """The bytes of the numbers ``first`` and on, whose source bytes are ``data``."""
@@ -128,7 +137,8 @@ class ValueMap:
             if self.operation == Operation.CAST:
                 return cast(numbers, self.source, self.target)
             channel = places // self.inner % self.channels
-            factors = self._factors()[channel]
+            assert self.factors is not None
+            factors = self.factors.cast(self._factor_kind).values[channel]
             if self.operation == Operation.SCALE:
                 return self._scaled(numbers, factors)
             zeros = self._zeros(channel)
@@ -138,18 +148,20 @@ class ValueMap:
             steps = (numbers.astype(np.int32) - zeros).astype("<f4")
             return cast(_product(steps, factors), _FLOAT32, self.target)
 
-    def _factors(self) -> Array:
-        assert self.factors is not None
-        return cast(self.factors.values, self.factors.kind, _FLOAT32)
+    @property
+    def _factor_kind(self) -> NumberKind:
+        """What factors are cast to before they are used."""
+        wide = self.source == self.target == _FLOAT64
+        return _FLOAT64 if wide else _FLOAT32
 
     def _zeros(self, channel: Array) -> Array:
         if self.zeros is None:
             return np.zeros(len(channel), np.int32)
-        return self.zeros.values.astype(np.int32)[channel]
+        return self.zeros.values[channel].astype(np.int32)
 
     def _scaled(self, numbers: Array, factors: Array) -> Array:
         if self.source == self.target == _FLOAT64:
-            return _product(numbers, cast(factors, _FLOAT32, _FLOAT64))
+            return _product(numbers, factors)
         return cast(_product(cast(numbers, self.source, _FLOAT32), factors), _FLOAT32, self.target)
 
 
@@ -300,4 +312,6 @@ def _parse_list(
     held = parse_range(cursor, sources)
     if held.total_bytes != length:
         raise cursor.error(f"has a list of {held.total_bytes} bytes instead of {length}")
+    if held.work(0, length) > _LIST_READS_MAX:
+        raise cursor.error("has a list that stands in too many places")
     return NumberList(kind=kind, content=held)

@@ -51,10 +51,12 @@ class Prediction:
         return made[position - first * target :][:length]
 
     def _source_bytes(self, first: int, end: int) -> bytes:
-        made, base = [], 0
+        made, base, work = [], 0, 0
         for one in self.ranges:
             low, high = max(first - base, 0), min(end - base, one.bytes)
             if low < high:
+                work += one.work(low, high)
                 made.append(one.read(low, high))
             base += one.bytes
+        need(work <= 64 + (end - first) // 16, "too much work")
         return b"".join(made)

@@ -87,7 +87,11 @@ def read_prefix(delta: bytes, memory_limit: int) -> Prefix:
     header = read_header(delta[18 : 18 + header_bytes])
     need(header.memory <= memory_limit, "memory above the limit")
     chunks = sum(file.chunks for file in header.targets)
-    return Prefix(length, header, read_index(delta[18 + header_bytes : length - 4], chunks))
+    index = read_index(delta[18 + header_bytes : length - 4], chunks)
+    total = sum(file.size for file in header.targets)
+    most = 65536 + 64 * len(header.targets) + 2 * total
+    need(index.records_bytes <= most, "the records are too long")
+    return Prefix(length, header, index)
 
 
 def read_header(data: bytes) -> Header:
@@ -156,11 +160,13 @@ def read_index(data: bytes, chunks: int) -> Index:
         runs.append(Run(at, count))
     need(covered == chunks, "runs do not cover the chunks")
     tables: list[TableEntry] = []
-    at = 0
+    at = end = 0
     for number in range(reader.varint()):
         step, slot, length = reader.varint(), reader.varint(), reader.varint()
         need(slot < 16 and (step >= 1 or number == 0), "a table entry")
         at += step
+        need(at >= end, "tables overlap")
+        end = at + length
         need(at < end_offset, "a table lies outside")
         tables.append(TableEntry(at, slot, length))
     reader.end("the index")

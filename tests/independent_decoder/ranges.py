@@ -27,7 +27,19 @@ class Range:
             reach = (count - 1) * stride
             low, high = low + min(reach, 0), high + max(reach, 0)
         need(self.bytes < BEYOND, "a range is too long")
+        inner = 0
+        for size, count in sorted((abs(stride), count) for count, stride in self.dimensions):
+            if count > 1 and size:
+                need(size > inner, "strides of a range are not nested")
+                inner += (count - 1) * size
+        self.span = high - low
         need(low >= 0 and high <= len(self.source), "a range lies outside of its file")
+
+    def work(self, first: int, end: int) -> int:
+        """Of reading a part that is not empty."""
+        if not self.dimensions:
+            return 1
+        return min((end - 1) // self.run - first // self.run + 1, -(-self.span // 16384))
 
     def read(self, first: int, end: int) -> bytes:
         """Of the bytes that the range yields, those from ``first`` to before ``end``."""

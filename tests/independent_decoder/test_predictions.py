@@ -54,13 +54,20 @@ def strided(chance: random.Random, size: int) -> tuple[bytes, int]:
     for _ in range(chance.randrange(5)):
         count, stride = chance.choice([1, 2, 3, 5]), chance.randrange(-60, 61)
         reach = (count - 1) * stride
-        if high - low + abs(reach) < size:
+        if high - low + abs(reach) < size and nested([*dimensions, (count, stride)]):
             low, high = low + min(reach, 0), high + max(reach, 0)
             dimensions.append((count, stride))
     offset = chance.randrange(-low, size - high + 1)
     parts = [number for count, stride in dimensions for number in (count, zigzag(stride))]
     total = run * int(np.prod([count for count, _ in dimensions], dtype=int))
     return varints(0, offset, run) + varints(len(dimensions), *parts), total
+
+
+def nested(dimensions: list[tuple[int, int]]) -> bool:
+    """Whether each stride reaches over all that are smaller."""
+    steps = sorted((abs(stride), count) for count, stride in dimensions if count > 1 and stride)
+    inner = itertools.accumulate(((count - 1) * step for step, count in steps), initial=0)
+    return all(step > reach for (step, _), reach in zip(steps, inner, strict=False))
 
 
 def agreed(prediction: bytes, source: bytes, position: int = 0) -> bytes:
@@ -107,6 +114,18 @@ def test_casts_of_any_bits_agree(kind: int, target: int) -> None:
     source = numbers(kind, 3000, random.Random(kind))
     head = varints(1, 0, 0, len(source), 0, 0, 0)
     agreed(head + varints(1, 2, kind, target), source, position=3)
+
+
+@pytest.mark.parametrize("kinds", list(itertools.product(FLOATS, repeat=3)))
+def test_every_width_of_factors_agrees(kinds: tuple[int, int, int]) -> None:
+    """Scaled from each kind to each with factors of each, also where all have 64 bits."""
+    kind, target, factors = kinds
+    chance = random.Random(1)
+    source = numbers(kind, 900, chance)
+    more, source = listed(factors, 300, chance, source)
+    parameters = varints(kind, target, 2, 300) + more
+    head = varints(1, 0, 0, 900 * bits_dtype(KINDS[kind]).itemsize, 0, 0, 0)
+    agreed(head + varints(2, len(parameters)) + parameters, source)
 
 
 @pytest.mark.parametrize("number", [2, 3, 4])

@@ -110,6 +110,7 @@ class ValueMap:
             return load(reader.take(size), kind), kind
         place = Range(reader, sources)
         need(place.bytes == size, "range of a list")
+        need(place.work(0, size) <= 256, "too much work for a list")
         return load(place.read(0, size), kind), kind
 
     def _zero_points(self, reader: Reader, sources: Sequence[bytes]) -> np.ndarray:

@@ -34,6 +34,8 @@ _LASTING = 0.25
 _MANY_ELEMENTS = 1 << 16
 # So many records of a tensor are coded like the one before without a look at others.
 _UNSEEN_MAX = 3
+# But none that has so many times its elements: a tensor's first record may be a small part.
+_UNSEEN_TIMES_MAX = 4
 # One in so many groups of elements may take the table of all symbols.
 _ESCAPED_SHARE = 16
 # Integers that are predicted this well are not tried alone.
@@ -115,7 +117,8 @@ class Policy:
         if not len(target):
             return None
         known, self._tensor = tensor is not None and tensor == self._tensor, tensor
-        if known and not sure and self._unseen < _UNSEEN_MAX:
+        alike = known and len(target) <= _UNSEEN_TIMES_MAX * self._last_count
+        if alike and not sure and self._unseen < _UNSEEN_MAX:
             self._unseen += 1
             return self._unchecked(source, target)
         choice = self._checked(kind, source, target, alone=alone, known=known, following=following)

@@ -47,11 +47,21 @@ class DecodeContext:
             self._room = bytearray(length)
         return memoryview(self._room)[:length]
 
+    def set_table(self, slot: int, prediction: Prediction) -> None:
+        """What its value map takes from a source is read once, here.
+
+        Raises: WrongSourceError.
+        """
+        self.tables[slot] = prediction.loaded(self.read)
+
     def predict(self, slot: int, position: int, length: int) -> bytes:
         """Predicted bytes. Raises: DeltaError, WrongSourceError."""
         if slot not in self.tables:
             raise DeltaError(f"a record uses table {slot}, which is not in force")
-        return self.tables[slot].read(position, length, self.read)
+        prediction = self.tables[slot]
+        if not prediction.is_affordable(position, length):
+            raise DeltaError("a record is predicted from too many places of a source")
+        return prediction.read(position, length, self.read)
 
     def code(self, slot: int) -> CodeTable:
         """Raises: DeltaError."""

@@ -104,6 +104,36 @@ def test_an_index_reads_its_tables_without_its_runs() -> None:
     assert list(Index(body).tables()) == [TableEntry(offset=0, slot=3, length=4)]
 
 
+def test_tables_do_not_overlap() -> None:
+    """Each table begins behind the one before it, or at its end."""
+    for step, good in ((4, True), (5, True), (3, False)):
+        tables = [
+            TableEntry(offset=0, slot=3, length=4),
+            TableEntry(offset=step, slot=3, length=4),
+        ]
+        index = Index(put_index(records_bytes=20, end_offset=9, runs=[], tables=tables))
+        if good:
+            index.check(0)
+            continue
+        with pytest.raises(DeltaError, match="a table that cannot be"):
+            index.check(0)
+
+
+def test_records_are_not_much_longer_than_what_they_make() -> None:
+    """A delta cannot make its device work on more than twice the target, and a little."""
+    most = 65536 + 2 * 64 + 2 * 300
+    targets = [ref("a", 300), ref("b")]
+    runs = [ChunkRun(first_chunk=0, chunks=1, offset=0)]
+    for records_bytes in (most, most + 1):
+        index = put_index(records_bytes=records_bytes, end_offset=99, runs=runs, tables=[])
+        sealed = prefix(header(targets=targets), index)
+        if records_bytes == most:
+            assert parse_prefix(sealed).index.records_bytes == most
+            continue
+        with pytest.raises(DeltaError, match="longer than those of its target"):
+            parse_prefix(sealed)
+
+
 @pytest.mark.parametrize("bit", range(2, 62, 7))
 def test_unknown_flags_are_refused(bit: int) -> None:
     """Every flag but the known ones is critical."""

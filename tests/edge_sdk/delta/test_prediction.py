@@ -15,6 +15,7 @@ from edge_sdk.delta.prediction import (
     parse_prediction,
     put_prediction,
 )
+from edge_sdk.delta.value_maps import NUMBER_KINDS, Operation, ValueMap
 from edge_sdk.delta.varint import Cursor, varints
 
 SOURCES = tuple(FileRef(path=p, size_bytes=100, digest=Digest(bytes(32))) for p in ("a", "b"))
@@ -81,6 +82,43 @@ def test_a_prediction_has_a_length_that_fits() -> None:
     body = varints(2) + varints(0, 0, size, 0) * 2 + IDENTITY
     with pytest.raises(DeltaError, match="impossible number"):
         parse_prediction(Cursor(body, "a table"), sources)
+
+
+def scattered(run: int, count: int, stride: int = 20_000) -> SourceRange:
+    return SourceRange(file=0, offset=0, length=run, dimensions=((count, stride),))
+
+
+def test_a_record_gathers_one_run_for_sixteen_bytes_and_some() -> None:
+    """Runs of 16 bytes may lie anywhere; smaller ones where there are few, or near each other."""
+    wide = Prediction(ranges=(scattered(16, 100_000),))
+    assert wide.is_affordable(0, 1 << 20) and wide.is_affordable(7, 1 << 20)
+    single = Prediction(ranges=(scattered(1, 100_000),))
+    assert single.is_affordable(99, 68)
+    assert not single.is_affordable(99, 69)
+    near = Prediction(ranges=(scattered(1, 100_000, 110),))
+    assert near.is_affordable(0, 68) and not near.is_affordable(0, 69)
+    assert near.is_affordable(0, 16 * 608) and not near.is_affordable(0, 16 * 608 - 1)
+
+
+def test_the_work_of_all_ranges_counts_together() -> None:
+    """Sixty-four ranges are affordable as a whole, but not with scattered runs in each."""
+    plain = Prediction(ranges=(SourceRange(file=0, offset=0, length=1),) * RANGES_MAX)
+    assert plain.is_affordable(0, RANGES_MAX)
+    two = Prediction(ranges=(scattered(1, 40), scattered(1, 40)))
+    assert not two.is_affordable(0, 80)
+    assert two.is_affordable(0, 67) and two.is_affordable(13, 67)
+
+
+def test_work_is_of_the_numbers_that_are_mapped() -> None:
+    """What counts are the source's numbers, whole ones, not the bytes that they become."""
+    kinds = NUMBER_KINDS
+    held = scattered(8, 100_000)
+    values = ValueMap(operation=Operation.CAST, source=kinds["float64"], target=kinds["float16"])
+    prediction = Prediction(ranges=(held,), values=values)
+    most = 128  # reads, for 1024 bytes: 64 + 1024 / 16
+    assert prediction.is_affordable(0, 2 * most) and prediction.is_affordable(1, 2 * most - 1)
+    assert not prediction.is_affordable(0, 2 * most + 2)
+    assert not prediction.is_affordable(1, 2 * most)
 
 
 @given(st.binary(max_size=40))

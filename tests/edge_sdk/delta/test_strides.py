@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_sdk.base import DeltaError, Digest
@@ -65,11 +65,14 @@ def test_every_part_of_a_range_is_what_the_array_holds(data: st.DataObject) -> N
 def test_any_strides_mean_what_they_say(data: st.DataObject) -> None:
     """Overlapping, reversed and repeated items, and strides that are never used."""
     length = data.draw(st.integers(1, 9))
-    dimensions = []
+    dimensions, reach = [], 0
     for count in data.draw(st.lists(st.integers(1, 4), max_size=5)):
         far = st.sampled_from([2**62 - 1, -(2**62)])
-        stride = data.draw(far if count == 1 else st.integers(-30, 30))
+        near = st.integers(reach + 1, reach + 9).flatmap(lambda n: st.sampled_from([n, -n, 0]))
+        stride = data.draw(far if count == 1 else near)
+        reach += (count - 1) * abs(stride)
         dimensions.append((count, stride))
+    dimensions = data.draw(st.permutations(dimensions))
     offset = sum(-min(0, (count - 1) * stride) for count, stride in dimensions)
     one = SourceRange(file=0, offset=offset, length=length, dimensions=tuple(dimensions))
     first, end = one.extent
@@ -111,11 +114,11 @@ def test_large_ranges_are_read_in_windows(width: int) -> None:
 
 
 def test_items_far_apart_are_read_one_by_one() -> None:
-    """Nothing is read between items that lie more than a page apart, so no work is wasted."""
-    content = np.zeros((50, 3000, 4), np.uint8)
+    """Nothing is read between items that lie further apart than is read at once anyway."""
+    content = np.zeros((50, 5000, 4), np.uint8)
     content[:, 7] = np.arange(50)[:, None]
     sizes: list[int] = []
-    one = SourceRange(file=0, offset=28, length=4, dimensions=((50, 12_000),))
+    one = SourceRange(file=0, offset=28, length=4, dimensions=((50, 20_000),))
     assert one.read(0, 200, reader(content.tobytes(), sizes=sizes)) == content[:, 7].tobytes()
     assert sizes == [4] * 50
 
@@ -138,6 +141,62 @@ def test_rows_repeat_with_a_stride_of_nothing() -> None:
     """A stride of 0 gives the same bytes again."""
     one = SourceRange(file=0, offset=1, length=2, dimensions=((3, 0),))
     assert one.read(1, 4, reader(b"abcd")) == b"cbcb"
+
+
+@pytest.mark.parametrize(
+    "dimensions",
+    [
+        ((4, 1), (4, 3)),
+        ((2, -4), (2, 4)),
+        ((3, 1000), (70, 20), (2, 1380)),
+        ((1000, 20_000), (1000, 19_999)),
+    ],
+)
+def test_dimensions_do_not_run_into_each_other(dimensions: tuple[tuple[int, int], ...]) -> None:
+    """Strides that do not reach over the dimensions inside are refused: gathering such runs
+    takes a read for each, however near they lie."""
+    body = put_range(SourceRange(file=0, offset=10, length=1, dimensions=dimensions))
+    files = (FileRef(path="a", size_bytes=1 << 30, digest=Digest(bytes(32))),)
+    with pytest.raises(DeltaError, match="run into each other"):
+        parse_range(Cursor(body, "a range"), files)
+
+
+def test_work_is_runs_or_what_lies_between_them() -> None:
+    """A part counts its runs, or 16 KiB of the whole range each; without dimensions one."""
+    far = SourceRange(file=0, offset=0, length=3, dimensions=((100, 40_000),))
+    assert [far.work(0, 1), far.work(2, 2), far.work(0, 300)] == [1, 2, 100]
+    near = SourceRange(file=0, offset=8000, length=3, dimensions=((1000, 20), (100, -80)))
+    assert near.extent == (80, 27_983)
+    assert [near.work(0, 3), near.work(1, 3), near.work(0, 300_000)] == [1, 2, 2]
+    assert SourceRange(file=0, offset=0, length=1 << 40).work(5, 1 << 30) == 1
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_reading_takes_no_more_than_its_work(data: st.DataObject) -> None:
+    """Whatever the strides are: reads, and each 16 KiB that they bring, stay near the work."""
+    length = data.draw(st.sampled_from([1, 2, 4, 100, 5000]))
+    dimensions, reach = [], 0
+    for count in data.draw(st.lists(st.sampled_from([1, 2, 7, 60, 900]), max_size=4)):
+        gap = data.draw(st.sampled_from([1, 50, 4096, 16_000, 16_400, 100_000]))
+        stride = data.draw(st.sampled_from([1, -1, 0])) * (reach + gap)
+        reach += (count - 1) * abs(stride)
+        dimensions.append((count, stride))
+    dimensions = data.draw(st.permutations(dimensions))
+    offset = sum(-min(0, (count - 1) * stride) for count, stride in dimensions)
+    one = SourceRange(file=0, offset=offset, length=length, dimensions=tuple(dimensions))
+    start = data.draw(st.integers(0, one.total_bytes - 1))
+    wanted = min(data.draw(st.sampled_from([1, 900, 40_000])), one.total_bytes - start)
+    sizes: list[int] = []
+
+    def read(_file: int, at: int, wanted: int) -> bytes:
+        sizes.append(wanted)
+        return bytes(wanted)
+
+    assert one.read(start, wanted, read) == bytes(wanted)
+    brought = (sum(sizes) - wanted) // strides.SKIPPED_BYTES_MAX
+    boxes = 2 * len(dimensions) + 1
+    assert len(sizes) + brought <= boxes * (one.work(start, wanted) + 1)
 
 
 def test_items_may_overlap_and_be_longer_than_their_stride() -> None:

@@ -169,8 +169,8 @@ def test_scaling_is_one_rounded_product(before: str, after: str, data: st.DataOb
     found = numbers_of(values.apply(bytes_of(bits, source), first), target)
     wide = source if source == target == NUMBER_KINDS["float64"] else FLOAT32
     for place, (one, made) in enumerate(zip(bits, found, strict=True), first):
-        factor = cast_bits(factors[place // inner % len(factors)], factor_kind, FLOAT32)
-        product = product_bits(cast_bits(one, source, wide), cast_bits(factor, FLOAT32, wide), wide)
+        factor = cast_bits(factors[place // inner % len(factors)], factor_kind, wide)
+        product = product_bits(cast_bits(one, source, wide), factor, wide)
         assert made == cast_bits(product, wide, target)
 
 
@@ -351,6 +351,26 @@ def test_a_map_that_cannot_be_is_refused(
         parse_prediction(cursor, SOURCES)
 
 
+def test_a_list_stands_in_few_places() -> None:
+    """Factors between other bytes are found where 256 reads gather them; further apart refused."""
+    sources = (FileRef(path="a", size_bytes=1 << 30, digest=Digest(bytes(32))),)
+    for channels, stride, fits in ((256, 1 << 20, True), (257, 1 << 20, False), (65536, 60, True)):
+        held = SourceRange(file=0, offset=0, length=2, dimensions=((channels, stride),))
+        values = ValueMap(
+            operation=Operation.SCALE,
+            source=FLOAT32,
+            target=FLOAT32,
+            channels=channels,
+            factors=NumberList(kind=NUMBER_KINDS["float16"], content=held),
+        )
+        body = whole(values, SourceRange(file=0, offset=0, length=4))
+        if fits:
+            assert parse_prediction(Cursor(body, "a table"), sources).values == values
+            continue
+        with pytest.raises(DeltaError, match="too many places"):
+            parse_prediction(Cursor(body, "a table"), sources)
+
+
 def test_ranges_hold_whole_numbers() -> None:
     """Bytes that are no whole number of the source kind are refused."""
     body = varints(1, 0, 0, 9, 0) + varints(0, 0) + varints(1, 2, 6, 4)
@@ -393,7 +413,7 @@ def mapped(operation: Operation, before: str, after: str, **lists: NumberList) -
     )
 
 
-STRIDED = SourceRange(file=0, offset=8, length=4, dimensions=((3, 20), (2, -4), (4, 9)))
+STRIDED = SourceRange(file=0, offset=8, length=4, dimensions=((3, 40), (2, -4), (4, 9)))
 HELD = SourceRange(file=0, offset=60, length=4, dimensions=((3, 8),))
 HERE = NumberList(kind=FLOAT32, content=np.array([0.5, -2, 3e38], "<f4").tobytes())
 POINTS = NumberList(kind=NUMBER_KINDS["int8"], content=bytes([1, 128, 255]))

@@ -98,6 +98,23 @@ def test_transposed_kernels_are_found(tmp_path: Path, order: tuple[int, ...]) ->
     assert found.share(methods=set(METHODS) - {"maps"}) > 0.8
 
 
+def test_little_of_a_large_transposed_tensor_is_not_gathered_from_all_of_it(
+    tmp_path: Path,
+) -> None:
+    """What begins just before a chunk's border costs a decoder no reading of the whole tensor."""
+    values = floats(4, 1000, 2000)
+    source = safetensors({"w": stored("float16", values)})
+    filler = stored("uint8", np.zeros((1 << 20) - 1000))
+    target = safetensors({"a": filler, "w": stored("float16", values.T)})
+    one = Pair(tmp_path, source, target).ranges()[-1]
+    assert one.prediction is not None
+    left = (1 << 20) - one.start % (1 << 20)
+    assert 512 < left < 1000
+    assert not one.prediction.is_affordable(0, left)
+    assert one.prediction.is_affordable(left, 1 << 20)
+    assert Pair(tmp_path, source, target).share() < 0.001
+
+
 def test_among_many_candidates_those_of_like_numbers_are_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
