@@ -3,9 +3,25 @@
 
 struct decoder {
     struct head head;
-    /* Behind, an entry being a symbol of a table: uint64_t meanings [tables][256]; uint32_t shares
-     * [tables][256], frequency and 2^16 times its start; uint8_t slots [tables][SCALE], entries. */
+    bool is_wide;
+    /* Behind, an entry being a symbol of a table: uint64_t meanings [tables][256]; then, for plain
+     * passes, uint32_t shares [tables][256], frequency and 2^16 times its start, and uint8_t slots
+     * [tables][SCALE], entries; for wide ones uint32_t short meanings [tables][256] and uint32_t
+     * steps [tables][SCALE]. */
 };
+
+/* A step: the entry's number, a state's rest less the start of its frequency, and the frequency
+ * less one. */
+#define STEP_SYMBOLS 256
+#define STEP_REST_PLACE 8
+#define STEP_FREQUENCY_PLACE 20
+/* A short meaning, of elements of 16 bits: base, lowest bit that is flipped or SHORT_NO_FLIP, raw
+ * bits. */
+#define SHORT_FLIP_PLACE 16
+#define SHORT_NO_FLIP 31
+#define SHORT_RAW_BITS_PLACE 27
+
+#include "decoder_avx512.h"
 
 static const uint64_t *meanings_of(const struct decoder *decoder) {
     return (const uint64_t *)(const void *)((const uint8_t *)decoder + aligned(sizeof *decoder));
@@ -22,8 +38,22 @@ static const uint8_t *slots_of(const struct decoder *decoder) {
                              (size_t)decoder->head.form.tables * EDGE_CODER_SYMBOLS_MAX);
 }
 
+/* In the same places, where passes are wide. */
+#if HAS_WIDE_PASSES
+static const uint32_t *short_meanings_of(const struct decoder *decoder) {
+    return shares_of(decoder);
+}
+
+static const uint32_t *steps_of(const struct decoder *decoder) {
+    return short_meanings_of(decoder) +
+           (size_t)decoder->head.form.tables * EDGE_CODER_SYMBOLS_MAX;
+}
+#endif
+
 static size_t decoder_bytes_of(const struct form *form) {
-    const size_t each = EDGE_CODER_SYMBOLS_MAX * (sizeof(uint64_t) + sizeof(uint32_t)) + SCALE;
+    const size_t slots_bytes = can_be_wide() ? SCALE * sizeof(uint32_t) : SCALE;
+    const size_t each =
+        EDGE_CODER_SYMBOLS_MAX * (sizeof(uint64_t) + sizeof(uint32_t)) + slots_bytes;
     return aligned(sizeof(struct decoder)) + form->tables * each;
 }
 
@@ -62,8 +92,8 @@ static int read_varint(const uint8_t *at, size_t left, uint64_t *value) {
 struct work {
     uint64_t values[PIECE];
     uint16_t entries[PIECE];
-    uint8_t words_tail[4 * PIECE + 16];
-    uint8_t raw_tail[2 * (8 * PIECE + 16)];
+    uint8_t words_tail[2 * (2 * PIECE + WIDE_BYTES)];
+    uint8_t raw_tail[2 * (8 * PIECE + WIDE_BYTES)];
 };
 
 struct level_reader {
@@ -191,15 +221,31 @@ static size_t symbols_of_32(const uint8_t *restrict slots, const uint32_t *restr
     return taken;
 }
 
-/* A piece's tables become numbers of entries. */
+/* A piece's tables become numbers of entries; returns how many words that took. */
+static size_t symbols_of(const struct decoder *decoder, uint16_t *entries, size_t count,
+                         unsigned lanes, uint32_t *states, const uint8_t *words) {
+    const uint8_t *slots = slots_of(decoder);
+    const uint32_t *shares = shares_of(decoder);
+    const size_t whole = lanes > 1 ? count & ~(size_t)(lanes - 1) : 0;
+    size_t taken = 0;
+#if HAS_WIDE_PASSES
+    if (decoder->is_wide) {
+        return wide_symbols(steps_of(decoder), entries, count, lanes, states, words);
+    }
+#endif
+    if (lanes == 8) {
+        taken = symbols_of_8(slots, shares, entries, whole, states, words);
+    } else if (lanes == 32) {
+        taken = symbols_of_32(slots, shares, entries, whole, states, words);
+    }
+    return symbols_of_rest(slots, shares, entries, whole, count, lanes, states, words, taken);
+}
+
+/* The symbols of a piece. */
 static int decode_symbols(const struct decoder *decoder, struct stream *stream, struct work *work,
                           size_t count) {
     struct word_reader *words = &stream->words;
-    const uint8_t *slots = slots_of(decoder);
-    const uint32_t *shares = shares_of(decoder);
-    const size_t whole = stream->lanes > 1 ? count & ~(size_t)(stream->lanes - 1) : 0;
-    size_t taken = 0;
-    if (!words->in_tail && (size_t)(words->end - words->at) < 2 * (PIECE + 1)) {
+    if (!words->in_tail && (size_t)(words->end - words->at) < 2 * PIECE + WIDE_BYTES) {
         const size_t left = (size_t)(words->end - words->at);
         memset(work->words_tail, 0, sizeof work->words_tail);
         if (left > 0) {
@@ -209,13 +255,8 @@ static int decode_symbols(const struct decoder *decoder, struct stream *stream, 
         words->end = work->words_tail + left;
         words->in_tail = true;
     }
-    if (stream->lanes == 8) {
-        taken = symbols_of_8(slots, shares, work->entries, whole, stream->states, words->at);
-    } else if (stream->lanes == 32) {
-        taken = symbols_of_32(slots, shares, work->entries, whole, stream->states, words->at);
-    }
-    taken = symbols_of_rest(slots, shares, work->entries, whole, count, stream->lanes,
-                            stream->states, words->at, taken);
+    const size_t taken =
+        symbols_of(decoder, work->entries, count, stream->lanes, stream->states, words->at);
     if (taken > (size_t)(words->end - words->at) / 2) {
         return EDGE_CODER_TRUNCATED;
     }
@@ -225,7 +266,7 @@ static int decode_symbols(const struct decoder *decoder, struct stream *stream, 
 
 /* Makes sure that a piece's raw bits can be read without a check for each. */
 static void bits_for_piece(struct bit_reader *reader, size_t width_bytes, uint8_t *tail) {
-    const size_t need = PIECE * width_bytes + 16;
+    const size_t need = PIECE * width_bytes + WIDE_BYTES;
     const size_t left = (size_t)((reader->end >> 3) - (reader->bit >> 3));
     if (reader->in_tail || left >= need) {
         return;
@@ -271,8 +312,41 @@ static uint64_t meaning_of(const struct form *form, unsigned symbol, unsigned ra
     return BY_WIDTH(form, meaning, form->model == EDGE_CODER_DIFFERENCE, symbol, raw_bits);
 }
 
+#if HAS_WIDE_PASSES
+static uint32_t short_meaning_of(uint64_t meaning) {
+    const uint32_t base = (uint16_t)meaning;
+    const uint32_t raw_bits = (uint32_t)(meaning >> 48);
+    uint32_t unflipped = 0;
+    while (unflipped < 16 && !(meaning >> (16 + unflipped) & 1)) {
+        unflipped++;
+    }
+    unflipped = unflipped < 16 ? unflipped : SHORT_NO_FLIP;
+    return base | unflipped << SHORT_FLIP_PLACE | raw_bits << SHORT_RAW_BITS_PLACE;
+}
+#endif
+
+/* What plain or wide passes know of a symbol, beside its meaning. */
+static void add_symbol(const struct decoder *decoder, uint32_t entry, uint32_t start,
+                       uint32_t frequency) {
+    const uint32_t slot = (entry / EDGE_CODER_SYMBOLS_MAX << SCALE_BITS) + start;
+    const uint32_t number = entry % EDGE_CODER_SYMBOLS_MAX;
+#if HAS_WIDE_PASSES
+    if (decoder->is_wide) {
+        uint32_t *const steps = (uint32_t *)steps_of(decoder) + slot;
+        ((uint32_t *)short_meanings_of(decoder))[entry] =
+            short_meaning_of(meanings_of(decoder)[entry]);
+        for (uint32_t rest = 0; rest < frequency; rest++) {
+            steps[rest] = number | rest << STEP_REST_PLACE | (frequency - 1) << STEP_FREQUENCY_PLACE;
+        }
+        return;
+    }
+#endif
+    ((uint32_t *)shares_of(decoder))[entry] = frequency | start << 16;
+    memset((uint8_t *)slots_of(decoder) + slot, (int)number, frequency);
+}
+
 int edge_coder_make_decoder(const edge_coder_shape *shape, const edge_coder_frequencies *tables,
-                            const edge_coder_frequencies *level_tables, void *memory,
+                            const edge_coder_frequencies *level_tables, int plain, void *memory,
                             size_t memory_bytes) {
     struct form form;
     int status = edge_coder_form_of_shape(shape, EDGE_CODER_TABLES_MAX, &form);
@@ -286,12 +360,10 @@ int edge_coder_make_decoder(const edge_coder_shape *shape, const edge_coder_freq
     memset(memory, 0, aligned(sizeof *decoder));
     decoder->head.form = form;
     status = edge_coder_make_level_tables(&form, level_tables, &decoder->head.level_tables);
-    uint64_t *meanings = (uint64_t *)(void *)((uint8_t *)memory + aligned(sizeof *decoder));
-    uint32_t *shares =
-        (uint32_t *)(void *)(meanings + (size_t)form.tables * EDGE_CODER_SYMBOLS_MAX);
-    uint8_t *slots = (uint8_t *)(shares + (size_t)form.tables * EDGE_CODER_SYMBOLS_MAX);
+    decoder->is_wide = !plain && can_be_wide();
+    uint64_t *meanings = (uint64_t *)meanings_of(decoder);
     struct frequency_cursor cursor = {tables, 0};
-    memset(meanings, 0, (size_t)(slots - (uint8_t *)meanings));
+    memset(meanings, 0, (size_t)(slots_of(decoder) - (uint8_t *)meanings));
     for (unsigned table = 0; table < form.tables && status >= 0; table++) {
         const size_t first = cursor.at;
         uint32_t start = 0;
@@ -302,14 +374,11 @@ int edge_coder_make_decoder(const edge_coder_shape *shape, const edge_coder_freq
             if (!edge_coder_is_possible(&form, shape->raw_bits[table], symbol)) {
                 return EDGE_CODER_TABLE;
             }
-            meanings[i] = meaning_of(&form, symbol, shape->raw_bits[table]);
-            shares[i] = frequency | start << 16;
-            memset(slots + start, (int)i, frequency);
+            const uint32_t entry = table * EDGE_CODER_SYMBOLS_MAX + i;
+            meanings[entry] = meaning_of(&form, symbol, shape->raw_bits[table]);
+            add_symbol(decoder, entry, start, frequency);
             start += frequency;
         }
-        meanings += EDGE_CODER_SYMBOLS_MAX;
-        shares += EDGE_CODER_SYMBOLS_MAX;
-        slots += SCALE;
     }
     if (status < 0 || cursor.at != tables->entries) {
         return EDGE_CODER_TABLE;

@@ -43,6 +43,12 @@ static void NAME(values_of)(const struct decoder *decoder, const uint16_t *restr
     const uint8_t *restrict raw = reader->at;
     uint64_t bit = reader->bit;
     size_t i = 0;
+#if BITS == 16 && HAS_WIDE_PASSES
+    if (decoder->is_wide) {
+        reader->bit = wide_values(short_meanings_of(decoder), entries, count, raw, bit, values);
+        return;
+    }
+#endif
     if (reader->is_quiet) {
         uint64_t any = 0;
         for (size_t j = 0; j < count; j++) {
@@ -130,6 +136,19 @@ static uint64_t NAME(meaning)(bool is_difference, unsigned symbol, unsigned low_
 #endif
 }
 
+/* The table of each element of a group. */
+static void NAME(rows_of)(const struct decoder *decoder, const uint16_t *row_of,
+                          const uint8_t *source, size_t count, uint16_t *entries) {
+    const struct form *form = &decoder->head.form;
+#if BITS == 16 && HAS_WIDE_PASSES
+    if (decoder->is_wide && form->key_mask != 0) {
+        wide_choose(form, row_of, source, count, entries);
+        return;
+    }
+#endif
+    NAME(choose)(form, row_of, source, count, entries);
+}
+
 /* All pieces of a stream. */
 static int NAME(decode)(const struct decoder *decoder, const uint8_t *source, size_t count,
                         struct stream *stream, struct work *work, uint8_t *target) {
@@ -143,8 +162,9 @@ static int NAME(decode)(const struct decoder *decoder, const uint8_t *source, si
             if (level < 0) {
                 return level;
             }
-            NAME(choose)(form, form->row_of[level], from ? from + at * sizeof(UNSIGNED) : NULL,
-                         smaller(EDGE_CODER_LEVEL_GROUP, piece - at), work->entries + at);
+            const size_t group = smaller(EDGE_CODER_LEVEL_GROUP, piece - at);
+            NAME(rows_of)(decoder, form->row_of[level],
+                          from ? from + at * sizeof(UNSIGNED) : NULL, group, work->entries + at);
         }
         int status = decode_symbols(decoder, stream, work, piece);
         if (status < 0) {

@@ -2,7 +2,8 @@
  *
  * The format is edge_sdk/delta/FORMAT.md, "Code tables" and "Streams". Plain C11 without an
  * operating system: no allocation, no floating point, no state of its own. Whatever the bytes of a
- * stream are, nothing outside of the arrays given is read or written.
+ * stream are, nothing outside of the arrays given is read or written. Compilers for x86-64 also get
+ * passes with AVX-512, for processors that have it; EDGE_CODER_PLAIN defined leaves them out.
  *
  * Every function returns 0 or a length, or an edge_coder_error, which is negative. Elements are
  * little-endian and need no alignment; so must the machine be little-endian. Outputs must not
@@ -131,8 +132,10 @@ ptrdiff_t edge_coder_encode(const void *encoder, size_t encoder_bytes, const uin
 
 size_t edge_coder_decoder_bytes(const edge_coder_shape *shape);
 
+/* `plain` keeps to the instructions that the kernel was compiled for, where others would be faster
+ * on the processor that it runs on. */
 int edge_coder_make_decoder(const edge_coder_shape *shape, const edge_coder_frequencies *tables,
-                            const edge_coder_frequencies *level_tables, void *decoder,
+                            const edge_coder_frequencies *level_tables, int plain, void *decoder,
                             size_t decoder_bytes);
 
 size_t edge_coder_decode_scratch_bytes(void);

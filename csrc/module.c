@@ -191,17 +191,25 @@ static PyObject *decoder_bytes(PyObject *self, PyObject *args) {
 }
 
 typedef int maker(const edge_coder_shape *, const edge_coder_frequencies *,
-                  const edge_coder_frequencies *, void *, size_t);
+                  const edge_coder_frequencies *, int, void *, size_t);
+
+static int make_encoder_in(const edge_coder_shape *shape, const edge_coder_frequencies *tables,
+                           const edge_coder_frequencies *level_tables, int plain, void *memory,
+                           size_t memory_bytes) {
+    (void)plain;
+    return edge_coder_make_encoder(shape, tables, level_tables, memory, memory_bytes);
+}
 
 static PyObject *make(PyObject *args, maker *make_in) {
     struct buffers b = {0};
     int kind, model;
+    int plain = 0;
     unsigned level_count;
     edge_coder_shape shape;
     edge_coder_frequencies tables, level_tables;
-    if (!PyArg_ParseTuple(args, "iiIy*y*y*y*y*y*y*y*w*", &kind, &model, &level_count, &b.at[0],
+    if (!PyArg_ParseTuple(args, "iiIy*y*y*y*y*y*y*y*w*|p", &kind, &model, &level_count, &b.at[0],
                           &b.at[1], &b.at[2], &b.at[3], &b.at[4], &b.at[5], &b.at[6], &b.at[7],
-                          &b.at[8])) {
+                          &b.at[8], &plain)) {
         release(&b);
         return NULL;
     }
@@ -209,14 +217,14 @@ static PyObject *make(PyObject *args, maker *make_in) {
     if (shape_of(kind, model, level_count, &b.at[0], &b.at[1], &shape) &&
         frequencies_of(&b.at[2], shape.tables, &tables) &&
         frequencies_of(&b.at[5], level_count > 1 ? level_count : 0, &level_tables)) {
-        result = make_in(&shape, &tables, &level_tables, b.at[8].buf, length_of(&b.at[8]));
+        result = make_in(&shape, &tables, &level_tables, plain, b.at[8].buf, length_of(&b.at[8]));
     }
     return result_of(&b, result);
 }
 
 static PyObject *make_encoder(PyObject *self, PyObject *args) {
     (void)self;
-    return make(args, edge_coder_make_encoder);
+    return make(args, make_encoder_in);
 }
 
 static PyObject *make_decoder(PyObject *self, PyObject *args) {
@@ -317,7 +325,7 @@ static PyMethodDef methods[] = {
      "level_counts, level_symbols, level_frequencies, encoder)"},
     {"make_decoder", make_decoder, METH_VARARGS,
      "make_decoder(kind, model, levels, table_of, raw_bits, counts, symbols, frequencies, "
-     "level_counts, level_symbols, level_frequencies, decoder)"},
+     "level_counts, level_symbols, level_frequencies, decoder, plain=False)"},
     {"encode_bytes", encode_bytes, METH_VARARGS,
      "encode_bytes(encoder, count, lanes) -> (scratch, stream)"},
     {"encode", encode, METH_VARARGS,

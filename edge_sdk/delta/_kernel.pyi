@@ -55,6 +55,7 @@ def make_decoder(
     level_symbols: Buffer,
     level_frequencies: Buffer,
     decoder: Buffer,
+    plain: bool = False,
     /,
 ) -> int: ...
 def encode_bytes(encoder: Buffer, count: int, lanes: int, /) -> tuple[int, int]: ...

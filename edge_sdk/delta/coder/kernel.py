@@ -107,11 +107,13 @@ def decode(
     stream: bytes | bytearray | memoryview,
     *,
     into: Bits | None = None,
+    plain: bool = False,
 ) -> Bits:
-    """``count`` elements, in the memory of ``into`` if there is one. Raises: DeltaError."""
+    """``count`` elements, in the memory of ``into`` if there is one. ``plain`` keeps to
+    instructions that every processor has. Raises: DeltaError."""
     target = np.empty(count, table.kind.bits) if into is None else into
     scratch = _memory(_kernel.decode_scratch_bytes())
-    decoder = _decoder(table).memory
+    decoder = _decoder(table, plain).memory
     _checked(_kernel.decode(decoder, _bytes(source), lanes, stream, scratch, _bytes(target)))
     return target
 
@@ -133,11 +135,11 @@ def _encoder(table: CodeTable) -> _Prepared:
 
 
 @lru_cache(maxsize=_PREPARED_MAX)
-def _decoder(table: CodeTable) -> _Prepared:
+def _decoder(table: CodeTable, plain: bool) -> _Prepared:
     shape = _shape(table)
     memory = _memory(_checked(_kernel.decoder_bytes(*shape)))
     of_symbols, of_levels = _joined(table.tables), _joined(table.level_tables)
-    _checked(_kernel.make_decoder(*shape, *of_symbols, *of_levels, memory))
+    _checked(_kernel.make_decoder(*shape, *of_symbols, *of_levels, memory, plain))
     return _Prepared(memory=memory)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import ModuleType
 
 import numpy as np
@@ -20,7 +21,11 @@ BACKENDS: list[ModuleType] = [twin]
 if KERNEL == "c":
     from edge_sdk.delta.coder import kernel
 
-    BACKENDS.append(kernel)
+    plain = ModuleType("the kernel's plain")
+    vars(plain).update(
+        vars(kernel), __name__="kernel.plain", decode=partial(kernel.decode, plain=True)
+    )
+    BACKENDS += [kernel, plain]
 NAMES = [backend.__name__.rsplit(".", 1)[1] for backend in BACKENDS]
 both = pytest.mark.parametrize("backend", BACKENDS, ids=NAMES)
 INT8 = KINDS[0]
