@@ -71,6 +71,7 @@ _WIDE = -1
 class Fit:
     """A code table and what it costs on the elements that it was made for.
 
+    ``loss_share``: of the bits of its symbols, what frequencies lose by being rounded.
     ``inverse_means`` make levels of other elements comparable; None without levels by size.
     With ``escape`` the last level has a table of all symbols, for elements that others lack.
     """
@@ -80,6 +81,7 @@ class Fit:
     levels: Levels | None
     escape: bool
     payload_bits: float
+    loss_share: float
     table_bytes: int
 
     @property
@@ -279,7 +281,9 @@ class Fitter:
         table = _with_frequencies(shape, counts, steps, spare=self.lasting)
         if wide is not None:
             counts[order[_WIDE]] = 0
-        bits = total(counts, code_bits(table)) + total(counts, raw_bits(table))
+        symbol_bits = total(counts, code_bits(table))
+        loss_bits = symbol_bits - float(entropy_bits(counts).sum())
+        bits = symbol_bits + total(counts, raw_bits(table))
         if table.levels > 1:
             bits += total(steps, level_costs(table)) + 8 * 5
         return Fit(
@@ -288,6 +292,7 @@ class Fitter:
             levels=leveled.levels if table.levels > 1 else None,
             escape=wide is not None,
             payload_bits=bits,
+            loss_share=max(0.0, loss_bits) / max(1.0, symbol_bits),
             table_bytes=len(pack(table)) + 8,
         )
 

@@ -60,7 +60,8 @@ class Choice:
 
 @dataclass(slots=True, kw_only=True)
 class _InForce:
-    """``kind`` is that of the elements, which the table may take for another of their width."""
+    """``kind`` is that of the elements, which the table may take for another of their width.
+    ``loss_share``: of the bits of its symbols, what frequencies lose by being rounded."""
 
     kind: ElementKind
     table: CodeTable
@@ -69,6 +70,7 @@ class _InForce:
     costs: Counts
     raw_bits: Counts
     level_costs: Counts
+    loss_share: float
     table_bytes: int
     used: int
 
@@ -206,7 +208,7 @@ class Policy:
         rest = float((counts * one.raw_bits).sum())
         if levels is not None:
             rest += estimate.total(estimate.transitions(levels), one.level_costs)
-        gain = coded - float(estimate.entropy_bits(counts).sum())
+        gain = coded * (1 - one.loss_share) - float(estimate.entropy_bits(counts).sum())
         return _Trial(
             slot=slot,
             levels=levels,
@@ -245,6 +247,7 @@ class Policy:
             costs=estimate.code_bits(made.table),
             raw_bits=estimate.raw_bits(made.table),
             level_costs=estimate.level_costs(made.table),
+            loss_share=made.loss_share,
             table_bytes=made.table_bytes,
             used=self._clock,
         )
