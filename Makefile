@@ -90,7 +90,8 @@ bench-delta: $(DEMO_READY)  ## our deltas against every peer; PAIRS=folder LIST=
 
 fuzz: $(FUZZ_VENV)/.ready  ## every parser with hostile bytes; SECONDS=60 each, ARGS="TARGET ..."
 	$(FUZZ_VENV)/bin/python -m tests.fuzz.run --seconds $(SECONDS) $(ARGS)
-	.ci/fuzz-kernel $(SECONDS) build/fuzz
+	.ci/fuzz-kernel $(SECONDS) build/fuzz \
+	    $(FUZZ_VENV)/lib/python3.*/site-packages/libclang_rt.fuzzer_no_main.a
 
 protos: $(DEV_READY)  ## write edge_sdk/protos again from protos/*.proto
 	$(RUN) -m grpc_tools.protoc -I edge_sdk/protos=protos --python_out=. --grpc_python_out=. \

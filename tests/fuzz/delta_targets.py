@@ -72,6 +72,12 @@ class Sink:
             raise ResourceError("the target is larger than what is kept here")
         self.written.append((file, offset, bytes(data)))
 
+    @property
+    def stated(self) -> tuple[FileRef, ...]:
+        """The files that the header names."""
+        assert self.header is not None
+        return self.header.targets
+
     def prove(self) -> list[bytes]:
         """The files. Raises: ProofError."""
         assert self._prover is not None
@@ -128,13 +134,13 @@ def container(data: bytes) -> None:
 def decoder(data: bytes) -> None:
     """A whole delta behind three bytes: its example, what is done with it, and the chunk where a
     second decoder begins. Checks are made anew where that is asked for and possible."""
-    example, (way, chunk), delta = _example(data), data[1:3].ljust(2, b"\0"), data[3:]
+    example, (way, chunk), delta = example_of(data), data[1:3].ljust(2, b"\0"), data[3:]
     if way & 1:
         with suppress(EdgeError, IndexError):
             delta = resealed(delta)
     sink = Sink(example)
     _decode(sink, delta, piece_bytes=1 + (way >> 2) if way & 2 else len(delta) or 1)
-    _check_files(sink.header, sink.prove(), example)
+    check_files(sink.stated, sink.prove(), example)
     again = Sink(example)
     assert sink.header is not None
     again.resume(delta, chunk % (sink.header.chunk_count + 1)).finish()
@@ -147,7 +153,7 @@ def decoder(data: bytes) -> None:
 def records(data: bytes) -> None:
     """Bodies of records in a container that is right: behind the example's number, records of a
     kind, two bytes of length and a body."""
-    example = _example(data)
+    example = example_of(data)
     crafted = Crafted(
         targets=example.target_refs, sources=example.source_refs, folder=True, mapped=True
     )
@@ -157,7 +163,7 @@ def records(data: bytes) -> None:
     sink = Sink(example)
     delta = crafted.build()
     _decode(sink, delta, piece_bytes=len(delta))
-    _check_files(sink.header, sink.prove(), example)
+    check_files(sink.stated, sink.prove(), example)
 
 
 def code_table(data: bytes) -> None:
@@ -213,7 +219,8 @@ def prediction(data: bytes) -> None:
 # --- parts ------------------------------------------------------------------------------
 
 
-def _example(data: bytes) -> FuzzExample:
+def example_of(data: bytes) -> FuzzExample:
+    """The one that the first byte names."""
     every = examples()
     return every[(data[0] if data else 0) % len(every)]
 
@@ -235,11 +242,10 @@ def _decode(sink: Sink, delta: bytes, *, piece_bytes: int) -> None:
     taking.finish()
 
 
-def _check_files(header: Header | None, files: Sequence[bytes], example: FuzzExample) -> None:
+def check_files(targets: Sequence[FileRef], files: Sequence[bytes], example: FuzzExample) -> None:
     """What was proved is what the header names, and if it names an original, that."""
-    assert header is not None
     originals = {file_ref("", data).digest: data for data in example.targets.values()}
-    for stated, data in zip(header.targets, files, strict=True):
+    for stated, data in zip(targets, files, strict=True):
         assert file_ref(stated.path, data) == stated, "proved, but another file"
         assert originals.get(stated.digest, data) == data, "proved, but not the original"
 

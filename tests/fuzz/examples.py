@@ -16,8 +16,9 @@ EXAMPLES = SEEDS / "examples"
 
 @dataclass(frozen=True, kw_only=True)
 class FuzzExample:
-    """Files by their paths, in the order of these."""
+    """Files by their paths, in the order of these, and the folder that they lie in."""
 
+    folder: Path
     sources: dict[str, bytes]
     targets: dict[str, bytes]
 
@@ -34,7 +35,11 @@ class FuzzExample:
 def examples() -> tuple[FuzzExample, ...]:
     """All of them; a seed names one by its number."""
     return tuple(
-        FuzzExample(sources=_files(folder / "source"), targets=_files(folder / "target"))
+        FuzzExample(
+            folder=folder,
+            sources=_files(folder / "source"),
+            targets=_files(folder / "target"),
+        )
         for folder in sorted(EXAMPLES.iterdir())
     )
 

@@ -110,6 +110,8 @@ def delta_seeds() -> None:
         delta = encoded(roots[0] if old else None, roots[1])
         _put("decoder", f"{number}-fed", bytes((number, 1, 0)) + delta)
         _put("decoder", f"{number}-pieces", bytes((number, 0x7F, 1)) + delta)
+        _put("apply", f"{number}-new", bytes((number, 0)) + delta)
+        _put("apply", f"{number}-over", bytes((number, 0b001011)) + delta)
         _put("container", str(number), _unframed_prefix(prefix_of(delta)))
         bodies = [(kind, _body(delta[start:end])) for kind, start, end in record_spans(delta)]
         framed = (

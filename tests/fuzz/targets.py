@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.fuzz import delta_targets, file_targets
+from tests.fuzz import apply_targets, delta_targets, file_targets
 from tests.fuzz.examples import SEEDS
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "container": delta_targets.container,
     "decoder": delta_targets.decoder,
+    "apply": apply_targets.applied,
     "records": delta_targets.records,
     "code_table": delta_targets.code_table,
     "codes": delta_targets.codes,

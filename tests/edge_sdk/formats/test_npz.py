@@ -1,13 +1,14 @@
 """NPZ files that somebody else made: plain arrays come back, all else is a typed error."""
 
 import io
+import os
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edge_sdk.base import FormatError
+from edge_sdk.base import FormatError, NotFoundError, UsageError
 from edge_sdk.formats import read_npz
 
 
@@ -86,4 +87,28 @@ def test_a_directory_that_points_before_the_start_is_a_format_error(tmp_path: Pa
     path = tmp_path / "moved.npz"
     path.write_bytes(data[: end + 16] + offset.to_bytes(4, "little") + data[end + 20 :])
     with pytest.raises(FormatError):
+        read_npz(path)
+
+
+def test_what_is_no_archive_is_a_typed_error(tmp_path: Path) -> None:
+    """A file that is missing, a folder, a pipe that nobody writes to, text: each has its error."""
+    (tmp_path / "text").write_bytes(b"no archive")
+    os.mkfifo(tmp_path / "pipe")
+    for name, error, words in (
+        ("gone", NotFoundError, "gone"),
+        ("pipe", UsageError, "not a regular file"),
+        (".", UsageError, "not a regular file"),
+        ("text", FormatError, "not an NPZ file"),
+    ):
+        with pytest.raises(error, match=words):
+            read_npz(tmp_path / name)
+
+
+def test_a_member_that_is_no_array_is_a_format_error(tmp_path: Path) -> None:
+    """NumPy hands out other members as bytes: they are no arrays."""
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.npy", saved(np.arange(3)))
+        archive.writestr("note.txt", "no array")
+    with pytest.raises(FormatError, match=r"holds 'note.txt', which is no array"):
         read_npz(path)
