@@ -7,6 +7,8 @@
 | torch_legacy | the first pickle is PyTorch's magic number | FormatError |
 | torch_zip | a ZIP archive with a ``data.pkl`` in one folder | FormatError \
 if it begins with that or the directory can be read, else opaque |
+| gguf | it begins with ``GGUF`` and version 2 or 3 | FormatError |
+| ggml | it begins with ``lmgg``, and tensors follow each other to its end | opaque |
 | onnx | all of it is a ModelProto with an IR version and a graph | FormatError if it begins as \
 writers of ONNX begin (``onnx.py``), else opaque |
 | opaque | nothing above says so | (cannot be) |
@@ -22,7 +24,16 @@ import stat
 from pathlib import Path
 
 from edge_sdk.base import FormatError, NotFoundError, UsageError, explain_os_error
-from edge_sdk.formats import onnx, opaque, safetensors, tflite, torch_legacy, torch_zip
+from edge_sdk.formats import (
+    ggml,
+    gguf,
+    onnx,
+    opaque,
+    safetensors,
+    tflite,
+    torch_legacy,
+    torch_zip,
+)
 from edge_sdk.formats.model_file import Contents, Format, ModelFile, open_mapped
 from edge_sdk.formats.tensor_map import TensorMap, arrange
 
@@ -31,6 +42,8 @@ FORMATS: tuple[Format, ...] = (
     safetensors.FORMAT,
     torch_legacy.FORMAT,
     torch_zip.FORMAT,
+    gguf.FORMAT,
+    ggml.FORMAT,
     onnx.FORMAT,
     opaque.FORMAT,
 )

@@ -37,7 +37,7 @@ from edge_sdk.manifest import (
 from tests.fuzz.delta_targets import PREDICTED, source_elements
 from tests.fuzz.examples import EXAMPLES, SEEDS
 from tests.fuzz.file_targets import BESIDE
-from tests.support import onnx_models, tflite_models, torch_files
+from tests.support import ggml_files, onnx_models, tflite_models, torch_files
 from tests.support.artifacts import make_artifact
 from tests.support.code_tables import fitting, one_table
 from tests.support.deltas import encoded, prefix_of, record_spans, safetensors, tuned, weights
@@ -278,6 +278,16 @@ def torch_seeds() -> None:
     _put("torch_zip", "script", torch_files.torch_script(net, (tensors["a"],)))
 
 
+def ggml_seeds() -> None:
+    numbers = [
+        ggml_files.GgmlTensor("w", 0, (3, 2), bytes(24)),
+        ggml_files.GgmlTensor("q", 8, (32, 2), bytes(68)),
+    ]
+    _put("gguf", "keys", ggml_files.gguf(numbers))
+    _put("gguf", "plain", ggml_files.gguf(numbers, keys=(), version=2))
+    _put("ggml", "two", ggml_files.ggml(numbers))
+
+
 def npz_seeds() -> None:
     arrays = {"a": np.arange(12, dtype="<f4").reshape(3, 4), "b": np.array(["x", "yz"])}
     for name, save in {"stored": np.savez, "deflated": np.savez_compressed}.items():
@@ -344,5 +354,6 @@ if __name__ == "__main__":
     prediction_seeds()
     model_seeds()
     torch_seeds()
+    ggml_seeds()
     npz_seeds()
     document_seeds()

@@ -20,6 +20,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "tflite": file_targets.model,
     "torch_legacy": file_targets.model,
     "torch_zip": file_targets.model,
+    "gguf": file_targets.model,
+    "ggml": file_targets.model,
     "safetensors": file_targets.safetensors,
     "npz": file_targets.npz,
     "npz_member": file_targets.npz_member,

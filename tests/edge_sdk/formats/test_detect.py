@@ -27,6 +27,7 @@ from edge_sdk.formats import (
     write_safetensors,
 )
 from edge_sdk.formats.model_file import Contents, Format, ModelFile
+from tests.support.ggml_files import GgmlTensor, ggml, gguf
 from tests.support.onnx_models import linear, mlp, save
 from tests.support.tflite_models import INT8, Shape, Weights, add_model
 from tests.support.torch_files import tensor_of, torch_legacy, torch_zip
@@ -53,6 +54,9 @@ def valid(kind: str) -> bytes:
             "b": tensor_of("1", np.ones(5)),
         }
         return {"torch_zip": torch_zip, "torch_legacy": torch_legacy}[kind](tensors)
+    if kind.startswith("gg"):
+        numbers = [GgmlTensor("a", 0, (3, 2), bytes(24)), GgmlTensor("b", 1, (5,), bytes(10))]
+        return {"gguf": gguf, "ggml": ggml}[kind](numbers)
     stream = io.BytesIO()
     write_safetensors(stream, {"a": np.ones((2, 3), np.float32), "b": np.ones(5, np.int8)})
     return stream.getvalue()
@@ -60,7 +64,7 @@ def valid(kind: str) -> bytes:
 
 KINDS = (
     *("onnx", "onnx external", "safetensors", "tflite", "tflite behind", "tflite external"),
-    *("torch_legacy", "torch_zip"),
+    *("torch_legacy", "torch_zip", "gguf", "ggml"),
 )
 
 
@@ -103,7 +107,7 @@ def test_any_bytes_are_a_model_or_refused(folder: Path, content: bytes) -> None:
     check(folder, content)
 
 
-@given(content=st.binary(max_size=200), begin=st.sampled_from([b"\x08\x0a\x3a\x20\x0a", b"....TFL3", b"\x08\0\0\0\0\0\0\0{\"", b"\x10\0\0\0TFL3\x08\0\x10\0", b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", b"PK\3\4"]))  # fmt: skip
+@given(content=st.binary(max_size=200), begin=st.sampled_from([b"\x08\x0a\x3a\x20\x0a", b"....TFL3", b"\x08\0\0\0\0\0\0\0{\"", b"\x10\0\0\0TFL3\x08\0\x10\0", b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", b"PK\3\4", b"GGUF\3\0\0\0", b"lmgg"]))  # fmt: skip
 @settings(max_examples=100, deadline=None)
 def test_any_bytes_behind_a_beginning_are_a_model_or_refused(
     folder: Path, content: bytes, begin: bytes
@@ -201,7 +205,8 @@ def test_any_one_flipped_bit_is_survived(folder: Path, kind: str) -> None:
         found = check(folder, bytes(content))
         outcomes.add(found.format if found else "refused")
         content[at // 8] ^= 1 << at % 8
-    assert {kind.split(maxsplit=1)[0], "refused"} <= outcomes
+    damaged_is = "opaque" if kind == "ggml" else "refused"
+    assert {kind.split(maxsplit=1)[0], damaged_is} <= outcomes
 
 
 @pytest.mark.parametrize("kind", KINDS)
