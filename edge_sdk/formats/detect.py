@@ -11,6 +11,7 @@ if it begins with that or the directory can be read, else opaque |
 | ggml | it begins with ``lmgg``, and tensors follow each other to its end | opaque |
 | onnx | all of it is a ModelProto with an IR version and a graph | FormatError if it begins as \
 writers of ONNX begin (``onnx.py``), else opaque |
+| tflite_bundle | models of TFLite stand anywhere within | passed over |
 | opaque | nothing above says so | (cannot be) |
 
 They are asked in this order, so the answer depends on the bytes alone. A format is added by
@@ -31,6 +32,7 @@ from edge_sdk.formats import (
     opaque,
     safetensors,
     tflite,
+    tflite_bundle,
     torch_legacy,
     torch_zip,
 )
@@ -45,6 +47,7 @@ FORMATS: tuple[Format, ...] = (
     gguf.FORMAT,
     ggml.FORMAT,
     onnx.FORMAT,
+    tflite_bundle.FORMAT,
     opaque.FORMAT,
 )
 

@@ -32,21 +32,22 @@ class Table(NamedTuple):
 
 
 class FlatBuffer:
-    """One FlatBuffers file."""
+    """A flatbuffer that begins at ``base`` of a file; all its offsets count from themselves."""
 
-    def __init__(self, file: ModelFile) -> None:
+    def __init__(self, file: ModelFile, base: int = 0, visits: int | None = None) -> None:
+        self.base = base
+        self.visits_left = VISITS_MAX if visits is None else visits
         self._file = file
         self._data = file.data
-        self._visits_left = VISITS_MAX
         self._copy_left = _COPIED_PER_BYTE * file.size_bytes
 
     def root(self) -> Table:
-        return self.table(self._follow(0))
+        return self.table(self._follow(self.base))
 
     def table(self, start: int) -> Table:
         """Raises: FormatError."""
-        self._visits_left -= 1
-        if self._visits_left < 0:
+        self.visits_left -= 1
+        if self.visits_left < 0:
             raise self._file.damaged(start, "more tables than any model has; refused")
         layout = start - self._number(_I32, start)
         layout_bytes = self._number(_U16, layout)

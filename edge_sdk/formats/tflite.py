@@ -1,18 +1,22 @@
 """TFLite: a flatbuffer with the identifier TFL3, which alone makes a file one.
 
 Weights lie in buffers that tensors name by number. Files over 2 GiB keep them behind the
-flatbuffer, with offset and size from the file's first byte; LiteRT can also keep them in other
-files. Source: schema.fbs of LiteRT (field numbers below are its order of fields).
+flatbuffer, with offset and size from the model's first byte; LiteRT can also keep them in other
+files. Further models may stand behind the first, in packs of assets for one.
+Source: schema.fbs of LiteRT (field numbers below are its order of fields).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from types import MappingProxyType
 
+from edge_sdk.base import FormatError
 from edge_sdk.formats.external_data import MissingFileError, UnsafePathError, locate
-from edge_sdk.formats.flatbuffer import FlatBuffer, Table, Tables
+from edge_sdk.formats.flatbuffer import VISITS_MAX, FlatBuffer, Table, Tables
 from edge_sdk.formats.model_file import Contents, Format, ModelFile
 from edge_sdk.formats.tensor_map import (
     DTYPE_BITS,
@@ -23,6 +27,9 @@ from edge_sdk.formats.tensor_map import (
 )
 
 _IDENTIFIER = b"TFL3"
+_IDENTIFIER_AT = 4
+# What looking for a model within a file is charged with, beside the tables that it visits.
+_VISITS_OF_A_TRY = 1000
 _DTYPES: Mapping[int, str] = MappingProxyType(
     {
         **{0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 5: "string"},
@@ -48,21 +55,48 @@ Place = tuple[str, int, int]  # file, offset, length
 
 def read(file: ModelFile) -> Contents | None:
     """Facts and tensor ranges; None where the file is something else. Raises: FormatError."""
-    if file.data[4:8] != _IDENTIFIER:
+    if file.data[_IDENTIFIER_AT : _IDENTIFIER_AT + len(_IDENTIFIER)] != _IDENTIFIER:
         return None
-    model = _Model(file)
+    model = _Model(file, FlatBuffer(file))
+    tensors = model.tensors()
+    behind = max((one.end for one in tensors if one.file == file.path.name), default=0)
     return Contents(
-        tensors=model.tensors(), external_files=model.external_files, facts=model.facts()
+        tensors=[*tensors, *models_within(file, behind, first=1)],
+        external_files=model.external_files,
+        facts=model.facts(),
     )
+
+
+def models_within(file: ModelFile, start: int, *, first: int = 0) -> list[TensorRange]:
+    """The tensors of models that stand in a file from ``start`` on, whatever else is there.
+
+    Names tell the models by their numbers, from ``first`` on; that of number 0 is not said.
+    What only looks like a model is passed over.
+    """
+    found: list[TensorRange] = []
+    visits, number = VISITS_MAX, first
+    at = start + _IDENTIFIER_AT
+    while visits > 0 and (at := file.data.find(_IDENTIFIER, at)) >= 0:
+        flat = FlatBuffer(file, at - _IDENTIFIER_AT, visits)
+        at += len(_IDENTIFIER)
+        with suppress(FormatError):
+            tensors = _Model(file, flat).tensors()
+            scope = f"model{number}/" if number else ""
+            own = [one for one in tensors if one.file == file.path.name]
+            found += (replace(one, name=scope + one.name) for one in own)
+            number += bool(own)
+            at = max([at, *(one.end for one in own)])
+        visits = flat.visits_left - _VISITS_OF_A_TRY
+    return found
 
 
 class _Model:
     """The table Model and what hangs on it."""
 
-    def __init__(self, file: ModelFile) -> None:
+    def __init__(self, file: ModelFile, flat: FlatBuffer) -> None:
         self.external_files: dict[str, int] = {}
         self._file = file
-        self._flat = FlatBuffer(file)
+        self._flat = flat
         self._root = self._flat.root()
         self._graphs = self._flat.tables(self._root, _MODEL_SUBGRAPHS)
         buffers = self._flat.tables(self._root, _MODEL_BUFFERS)
@@ -150,7 +184,7 @@ class _Model:
         start, length = self._flat.vector(buffer, _BUFFER_DATA, 1)
         offset = self._flat.u64(buffer, _BUFFER_OFFSET)
         if offset > 1:
-            start, length = offset, self._flat.u64(buffer, _BUFFER_SIZE)
+            start, length = self._flat.base + offset, self._flat.u64(buffer, _BUFFER_SIZE)
             if start + length > self._file.size_bytes:
                 what = f"truncated: a buffer is bytes {start} to {start + length}"
                 raise self._file.damaged(buffer.start, what)

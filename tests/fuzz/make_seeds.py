@@ -249,6 +249,8 @@ def model_seeds() -> None:
         "two-graphs",
         tflite_models.add_model([one], shape=tflite_models.Shape(second_graph=[one])),
     )
+    _put("tflite_bundle", "two", b"x" + 2 * tflite_models.add_model([one]))
+    _put("tflite_bundle", "behind", 2 * tflite_models.add_model([one]))
     several = {
         "a": ("float32", weights("float32", 12, 1).reshape(3, 4)),
         "b": ("bfloat16", weights("bfloat16", 5, 1)),

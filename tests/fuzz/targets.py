@@ -22,6 +22,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "torch_zip": file_targets.model,
     "gguf": file_targets.model,
     "ggml": file_targets.model,
+    "tflite_bundle": file_targets.model,
     "safetensors": file_targets.safetensors,
     "npz": file_targets.npz,
     "npz_member": file_targets.npz_member,

@@ -83,7 +83,7 @@ def test_hostile_offsets_are_refused(position: int, value: bytes, what: str) -> 
 def test_visits_are_bounded() -> None:
     """A file that points at one table from everywhere is left after a million visits."""
     buffer = flat(GOOD)
-    buffer._visits_left = 3
+    buffer.visits_left = 3
     for _turn in range(3):
         buffer.root()
     with pytest.raises(FormatError, match="more tables"):
