@@ -35,8 +35,8 @@ PREDICTION_SLOTS = 8
 CODE_SLOTS = 8  # behind those of predictions
 TABLE_SLOTS = PREDICTION_SLOTS + CODE_SLOTS
 TABLE_BODY_BYTES_MAX = 8 << 10
-# A prediction that is not plain may hold a factor for each channel.
-MAPPED_TABLE_BODY_BYTES_MAX = 40 << 10
+# A prediction that is not plain may hold factors for each channel, or each row and column.
+MAPPED_TABLE_BODY_BYTES_MAX = 328 << 10
 # What a decoder needs whatever the records are: all predictions at their largest.
 TABLES_BYTES = PREDICTION_SLOTS * TABLE_BODY_BYTES_MAX
 # What it needs for each slot that ever holds a code table: the largest, made ready for use.

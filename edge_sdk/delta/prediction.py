@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from edge_sdk.base import DeltaError
 from edge_sdk.delta.container import FileRef
+from edge_sdk.delta.low_rank import LowRank, parse_low_rank, put_low_rank
 from edge_sdk.delta.strides import (
     DIMENSIONS_MAX,
     ReadSource,
@@ -16,7 +17,7 @@ from edge_sdk.delta.strides import (
     sequence_bytes,
     sequence_work,
 )
-from edge_sdk.delta.value_maps import ValueMap, parse_value_map, put_value_map
+from edge_sdk.delta.value_maps import Operation, ValueMap, parse_value_map, put_value_map
 from edge_sdk.delta.varint import VALUE_MAX, Cursor, varints
 
 __all__ = [
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 RANGES_MAX = 64
-MAP_PARAMETERS_BYTES_MAX = 32 << 10
+MAP_PARAMETERS_BYTES_MAX = 320 << 10
 _ORDER_OF_RANGES = 0  # the only layout map: what strides cannot say needs none
 # A record may gather its bytes by so many reads, and one more for so many bytes.
 _READS_FREE = 64
@@ -40,19 +41,21 @@ _READ_FOR_BYTES = 16
 _GATHERED_BYTES = 2 << 20
 _MAPPED_NUMBERS = 64 << 10
 
+Values = ValueMap | LowRank
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """Source ranges one after the other, and what is done to their numbers."""
 
     ranges: tuple[SourceRange, ...]
-    values: ValueMap | None = None
+    values: Values | None = None
 
     @property
     def length(self) -> int:
         if self.values is None:
             return sequence_bytes(self.ranges)
-        return self._numbers * self.values.target.width_bytes
+        return self.count * self.values.target.width_bytes
 
     @property
     def is_plain(self) -> bool:
@@ -60,7 +63,8 @@ class Prediction:
         return self.values is None and not any(one.dimensions for one in self.ranges)
 
     @property
-    def _numbers(self) -> int:
+    def count(self) -> int:
+        """Numbers that a value map makes."""
         assert self.values is not None
         return sequence_bytes(self.ranges) // self.values.source.width_bytes
 
@@ -102,7 +106,7 @@ class Prediction:
         width = self.values.target.width_bytes
         return position // width, -(-(position + length) // width)
 
-    def _mapped(self, values: ValueMap, first: int, count: int, read_source: ReadSource) -> bytes:
+    def _mapped(self, values: Values, first: int, count: int, read_source: ReadSource) -> bytes:
         """Numbers ``first`` and on."""
         width = values.source.width_bytes
         source = memoryview(read_sequence(self.ranges, first * width, count * width, read_source))
@@ -116,7 +120,14 @@ def put_prediction(prediction: Prediction) -> bytes:
     """The part of a table record's body that follows its slot."""
     ranges = b"".join(put_range(one) for one in prediction.ranges)
     layout = varints(_ORDER_OF_RANGES, 0)
-    return varints(len(prediction.ranges)) + ranges + layout + put_value_map(prediction.values)
+    return varints(len(prediction.ranges)) + ranges + layout + _put_values(prediction.values)
+
+
+def _put_values(values: Values | None) -> bytes:
+    if not isinstance(values, LowRank):
+        return put_value_map(values)
+    parameters = put_low_rank(values)
+    return varints(Operation.LOW_RANK, len(parameters)) + parameters
 
 
 def parse_prediction(cursor: Cursor, sources: tuple[FileRef, ...]) -> Prediction:
@@ -130,13 +141,19 @@ def parse_prediction(cursor: Cursor, sources: tuple[FileRef, ...]) -> Prediction
         raise DeltaError(f"a prediction has layout map {number}: not supported by this release")
     parameters.end()
     number, parameters = _parse_map(cursor, "value")
-    values = parse_value_map(number, parameters, sources)
+    values: Values | None
+    if number == Operation.LOW_RANK:
+        values = parse_low_rank(parameters)
+    else:
+        values = parse_value_map(number, parameters, sources)
     cursor.end()
     prediction = Prediction(ranges=ranges, values=values)
     if max(sequence_bytes(ranges), prediction.length) > VALUE_MAX:
         raise cursor.error("predicts an impossible number of bytes")
     if values is not None and sequence_bytes(ranges) % values.source.width_bytes:
         raise cursor.error(f"ends within a number of kind {values.source.name}")
+    if isinstance(values, LowRank) and values.count != prediction.count:
+        raise cursor.error(f"has {prediction.count} numbers; its map has {values.count}")
     return prediction
 
 

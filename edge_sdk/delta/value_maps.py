@@ -42,6 +42,7 @@ class Operation(IntEnum):
     SCALE = 2
     QUANTISE = 3
     DEQUANTISE = 4
+    LOW_RANK = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,16 +215,25 @@ def _infinity(kind: NumberKind) -> Any:
 
 def _product(numbers: Array, factors: Array) -> Array:
     """Products, rounded once; what is no number is the canonical NaN."""
-    found: Array = numbers * factors
+    return canonical(numbers * factors)
+
+
+def canonical(found: Array) -> Array:
+    """What is no number becomes the canonical NaN, in place."""
     found[np.isnan(found)] = found.dtype.type(_CANONICAL_NAN)
     return found
 
 
+def as_whole(numbers: Array) -> NDArray[np.int32]:
+    """Float32 rounded to integers; 0 for what is no number, and bounded."""
+    steps = np.rint(numbers)
+    steps[np.isnan(steps)] = 0
+    return np.clip(steps, -_INTEGER_BOUND, _INTEGER_BOUND).astype(np.int32)
+
+
 def quantised(numbers: Array, factors: Array, zeros: Array, target: NumberKind) -> Array:
     """``round(numbers / factors) + zeros``, saturated; float32 by float32 and int32."""
-    steps = np.rint(numbers / factors)
-    steps[np.isnan(steps)] = 0
-    whole = np.clip(steps, -_INTEGER_BOUND, _INTEGER_BOUND).astype(np.int32) + zeros
+    whole = as_whole(numbers / factors) + zeros
     bounds = np.iinfo(target.storage)
     return np.clip(whole, bounds.min, bounds.max).astype(target.storage)
 
@@ -259,7 +269,7 @@ def parse_value_map(number: int, cursor: Cursor, sources: Sequence[FileRef]) -> 
     if operation == Operation.IDENTITY:
         cursor.end()
         return None
-    source, target = _parse_kind(cursor), _parse_kind(cursor)
+    source, target = parse_kind(cursor), parse_kind(cursor)
     from_float, to_float = operation != Operation.DEQUANTISE, operation != Operation.QUANTISE
     same = operation == Operation.CAST and source == target
     if (source.is_float, target.is_float) != (from_float, to_float) or same:
@@ -288,7 +298,8 @@ def parse_value_map(number: int, cursor: Cursor, sources: Sequence[FileRef]) -> 
     )
 
 
-def _parse_kind(cursor: Cursor) -> NumberKind:
+def parse_kind(cursor: Cursor) -> NumberKind:
+    """Raises: DeltaError."""
     number = cursor.varint()
     if number not in _BY_NUMBER:
         raise cursor.error(f"has numbers of kind {number}, unknown to this release")
@@ -303,7 +314,7 @@ def _parse_list(
         return None
     if where > 2:
         raise cursor.error(f"has a list of form {where}, unknown to this release")
-    kind = _parse_kind(cursor)
+    kind = parse_kind(cursor)
     if kind.is_float != floats:
         raise cursor.error(f"has a list of {kind.name}, which is not possible there")
     length = channels * kind.width_bytes

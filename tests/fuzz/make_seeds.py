@@ -19,6 +19,7 @@ from edge_sdk.delta import coder
 from edge_sdk.delta.coder import tables
 from edge_sdk.delta.coder.rans import LANES
 from edge_sdk.delta.container import CHECK_BYTES, PREAMBLE_BYTES
+from edge_sdk.delta.low_rank import LowRank
 from edge_sdk.delta.numeric import KINDS
 from edge_sdk.delta.prediction import Prediction, SourceRange, put_prediction
 from edge_sdk.delta.records import KIND_END
@@ -218,6 +219,18 @@ def prediction_seeds() -> None:
             **shape,
         ),
     }
+    low_rank = LowRank(
+        source=kinds["float16"],
+        target=kinds["float32"],
+        rows=20,
+        columns=30,
+        step=np.float32(0.125),
+        shifts=(0, 1),
+        left=bytes(range(40)),
+        right=bytes(range(236, 256)) * 3,
+    )
+    added = put_prediction(Prediction(ranges=(plain,), values=low_rank))
+    _put("prediction", "low_rank-plain", added)
     for name, values in {"identity": None, **maps}.items():
         for shown, ranges in {"plain": (plain,), "strided": (strided, turned, plain)}.items():
             _put(

@@ -115,7 +115,7 @@ class Decoder:
         need(entry == TableEntry(record.offset, slot, record.length), "a table is not in the index")
         need(slot < 16, "slot of a table")
         maps = self.prefix.header.maps
-        most = 40960 if slot < 8 and maps else 8192
+        most = 335872 if slot < 8 and maps else 8192
         need(len(record.body) <= most, "a table is too long")
         if slot < 8:
             self.predictions[slot] = Prediction(reader.rest(), self.sources, maps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tests.independent_decoder.low_rank import LowRank
 from tests.independent_decoder.ranges import Range
 from tests.independent_decoder.reading import BEYOND, Reader, need
 from tests.independent_decoder.value_maps import ValueMap
@@ -26,19 +27,22 @@ class Prediction:
         reader.end("a prediction")
         plain = number == 0 and not any(one.dimensions for one in self.ranges)
         need(maps or plain, "a prediction is not plain")
-        self.map, self.length = None, total
+        self.map: ValueMap | LowRank | None = None
+        self.length = total
         if number == 0:
             need(parameters == b"", "parameters of value map 0")
             return
-        self.map = ValueMap(number, parameters, sources)
+        self.map = LowRank(parameters) if number == 5 else ValueMap(number, parameters, sources)
         need(total % self.map.source_bytes == 0, "ranges end in a number")
         self.length = total // self.map.source_bytes * self.map.target_bytes
         need(self.length < BEYOND, "a prediction is too long")
+        if isinstance(self.map, LowRank):
+            need(self.map.count * self.map.source_bytes == total, "rows and columns of a map")
 
     @staticmethod
     def _parameters(reader: Reader) -> bytes:
         length = reader.varint()
-        need(length <= 32768, "parameters are too long")
+        need(length <= 327680, "parameters are too long")
         return reader.take(length)
 
     def read(self, position: int, length: int) -> bytes:

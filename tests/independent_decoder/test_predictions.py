@@ -147,3 +147,33 @@ def test_value_maps_of_any_bits_agree(number: int, seed: int) -> None:
         parameters += b"\0" if chance.random() < 0.3 else more
     prediction = head + varints(number, len(parameters)) + parameters
     agreed(prediction, source, position=chance.randrange(20))
+
+
+def component(rows: int, columns: int, chance: random.Random) -> str:
+    """The bits of one, the first one first: a weight and both sides."""
+    bits = format(chance.randrange(5), "04b")[::-1]
+    for count in (rows, columns):
+        most = chance.choice([1, 20, 256])
+        folded = [chance.randrange(most) for _ in range(count)]
+        low = min(range(8), key=lambda b: sum(b + (one >> b) for one in folded))
+        bits += format(low, "03b")[::-1]
+        bits += "".join(format(one, "08b")[::-1][:low] for one in folded)
+        bits += "".join("0" * (one >> low) + "1" for one in folded)
+    return bits
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_maps_of_low_rank_agree(seed: int) -> None:
+    """Every pair of kinds, any steps and factors, numbers with any bits."""
+    chance = random.Random(seed)
+    kind = chance.choice([*INTEGERS, 4, 5, 6])
+    target = kind if kind in INTEGERS else chance.choice([4, 5, 6])
+    rows, columns, rank = (chance.choice([1, 2, 9, 40]) for _ in range(3))
+    rank = min(rank, 8)
+    source = numbers(kind, rows * columns, chance)
+    step = chance.choice([numbers(6, 1, chance), np.float32(chance.gauss(0, 1)).tobytes()])
+    bits = "".join(component(rows, columns, chance) for _ in range(rank))
+    packed = int(bits[::-1], 2).to_bytes(-(-len(bits) // 8), "little")
+    parameters = varints(kind, target, rows, columns, rank) + step + packed
+    prediction = varints(1, 0, 0, len(source), 0, 0, 0, 5, len(parameters)) + parameters
+    agreed(prediction, source, position=chance.randrange(rows * columns))

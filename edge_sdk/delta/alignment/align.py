@@ -17,6 +17,7 @@ from edge_sdk.delta.alignment.ranges import AlignedRange, Fit, mapped_ranges
 from edge_sdk.delta.alignment.regions import GAP_BYTES_MIN, Regions
 from edge_sdk.delta.alignment.resized import Resized
 from edge_sdk.delta.alignment.sampling import Sampler, count_of, number_kind
+from edge_sdk.delta.alignment.training import Trained
 from edge_sdk.delta.files import OpenFile
 from edge_sdk.delta.numeric import kind_of
 
@@ -68,11 +69,13 @@ def _ranges(
     if mapped:
         finder = _Finder(sources, targets, pairs, source_sampler, target_sampler)
         resized = Resized(sources, source_files, source_sampler, target_sampler)
+        trained = Trained(source_files, source_sampler, target_sampler)
     for number, target in enumerate(targets):
         source = pairs.found.get(number)
         found = finder.find(number) if mapped else []
-        if not found and source is not None:
-            found = [_plain(sources[source], target)]
+        if source is not None:
+            found = found or [_plain(sources[source], target)]
+            found = trained.find(sources[source], target, found) if mapped else found
         ranges[target.file] += found or (resized.find(target) if mapped else [])
     if mapped and source_files:
         strangers = [targets[number] for number in sorted(pairs.strangers)]

@@ -9,12 +9,12 @@ from edge_sdk.delta.alignment.layouts import Layout
 from edge_sdk.delta.alignment.located import LocatedTensor
 from edge_sdk.delta.alignment.sampling import count_of, number_kind
 from edge_sdk.delta.numeric import ElementKind, kind_of
-from edge_sdk.delta.prediction import MAP_PARAMETERS_BYTES_MAX, Prediction
+from edge_sdk.delta.prediction import Prediction
 from edge_sdk.delta.strides import SourceRange
 from edge_sdk.delta.value_maps import NumberKind, NumberList, ValueMap
 
-# A factor and a zero point of each channel, and some bytes beside them.
-CHANNELS_HERE_MAX = (MAP_PARAMETERS_BYTES_MAX - 128) // 6
+# With a factor and a zero point of each channel, a table of some 32 KiB.
+CHANNELS_HERE_MAX = 5440
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +40,13 @@ class AlignedRange:
     def is_plain(self) -> bool:
         """Whether source bytes as they are predict it."""
         return self.is_predicted and self.prediction is None
+
+    def part(self, at: int, length: int) -> AlignedRange:
+        """Target bytes ``at`` to ``at + length`` of it, predicted as before."""
+        start = self.start + at
+        if self.prediction is not None:
+            return replace(self, start=start, end=start + length, position=self.position + at)
+        return replace(self, start=start, end=start + length, source_start=self.source_start + at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

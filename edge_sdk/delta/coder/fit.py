@@ -35,6 +35,8 @@ from edge_sdk.delta.coder.tables import (
     CLASSES_MAX,
     DIFFERENCE,
     DIFFERENCES,
+    GIVEN,
+    LEVEL_ELEMENTS,
     SCALE,
     SYMBOLS_MAX,
     TABLES_MAX,
@@ -46,7 +48,7 @@ from edge_sdk.delta.coder.tables import (
     raw_shift,
     symbol_limit,
 )
-from edge_sdk.delta.coder.twin import COLUMNS
+from edge_sdk.delta.coder.twin import COLUMNS, EXTRA_BITS
 from edge_sdk.delta.numeric import Bits, ElementKind
 
 _INVERSE_ONE = 1 << 26
@@ -157,6 +159,22 @@ class Fitter:
             found.append(sign_bits(counts[0].astype(np.float64)))
         reflected, unreflected = found
         return UNREFLECTED if unreflected < _UNREFLECTED_SHARE * reflected else DIFFERENCE
+
+    def least_bits(self) -> float:
+        """What elements take at least, given their source: with a table for each class, which
+        is not counted."""
+        found = []
+        for model in (DIFFERENCE, GIVEN) if self.kind.is_float else (DIFFERENCE,):
+            bounds = self._first_bounds(model)
+            leveled = _Leveled(np.zeros(-(-len(self.target) // LEVEL_ELEMENTS), np.uint8), None, 1)
+            counts = self._grid(model, bounds, leveled).reshape(-1, COLUMNS)
+            bits = float(entropy_bits(counts).sum())
+            if model in DIFFERENCES:
+                bits += float((counts @ EXTRA_BITS).sum())
+            else:
+                bits += len(self.target) * raw_shift(self.kind, model)
+            found.append(bits)
+        return min(found)
 
     def _plan(self, model: int, bounds: Sequence[int], leveled: _Leveled) -> _Plan:
         """With classes that are merged from those of ``bounds``."""

@@ -526,18 +526,18 @@ def test_sizes_beyond_4_gib_are_exact() -> None:
 
 def test_predictions_that_are_not_plain_are_announced() -> None:
     """The header's flag allows dimensions, maps and long tables, and costs memory."""
-    data = b"0123456789"
+    data = b"0123456789" * 20_000
     strided = SourceRange(file=0, offset=8, length=2, dimensions=((5, -2),))
     body = varints(0) + put_prediction(Prediction(ranges=(strided,)))
 
     def with_table(body: bytes, **changes: object) -> Crafted:
         crafted = Crafted(targets=[file_ref("t", data)], sources=[file_ref("s", data)])
-        crafted = crafted.table(body).data(COPY, place(10), varints(0, 0))
+        crafted = crafted.table(body).data(COPY, place(len(data)), varints(0, 0))
         return replace(crafted, **changes)
 
     assert decoded(with_table(body, mapped=True).build(), [data]) == [data]
     refused(with_table(body).build(), "not plain, which the header does not say", (data,))
     refused(with_table(body, mapped=True, memory_bytes=MAPPED_BYTES).build(), "memory", (data,))
-    long = varints(0) + bytes(41_000)
+    long = varints(0) + bytes(336_000)
     refused(with_table(long, mapped=True).build(), "too large", (data,))
-    refused(with_table(long[:40_000], mapped=True).build(), "0 source ranges", (data,))
+    refused(with_table(long[:335_000], mapped=True).build(), "0 source ranges", (data,))

@@ -1,0 +1,106 @@
+"""Steps of low rank: found where they pay, and left alone where they do not."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_sdk.delta.alignment import AlignedRange
+from edge_sdk.delta.low_rank import LowRank
+from tests.edge_sdk.delta.alignment.test_align import aligned
+from tests.support.deltas import decoded, encoded, safetensors, write_folder
+
+SIDES = ("before", "after")
+KINDS = ("float32", "float16", "bfloat16", "int8", "uint8")
+
+
+def bits(values: np.ndarray, kind: str) -> np.ndarray:
+    if kind == "bfloat16":
+        return ((values.astype("<f4").view("<u4") + 0x8000) >> 16).astype("<u2")
+    if kind in ("int8", "uint8"):
+        middle = 128 if kind == "uint8" else 0
+        return (np.clip(np.rint(values * 800), -128, 127) + middle).astype(kind).view("u1")
+    dtype = {"float32": "<f4", "float16": "<f2"}[kind]
+    return values.astype(dtype).view(f"<u{np.dtype(dtype).itemsize}")
+
+
+def versions(kind: str, shape: tuple[int, ...], rank: int, size: float = 0.02) -> list[bytes]:
+    """A tensor before and after a step that is a sum of few products, and a little noise."""
+    random = np.random.default_rng(3)
+    rows, columns = shape[0], int(np.prod(shape[1:]))
+    before = random.normal(0, 0.05, (rows, columns))
+    step = random.normal(0, 1, (rows, rank)) @ random.normal(0, 1, (rank, columns))
+    after = before + size * step + random.normal(0, size / 30, before.shape)
+    return [safetensors({"w": (kind, bits(one, kind).reshape(shape))}) for one in (before, after)]
+
+
+def folders(root: Path, files: list[bytes]) -> list[Path]:
+    return [write_folder(root / side, {"m": files[side == "after"]}) for side in SIDES]
+
+
+def ranges(root: Path, files: list[bytes]) -> list[AlignedRange]:
+    return aligned(root, {"m": files[0]}, {"m": files[1]})[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_step_of_low_rank_is_taken_into_the_prediction(kind: str, tmp_path: Path) -> None:
+    """Of every kind; the delta is smaller than any of the plain difference, and exact."""
+    files = versions(kind, (120, 160), 2)
+    (found,) = ranges(tmp_path, files)
+    assert found.prediction is not None
+    assert isinstance(found.prediction.values, LowRank)
+    assert len(found.prediction.values.shifts) >= 2
+    roots = folders(tmp_path, files)
+    delta = encoded(*roots)
+    assert decoded(delta, files[:1]) == files[1:]
+    plain = encoded(*roots, methods=("copy", "literal", "dictionary", "residual", "planes"))
+    assert len(delta) < 0.8 * len(plain)
+
+
+def test_noise_is_left_alone(tmp_path: Path) -> None:
+    """A step without structure is the plain difference of source and target."""
+    (found,) = ranges(tmp_path, versions("float32", (120, 160), 100))
+    assert found.is_plain
+
+
+def test_kernels_are_cut_where_rows_and_columns_are_fewest(tmp_path: Path) -> None:
+    """Four axes make a matrix too."""
+    (found,) = ranges(tmp_path, versions("float32", (32, 16, 3, 3), 1))
+    assert found.prediction is not None
+    assert isinstance(found.prediction.values, LowRank)
+    assert (found.prediction.values.rows, found.prediction.values.columns) == (32, 144)
+
+
+def test_large_tensors_are_cut_into_bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each band has factors of its own; together they are the tensor."""
+    monkeypatch.setattr("edge_sdk.delta.alignment.training._BAND_COUNT", 120 * 100)
+    files = versions("float32", (300, 120), 2)
+    found = ranges(tmp_path, files)
+    values = [one.prediction.values for one in found if one.prediction is not None]
+    assert [one.rows for one in values if isinstance(one, LowRank)] == [100, 100, 100]
+    assert [one.start for one in found[1:]] == [one.end for one in found[:-1]]
+    roots = folders(tmp_path, files)
+    assert decoded(encoded(*roots), files[:1]) == files[1:]
+
+
+def test_what_factors_by_channel_explain_stays(tmp_path: Path) -> None:
+    """A scaled tensor is predicted by its factors, however its difference looks."""
+    random = np.random.default_rng(4)
+    before = random.normal(0, 0.05, (64, 128)).astype("<f4")
+    after = before * random.uniform(0.5, 2, (64, 1)).astype("<f4")
+    files = [safetensors({"w": ("float32", one.view("<u4"))}) for one in (before, after)]
+    (found,) = ranges(tmp_path, files)
+    assert found.prediction is not None
+    assert not isinstance(found.prediction.values, LowRank)
+
+
+def test_numbers_that_are_none_do_no_harm(tmp_path: Path) -> None:
+    """Infinities, NaN and enormous numbers beside a step that is found all the same."""
+    files = versions("float32", (120, 160), 2)
+    at = len(files[0]) - 120 * 160 * 4
+    odd = np.array([0x7F800000, 0x7FC00001, 0xFF800000, 0x7F7FFFFF], "<u4").tobytes()
+    files[0] = files[0][:at] + odd + files[0][at + len(odd) :]
+    (found,) = ranges(tmp_path, files)
+    assert found.prediction is not None
+    roots = folders(tmp_path, files)
+    assert decoded(encoded(*roots), files[:1]) == files[1:]
