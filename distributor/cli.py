@@ -72,6 +72,11 @@ def settings_options(command: Any) -> Any:
             click.option("--check-in-s", type=float, help="Seconds between check-ins."),
             click.option("--plan-wait-s", type=float, help="Seconds a device waits for a build."),
             click.option("--fetches-max", type=int, help="Downloads at a time."),
+            click.option(
+                "--delta-storage-bytes",
+                type=int,
+                help="Bytes for stored deltas; the least useful go first. [0: no limit]",
+            ),
             click.option("--reconnect-cap-s", type=float, help="Spread of returning watches."),
             _FILE,
         ]
@@ -176,6 +181,7 @@ def _config(settings: Settings, **flags: Any) -> DistributorConfig:
         "check_in_s": CHECK_IN_S,
         "plan_wait_s": PLAN_WAIT_S,
         "fetches_max": FETCHES_MAX,
+        "delta_storage_bytes": 0,
         "reconnect_cap_s": RECONNECT_CAP_S,
     }
     data = settings.get("data", flags.get("data"), "distributor-data")

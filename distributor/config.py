@@ -33,6 +33,7 @@ class DistributorConfig:
     check_in_s: float = CHECK_IN_S  # how long a device waits between check-ins
     plan_wait_s: float = PLAN_WAIT_S  # how long a Plan call waits for a delta being built
     fetches_max: int = FETCHES_MAX
+    delta_storage_bytes: int = 0  # what stored deltas may take; 0: no limit but the disk
     reconnect_cap_s: float = RECONNECT_CAP_S  # watches come back within this after a goodbye
 
     def __post_init__(self) -> None:
@@ -40,6 +41,8 @@ class DistributorConfig:
             raise UsageError(f"build workers must be 1 to 256, not {self.build_workers}")
         if self.fetches_max < 1:
             raise UsageError(f"at least one fetch must be allowed, not {self.fetches_max}")
+        if self.delta_storage_bytes < 0:
+            raise UsageError(f"deltas cannot take {self.delta_storage_bytes} bytes; 0: no limit")
         for name in ("check_in_s", "plan_wait_s", "reconnect_cap_s"):
             if not 0 <= getattr(self, name) <= 86_400:
                 raise UsageError(f"{name} must be between 0 and 86400 seconds")

@@ -16,6 +16,7 @@ from distributor.config import DistributorConfig
 from distributor.services import (
     Delivery,
     Fleet,
+    Keeper,
     Listener,
     RolloutDriver,
     ServerCredentials,
@@ -39,6 +40,7 @@ class Serving:
     pid: int
     builder: Builder
     wakeups: Wakeups
+    keeper: Keeper
 
 
 def initialise(config: DistributorConfig) -> bool:
@@ -94,7 +96,9 @@ async def running(config: DistributorConfig) -> AsyncIterator[Serving]:
         await asyncio.to_thread(upgrade, database)
         blobs = Blobs(folder.objects)
         await _tidy_up(database, blobs)
-        builder = Builder(database, blobs, folder.work, workers=config.build_workers)
+        keeper = Keeper(database, blobs, budget_bytes=config.delta_storage_bytes)
+        await keeper.make()  # the budget may be smaller than it was
+        builder = Builder(database, blobs, folder.work, workers=config.build_workers, room=keeper)
         stack.push_async_callback(builder.close)
         wakeups = Wakeups()
         ways = Ways(database, builder)
@@ -103,7 +107,7 @@ async def running(config: DistributorConfig) -> AsyncIterator[Serving]:
         delivery = Delivery(
             database, blobs, ways=ways, driver=driver, wakeups=wakeups, config=config
         )
-        fleet = Fleet(database, blobs, driver, wakeups, config)
+        fleet = Fleet(database, blobs, driver=driver, wakeups=wakeups, keeper=keeper, config=config)
         listeners = [
             await open_listener(
                 config.device_address,
@@ -128,6 +132,7 @@ async def running(config: DistributorConfig) -> AsyncIterator[Serving]:
             pid=os.getpid(),
             builder=builder,
             wakeups=wakeups,
+            keeper=keeper,
         )
 
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Protocol
 
 from sqlalchemy import Connection
 
@@ -33,7 +34,7 @@ from distributor.catalog import (
 from distributor.errors import BuildFailedError
 from distributor.planning import DeltaJob
 from distributor.storage import Blobs, Database
-from edge_sdk.base import CHUNK_BYTES, Digest, EdgeError, ProofError
+from edge_sdk.base import CHUNK_BYTES, Digest, EdgeError, ProofError, ResourceError
 from edge_sdk.delta import FORMAT_VERSION
 
 _REMEMBER_FAILURE_S = 30.0  # devices that ask again at once do not start the same failure again
@@ -43,6 +44,32 @@ def capability_of(job: DeltaJob) -> str:
     """The capability set that a delta is cached under: format version, methods, memory."""
     methods = "+".join(job.methods)
     return f"v{FORMAT_VERSION} {methods} {job.memory_limit_bytes}"
+
+
+class Room(Protocol):
+    """Who sees to it that there is room for one more delta."""
+
+    def ask(self, job: DeltaJob) -> None:
+        """Somebody asks for it, and is about to use it."""
+
+    async def make(self, size_bytes: int) -> None:
+        """Within the budget of all deltas, before one of so many bytes is stored."""
+
+    async def free(self, size_bytes: int) -> int:
+        """On a disk that is full; how many bytes came free."""
+
+
+class Boundless:
+    """No budget, and nothing that could go."""
+
+    def ask(self, job: DeltaJob) -> None:
+        pass
+
+    async def make(self, size_bytes: int) -> None:
+        pass
+
+    async def free(self, size_bytes: int) -> int:
+        return 0
 
 
 class Builder:
@@ -55,12 +82,14 @@ class Builder:
         work: Path,
         *,
         workers: int,
+        room: Room | None = None,
         clock_s: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._work = work
         self._workers = workers
+        self._room = room or Boundless()
         self._clock_s = clock_s
         self._pool: Executor | None = None
         self._alone = asyncio.Lock()
@@ -75,6 +104,7 @@ class Builder:
         A caller that is cancelled leaves the build running for the others.
         Raises: BuildFailedError, ProofError, ResourceError, NotFoundError.
         """
+        self._room.ask(job)
         cached = await self._database.read(_cached, job)
         if cached is not None:
             return cached
@@ -152,8 +182,7 @@ class Builder:
             return cached
         order = await self._order(job)
         try:
-            built = await self._run(order)
-            await self._store(built)
+            return await self._run_and_store(job, order)
         except ProofError as error:
             # Publishing that version again brings the file anew.
             damaged = Digest.parse(error.facts["wanted"])
@@ -167,18 +196,18 @@ class Builder:
             ) from error
         finally:
             await asyncio.to_thread(remove_build, order)
-        delta = CatalogDelta(
-            source=job.source,
-            target=job.target,
-            capability=capability_of(job),
-            delta=built.digest,
-            size_bytes=built.size_bytes,
-            decoder_memory_bytes=built.decoder_memory_bytes,
-            methods=built.methods,
-            build_ms=built.build_ms,
-        )
-        now_ms = int(self._clock_s() * 1000)
-        return await self._database.write(add_delta, delta, at_ms=now_ms)
+
+    async def _run_and_store(self, job: DeltaJob, order: BuildOrder) -> CatalogDelta:
+        try:
+            return await self._store(job, await self._run(order))
+        except ResourceError as error:
+            if error.facts.get("short") != "disk":
+                raise
+            # What it wrote so far goes first: the catalog needs some room to forget the rest.
+            await asyncio.to_thread(remove_build, order)
+            if not await self._room.free(sum(file.blob.stat().st_size for file in order.target)):
+                raise
+        return await self._store(job, await self._run(order))
 
     async def _order(self, job: DeltaJob) -> BuildOrder:
         return BuildOrder(
@@ -225,10 +254,24 @@ class Builder:
         finally:
             await asyncio.to_thread(_end_pool, pool)
 
-    async def _store(self, built: BuiltDelta) -> None:
+    async def _store(self, job: DeltaJob, built: BuiltDelta) -> CatalogDelta:
+        await self._room.make(built.size_bytes)
+        delta = CatalogDelta(
+            source=job.source,
+            target=job.target,
+            capability=capability_of(job),
+            delta=built.digest,
+            size_bytes=built.size_bytes,
+            decoder_memory_bytes=built.decoder_memory_bytes,
+            methods=built.methods,
+            build_ms=built.build_ms,
+            built_ms=int(self._clock_s() * 1000),
+        )
         async with self._blobs.stage() as staging:
             await staging.write(built.digest, _read(built.path))
-            await staging.keep()
+            async with self._blobs.settling:
+                await staging.keep()
+                return await self._database.write(add_delta, delta)
 
 
 def _cached(connection: Connection, job: DeltaJob) -> CatalogDelta | None:

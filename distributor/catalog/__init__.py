@@ -5,33 +5,50 @@ Functions over a connection, called within one transaction; never touches a blob
 
 from distributor.catalog.artifacts import (
     CatalogArtifact,
+    Published,
     add_artifact,
     blob_size,
     check_new,
+    file_bytes,
     find_artifacts,
     get_artifact,
+    history_of,
     list_artifacts,
     mark_damaged,
     missing_blobs,
     unknown_blobs,
     variants_of,
 )
-from distributor.catalog.deltas import CatalogDelta, add_delta, drop_delta, find_deltas
+from distributor.catalog.deltas import (
+    CatalogDelta,
+    add_delta,
+    delta_bytes,
+    drop_delta,
+    find_deltas,
+    list_deltas,
+    remove_deltas,
+)
 
 __all__ = [
     "CatalogArtifact",
     "CatalogDelta",
+    "Published",
     "add_artifact",
     "add_delta",
     "blob_size",
     "check_new",
+    "delta_bytes",
     "drop_delta",
+    "file_bytes",
     "find_artifacts",
     "find_deltas",
     "get_artifact",
+    "history_of",
     "list_artifacts",
+    "list_deltas",
     "mark_damaged",
     "missing_blobs",
+    "remove_deltas",
     "unknown_blobs",
     "variants_of",
 ]

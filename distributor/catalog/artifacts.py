@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from distributor.planning import ArtifactFacts
-from distributor.storage.tables import artifact_files, artifacts, blobs
+from distributor.storage.tables import artifact_files, artifacts, blobs, deltas
 from edge_sdk.base import (
     ConflictError,
     Digest,
@@ -143,7 +143,7 @@ def add_blobs(connection: Connection, sizes: Mapping[Digest, int]) -> None:
     """Records blobs that are durable and whole; one that was damaged is so no more."""
     known = _known(connection, sizes)
     again = [str(one) for one in sizes if known.get(str(one), False)]
-    for part in _parts(again):
+    for part in parts(again):
         connection.execute(update(blobs).where(blobs.c.digest.in_(part)).values(damaged=False))
     new = [one for one in sizes if str(one) not in known]
     if new:
@@ -175,7 +175,7 @@ def unknown_blobs(connection: Connection, digests: Iterable[Digest]) -> list[Dig
 def _known(connection: Connection, digests: Iterable[Digest]) -> dict[str, bool]:
     """Whether each known blob is damaged."""
     found: dict[str, bool] = {}
-    for part in _parts([*digests]):
+    for part in parts([*digests]):
         query = select(blobs.c.digest, blobs.c.damaged).where(blobs.c.digest.in_(part))
         found.update({row.digest: row.damaged for row in connection.execute(query)})
     return found
@@ -204,7 +204,7 @@ def find_artifacts(
 ) -> dict[Digest, CatalogArtifact]:
     """Those of ``wanted`` that the catalog has."""
     found = {}
-    for part in _parts(wanted):
+    for part in parts(wanted):
         for row in connection.execute(select(artifacts).where(artifacts.c.artifact.in_(part))):
             value = _artifact(row)
             found[value.artifact] = value
@@ -233,6 +233,76 @@ def variants_of(
     return found
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """An artifact's place in the history of its model and variant."""
+
+    artifact: Digest
+    model: ModelName
+    version: Version
+    variant: str
+    size_bytes: int
+
+
+def history_of(
+    connection: Connection, model: ModelName | None, variant: str | None = None
+) -> list[Published]:
+    """All of a model (or of every model) in the order in which they were published. That order
+    never changes; without their manifests, since there may be many."""
+    query = select(
+        artifacts.c.artifact,
+        artifacts.c.model,
+        artifacts.c.version,
+        artifacts.c.variant,
+        artifacts.c.size_bytes,
+        artifacts.c.published_ms,
+    )
+    if model is not None:
+        query = query.where(artifacts.c.model == str(model))
+    if variant is not None:
+        query = query.where(artifacts.c.variant == variant)
+    rows = [
+        (
+            row.published_ms,
+            Published(
+                artifact=Digest.parse(row.artifact),
+                model=ModelName.parse(row.model),
+                version=Version.parse(row.version),
+                variant=row.variant,
+                size_bytes=row.size_bytes,
+            ),
+        )
+        for row in connection.execute(query)
+    ]
+    rows.sort(key=lambda row: (row[0], row[1].version, str(row[1].artifact)))
+    return [published for _, published in rows]
+
+
+def file_bytes(connection: Connection, wanted: Collection[Digest]) -> int:
+    """Of the files of artifacts; what they share counts once."""
+    sizes: dict[str, int] = {}
+    for part in parts(wanted):
+        query = (
+            select(blobs.c.digest, blobs.c.size_bytes)
+            .join(artifact_files, artifact_files.c.digest == blobs.c.digest)
+            .where(artifact_files.c.artifact.in_(part))
+        )
+        sizes.update({row.digest: row.size_bytes for row in connection.execute(query)})
+    return sum(sizes.values())
+
+
+def forget_blobs(connection: Connection, digests: Collection[Digest]) -> list[Digest]:
+    """Takes out of the catalog those that no artifact and no delta speaks of; these."""
+    used: set[str] = set()
+    for part in parts(digests):
+        for column in (artifact_files.c.digest, deltas.c.delta):
+            used |= set(connection.execute(select(column).where(column.in_(part))).scalars())
+    unused = [one for one in sorted(digests, key=str) if str(one) not in used]
+    for part in parts(unused):
+        connection.execute(delete(blobs).where(blobs.c.digest.in_(part)))
+    return unused
+
+
 def _artifact(row: Row[Any]) -> CatalogArtifact:
     return CatalogArtifact(
         artifact=Digest.parse(row.artifact),
@@ -247,7 +317,8 @@ def _artifact(row: Row[Any]) -> CatalogArtifact:
     )
 
 
-def _parts(digests: Collection[Digest | str]) -> Iterable[list[str]]:
+def parts(digests: Collection[Digest | str]) -> Iterable[list[str]]:
+    """As text, so many at a time as one statement may name."""
     texts = [str(one) for one in digests]
     for start in range(0, len(texts), _IN_MAX):
         yield texts[start : start + _IN_MAX]

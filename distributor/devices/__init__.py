@@ -11,6 +11,7 @@ from distributor.devices.registry import (
     list_devices,
     note_update,
     record_check_in,
+    running_on,
 )
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "list_devices",
     "note_update",
     "record_check_in",
+    "running_on",
 ]

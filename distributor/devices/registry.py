@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, insert, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
 
 from distributor.devices.capabilities import read_facts, write_facts
 from distributor.devices.model import CheckIn, DeviceRecord, ModelState
@@ -74,6 +74,17 @@ def find_devices(connection: Connection, names: Collection[str]) -> list[DeviceR
 def list_devices(connection: Connection) -> list[DeviceRecord]:
     """All devices, by name."""
     return _read(connection, select(devices), select(device_artifacts), select(device_models))
+
+
+def running_on(connection: Connection, model: ModelName | None) -> dict[Digest, int]:
+    """How many devices run each artifact, by their last check-ins and events."""
+    query = select(device_models.c.active_artifact, func.count()).where(
+        device_models.c.active_artifact.is_not(None)
+    )
+    if model is not None:
+        query = query.where(device_models.c.model == str(model))
+    rows = connection.execute(query.group_by(device_models.c.active_artifact))
+    return {Digest.parse(artifact): count for artifact, count in rows}
 
 
 def label_device(

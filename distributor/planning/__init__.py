@@ -1,4 +1,4 @@
-"""Decides which variant a device gets, which deltas are worth building, and by which it comes.
+"""Decides which variant a device gets, which deltas are built and kept, and by which it comes.
 
 Pure: values in, values out; no clock, file, socket or randomness. Never plans what a
 device did not say it can decode.
@@ -6,6 +6,8 @@ device did not say it can decode.
 
 from distributor.planning.assignment import assign, empty_assignment, order, withdraw
 from distributor.planning.cohort import Selector, choose, parse_selector
+from distributor.planning.history import KEY_EVERY, History, Pair, route
+from distributor.planning.keeping import Kept, StoredDelta, Use, judge, needed_pairs, to_evict
 from distributor.planning.model import (
     ArtifactFacts,
     DecoderFacts,
@@ -23,17 +25,23 @@ from distributor.planning.planner import best_sources, decodable, jobs_once, pla
 from distributor.planning.resolver import resolve
 
 __all__ = [
+    "KEY_EVERY",
     "ArtifactFacts",
     "DecoderFacts",
     "DeltaJob",
     "DeltaOffer",
     "DeviceFacts",
     "EngineFacts",
+    "History",
+    "Kept",
     "MemoryInUse",
+    "Pair",
     "Plan",
     "PlanPolicy",
     "Resolution",
     "Selector",
+    "StoredDelta",
+    "Use",
     "Verdict",
     "assign",
     "best_sources",
@@ -41,10 +49,14 @@ __all__ = [
     "decodable",
     "empty_assignment",
     "jobs_once",
+    "judge",
+    "needed_pairs",
     "order",
     "parse_selector",
     "plan",
     "resolve",
+    "route",
+    "to_evict",
     "wanted",
     "withdraw",
 ]

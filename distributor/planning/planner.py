@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
+from distributor.planning.history import History, Pair, route
 from distributor.planning.model import (
     ArtifactFacts,
     DecoderFacts,
@@ -19,8 +20,9 @@ from distributor.planning.model import (
 )
 from edge_sdk.base.digest import Digest
 
-SOURCES_MAX = 2  # sources tried for one device and target; each costs a build
+_STRANGERS_MAX = 2  # sources of another variant that are tried; each costs a build
 _DEFAULT_POLICY = PlanPolicy()
+_NO_HISTORY = History()
 
 
 def wanted(
@@ -28,11 +30,13 @@ def wanted(
     held: Sequence[ArtifactFacts],
     target: ArtifactFacts,
     *,
+    history: History = _NO_HISTORY,
     known_methods: Collection[str],
-    sources_max: int = SOURCES_MAX,
+    disk_free_bytes: int | None = None,
 ) -> tuple[DeltaJob, ...]:
-    """The deltas worth having for a device that holds ``held``: the whole, and from the best
-    sources. Empty where the device holds the target, or knows no method of ours.
+    """The deltas worth having for a device that holds ``held``: the whole, and those by which
+    it comes from its best source. Empty where the device holds the target, or knows no
+    method of ours.
 
     Memory limits are rounded down to a power of two, so that a fleet of many kinds of
     devices shares few builds.
@@ -43,11 +47,41 @@ def wanted(
     if any(facts.artifact == target.artifact for facts in held):
         return ()
     limit = 1 << (decoder.memory_bytes.bit_length() - 1)
-    sources = [None, *(facts.artifact for facts in best_sources(held, target)[:sources_max])]
+    pairs: list[Pair] = [(None, target.artifact)]
+    for source in _sources(held, target):
+        pairs += _pairs(decoder, source.artifact, target.artifact, history, disk_free_bytes)
     return tuple(
-        DeltaJob(source=source, target=target.artifact, methods=methods, memory_limit_bytes=limit)
-        for source in sources
+        DeltaJob(source=start, target=end, methods=methods, memory_limit_bytes=limit)
+        for start, end in pairs
     )
+
+
+def _sources(held: Sequence[ArtifactFacts], target: ArtifactFacts) -> tuple[ArtifactFacts, ...]:
+    """Which held artifacts deltas are built from: the best of the target's variant; where none
+    is held, the first of others, of which nobody knows beforehand what they share with it."""
+    best = best_sources(held, target)
+    same = tuple(facts for facts in best if facts.variant == target.variant)
+    return same[:1] or best[:_STRANGERS_MAX]
+
+
+def _pairs(
+    decoder: DecoderFacts,
+    source: Digest,
+    target: Digest,
+    history: History,
+    disk_free_bytes: int | None,
+) -> tuple[Pair, ...]:
+    """The deltas from one source. One that is built already, and that the device can decode,
+    costs nothing more; a hub lies on the device beside the target for a while."""
+    direct = (source, target)
+    for one in history.offers:
+        if (one.source, one.target) == direct and decodable(decoder, one):
+            return (direct,)
+    pairs = route(source, target, history)
+    needed_bytes = sum(history.file_bytes.get(end, 0) for _, end in pairs)
+    if len(pairs) > 1 and disk_free_bytes is not None and needed_bytes > disk_free_bytes:
+        return (direct,)
+    return pairs
 
 
 def best_sources(held: Sequence[ArtifactFacts], target: ArtifactFacts) -> tuple[ArtifactFacts, ...]:

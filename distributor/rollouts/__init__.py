@@ -22,7 +22,14 @@ from distributor.rollouts.orders import (
     undo,
 )
 from distributor.rollouts.progress import DeviceEvent
-from distributor.rollouts.records import get_rollout, list_rollouts, note_built, unfinished_builds
+from distributor.rollouts.records import (
+    get_rollout,
+    list_rollouts,
+    newest_targets,
+    note_built,
+    under_way,
+    unfinished_builds,
+)
 
 __all__ = [
     "FINAL_STATES",
@@ -39,11 +46,13 @@ __all__ = [
     "get_rollout",
     "list_rollouts",
     "newer_assignment",
+    "newest_targets",
     "note_built",
     "read_assignment",
     "resolve_for",
     "settle",
     "store_events",
+    "under_way",
     "undo",
     "unfinished_builds",
 ]

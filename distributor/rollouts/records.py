@@ -18,7 +18,7 @@ from distributor.rollouts.model import (
     Rollout,
     RolloutDevice,
 )
-from distributor.storage.tables import rollout_devices, rollouts
+from distributor.storage.tables import device_artifacts, rollout_devices, rollouts
 from edge_sdk.base import Digest, ModelName, NotFoundError, Version
 from edge_sdk.manifest import AssignedModel
 
@@ -116,6 +116,46 @@ def unfinished_builds(connection: Connection) -> list[str]:
     """Rollouts that were still building when the last process ended, oldest first."""
     query = select(rollouts.c.rollout).where(rollouts.c.state == BUILDING)
     return list(connection.execute(query.order_by(rollouts.c.number)).scalars())
+
+
+def under_way(connection: Connection) -> list[tuple[str, Digest, frozenset[Digest]]]:
+    """Rollout, target and what the device holds, for each device that a rollout which is not
+    over may still bring there."""
+    query = (
+        select(
+            rollout_devices.c.rollout,
+            rollout_devices.c.artifact,
+            rollout_devices.c.device,
+            device_artifacts.c.artifact.label("held"),
+        )
+        .join(rollouts, rollouts.c.rollout == rollout_devices.c.rollout)
+        .outerjoin(device_artifacts, device_artifacts.c.device == rollout_devices.c.device)
+        .where(
+            rollouts.c.state.in_([BUILDING, RUNNING]),
+            rollout_devices.c.artifact.is_not(None),
+            rollout_devices.c.state.not_in(sorted(FINAL_STATES)),
+        )
+    )
+    held: dict[tuple[str, str, str], set[Digest]] = {}
+    for row in connection.execute(query):
+        has = held.setdefault((row.rollout, row.artifact, row.device), set())
+        if row.held is not None:
+            has.add(Digest.parse(row.held))
+    alike = {(rollout, target, frozenset(has)) for (rollout, target, _), has in held.items()}
+    found = [(rollout, Digest.parse(target), has) for rollout, target, has in alike]
+    return sorted(found, key=lambda one: (one[0], str(one[1]), sorted(map(str, one[2]))))
+
+
+def newest_targets(connection: Connection) -> set[Digest]:
+    """What the newest rollout of each model brings to devices."""
+    newest = select(func.max(rollouts.c.number)).group_by(rollouts.c.model)
+    query = (
+        select(rollout_devices.c.artifact)
+        .join(rollouts, rollouts.c.rollout == rollout_devices.c.rollout)
+        .where(rollouts.c.number.in_(newest), rollout_devices.c.artifact.is_not(None))
+        .distinct()
+    )
+    return {Digest.parse(one) for one in connection.execute(query).scalars() if one is not None}
 
 
 def attempts_before(connection: Connection, device: str, artifact: Digest) -> int:

@@ -7,6 +7,7 @@ from distributor.services.delivery import Delivery
 from distributor.services.driver import RolloutDriver
 from distributor.services.fleet import Fleet
 from distributor.services.interceptor import Caller, Door, caller
+from distributor.services.keeping import Keeper
 from distributor.services.listener import Listener, ServerCredentials, open_listener
 from distributor.services.wakeups import Wakeups
 from distributor.services.ways import Ways
@@ -16,6 +17,7 @@ __all__ = [
     "Delivery",
     "Door",
     "Fleet",
+    "Keeper",
     "Listener",
     "RolloutDriver",
     "ServerCredentials",

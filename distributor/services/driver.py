@@ -17,12 +17,12 @@ from distributor import rollouts
 from distributor.catalog import find_artifacts, get_artifact, variants_of
 from distributor.devices import DeviceRecord, find_devices
 from distributor.errors import NoVariantFitsError
-from distributor.planning import ArtifactFacts, DeltaJob, jobs_once
+from distributor.planning import ArtifactFacts, DeltaJob, History, jobs_once
 from distributor.rollouts import Rollout, RolloutDevice, RolloutRequest, Touched
 from distributor.services.wakeups import Wakeups
 from distributor.services.ways import Way, Ways
 from distributor.storage import Database
-from edge_sdk.base import EdgeError, RefusedError
+from edge_sdk.base import Digest, EdgeError, RefusedError
 
 _LOG = logging.getLogger(__name__)
 
@@ -148,23 +148,31 @@ class RolloutDriver:
 
     async def _plan(self, wanted: Sequence[Wanted], progress: Progress) -> list[Planned]:
         """Builds each delta once, then finds each device's way."""
-        failed = await self._build_all(
-            jobs_once(job for one in wanted for job in self._jobs(one)), progress
-        )
+        jobs = await self._jobs(wanted)
+        failed = await self._build_all(jobs_once(job for own in jobs for job in own), progress)
         planned = []
-        for one in wanted:
+        for one, own in zip(wanted, jobs, strict=True):
             way = None
             if one.target is not None:
                 plan = await self._ways.choose(one.record.facts, one.held, one.target)
-                errors = [failed[job] for job in self._jobs(one) if job in failed]
+                errors = [failed[job] for job in own if job in failed]
                 way = Way(plan=plan, error=errors[0] if errors and not plan.feasible else None)
             planned.append(Planned(wanted=one, way=way))
         return planned
 
-    def _jobs(self, one: Wanted) -> tuple[DeltaJob, ...]:
-        if one.target is None:
-            return ()
-        return self._ways.jobs(one.record.facts.decoder, one.held, one.target)
+    async def _jobs(self, wanted: Sequence[Wanted]) -> list[tuple[DeltaJob, ...]]:
+        """Of each device; what is read of the catalog is the same for all that hold the same."""
+        histories: dict[tuple[Digest, tuple[Digest, ...]], History] = {}
+        found: list[tuple[DeltaJob, ...]] = []
+        for one in wanted:
+            if one.target is None:
+                found.append(())
+                continue
+            key = (one.target.artifact, tuple(facts.artifact for facts in one.held))
+            if key not in histories:
+                histories[key] = await self._ways.history(one.held, one.target)
+            found.append(self._ways.jobs(one.record.facts, one.held, one.target, histories[key]))
+        return found
 
     async def _build_all(
         self, jobs: Sequence[DeltaJob], progress: Progress

@@ -16,6 +16,7 @@ from distributor.devices import DeviceRecord
 from distributor.planning import Verdict, choose, parse_selector
 from distributor.services.driver import Planned, RolloutDriver, now_ms
 from distributor.services.interceptor import caller
+from distributor.services.keeping import Keeper, stock
 from distributor.services.publish import publish
 from distributor.services.wakeups import Wakeups
 from distributor.services.wire import (
@@ -27,6 +28,7 @@ from distributor.services.wire import (
     to_digest,
     to_request,
 )
+from distributor.services.wire_storage import from_stock
 from distributor.storage import Blobs, Database
 from edge_sdk.base import ModelName, NotFoundError, UsageError, Version
 from edge_sdk.protos import fleet_v1_pb2 as fleet
@@ -42,14 +44,17 @@ class Fleet(fleet_grpc.FleetServiceServicer):
         self,
         database: Database,
         blobs: Blobs,
+        *,
         driver: RolloutDriver,
         wakeups: Wakeups,
+        keeper: Keeper,
         config: DistributorConfig,
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._driver = driver
         self._wakeups = wakeups
+        self._keeper = keeper
         self._config = config
 
     async def MissingFiles(
@@ -74,6 +79,12 @@ class Fleet(fleet_grpc.FleetServiceServicer):
     ) -> fleet.ListModelsResponse:
         found = await self._database.read(catalog.list_artifacts, _maybe_model(request.model))
         return fleet.ListModelsResponse(artifacts=[from_artifact(one) for one in found])
+
+    async def ListStorage(
+        self, request: fleet.ListStorageRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> fleet.ListStorageResponse:
+        found = await self._database.read(stock, _maybe_model(request.model), self._keeper.asked())
+        return from_stock(found, budget_bytes=self._keeper.budget_bytes)
 
     async def ListDevices(
         self, request: fleet.ListDevicesRequest, context: grpc.aio.ServicerContext[Any, Any]

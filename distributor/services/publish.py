@@ -88,8 +88,12 @@ async def publish(
         if missing:
             paths = ", ".join(sorted(entries[one].path for one in missing))
             raise UnavailableError(f"the bytes of {paths} did not come; publish again")
-        await staging.keep()
-        created = await database.write(add_artifact, document, manifest, at_ms=now_ms(), by=by)
+        async with blobs.settling:
+            here = [digest for digest in entries if digest not in staging.digests]
+            if await database.read(missing_blobs, here):
+                raise UnavailableError("a file that was here went meanwhile; publish again")
+            await staging.keep()
+            created = await database.write(add_artifact, document, manifest, at_ms=now_ms(), by=by)
     return artifact, created
 
 

@@ -7,40 +7,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
+from distributor import catalog, devices
 from distributor.builds import Builder
-from distributor.catalog import CatalogDelta, find_artifacts, find_deltas
 from distributor.errors import BeingBuiltError, BuildFailedError
 from distributor.planning import (
     ArtifactFacts,
-    DecoderFacts,
     DeltaJob,
     DeltaOffer,
     DeviceFacts,
+    History,
     Plan,
     plan,
     wanted,
 )
+from distributor.services.keeping import offer_of
 from distributor.storage import Database
 from edge_sdk.base import Digest, EdgeError, RefusedError
 from edge_sdk.delta import FORMAT_VERSION, METHODS
 
 _RETRY_AFTER_S = 2.0
-
-
-def offer_of(delta: CatalogDelta) -> DeltaOffer:
-    return DeltaOffer(
-        source=delta.source,
-        target=delta.target,
-        delta=delta.delta,
-        delta_bytes=delta.size_bytes,
-        decoder_memory_bytes=delta.decoder_memory_bytes,
-        format_version=delta.format_version,
-        methods=frozenset(delta.methods),
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,17 +47,32 @@ class Ways:
         self._database = database
         self.builder = builder
 
+    async def history(self, held: Sequence[ArtifactFacts], target: ArtifactFacts) -> History:
+        """What is published, built and run, as far as it matters to who holds ``held``."""
+        return await self._database.read(_history, held, target)
+
     def jobs(
-        self, decoder: DecoderFacts, held: Sequence[ArtifactFacts], target: ArtifactFacts
+        self,
+        device: DeviceFacts,
+        held: Sequence[ArtifactFacts],
+        target: ArtifactFacts,
+        history: History,
     ) -> tuple[DeltaJob, ...]:
         """The deltas worth having for such a device. None where it knows no format of ours."""
-        if FORMAT_VERSION not in decoder.versions:
+        if FORMAT_VERSION not in device.decoder.versions:
             return ()
-        return wanted(decoder, held, target, known_methods=METHODS)
+        return wanted(
+            device.decoder,
+            held,
+            target,
+            history=history,
+            known_methods=METHODS,
+            disk_free_bytes=device.disk_free_bytes,
+        )
 
     async def held(self, artifacts: Iterable[Digest]) -> tuple[ArtifactFacts, ...]:
         """Facts of those that the catalog knows; what it does not know is no source."""
-        found = await self._database.read(find_artifacts, tuple(artifacts))
+        found = await self._database.read(catalog.find_artifacts, tuple(artifacts))
         return tuple(found[one].facts() for one in sorted(found))
 
     async def choose(
@@ -82,7 +86,7 @@ class Ways:
         self, device: DeviceFacts, held: Sequence[ArtifactFacts], target: ArtifactFacts
     ) -> Way:
         """Builds what is worth having, then chooses. A build that failed leaves the others."""
-        jobs = self.jobs(device.decoder, held, target)
+        jobs = self.jobs(device, held, target, await self.history(held, target))
         results = await asyncio.gather(
             *(self.builder.build(job) for job in jobs), return_exceptions=True
         )
@@ -136,7 +140,7 @@ class Ways:
     ) -> Plan | None:
         """The way by what is built, where no delta from a source is still to come; the whole,
         which then is only there to compare with, may be."""
-        for job in self.jobs(device.decoder, held, target):
+        for job in self.jobs(device, held, target, await self.history(held, target)):
             if job.source is not None and not await self.builder.settled(job):
                 return None
         chosen = await self.choose(device, held, target)
@@ -149,19 +153,30 @@ def _observe(task: asyncio.Task[Way]) -> None:
         task.exception()
 
 
+def _history(
+    connection: Connection, held: Sequence[ArtifactFacts], target: ArtifactFacts
+) -> History:
+    published = catalog.history_of(connection, target.model, target.variant)
+    bare = History(line=tuple(one.artifact for one in published))
+    hubs = {bare.hub(facts.artifact, target.artifact) for facts in held} - {None}
+    ends = [target.artifact, *(one for one in hubs if one is not None)]
+    return replace(
+        bare,
+        file_bytes={one.artifact: one.size_bytes for one in published},
+        offers=[offer_of(one) for one in catalog.list_deltas(connection, ends)],
+        running=devices.running_on(connection, target.model) if hubs else {},
+    )
+
+
 def _offers(
     connection: Connection, held: Sequence[ArtifactFacts], target: ArtifactFacts
 ) -> tuple[list[DeltaOffer], tuple[ArtifactFacts, ...]]:
-    """What is built to the target, and to what those deltas start from (hubs)."""
-    direct = find_deltas(connection, target.artifact)
+    """What is built to the target, and what leads from what is held to the sources of that
+    (hubs)."""
+    direct = catalog.find_deltas(connection, target.artifact)
     have = {facts.artifact for facts in held}
     between = {one.source for one in direct if one.source is not None} - have
-    hubs = find_artifacts(connection, sorted(between))
-    offers = [offer_of(one) for one in direct]
-    for hub in sorted(hubs):
-        offers += [
-            offer_of(one)
-            for one in find_deltas(connection, hub)
-            if one.source is not None and one.source in have
-        ]
+    first = catalog.list_deltas(connection, sorted(between), sources=have)
+    hubs = catalog.find_artifacts(connection, sorted({one.target for one in first}))
+    offers = [offer_of(one) for one in (*direct, *first)]
     return offers, tuple(hubs[one].facts() for one in sorted(hubs))

@@ -39,6 +39,9 @@ class Blobs:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._store = LocalStore(folder, mkdir=True)
+        # Held from a blob's name until a row speaks of it, and from a row's end until its blob
+        # is gone: else what one takes away could be what another has just brought.
+        self.settling = asyncio.Lock()
 
     async def size(self, digest: Digest) -> int | None:
         """Bytes of a blob; none where it is not here."""
@@ -130,6 +133,11 @@ class Staging:
             self._staged.clear()
         # The folder is ours alone; obstore leaves empty ones behind.
         await asyncio.to_thread(_remove_parts, self._folder / self._prefix)
+
+    @property
+    def digests(self) -> frozenset[Digest]:
+        """What was written and has no name yet."""
+        return frozenset(self._staged)
 
     async def write(self, digest: Digest, parts: AsyncIterator[bytes]) -> None:
         """Takes the bytes of one blob, which the caller proves as they pass: an exception

@@ -192,7 +192,9 @@ def sync_folder(folder: Path) -> None:
 def explain_os_error(error: OSError, path: Path) -> Exception:
     """The typed error for a failed file operation; the error itself where it is no such case."""
     if error.errno in _OUT_OF_SPACE:
-        return ResourceError(f"no space left to write {path}; free some and run it again")
+        return ResourceError(
+            f"no space left to write {path}; free some and run it again", short="disk"
+        )
     if error.errno in _TOO_MANY_FILES:
         return ResourceError(f"too many open files for {path}; allow more (ulimit -n)")
     if isinstance(error, FileNotFoundError):

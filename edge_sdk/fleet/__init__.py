@@ -17,6 +17,9 @@ from edge_sdk.fleet.model import (
     Rollout,
     RolloutDevice,
     RolloutPlan,
+    Storage,
+    StoredDelta,
+    StoredVersion,
     VariantVerdict,
 )
 from edge_sdk.fleet.publish import Draft, Prepared, prepare
@@ -37,6 +40,9 @@ __all__ = [
     "Rollout",
     "RolloutDevice",
     "RolloutPlan",
+    "Storage",
+    "StoredDelta",
+    "StoredVersion",
     "VariantVerdict",
     "prepare",
 ]

@@ -16,6 +16,7 @@ from edge_sdk.fleet.messages import (
     explanation_from,
     planned_device_from,
     rollout_from,
+    storage_from,
 )
 from edge_sdk.fleet.model import (
     Artifact,
@@ -25,6 +26,7 @@ from edge_sdk.fleet.model import (
     Published,
     Rollout,
     RolloutPlan,
+    Storage,
 )
 from edge_sdk.fleet.publish import Advance, Draft, Prepared, prepare
 from edge_sdk.fleet.upload import Meter, Upload
@@ -122,6 +124,15 @@ class Fleet:
         if model and not answer.artifacts:
             raise NotFoundError(f"no version of {model} is published; see: edge-fleet models")
         return tuple(artifact_from(one) for one in answer.artifacts)
+
+    def storage(self, model: str | None = None) -> Storage:
+        """What versions and deltas take, why each is kept, and what could go; of one model or
+        of all. Raises: NotFoundError (no such model)."""
+        request = wire.ListStorageRequest(model=_model(model) if model else "")
+        answer = self._connection.repeat(
+            lambda: self._stub.ListStorage(request, timeout=self._deadline_s)
+        )
+        return storage_from(answer)
 
     def devices(self, selector: str = "") -> tuple[Device, ...]:
         """Devices whose labels match, such as ``site=berlin,tier!=test``; all by default."""

@@ -33,6 +33,7 @@ from edge_sdk.fleet.present import (
     print_devices,
     print_explanation,
     print_models,
+    print_storage,
 )
 from edge_sdk.fleet.publish import Draft, prepare, survey
 from edge_sdk.fleet.requirements import KEYS
@@ -198,19 +199,44 @@ def _tolerance(name: str, text: str) -> Tolerance:
     return Tolerance(atol=atol.strip(), rtol=rtol.strip())
 
 
-@cli.command(epilog="Example:  edge-fleet models team/digits --json")
+@cli.command(
+    epilog="""\b
+Examples:
+  edge-fleet models team/digits --json
+  edge-fleet models --storage
+"""
+)
 @click.argument("model", type=MODEL, required=False)
+@click.option(
+    "--storage", is_flag=True, help="What versions and deltas take, and why each is kept."
+)
 @json_option
 @debug_option
 @click.pass_obj
-def models(target: Target, model: str | None, as_json: bool) -> None:
-    """List what is published, or the versions and variants of MODEL."""
+def models(target: Target, model: str | None, storage: bool, as_json: bool) -> None:
+    """List what is published, or the versions and variants of MODEL.
+
+    With --storage: what is stored for it, deltas with the least useful first. Files of
+    versions are always kept; a delta that goes is built again when it is needed.
+    """
+    if storage:
+        _models_storage(target, model, as_json=as_json)
+        return
     with target.open() as fleet:
         artifacts = fleet.models(model)
     if as_json:
         print_json({"artifacts": [document(one) for one in artifacts]})
     else:
         print_models(artifacts)
+
+
+def _models_storage(target: Target, model: str | None, *, as_json: bool) -> None:
+    with target.open() as fleet:
+        stored = fleet.storage(model)
+    if as_json:
+        print_json(document(stored))
+    else:
+        print_storage(stored)
 
 
 @cli.group(

@@ -12,6 +12,9 @@ from edge_sdk.fleet.model import (
     PlannedDevice,
     Rollout,
     RolloutDevice,
+    Storage,
+    StoredDelta,
+    StoredVersion,
     VariantVerdict,
 )
 from edge_sdk.protos import fleet_v1_pb2 as wire
@@ -31,6 +34,51 @@ def artifact_from(message: wire.Artifact) -> Artifact:
         format=message.format,
         size_bytes=message.size_bytes,
         published_ms=message.published_ms,
+    )
+
+
+def storage_from(message: wire.ListStorageResponse) -> Storage:
+    return Storage(
+        versions=tuple(
+            StoredVersion(
+                artifact=Digest(one.artifact),
+                model=one.model,
+                version=one.version,
+                variant=one.variant,
+                files_bytes=one.files_bytes,
+                golden_bytes=one.golden_bytes,
+                key=one.key,
+                devices=one.devices,
+                reasons=tuple(one.reasons),
+            )
+            for one in message.versions
+        ),
+        deltas=tuple(_stored_delta_from(one) for one in message.deltas),
+        files_bytes=message.files_bytes,
+        deltas_bytes=message.deltas_bytes,
+        could_go_bytes=message.could_go_bytes,
+        budget_bytes=message.budget_bytes,
+    )
+
+
+def _stored_delta_from(message: wire.StoredDelta) -> StoredDelta:
+    return StoredDelta(
+        delta=Digest(message.delta),
+        model=message.model,
+        variant=message.variant,
+        source_artifact=_digest(message.source_artifact),
+        source_version=message.source_version,
+        source_variant=message.source_variant,
+        target_artifact=Digest(message.target_artifact),
+        target_version=message.target_version,
+        size_bytes=message.size_bytes,
+        methods=tuple(message.methods),
+        decoder_memory_bytes=message.decoder_memory_bytes,
+        built_ms=message.built_ms,
+        use=message.use,
+        reasons=tuple(message.reasons),
+        could_go=message.could_go,
+        worth_bytes=message.worth_bytes,
     )
 
 

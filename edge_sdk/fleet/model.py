@@ -46,6 +46,69 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoredVersion:
+    """The files of one variant of one version, which are always kept.
+
+    files_bytes: of all of them; golden_bytes: of these, the golden sample. key: older versions
+    come to newer ones by it. devices: how many run it.
+    """
+
+    artifact: Digest
+    model: str
+    version: str
+    variant: str
+    files_bytes: int
+    golden_bytes: int
+    key: bool
+    devices: int
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredDelta:
+    """A delta that is built; without a source it is the whole.
+
+    methods, decoder_memory_bytes: what a device must know and allow. use: ``needed`` (by
+    a rollout that is not over, or by who asked a moment ago), ``fleet`` (devices as they are
+    now), ``tail`` (older versions, should one come back) or ``nothing``. worth_bytes: what
+    more would travel now without it.
+    """
+
+    delta: Digest
+    model: str
+    variant: str
+    source_artifact: Digest | None
+    source_version: str
+    source_variant: str
+    target_artifact: Digest
+    target_version: str
+    size_bytes: int
+    methods: tuple[str, ...]
+    decoder_memory_bytes: int
+    built_ms: int
+    use: str
+    reasons: tuple[str, ...]
+    could_go: bool
+    worth_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storage:
+    """What the distributor stores, and why. Deltas come the least useful first.
+
+    What several versions or deltas share counts once in the sums. could_go_bytes: of the
+    deltas, what is not needed now. budget_bytes: for the deltas of all models; 0: no limit.
+    """
+
+    versions: tuple[StoredVersion, ...]
+    deltas: tuple[StoredDelta, ...]
+    files_bytes: int
+    deltas_bytes: int
+    could_go_bytes: int
+    budget_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceModel:
     """One model on one device: what it should run and what it runs are two things."""
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -21,6 +22,8 @@ from edge_sdk.fleet.model import (
     Rollout,
     RolloutDevice,
     RolloutPlan,
+    Storage,
+    StoredDelta,
 )
 
 if TYPE_CHECKING:
@@ -74,6 +77,49 @@ def print_models(artifacts: Sequence[Artifact]) -> None:
             ]
             for one in artifacts
         ],
+    )
+
+
+def print_storage(storage: Storage) -> None:
+    """Versions, then deltas with the least useful first, then the sums."""
+    print_table(
+        ["MODEL", "VERSION", "VARIANT", "FILES", "GOLDEN", "DEVICES", "KEPT BECAUSE"],
+        [
+            [
+                *(one.model, one.version, one.variant, bytes_text(one.files_bytes)),
+                bytes_text(one.golden_bytes) if one.golden_bytes else "-",
+                *(str(one.devices), "; ".join(one.reasons)),
+            ]
+            for one in storage.versions
+        ],
+    )
+    print_table(
+        ["MODEL", "VARIANT", "FROM", "TO", "DELTA", "SAVES NOW", "COULD GO", "KEPT BECAUSE"],
+        [
+            [
+                *(one.model, one.variant, _from(one), one.target_version),
+                *(bytes_text(one.size_bytes), bytes_text(one.worth_bytes)),
+                *("yes" if one.could_go else "no", "; ".join(one.reasons)),
+            ]
+            for one in storage.deltas
+        ],
+    )
+    click.echo(storage_summary(storage))
+
+
+def _from(delta: StoredDelta) -> str:
+    if delta.source_artifact is None:
+        return "nothing"
+    same = delta.source_variant == delta.variant
+    return delta.source_version if same else f"{delta.source_version} {delta.source_variant}"
+
+
+def storage_summary(storage: Storage) -> str:
+    budget = storage.budget_bytes
+    limit = f" (all models: at most {bytes_text(budget)})" if budget else ""
+    return (
+        f"files {bytes_text(storage.files_bytes)}, deltas {bytes_text(storage.deltas_bytes)}"
+        f"{limit}; of these {bytes_text(storage.could_go_bytes)} could go"
     )
 
 

@@ -219,6 +219,187 @@ class ListModelsResponse(_message.Message):
 Global___ListModelsResponse: _TypeAlias = ListModelsResponse  # noqa: Y015
 
 @_typing.final
+class ListStorageRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """empty: all"""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListStorageRequest: _TypeAlias = ListStorageRequest  # noqa: Y015
+
+@_typing.final
+class StoredVersion(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARTIFACT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
+    FILES_BYTES_FIELD_NUMBER: _builtins.int
+    GOLDEN_BYTES_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    DEVICES_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
+    artifact: _builtins.bytes
+    model: _builtins.str
+    version: _builtins.str
+    variant: _builtins.str
+    files_bytes: _builtins.int
+    """of all its files; what it shares with others counts in each"""
+    golden_bytes: _builtins.int
+    """of these, its golden sample"""
+    key: _builtins.bool
+    """older versions come to newer ones by it"""
+    devices: _builtins.int
+    """that run it"""
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """files of versions are always kept"""
+
+    def __init__(
+        self,
+        *,
+        artifact: _builtins.bytes = ...,
+        model: _builtins.str = ...,
+        version: _builtins.str = ...,
+        variant: _builtins.str = ...,
+        files_bytes: _builtins.int = ...,
+        golden_bytes: _builtins.int = ...,
+        key: _builtins.bool = ...,
+        devices: _builtins.int = ...,
+        reasons: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "devices", b"devices", "files_bytes", b"files_bytes", "golden_bytes", b"golden_bytes", "key", b"key", "model", b"model", "reasons", b"reasons", "variant", b"variant", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoredVersion: _TypeAlias = StoredVersion  # noqa: Y015
+
+@_typing.final
+class StoredDelta(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELTA_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
+    SOURCE_ARTIFACT_FIELD_NUMBER: _builtins.int
+    SOURCE_VERSION_FIELD_NUMBER: _builtins.int
+    SOURCE_VARIANT_FIELD_NUMBER: _builtins.int
+    TARGET_ARTIFACT_FIELD_NUMBER: _builtins.int
+    TARGET_VERSION_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    METHODS_FIELD_NUMBER: _builtins.int
+    DECODER_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    BUILT_MS_FIELD_NUMBER: _builtins.int
+    USE_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
+    COULD_GO_FIELD_NUMBER: _builtins.int
+    WORTH_BYTES_FIELD_NUMBER: _builtins.int
+    delta: _builtins.bytes
+    model: _builtins.str
+    variant: _builtins.str
+    source_artifact: _builtins.bytes
+    """empty: the whole"""
+    source_version: _builtins.str
+    source_variant: _builtins.str
+    target_artifact: _builtins.bytes
+    target_version: _builtins.str
+    size_bytes: _builtins.int
+    decoder_memory_bytes: _builtins.int
+    built_ms: _builtins.int
+    use: _builtins.str
+    """"needed", "fleet", "tail", "nothing" """
+    could_go: _builtins.bool
+    worth_bytes: _builtins.int
+    """what more would travel now without it"""
+    @_builtins.property
+    def methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """that a device must know"""
+
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        delta: _builtins.bytes = ...,
+        model: _builtins.str = ...,
+        variant: _builtins.str = ...,
+        source_artifact: _builtins.bytes = ...,
+        source_version: _builtins.str = ...,
+        source_variant: _builtins.str = ...,
+        target_artifact: _builtins.bytes = ...,
+        target_version: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+        methods: _abc.Iterable[_builtins.str] | None = ...,
+        decoder_memory_bytes: _builtins.int = ...,
+        built_ms: _builtins.int = ...,
+        use: _builtins.str = ...,
+        reasons: _abc.Iterable[_builtins.str] | None = ...,
+        could_go: _builtins.bool = ...,
+        worth_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["built_ms", b"built_ms", "could_go", b"could_go", "decoder_memory_bytes", b"decoder_memory_bytes", "delta", b"delta", "methods", b"methods", "model", b"model", "reasons", b"reasons", "size_bytes", b"size_bytes", "source_artifact", b"source_artifact", "source_variant", b"source_variant", "source_version", b"source_version", "target_artifact", b"target_artifact", "target_version", b"target_version", "use", b"use", "variant", b"variant", "worth_bytes", b"worth_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoredDelta: _TypeAlias = StoredDelta  # noqa: Y015
+
+@_typing.final
+class ListStorageResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    DELTAS_FIELD_NUMBER: _builtins.int
+    FILES_BYTES_FIELD_NUMBER: _builtins.int
+    DELTAS_BYTES_FIELD_NUMBER: _builtins.int
+    COULD_GO_BYTES_FIELD_NUMBER: _builtins.int
+    BUDGET_BYTES_FIELD_NUMBER: _builtins.int
+    files_bytes: _builtins.int
+    """of all versions listed; what they share counts once"""
+    deltas_bytes: _builtins.int
+    could_go_bytes: _builtins.int
+    budget_bytes: _builtins.int
+    """for the deltas of all models; 0: no limit"""
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredVersion]: ...
+    @_builtins.property
+    def deltas(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredDelta]:
+        """by model and variant, the least useful first"""
+
+    def __init__(
+        self,
+        *,
+        versions: _abc.Iterable[Global___StoredVersion] | None = ...,
+        deltas: _abc.Iterable[Global___StoredDelta] | None = ...,
+        files_bytes: _builtins.int = ...,
+        deltas_bytes: _builtins.int = ...,
+        could_go_bytes: _builtins.int = ...,
+        budget_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_bytes", b"budget_bytes", "could_go_bytes", b"could_go_bytes", "deltas", b"deltas", "deltas_bytes", b"deltas_bytes", "files_bytes", b"files_bytes", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListStorageResponse: _TypeAlias = ListStorageResponse  # noqa: Y015
+
+@_typing.final
 class DeviceModel(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -49,6 +49,11 @@ class FleetServiceStub:
                 request_serializer=edge__sdk_dot_protos_dot_fleet__v1__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=edge__sdk_dot_protos_dot_fleet__v1__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.ListStorage = channel.unary_unary(
+                '/edge.fleet.v1.FleetService/ListStorage',
+                request_serializer=edge__sdk_dot_protos_dot_fleet__v1__pb2.ListStorageRequest.SerializeToString,
+                response_deserializer=edge__sdk_dot_protos_dot_fleet__v1__pb2.ListStorageResponse.FromString,
+                _registered_method=True)
         self.ListDevices = channel.unary_unary(
                 '/edge.fleet.v1.FleetService/ListDevices',
                 request_serializer=edge__sdk_dot_protos_dot_fleet__v1__pb2.ListDevicesRequest.SerializeToString,
@@ -120,6 +125,13 @@ class FleetServiceServicer:
 
     def ListModels(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListStorage(self, request, context):
+        """What versions and deltas take in the distributor's store, why each is kept, what could go.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -203,6 +215,11 @@ def add_FleetServiceServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=edge__sdk_dot_protos_dot_fleet__v1__pb2.ListModelsRequest.FromString,
                     response_serializer=edge__sdk_dot_protos_dot_fleet__v1__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'ListStorage': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListStorage,
+                    request_deserializer=edge__sdk_dot_protos_dot_fleet__v1__pb2.ListStorageRequest.FromString,
+                    response_serializer=edge__sdk_dot_protos_dot_fleet__v1__pb2.ListStorageResponse.SerializeToString,
             ),
             'ListDevices': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDevices,
@@ -336,6 +353,33 @@ class FleetService:
             '/edge.fleet.v1.FleetService/ListModels',
             edge__sdk_dot_protos_dot_fleet__v1__pb2.ListModelsRequest.SerializeToString,
             edge__sdk_dot_protos_dot_fleet__v1__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListStorage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/edge.fleet.v1.FleetService/ListStorage',
+            edge__sdk_dot_protos_dot_fleet__v1__pb2.ListStorageRequest.SerializeToString,
+            edge__sdk_dot_protos_dot_fleet__v1__pb2.ListStorageResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,6 +38,8 @@ class FleetServiceStub:
     Publish: _grpc.StreamUnaryMultiCallable[_fleet_v1_pb2.PublishRequest, _fleet_v1_pb2.PublishResponse]
     """First the manifest, then the frames of each missing file, in order."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_fleet_v1_pb2.ListModelsRequest, _fleet_v1_pb2.ListModelsResponse]
+    ListStorage: _grpc.UnaryUnaryMultiCallable[_fleet_v1_pb2.ListStorageRequest, _fleet_v1_pb2.ListStorageResponse]
+    """What versions and deltas take in the distributor's store, why each is kept, what could go."""
     ListDevices: _grpc.UnaryUnaryMultiCallable[_fleet_v1_pb2.ListDevicesRequest, _fleet_v1_pb2.ListDevicesResponse]
     LabelDevice: _grpc.UnaryUnaryMultiCallable[_fleet_v1_pb2.LabelDeviceRequest, _fleet_v1_pb2.Device]
     ExplainDevice: _grpc.UnaryUnaryMultiCallable[_fleet_v1_pb2.ExplainDeviceRequest, _fleet_v1_pb2.ExplainDeviceResponse]
@@ -59,6 +61,8 @@ class FleetServiceAsyncStub(FleetServiceStub):
     Publish: _aio.StreamUnaryMultiCallable[_fleet_v1_pb2.PublishRequest, _fleet_v1_pb2.PublishResponse]  # type: ignore[assignment]
     """First the manifest, then the frames of each missing file, in order."""
     ListModels: _aio.UnaryUnaryMultiCallable[_fleet_v1_pb2.ListModelsRequest, _fleet_v1_pb2.ListModelsResponse]  # type: ignore[assignment]
+    ListStorage: _aio.UnaryUnaryMultiCallable[_fleet_v1_pb2.ListStorageRequest, _fleet_v1_pb2.ListStorageResponse]  # type: ignore[assignment]
+    """What versions and deltas take in the distributor's store, why each is kept, what could go."""
     ListDevices: _aio.UnaryUnaryMultiCallable[_fleet_v1_pb2.ListDevicesRequest, _fleet_v1_pb2.ListDevicesResponse]  # type: ignore[assignment]
     LabelDevice: _aio.UnaryUnaryMultiCallable[_fleet_v1_pb2.LabelDeviceRequest, _fleet_v1_pb2.Device]  # type: ignore[assignment]
     ExplainDevice: _aio.UnaryUnaryMultiCallable[_fleet_v1_pb2.ExplainDeviceRequest, _fleet_v1_pb2.ExplainDeviceResponse]  # type: ignore[assignment]
@@ -95,6 +99,14 @@ class FleetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _fleet_v1_pb2.ListModelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_fleet_v1_pb2.ListModelsResponse, _abc.Awaitable[_fleet_v1_pb2.ListModelsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListStorage(
+        self,
+        request: _fleet_v1_pb2.ListStorageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_v1_pb2.ListStorageResponse, _abc.Awaitable[_fleet_v1_pb2.ListStorageResponse]]:
+        """What versions and deltas take in the distributor's store, why each is kept, what could go."""
 
     @_abc_1.abstractmethod
     def ListDevices(

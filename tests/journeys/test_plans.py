@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
 import pytest
 from onnx import numpy_helper
 
 from edge_sdk.base import Digest
-from edge_sdk.delta import FORMAT_VERSION, METHODS, apply, inspect
+from edge_sdk.delta import METHODS
 from edge_sdk.fleet import Cohort, Published
-from edge_sdk.protos import delivery_v1_pb2 as wire
-from edge_sdk.protos import delivery_v1_pb2_grpc as stubs
-from edge_sdk.rpc import DEVICE_KEY
 from tests.support.fleet_on_loopback import MODEL, SIZES, LoopbackFleet, loopback_fleet
 from tests.support.known_models import KnownVersions, known_versions
 from tests.support.onnx_models import mlp, save
+from tests.support.raw_device import RawDevice
 
 pytestmark = pytest.mark.distributor
 
@@ -85,7 +81,7 @@ def test_each_device_by_its_own_way(scene: Scene) -> None:
 
 def test_device_that_nothing_fits(scene: Scene) -> None:
     """A device that no variant fits is not told to begin; the rollout and `explain` say why."""
-    device = Scripted(scene.fleet, "no-engine", METHODS, engines=())
+    device = RawDevice(scene.fleet, "no-engine", METHODS, engines=())
     device.check_in()
     (ended,) = scene.fleet.roll_out("3.0.0", [device.name]).devices
     assert ended.state == "refused"
@@ -106,70 +102,11 @@ def test_device_that_knows_only_the_first_methods(scene: Scene, tmp_path: Path) 
     assert set(METHODS) > set(FIRST_METHODS)
     used = {}
     for name, methods in (("old", FIRST_METHODS), ("new", METHODS)):
-        device = Scripted(scene.fleet, name, methods)
+        device = RawDevice(scene.fleet, name, methods)
         device.check_in()
         held, _ = device.bring(source, None, tmp_path / f"{name}-2.0.0")
         device.check_in(held=(source,))
-        made, used[name] = device.bring(target, (source, held), tmp_path / f"{name}-2.1.0")
+        made, (used[name],) = device.bring(target, (source, held), tmp_path / f"{name}-2.1.0")
         assert (made / "model.onnx").read_bytes() == path.read_bytes()
     assert used["old"] == set(FIRST_METHODS)
     assert not used["new"] <= set(FIRST_METHODS)
-
-
-class Scripted:
-    """A device as raw calls: it says what it is told to say."""
-
-    def __init__(
-        self,
-        fleet: LoopbackFleet,
-        name: str,
-        methods: tuple[str, ...],
-        *,
-        engines: tuple[str, ...] = ("onnxruntime",),
-    ) -> None:
-        self.name = name
-        self._address = fleet.device_address
-        self._capabilities = wire.Capabilities(
-            delta_versions=[FORMAT_VERSION],
-            delta_methods=methods,
-            decoder_memory_bytes=64 << 20,
-            engines=[wire.Engine(name=engine, version="1.0") for engine in engines],
-            architecture="x86_64",
-        )
-
-    def check_in(self, held: tuple[Digest, ...] = ()) -> wire.CheckInResponse:
-        request = wire.CheckInRequest(
-            capabilities=self._capabilities,
-            held_artifacts=[one.raw for one in held],
-            disk_free_bytes=1 << 30,
-        )
-        with self._stub() as stub:
-            return stub.CheckIn(request, metadata=self._metadata, timeout=30)
-
-    def bring(
-        self, target: Digest, held: tuple[Digest, Path] | None, folder: Path
-    ) -> tuple[Path, set[str]]:
-        """Fetches and applies the one step to ``target``; its files, and the methods used."""
-        request = wire.PlanRequest(
-            target_artifact=target.raw,
-            source_artifacts=[] if held is None else [held[0].raw],
-            capabilities=self._capabilities,
-        )
-        with self._stub() as stub:
-            (step,) = stub.Plan(request, metadata=self._metadata, timeout=60).steps
-            wanted = wire.FetchRequest(digest=step.delta)
-            frames = stub.Fetch(wanted, metadata=self._metadata, timeout=60)
-            delta = folder.with_suffix(".delta")
-            delta.write_bytes(b"".join(frame.data for frame in frames))
-        assert step.source_artifact == (b"" if held is None else held[0].raw)
-        apply(None if held is None else held[1], delta, folder)
-        return folder, set(inspect(delta).methods) & set(METHODS)
-
-    @property
-    def _metadata(self) -> tuple[tuple[str, str], ...]:
-        return ((DEVICE_KEY, self.name),)
-
-    @contextmanager
-    def _stub(self) -> Iterator[stubs.DeliveryServiceStub]:
-        with grpc.insecure_channel(self._address) as channel:
-            yield stubs.DeliveryServiceStub(channel)

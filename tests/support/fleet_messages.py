@@ -109,3 +109,59 @@ def a_verdict(variant: str = "fp32", **changes: object) -> wire.VariantVerdict:
         "reasons": ["348 bytes"],
     }
     return wire.VariantVerdict(**{**fields, **changes})
+
+
+def a_storage(**changes: object) -> wire.ListStorageResponse:
+    """Two versions, a delta that a rollout needs, a whole that could go."""
+    names = {"model": "team/digits", "variant": "fp32"}
+    fields: dict[str, object] = {
+        "versions": [
+            wire.StoredVersion(
+                artifact=SOURCE.raw,
+                version="1.0.0",
+                files_bytes=5_000_000,
+                golden_bytes=4_000,
+                key=True,
+                devices=12,
+                reasons=["12 devices run it", "key: older versions come to newer ones by it"],
+                **names,
+            ),
+            wire.StoredVersion(
+                artifact=ARTIFACT.raw, version="2.0.0", files_bytes=5_000_000, **names
+            ),
+        ],
+        "deltas": [
+            wire.StoredDelta(
+                delta=Digest.of(b"whole").raw,
+                target_artifact=SOURCE.raw,
+                target_version="1.0.0",
+                size_bytes=3_500_000,
+                methods=["copy"],
+                use="nothing",
+                reasons=["its target is no longer brought to devices"],
+                could_go=True,
+                **names,
+            ),
+            wire.StoredDelta(
+                delta=Digest.of(b"delta").raw,
+                source_artifact=SOURCE.raw,
+                source_version="1.0.0",
+                source_variant="fp32",
+                target_artifact=ARTIFACT.raw,
+                target_version="2.0.0",
+                size_bytes=455_000,
+                methods=["copy", "residual"],
+                decoder_memory_bytes=1 << 20,
+                built_ms=1_700_000_000_000,
+                use="needed",
+                reasons=["rollout r3 needs it", "12 devices run the source"],
+                worth_bytes=36_000_000,
+                **names,
+            ),
+        ],
+        "files_bytes": 9_000_000,
+        "deltas_bytes": 3_955_000,
+        "could_go_bytes": 3_500_000,
+        "budget_bytes": 20_000_000,
+    }
+    return wire.ListStorageResponse(**{**fields, **changes})

@@ -45,12 +45,12 @@ class LoopbackFleet:
     def operator_address(self) -> str:
         return str(self.distributor.ready["operator_address"])
 
-    def start_distributor(self) -> None:
+    def start_distributor(self, *arguments: str) -> None:
         """Again, after it was killed or stopped."""
         fixed = ["--device-address", self.device_address]
         fixed += ["--operator-address", self.operator_address]
         self.distributor = processes.distributor(
-            self.folder / "data", self.distributor.log, "--build-workers", "1", *fixed
+            self.folder / "data", self.distributor.log, "--build-workers", "1", *fixed, *arguments
         )
 
     def operator(self) -> Fleet:

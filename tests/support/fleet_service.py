@@ -40,6 +40,7 @@ class FleetInMemory:
     devices: dict[str, wire.Device] = field(default_factory=dict)
     verdicts: list[wire.VariantVerdict] = field(default_factory=list)
     plan: list[wire.PlanProgress] = field(default_factory=list)
+    storage: wire.ListStorageResponse | None = None
     undo: wire.Rollout | None = None  # what an undo answers with
     rollouts: dict[str, list[wire.Rollout]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
@@ -165,6 +166,12 @@ class FleetServicer(service.FleetServiceServicer):
     def ListModels(self, request, context):
         found = [one for one in self.fleet.artifacts.values() if request.model in ("", one.model)]
         return wire.ListModelsResponse(artifacts=found)
+
+    @_answering("ListStorage")
+    def ListStorage(self, request, context):
+        if self.fleet.storage is None:
+            raise NotFoundError(f"no version of {request.model} is published here")
+        return self.fleet.storage
 
     @_answering("ListDevices")
     def ListDevices(self, request, context):

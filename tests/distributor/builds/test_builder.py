@@ -153,9 +153,8 @@ def test_a_delta_that_rots_is_forgotten_and_built_again(tmp_path: Path) -> None:
             while await place.builder.settled(_job()):
                 await asyncio.sleep(0.01)
             assert await place.database.read(find_deltas, SECOND.artifact) == [whole]
-            assert await place.builder.build(_job()) == replace(
-                delta, build_ms=(await place.builder.build(_job())).build_ms
-            )
+            again = await place.builder.build(_job())
+            assert again == replace(delta, build_ms=again.build_ms, built_ms=again.built_ms)
             assert await place.blobs.intact(delta.delta)
             place.blobs.path(whole.delta).unlink()
             assert await place.builder.recheck(SECOND.artifact) == 1

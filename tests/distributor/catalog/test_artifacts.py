@@ -110,3 +110,28 @@ def test_a_damaged_blob_is_missing_until_it_comes_again(tmp_path: Path) -> None:
         assert one.read(catalog.missing_blobs, wanted) == [wanted[1]]
         assert not one.add(made)
         assert one.read(catalog.missing_blobs, wanted) == []
+
+
+def test_the_history_is_the_order_of_publishing(tmp_path: Path) -> None:
+    """A version that comes late stands last, whatever its number: keys never move. Of one
+    moment the lower version comes first."""
+    with open_catalog(tmp_path) as one:
+        for version, at_ms in (("2.0.0", 1), ("1.10.0", 2), ("1.9.0", 2), ("1.0.1", 3)):
+            made = make_artifact({"m.bin": version.encode()}, version=version)
+            one.write(catalog.add_artifact, made.document, made.manifest, at_ms=at_ms, by="al")
+        one.add_version("3.0.0", variant="int8")
+        found = one.read(catalog.history_of, MODEL, "fp32")
+        assert [str(each.version) for each in found] == ["2.0.0", "1.9.0", "1.10.0", "1.0.1"]
+        assert len(one.read(catalog.history_of, None)) == 5
+        assert {each.size_bytes for each in found} == {5, 6}
+
+
+def test_shared_files_count_once(tmp_path: Path) -> None:
+    """The bytes of several artifacts are those of their files, each once."""
+    with open_catalog(tmp_path) as one:
+        first = make_artifact({"m.bin": b"12345", "labels": b"abc"})
+        second = make_artifact({"m.bin": b"1234567", "labels": b"abc"}, version="2.0.0")
+        one.add(first)
+        one.add(second)
+        assert one.read(catalog.file_bytes, [first.artifact]) == 8
+        assert one.read(catalog.file_bytes, [first.artifact, second.artifact]) == 15

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from distributor import devices
-from edge_sdk.base import Digest, FormatError, NotFoundError
+from edge_sdk.base import Digest, FormatError, ModelName, NotFoundError
 from tests.support.catalog import AT_MS, MODEL, open_catalog
 
 
@@ -65,3 +65,15 @@ def test_many_devices_at_once(tmp_path: Path) -> None:
         names = [f"n{number}" for number in range(1_200)]
         found = one.read(devices.find_devices, ["b", *names, "a"])
         assert [record.device for record in found] == ["a", "b"]
+
+
+def test_how_many_devices_run_what(tmp_path: Path) -> None:
+    """Counted by what was said last; who runs nothing counts nowhere."""
+    with open_catalog(tmp_path) as one:
+        first, second = one.add_version("1.0.0"), one.add_version("2.0.0")
+        for device, active in (("a", first), ("b", first), ("c", second), ("d", None)):
+            one.check_in(device, active=active)
+        assert one.read(devices.running_on, MODEL) == {first: 2, second: 1}
+        one.check_in("a", active=second)
+        assert one.read(devices.running_on, None) == {first: 1, second: 2}
+        assert one.read(devices.running_on, ModelName.parse("team/other")) == {}

@@ -190,7 +190,7 @@ def test_best_sources_are_the_same_variant_then_the_parent() -> None:
 
 def test_c20_deltas_are_wanted_from_what_the_device_holds() -> None:
     """For each device the whole and the deltas from its best sources are wanted."""
-    jobs = wanted(decoder(memory=3 << 20), [V1, V2], V3, known_methods=METHODS, sources_max=1)
+    jobs = wanted(decoder(memory=3 << 20), [V1, V2], V3, known_methods=METHODS)
     assert [job.source for job in jobs] == [None, V2.artifact]
     assert {job.methods for job in jobs} == {tuple(sorted(METHODS))}
     assert {job.memory_limit_bytes for job in jobs} == {2 << 20}

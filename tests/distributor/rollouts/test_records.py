@@ -42,3 +42,25 @@ def test_what_was_building_is_found_again(tmp_path: Path) -> None:
         found = again.rollout(made.rollout)
         assert (found.deltas_done, found.deltas_total, found.retry) == (1, 2, True)
         assert found.devices == made.devices
+
+
+def test_who_is_under_way(tmp_path: Path) -> None:
+    """Devices that a rollout may still bring somewhere, with what they hold, alike ones once;
+    none of a rollout that is over, and none that arrived or was refused."""
+    with open_catalog(tmp_path) as one:
+        first, second = one.add_version("1.0.0"), one.add_version("2.0.0")
+        for device in ("a", "b", "c"):
+            one.check_in(device, active=first)
+        one.check_in("d")
+        made = one.roll_out("2.0.0")
+        assert one.read(rollouts.under_way) == [
+            ("r1", second, frozenset()),
+            ("r1", second, frozenset([first])),
+        ]
+        assert one.read(rollouts.newest_targets) == {second}
+        one.report("d", one.event("d", 1, "committed"))
+        assert one.read(rollouts.under_way) == [("r1", second, frozenset([first]))]
+        one.write(rollouts.abort, made.rollout, at_ms=AT_MS, by="alice")
+        assert one.read(rollouts.under_way) == []
+        one.roll_out("1.0.0", "a")
+        assert one.read(rollouts.newest_targets) == {first}

@@ -326,3 +326,44 @@ def test_the_cohort_must_be_readable(server: FleetServer) -> None:
             stub.CreateRollout(request, timeout=30)
     with pytest.raises(grpc.RpcError):
         stub.GetRollout(fleet.GetRolloutRequest(), timeout=30)
+
+
+def test_what_is_stored_and_why(server: FleetServer) -> None:
+    """Each version and delta with its bytes and its reasons: while a rollout runs it keeps its
+    deltas; the sums are those of what lies on the disk."""
+    stub = server.operator()
+    server.serving.keeper.asked_s = 0  # nobody has just asked for anything
+    device = server.device("cam-1")
+    device.check_in()
+    _settle(server, device, "1.0.0")
+    made = _create(stub, "2.0.0")
+    wait_for_rollout(stub, made.rollout, "running")
+    found = stub.ListStorage(fleet.ListStorageRequest(model="team/digits"), timeout=30)
+    assert [(one.version, one.files_bytes, one.devices, one.key) for one in found.versions] == [
+        ("1.0.0", len(BASE), 1, False),
+        ("2.0.0", len(BASE), 0, False),
+    ]
+    assert found.versions[0].reasons[0] == "1 device runs it"
+    assert found.versions[1].reasons[0] == f"rollout {made.rollout} brings it"
+    deltas = {(one.source_version, one.target_version): one for one in found.deltas}
+    assert set(deltas) == {("", "1.0.0"), ("", "2.0.0"), ("1.0.0", "2.0.0")}
+    assert (deltas["", "1.0.0"].use, deltas["", "1.0.0"].could_go) == ("nothing", True)
+    for pair in (("", "2.0.0"), ("1.0.0", "2.0.0")):
+        assert deltas[pair].reasons[0] == f"rollout {made.rollout} needs it"
+        assert not deltas[pair].could_go
+    assert "1 device runs the source" in deltas["1.0.0", "2.0.0"].reasons
+    saved = deltas["", "2.0.0"].size_bytes - deltas["1.0.0", "2.0.0"].size_bytes
+    assert deltas["1.0.0", "2.0.0"].worth_bytes == saved
+    assert found.deltas_bytes == sum(one.size_bytes for one in found.deltas)
+    assert found.could_go_bytes == deltas["", "1.0.0"].size_bytes
+    assert (found.files_bytes, found.budget_bytes) == (2 * len(BASE), 0)
+
+    device.check_in()
+    device.commit()
+    device.check_in()
+    wait_for_rollout(stub, made.rollout, "done")
+    after = stub.ListStorage(fleet.ListStorageRequest(), timeout=30)
+    assert after.could_go_bytes == after.deltas_bytes == found.deltas_bytes
+    assert {one.model for one in after.versions} == {"team/digits", "team/arm"}
+    with pytest.raises(NotFoundError, match="team/nobody"), typed_errors("the distributor"):
+        stub.ListStorage(fleet.ListStorageRequest(model="team/nobody"), timeout=30)

@@ -46,8 +46,9 @@ class ScriptedBuilder(Builder):
             decoder_memory_bytes=1,
             methods=("literal",),
             build_ms=1,
+            built_ms=AT_MS,
         )
-        return self._catalog.write(add_delta, delta, at_ms=AT_MS)
+        return self._catalog.write(add_delta, delta)
 
     async def settled(self, job: DeltaJob) -> bool:
         return self._outcomes[job.source is not None] is not None
@@ -122,3 +123,88 @@ def test_a_delta_of_another_format_is_not_planned(
     monkeypatch.setattr(ScriptedBuilder, "capability", "v7 literal 1024")
     with pytest.raises(RefusedError, match="delta format 7"):
         _find(tmp_path, {True: 10, False: 100})
+
+
+LINE = [make_artifact({"m.bin": f"{n}".encode()}, version=f"{n}.0.0") for n in range(1, 21)]
+
+
+class MeasuringBuilder(ScriptedBuilder):
+    """Every delta is built at once, and costs what its distance would."""
+
+    def __init__(self, catalog: Catalog, folder: Path) -> None:
+        super().__init__(catalog, folder, {})
+        self.pairs: list[tuple[str, str]] = []
+
+    async def build(self, job: DeltaJob) -> CatalogDelta:
+        numbers = {one.artifact: number for number, one in enumerate(LINE, 1)}
+        start = 0 if job.source is None else numbers[job.source]
+        end = numbers[job.target]
+        self.pairs.append((str(start), str(end)))
+        self._outcomes = {True: round(100 * abs(end - start) ** 0.4), False: 700}
+        return await super().build(job)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "devices", "built"),
+    [
+        (4, 20, 1, [("0", "20"), ("4", "5"), ("5", "20")]),
+        (4, 20, 9, [("0", "20"), ("4", "20")]),
+        (5, 20, 1, [("0", "20"), ("5", "20")]),
+        (16, 20, 1, [("0", "20"), ("16", "20")]),
+        (20, 3, 1, [("0", "3"), ("20", "3")]),
+    ],
+)
+def test_few_that_are_far_behind_come_by_a_hub(
+    tmp_path: Path, source: int, target: int, devices: int, built: list[tuple[str, str]]
+) -> None:
+    """A delta of its own for a version that many devices run, for a key, for one close by and
+    for a way back; by the next key for few that are far behind."""
+    with open_catalog(tmp_path) as catalog:
+        for artifact in LINE:
+            catalog.add(artifact)
+        held, end = LINE[source - 1], LINE[target - 1]
+        for number in range(devices):
+            catalog.check_in(f"cam-{number}", active=held.artifact)
+        builder = MeasuringBuilder(catalog, tmp_path)
+        ways = Ways(catalog.database, builder)
+        device = device_facts("cam-0")
+        plan = asyncio.run(ways.find_soon(device, (_facts(held),), _facts(end), wait_s=5.0))
+        assert builder.pairs == built
+        assert len(plan.steps) == len(built) - 1
+        assert plan.source == held.artifact
+        assert plan.steps[-1].target == end.artifact
+
+
+def test_no_room_for_a_hub(tmp_path: Path) -> None:
+    """A device whose disk takes the target but not a hub beside it gets the direct delta."""
+    with open_catalog(tmp_path) as catalog:
+        for artifact in LINE:
+            catalog.add(artifact)
+        builder = MeasuringBuilder(catalog, tmp_path)
+        ways = Ways(catalog.database, builder)
+        size = len(LINE[19].files["m.bin"])
+        for free, steps in ((10 * size, 2), (size, 1)):
+            device = device_facts("cam-0", disk_free_bytes=free)
+            plan = asyncio.run(
+                ways.find_soon(device, (_facts(LINE[3]),), _facts(LINE[19]), wait_s=5.0)
+            )
+            assert len(plan.steps) == steps
+
+
+def test_a_delta_that_is_there_is_used(tmp_path: Path) -> None:
+    """One that was built while many devices ran its source stays the way when few are left."""
+    with open_catalog(tmp_path) as catalog:
+        for artifact in LINE:
+            catalog.add(artifact)
+        builder = MeasuringBuilder(catalog, tmp_path)
+        ways = Ways(catalog.database, builder)
+        held, end = (_facts(LINE[3]),), _facts(LINE[19])
+        for number in range(9):
+            catalog.check_in(f"cam-{number}", active=LINE[3].artifact)
+        asyncio.run(ways.find_soon(device_facts("cam-0"), held, end, wait_s=5.0))
+        for number in range(1, 9):
+            catalog.check_in(f"cam-{number}", active=LINE[19].artifact)
+        builder.pairs.clear()
+        plan = asyncio.run(ways.find_soon(device_facts("cam-0"), held, end, wait_s=5.0))
+        assert len(plan.steps) == 1
+        assert set(builder.pairs) == {("0", "20"), ("4", "20")}

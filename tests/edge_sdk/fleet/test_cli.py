@@ -18,7 +18,7 @@ from edge_sdk.base import UnavailableError
 from edge_sdk.fleet import connection
 from edge_sdk.fleet.cli import cli, main, pairs
 from tests.support.commands import Ran, run_main
-from tests.support.fleet_messages import a_device, a_verdict
+from tests.support.fleet_messages import a_device, a_storage, a_verdict
 from tests.support.fleet_service import FleetInMemory
 from tests.support.onnx_models import linear, save, sequence
 from tests.support.processes import unmeasured
@@ -147,6 +147,31 @@ def test_models_of_an_unknown_name(edge_fleet: EdgeFleet) -> None:
     assert "team/nobody" in ran.err
     assert edge_fleet("models", "team/nobody", "--json").document["error"]["exit_code"] == 7
     assert edge_fleet("models", "--json").document == {"artifacts": []}
+
+
+def test_models_with_their_storage(edge_fleet: EdgeFleet, service: FleetInMemory) -> None:
+    """What is kept and why, what could go, and the sums; for people and as one document."""
+    assert edge_fleet("models", "team/nobody", "--storage").code == 7
+    service.storage = a_storage()
+    shown = edge_fleet("models", "--storage")
+    assert shown.code == 0
+    for text in (
+        *("12 devices run it", "4.0 kB", "rollout r3 needs it; 12 devices run the source"),
+        "its target is no longer brought to devices",
+        "files 9.0 MB, deltas 4.0 MB (all models: at most 20.0 MB); of these 3.5 MB could go",
+    ):
+        assert text in shown.out
+    rows = [line.split() for line in shown.out.splitlines()]
+    assert ["team/digits", "fp32", "nothing", "1.0.0", "3.5", "MB", "0", "B", "yes"] in [
+        row[:9] for row in rows
+    ]
+    document = edge_fleet("models", "team/digits", "--storage", "--json").document
+    assert document["could_go_bytes"] == 3_500_000
+    assert [one["could_go"] for one in document["deltas"]] == [True, False]
+    assert document["deltas"][1]["reasons"][0] == "rollout r3 needs it"
+    assert document["versions"][0]["golden_bytes"] == 4_000
+    service.storage.budget_bytes = 0
+    assert "deltas 4.0 MB; of these" in edge_fleet("models", "--storage").out
 
 
 def test_error_as_json(edge_fleet: EdgeFleet) -> None:

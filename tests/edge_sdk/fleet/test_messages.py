@@ -13,6 +13,7 @@ from edge_sdk.fleet.messages import (
     explanation_from,
     planned_device_from,
     rollout_from,
+    storage_from,
 )
 from edge_sdk.protos import fleet_v1_pb2 as wire
 from tests.support.fleet_messages import (
@@ -22,6 +23,7 @@ from tests.support.fleet_messages import (
     a_plan,
     a_rollout,
     a_rollout_device,
+    a_storage,
     a_verdict,
 )
 
@@ -103,3 +105,18 @@ def test_impossible_digest_is_refused() -> None:
     """A peer that sends a digest of another length is not believed."""
     with pytest.raises(FormatError):
         artifact_from(wire.Artifact(artifact=b"short"))
+
+
+def test_storage() -> None:
+    """Versions and deltas arrive with every field; a whole has no source."""
+    message = a_storage()
+    value = storage_from(message)
+    assert_same_fields(message, value, but=("versions", "deltas"))
+    assert_same_fields(message.versions[0], value.versions[0], but=("artifact", "reasons"))
+    digests = ("delta", "source_artifact", "target_artifact")
+    for sent, got in zip(message.deltas, value.deltas, strict=True):
+        assert_same_fields(sent, got, but=(*digests, "methods", "reasons"))
+        assert (got.methods, got.reasons) == (tuple(sent.methods), tuple(sent.reasons))
+    assert [one.source_artifact for one in value.deltas] == [None, SOURCE]
+    assert [one.target_artifact for one in value.deltas] == [SOURCE, ARTIFACT]
+    assert value.versions[0].artifact == SOURCE
