@@ -48,13 +48,15 @@ def apply(
     *,
     replace: bool = False,
     memory_limit_bytes: int = DEFAULT_MEMORY_LIMIT_BYTES,
+    threads: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> Applied:
     """Makes ``target``, a file or a folder as the delta says, from ``source`` and ``delta``.
 
     Every source file is proved before anything is written and every target byte before the
     target gets its name. ``replace`` takes the place of what stands at ``target``.
-    ``progress`` is told how many more bytes of the target are made.
+    ``threads`` is how many may work at once, as far as memory allows. ``progress`` is told how
+    many more bytes of the target are made.
 
     Raises: DeltaError, WrongSourceError, ProofError, NotFoundError, ConflictError (the
     target exists), UsageError, ResourceError.
@@ -65,10 +67,10 @@ def apply(
         with ExitStack() as stack:
             sources = [stack.enter_context(_open_source(source, ref)) for ref in header.sources]
             for file, ref in zip(sources, header.sources, strict=True):
-                _prove_source(file, ref)
+                _prove_source(file, ref, threads)
             streams = stack.enter_context(_open_target(header, target, replace=replace))
             job = _Application(sources, streams, header, progress)
-            job.run(container, memory_limit_bytes)
+            job.run(container, memory_limit_bytes, threads)
     return Applied(
         files=header.targets,
         target_bytes=header.target_bytes,
@@ -121,11 +123,12 @@ class _Application:
             ]
         )
 
-    def run(self, container: OpenFile, memory_limit_bytes: int) -> None:
+    def run(self, container: OpenFile, memory_limit_bytes: int, threads: int) -> None:
         decoder = Decoder(
             read_source=lambda file, offset, length: self._sources[file].read(offset, length),
             write=self._write,
             memory_limit_bytes=memory_limit_bytes,
+            threads=threads,
         )
         at = 0
         while data := container.read(at, _READ_BYTES):
@@ -158,8 +161,9 @@ def _open_source(source: Path | None, ref: FileRef) -> Iterator[OpenFile]:
         yield file
 
 
-def _prove_source(file: OpenFile, ref: FileRef) -> None:
-    if file.size_bytes == ref.size_bytes and file_digest(file.chunk_digests()) == ref.digest:
+def _prove_source(file: OpenFile, ref: FileRef, threads: int) -> None:
+    alike = file.size_bytes == ref.size_bytes
+    if alike and file_digest(file.chunk_digests(threads)) == ref.digest:
         return
     differs = (
         f"it has {file.size_bytes} bytes, the source {ref.size_bytes}"

@@ -47,6 +47,14 @@ _memory = click.option(
     metavar="BYTES",
     help="What a decoder may need.",
 )
+_threads = click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Work with so many at once; the result is the same.",
+)
 _force = click.option("--force", is_flag=True, help="Replace what is already there.")
 
 
@@ -75,6 +83,7 @@ def cli() -> None:
     help="Use only these (repeat it); all by default.",
 )
 @_memory
+@_threads
 @_force
 @json_option
 @_debug
@@ -85,6 +94,7 @@ def diff(
     output: Path,
     methods: Sequence[str],
     memory_limit_bytes: int,
+    threads: int,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -105,6 +115,7 @@ def diff(
             out,
             methods=methods or NAMES,
             memory_limit_bytes=memory_limit_bytes,
+            threads=threads,
             progress=advance,
         )
     if as_json:
@@ -122,6 +133,7 @@ def diff(
 @click.argument("delta", type=PathArgument())
 @click.option("-o", "--output", required=True, type=PathArgument(), metavar="TARGET")
 @_memory
+@_threads
 @_force
 @json_option
 @_debug
@@ -131,6 +143,7 @@ def apply_command(
     delta: Path,
     output: Path,
     memory_limit_bytes: int,
+    threads: int,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -153,6 +166,7 @@ def apply_command(
             output,
             replace=force,
             memory_limit_bytes=memory_limit_bytes,
+            threads=threads,
             progress=advance,
         )
     if as_json:

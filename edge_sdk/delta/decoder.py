@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import chain
 
-from edge_sdk.base import DeltaError, UsageError, chunk_count
+from edge_sdk.base import CHUNK_BYTES, DeltaError, UsageError, chunk_count
 from edge_sdk.delta.coder import tables as code_tables
 from edge_sdk.delta.container import (
     CODE_TABLE_BYTES,
@@ -19,6 +19,7 @@ from edge_sdk.delta.container import (
     MAPPED_TABLE_BODY_BYTES_MAX,
     PREAMBLE_BYTES,
     PREDICTION_SLOTS,
+    RECORD_BODY_BYTES_MAX,
     TABLE_BODY_BYTES_MAX,
     TABLE_SLOTS,
     TABLES_BYTES,
@@ -29,6 +30,7 @@ from edge_sdk.delta.container import (
     parse_prefix,
     prefix_length,
 )
+from edge_sdk.delta.making import Maker, Order, Write
 from edge_sdk.delta.methods import REGISTRY, DecodeContext, Method
 from edge_sdk.delta.prediction import parse_prediction
 from edge_sdk.delta.records import (
@@ -42,7 +44,6 @@ from edge_sdk.delta.records import (
 from edge_sdk.delta.varint import Cursor
 
 ReadSource = Callable[[int, int, int], bytes]
-Write = Callable[[int, int, memoryview], None]
 
 
 class Decoder:
@@ -51,7 +52,9 @@ class Decoder:
     ``read_source(source file, offset, length)`` answers with exactly these bytes;
     ``write(target file, offset, bytes)`` takes target bytes in order. A target file without
     bytes is never written: whoever writes makes it from the header. ``on_header(header)``
-    is called before the first read and the first write.
+    is called before the first read and the first write. With several ``threads`` records are
+    made at once, as many as the memory limit allows; then ``read_source`` is called from any of
+    them, everything else from the one that feeds, and what fails may fail some records later.
 
     After an error the decoder is of no further use.
     """
@@ -63,6 +66,7 @@ class Decoder:
         write: Write,
         memory_limit_bytes: int,
         on_header: Callable[[Header], None] | None = None,
+        threads: int = 1,
     ) -> None:
         self.header: Header | None = None
         self.prefix_bytes = 0
@@ -70,6 +74,8 @@ class Decoder:
         self._write = write
         self._memory_limit_bytes = memory_limit_bytes
         self._on_header = on_header
+        self._threads = threads
+        self._maker: Maker | None = None
         self._memory = bytearray()
         self._filled = 0
         self._wanted = PREAMBLE_BYTES
@@ -95,13 +101,24 @@ class Decoder:
                     self._step()
         except BaseException:
             self._failed = True
+            self._stop()
             raise
 
     def finish(self) -> None:
         """Raises: DeltaError when the delta is not complete."""
         if self._failed or self._step is not None:
             self._failed = True
+            self._stop()
             raise DeltaError("the delta is truncated")
+
+    def _stop(self) -> None:
+        """Writes what comes before the record that failed; an error there is the first one."""
+        if self._maker is not None:
+            maker, self._maker = self._maker, None
+            try:
+                maker.finish()
+            finally:
+                maker.close()
 
     def _collect(self, view: memoryview) -> int:
         """Keeps what is still wanted; answers how much that was."""
@@ -161,6 +178,10 @@ class Decoder:
     ) -> None:
         self._methods: dict[int, Method] = {number: REGISTRY[number] for number in header.methods}
         self._context = DecodeContext(header.sources, self._read_source)
+        others = self._threads if self._threads > 1 else 0
+        self._maker = Maker(
+            self._context, self._write, others=min(others, _spare(header, self._memory_limit_bytes))
+        )
         self._targets = header.targets
         self._first_chunks = header.first_chunks
         self._runs = runs
@@ -188,6 +209,7 @@ class Decoder:
         write: Write,
         memory_limit_bytes: int,
         on_header: Callable[[Header], None] | None = None,
+        threads: int = 1,
     ) -> tuple[Decoder, tuple[ByteSpan, ...]]:
         """A decoder that begins at a chunk, and what to feed it with, in order.
 
@@ -205,6 +227,7 @@ class Decoder:
             write=write,
             memory_limit_bytes=memory_limit_bytes,
             on_header=on_header,
+            threads=threads,
         )
         decoder._open(header)
         return decoder, decoder._begin_at(header, chunk)
@@ -277,7 +300,7 @@ class Decoder:
         if is_code:
             self._codes.add(slot)
             self._check_memory(0, body)
-            self._context.codes[slot] = code_tables.parse(body)
+            self._context.set_code(slot, code_tables.parse(body))
             return
         prediction = parse_prediction(body, self._context.sources)
         if not (mapped or prediction.is_plain):
@@ -295,11 +318,10 @@ class Decoder:
         place = parse_place(body)
         skip = self._check_place(place, method, body)
         self._check_memory(method.memory_bytes(place.length, body_bytes), body)
-        for piece in method.decode(body, place.length, skip, self._context):
-            self._write(self._file, self._position, memoryview(piece))
-            self._position += len(piece)
-        if self._position != place.end:
-            raise body.error("does not make the bytes that it claims")
+        order = Order(method=method, body=body, place=place, skip=skip)
+        assert self._maker is not None
+        self._memory = self._maker.make(order, self._memory)
+        self._position = place.end
         self._pass_finished_files()
 
     def _check_place(self, place: Place, method: Method, body: Cursor) -> int:
@@ -359,6 +381,7 @@ class Decoder:
             raise body.error("ends the delta where the index does not")
         if self._offset + record_bytes + len(END_MARK) != index.records_bytes:
             raise body.error("ends the delta at another length than the index says")
+        self._stop()
         self._wanted = len(END_MARK)
         self._step = self._take_end_mark
 
@@ -366,3 +389,14 @@ class Decoder:
         if bytes(self._taken()) != END_MARK:
             raise DeltaError("the delta does not end with its mark")
         self._step = None
+
+
+def _spare(header: Header, memory_limit_bytes: int) -> int:
+    """How many more records of any method the memory limit has room for."""
+    needs = (
+        REGISTRY[number].memory_bytes(CHUNK_BYTES, RECORD_BODY_BYTES_MAX)
+        for number in header.methods
+    )
+    record_bytes = max(needs, default=RECORD_BODY_BYTES_MAX)
+    record_bytes += MAPPED_BYTES if header.mapped else 0
+    return (memory_limit_bytes - header.memory_bytes) // record_bytes

@@ -8,7 +8,9 @@ other numbers a residual, other bytes a dictionary or literal record, whatever i
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +57,7 @@ def encode(
     *,
     methods: Collection[str] = NAMES,
     memory_limit_bytes: int = DEFAULT_MEMORY_LIMIT_BYTES,
+    threads: int = 1,
     progress: Progress | None = None,
 ) -> DeltaSummary:
     """Writes the delta that turns the files of ``source`` into those of ``target``.
@@ -62,8 +65,8 @@ def encode(
     Each is a file or a folder; ``source`` None makes a whole. ``methods`` that this release
     does not know are passed over; ``literal`` is always needed. Without ``maps`` among them no
     prediction has dimensions or a value map, for decoders that leave those out.
-    ``memory_limit_bytes`` is that of the decoder. ``progress`` is told how many more bytes of
-    the target are done.
+    ``memory_limit_bytes`` is that of the decoder. Further ``threads`` read and hash; they
+    change no byte. ``progress`` is told how many more bytes of the target are done.
 
     Raises: NotFoundError, FormatError (links, impossible names), UsageError (no file, too
     small a limit, no ``literal``), UnavailableError (a file changed meanwhile).
@@ -78,7 +81,15 @@ def encode(
         mapped = MAPS in methods and affordable
         ranges = _aligned(source, sources, target, targets, mapped=mapped)
         slots = _code_slots(usable, memory_limit_bytes - (MAPPED_BYTES if mapped else 0))
-        job = _Encoding(sources, targets, ranges, spool=spool, methods=usable, code_slots=slots)
+        job = _Encoding(
+            sources,
+            targets,
+            ranges,
+            spool=spool,
+            methods=usable,
+            code_slots=slots,
+            threads=threads,
+        )
         job.run(progress or (lambda _count: None))
         delta_bytes, memory_bytes = job.writer.finish(
             out, folder=target.is_dir(), memory_limit_bytes=memory_limit_bytes
@@ -161,11 +172,13 @@ class _Encoding:
         spool: BinaryIO,
         methods: frozenset[int],
         code_slots: int,
+        threads: int,
     ) -> None:
         self._targets = targets
+        self._threads = threads
         self._copies = any(REGISTRY[number].name == "copy" for number in methods)
-        self._target_chunks = [file.chunk_digests() for file in targets]
-        self._source_refs = [_ref(file, file.chunk_digests()) for file in sources]
+        self._target_chunks = [file.chunk_digests(threads) for file in targets]
+        self._source_refs = [_ref(file, file.chunk_digests(threads)) for file in sources]
         self._target_refs = list(map(_ref, targets, self._target_chunks))
         self._cutter = Cutter(sources, ranges, copies=self._copies)
         self._chooser = Chooser(methods, sources, code_slots)
@@ -179,14 +192,33 @@ class _Encoding:
                 progress(file.size_bytes)
                 continue
             self._cutter.begin(file)
-            for chunk, digest in enumerate(self._target_chunks[number]):
-                data = file.read(chunk * CHUNK_BYTES, CHUNK_BYTES)
-                if Digest.of(data) != digest:
-                    raise UnavailableError(
-                        f"{file.path!r} changed while it was read; run it again when it rests"
-                    )
+            for chunk, data in enumerate(self._proved_chunks(number)):
                 self._chunk(number, chunk * CHUNK_BYTES, data)
                 progress(len(data))
+
+    def _proved_chunks(self, number: int) -> Iterator[bytes]:
+        """The chunks of a target file, the next one read meanwhile if there is a thread for it."""
+        file, digests = self._targets[number], self._target_chunks[number]
+
+        def proved(chunk: int) -> bytes:
+            data = file.read(chunk * CHUNK_BYTES, CHUNK_BYTES)
+            if Digest.of(data) != digests[chunk]:
+                raise UnavailableError(
+                    f"{file.path!r} changed while it was read; run it again when it rests"
+                )
+            return data
+
+        if self._threads == 1:
+            yield from map(proved, range(len(digests)))
+            return
+        with ThreadPoolExecutor(1) as pool:
+            waiting: deque[Future[bytes]] = deque()
+            for chunk in range(len(digests)):
+                waiting.append(pool.submit(proved, chunk))
+                if chunk:
+                    yield waiting.popleft().result()
+            for last in waiting:
+                yield last.result()
 
     def _same_file(self, number: int) -> int | None:
         """The source file that is this target file, whatever it is called."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -50,10 +51,16 @@ class OpenFile:
             data += more
         return data
 
-    def chunk_digests(self) -> tuple[Digest, ...]:
-        """Reads all of it once; memory is one chunk."""
+    def chunk_digests(self, threads: int = 1) -> tuple[Digest, ...]:
+        """Reads all of it once; memory is one chunk for each thread."""
         starts = range(0, self.size_bytes, CHUNK_BYTES)
-        return tuple(Digest.of(self.read(start, CHUNK_BYTES)) for start in starts)
+        if threads == 1:
+            return tuple(map(self._chunk_digest, starts))
+        with ThreadPoolExecutor(threads) as pool:
+            return tuple(pool.map(self._chunk_digest, starts))
+
+    def _chunk_digest(self, start: int) -> Digest:
+        return Digest.of(self.read(start, CHUNK_BYTES))
 
 
 @contextmanager

@@ -26,6 +26,12 @@ class DecodeContext:
         self._room = bytearray()
         self._read_source = read_source
 
+    def copy(self) -> DecodeContext:
+        """The same with memory of its own; what is set in either is not set in the other."""
+        context = DecodeContext(self.sources, self._read_source)
+        context.tables, context.codes = self.tables, self.codes
+        return context
+
     def check_range(self, file: int, offset: int, length: int) -> None:
         """Raises: DeltaError: no source has these bytes."""
         if file >= len(self.sources) or offset + length > self.sources[file].size_bytes:
@@ -52,7 +58,10 @@ class DecodeContext:
 
         Raises: WrongSourceError.
         """
-        self.tables[slot] = prediction.loaded(self.read)
+        self.tables = {**self.tables, slot: prediction.loaded(self.read)}
+
+    def set_code(self, slot: int, table: CodeTable) -> None:
+        self.codes = {**self.codes, slot: table}
 
     def predict(self, slot: int, position: int, length: int) -> bytes:
         """Predicted bytes. Raises: DeltaError, WrongSourceError."""

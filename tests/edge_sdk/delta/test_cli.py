@@ -46,10 +46,10 @@ def invoke(*arguments: str) -> Result:
 def test_diff_apply_and_inspect(here: Path) -> None:
     """A file goes to its next version and back; each step says what it did."""
     assert "for 120.1 kB" in invoke("diff", "v1", "v2", "-o", "up").output
-    invoke("diff", "v2", "v1", "-o", "down")
+    invoke("diff", "v2", "v1", "-o", "down", "--threads", "2")
     invoke("apply", "v1", "up", "-o", "made")
     assert (here / "made").read_bytes() == (here / "v2").read_bytes()
-    assert "proved" in invoke("apply", "v2", "down", "-o", "back").output
+    assert "proved" in invoke("apply", "v2", "down", "-o", "back", "--threads", "2").output
     assert (here / "back").read_bytes() == (here / "v1").read_bytes()
     shown = invoke("inspect", "up").output
     assert "residual" in shown

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_sdk.base import CHUNK_BYTES, NotFoundError, UnavailableError, UsageError
-from edge_sdk.delta import METHODS, encode
+from edge_sdk.delta import METHODS, apply, encode
 from edge_sdk.delta.files import OpenFile
 from tests.support.deltas import (
     decoded,
@@ -208,14 +208,26 @@ def test_a_target_that_changes_meanwhile_is_told(
     write_folder(tmp_path, {"f": b"before"})
     proved = OpenFile.chunk_digests
 
-    def then_change(file: OpenFile) -> object:
-        found = proved(file)
+    def then_change(file: OpenFile, threads: int) -> object:
+        found = proved(file, threads)
         (tmp_path / "f").write_bytes(b"behind")
         return found
 
     monkeypatch.setattr(OpenFile, "chunk_digests", then_change)
     with pytest.raises(UnavailableError, match="'f' changed"):
         encoded(None, tmp_path)
+
+
+def test_threads_change_no_byte(tmp_path: Path) -> None:
+    """Files of several chunks, of one, of none, read ahead or not, and applied."""
+    before = weights("float16", 1_300_000, 1)
+    write_folder(tmp_path / "v1", {"w": before.tobytes(), "x": b"x"})
+    write_folder(tmp_path / "v2", {"w": tuned(before, 2).tobytes(), "x": b"y", "z": b""})
+    delta = encoded(tmp_path / "v1", tmp_path / "v2")
+    assert encoded(tmp_path / "v1", tmp_path / "v2", threads=3) == delta
+    (tmp_path / "delta").write_bytes(delta)
+    apply(tmp_path / "v1", tmp_path / "delta", tmp_path / "made", threads=3)
+    assert (tmp_path / "made/w").read_bytes() == (tmp_path / "v2/w").read_bytes()
 
 
 def test_what_is_not_there_is_told(tmp_path: Path) -> None:
