@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from edge_sdk.base import UnavailableError
 from edge_sdk.delta.alignment import AlignedRange
@@ -12,6 +14,7 @@ from edge_sdk.delta.coder.tables import ALONE, CodeTable
 from edge_sdk.delta.container import CODE_SLOTS
 from edge_sdk.delta.files import OpenFile
 from edge_sdk.delta.frames import DICTIONARY_BYTES_MAX, Effort, Packer
+from edge_sdk.delta.guessing import likely_phase
 from edge_sdk.delta.methods import Dictionary, Literal, Method, Planes, Residual
 from edge_sdk.delta.methods.elements import Split
 from edge_sdk.delta.numeric import KINDS, ElementKind
@@ -32,7 +35,7 @@ _COMPRESSIBLE_SHARE = 0.7
 # Bytes of no known format: a sample shows which method is worth it for all of them.
 _SAMPLE_BYTES = 64 << 10
 _SAMPLED_BYTES_MIN = 4 << 10
-_GUESSED = ("float32", "float16", "bfloat16", "int8")
+_GUESSED = ("float32", "float16", "bfloat16", "int8", "int16", "float64")
 # What a method must save on the sample in order to be tried on the whole.
 _PROMISING_SHARE = 0.95
 # What compressing must come within, on a sample, in order to be tried on the whole.
@@ -112,16 +115,16 @@ class Chooser:
         """For bytes of which nothing is known: they may be numbers all the same."""
         if near is None or len(data) < _SAMPLED_BYTES_MIN:
             return self.bytes_(place, data, near)
-        kind, dictionary_pays = self._sample(place, data, near)
-        if kind is not None:
-            return self.numbers(place, data, _guessed_range(place, near, kind))
+        guess, dictionary_pays = self._sample(place, data, near)
+        if guess is not None:
+            return self.numbers(place, data, guess)
         return self.bytes_(place, data, near if dictionary_pays else None)
 
     def _sample(
         self, place: Place, data: bytes, near: tuple[int, int]
-    ) -> tuple[ElementKind | None, bool]:
-        """The kind of element that a sample from the middle is made of, if any, and whether a
-        dictionary helps there."""
+    ) -> tuple[AlignedRange | None, bool]:
+        """What a sample from the middle says of the numbers of a place, if it has any, and
+        whether a dictionary helps there."""
         file, at = near
         start = max(0, (len(data) - _SAMPLE_BYTES) // 2) & ~7
         part = Place(file=place.file, offset=place.offset + start, length=_SAMPLE_BYTES)
@@ -129,17 +132,22 @@ class Chooser:
         literal = len(self._packer.pack(sample, Effort.QUICK))
         dictionary = self._as_dictionary(part, sample, (file, at + start))
         other = min(literal, dictionary.cost_bytes if dictionary else literal)
+        here = _guessed_ranges(place, near, sample)
+        there = _guessed_ranges(part, (file, at + start), sample)
         tried = [
-            (choice.cost_bytes, kind)
-            for kind in KINDS
-            if kind.name in _GUESSED
-            and (ranged := _guessed_range(part, (file, at + start), kind))
-            and (source := self._predicted(part, len(sample), ranged))
-            and (choice := self._coded(Policy(), part, sample, ranged, source))
+            (choice.cost_bytes, guess)
+            for guess, ranged in zip(here, there, strict=True)
+            if (choice := self._guess(part, sample, ranged)) is not None
         ]
-        cost, kind = min(tried, key=lambda one: one[0], default=(other, None))
+        cost, best = min(tried, key=lambda one: one[0], default=(other, None))
         is_number = cost < _PROMISING_SHARE * other
-        return kind if is_number else None, other < _PROMISING_SHARE * literal
+        return best if is_number else None, other < _PROMISING_SHARE * literal
+
+    def _guess(self, place: Place, data: bytes, aligned: AlignedRange) -> Choice | None:
+        source = self._predicted(place, len(data), aligned)
+        if source is None and aligned.is_predicted:
+            return None
+        return self._coded(Policy(), place, data, aligned, source)
 
     def _as_numbers(self, place: Place, data: bytes, aligned: AlignedRange) -> Candidate | None:
         source = self._predicted(place, len(data), aligned)
@@ -164,11 +172,10 @@ class Chooser:
         phase = _phase(place, len(data), aligned, choice.table.kind)
         shared = {"phase": phase, "code_slot": choice.slot, "lanes_log2": choice.lanes_log2}
         method: Method = self._residual
-        if choice.table.model == ALONE:
+        if source is None or choice.table.model == ALONE:
             method = self._planes
-            tail = self._planes.encode(data, table=choice.table, **shared)
+            tail = self._planes.encode(data, table=choice.table, levels=choice.levels, **shared)
         else:
-            assert source is not None
             tail = self._residual.encode(
                 source.data,
                 data,
@@ -206,9 +213,12 @@ class Chooser:
             return None
         phase = _phase(place, len(data), aligned, kind)
         parts = Split(length=len(data), phase=phase, kind=kind)
+        before = None if source is None else parts.elements(source.data)
+        if source is None and not kind.is_float:
+            before = np.zeros(parts.count, kind.bits)
         return policy.choose(
             kind,
-            None if source is None else parts.elements(source.data),
+            before,
             parts.elements(data),
             alone=alone,
             following=(aligned.end - place.end) / len(data),
@@ -278,17 +288,23 @@ def _phase(place: Place, length: int, aligned: AlignedRange, kind: ElementKind) 
     return min((aligned.start - place.offset) % kind.width_bytes, length)
 
 
-def _guessed_range(place: Place, near: tuple[int, int], kind: ElementKind) -> AlignedRange:
-    """Elements at multiples of eight bytes of the target file, predicted from ``near`` on."""
+def _guessed_ranges(place: Place, near: tuple[int, int], sample: bytes) -> Iterator[AlignedRange]:
+    """Numbers of each likely kind, predicted from ``near`` on; integers also without."""
     file, at = near
-    before = place.offset % 8
-    return AlignedRange(
-        start=place.offset - before,
-        end=place.end,
-        source_file=file,
-        source_start=at - before,
-        kind=kind,
-    )
+    for kind in KINDS:
+        if kind.name not in _GUESSED:
+            continue
+        phase = likely_phase(sample, kind)
+        predicted = AlignedRange(
+            start=place.offset + phase,
+            end=place.end,
+            source_file=file,
+            source_start=at + phase,
+            kind=kind,
+        )
+        yield predicted
+        if not kind.is_float:
+            yield replace(predicted, is_predicted=False)
 
 
 def _window_around(file: int, size_bytes: int, start: int, length: int) -> SourceRange | None:

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tests.independent_decoder.code_tables import ALONE, CodeTable
+from tests.independent_decoder.code_tables import ALONE, DIFFERENCE, CodeTable
 from tests.independent_decoder.frames import unpack
 from tests.independent_decoder.predictions import Prediction
 from tests.independent_decoder.prefix import Run, TableEntry, read_prefix
@@ -172,7 +172,7 @@ class Decoder:
         if begun:
             need(next(runs, None) == Run(record.offset, begun), "a record is not in the index")
         wanted = {COPY: min(length, 262144), LITERAL: length, DICTIONARY: length + 4 * MIB}
-        wanted |= {RESIDUAL: 3 * length, PLANES: 2 * length}
+        wanted |= {RESIDUAL: 3 * length, PLANES: 3 * length}
         self._check_memory(len(record.body) + wanted[record.kind])
         if record.kind in (RESIDUAL, PLANES):
             return self._coded(record.kind, length, reader)
@@ -208,5 +208,8 @@ class Decoder:
         need(slot in self.codes, "slot of a code table")
         need(lanes in (0, 3, 5), "lanes")
         code = self.codes[slot]
-        need((code.model == ALONE) == (kind == PLANES), "model of a record")
+        from_zero = kind == PLANES and code.model == DIFFERENCE and not code.floats
+        need(from_zero or (code.model == ALONE) == (kind == PLANES), "model of a record")
+        if from_zero:
+            predicted = bytes(length)
         return coded(code, predicted, length, phase, 1 << lanes, reader)

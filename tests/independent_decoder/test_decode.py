@@ -270,6 +270,7 @@ def test_copies_over_chunks_agree(tmp_path: Path) -> None:
         ("float64", True),
         ("bfloat16", False),
         ("float32", False),
+        ("int16", False),
     ],
 )
 def test_odd_offsets_agree(tmp_path: Path, kind: str, with_source: bool) -> None:

@@ -96,3 +96,13 @@ def test_unknown_numbers_are_recognised_by_a_sample(tmp_path: Path) -> None:
         again = choose.unknown(place(len(target)), target, (0, 8))
     assert found.method.name == again.method.name == "residual"
     assert abs(found.cost_bytes - again.cost_bytes) < 0.01 * again.cost_bytes
+
+
+def test_unknown_integers_are_recognised_at_odd_offsets(tmp_path: Path) -> None:
+    """Small integers in wide ones, unlike those of the source: coded alone from where they are."""
+    chance = np.random.default_rng(6)
+    source, target = (chance.integers(-90, 91, 40_000).astype("<i2").tobytes() for _ in range(2))
+    with chooser(tmp_path, source, ALL) as choose:
+        found = choose.unknown(place(len(target) + 3), b"net" + target, (0, 0))
+    assert found.method.name == "planes"
+    assert found.cost_bytes < 0.5 * len(target)

@@ -121,21 +121,20 @@ def coded(
 ) -> tuple[Method, bytes, CodeTable]:
     """As ``residual``, or without ``source`` as ``planes``, with a table of its own."""
     parts = Split(length=len(target), phase=phase, kind=kind)
-    before = None if source is None else source[position : position + len(target)]
+    zeros = None if kind.is_float else bytes(len(target))
+    before = zeros if source is None else source[position : position + len(target)]
     choice = Policy().choose(
         kind,
         None if before is None else parts.elements(before),
         parts.elements(target),
-        alone=before is None,
+        alone=source is None,
     )
     assert choice is not None
     shared = {"phase": phase, "code_slot": choice.slot, "table": choice.table}
-    if before is None:
-        tail = Planes().encode(target, **shared, lanes_log2=3)
-        return Planes(), tail, choice.table
-    tail = Residual().encode(
-        before, target, slot=0, position=position, levels=choice.levels, lanes_log2=3, **shared
-    )
+    shared |= {"levels": choice.levels, "lanes_log2": 3}
+    if source is None:
+        return Planes(), Planes().encode(target, **shared), choice.table
+    tail = Residual().encode(before, target, slot=0, position=position, **shared)
     return Residual(), tail, choice.table
 
 
@@ -164,6 +163,15 @@ def test_planes_make_weights_from_less_than_compressed(kind: ElementKind) -> Non
     method, tail, table = coded(None, after, kind, 0)
     assert remade(method, tail, len(after), b"", table) == after
     assert len(tail) < len(Literal().encode(after, PACKER, Effort.DENSE))
+
+
+def test_small_integers_without_a_prediction_take_few_bits() -> None:
+    """Wide integers that are small: by their differences from zero."""
+    after = np.random.default_rng(5).integers(-20, 21, 20_000).astype("<i2").tobytes()
+    method, tail, table = coded(None, after, KINDS[1], 0)
+    assert (method.name, table.model) == ("planes", 0)
+    assert remade(method, tail, len(after), b"", table) == after
+    assert len(tail) < 0.4 * len(after)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
