@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edge_sdk.base import UnavailableError
 from edge_sdk.delta.alignment import AlignedRange
 from edge_sdk.delta.coder.policy import Choice, Policy
 from edge_sdk.delta.coder.tables import ALONE, CodeTable
@@ -239,19 +238,16 @@ class Chooser:
             if not predicted.is_affordable(position, length):
                 return None
             data = aligned.prediction.read(position, length, self._read_source)
-        else:
-            data = self._sources[aligned.source_file].read(position, length)
-        if len(data) != length:
+        elif position + length > self._sources[aligned.source_file].size_bytes:
             return None
+        else:
+            data = self._read_source(aligned.source_file, position, length)
         return _Source(predicted=predicted, position=position, data=data)
 
     def _read_source(self, file: int, offset: int, length: int) -> bytes:
         data = self._sources[file].read(offset, length)
         if len(data) != length:
-            path = self._sources[file].path
-            raise UnavailableError(
-                f"{path!r} changed while it was read; run it again when it rests"
-            )
+            raise self._sources[file].changed()
         return data
 
     def _as_dictionary(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from edge_sdk.base import CHUNK_BYTES, Digest, UnavailableError, UsageError, file_digest
+from edge_sdk.base import CHUNK_BYTES, Digest, UsageError, file_digest
 from edge_sdk.delta.alignment import AlignedRange, align, locate_tensors
 from edge_sdk.delta.choose import RECORD_OVERHEAD_BYTES, Candidate, Chooser
 from edge_sdk.delta.container import (
@@ -203,9 +203,7 @@ class _Encoding:
         def proved(chunk: int) -> bytes:
             data = file.read(chunk * CHUNK_BYTES, CHUNK_BYTES)
             if Digest.of(data) != digests[chunk]:
-                raise UnavailableError(
-                    f"{file.path!r} changed while it was read; run it again when it rests"
-                )
+                raise file.changed()
             return data
 
         if self._threads == 1:

@@ -16,6 +16,7 @@ from edge_sdk.base import (
     CHUNK_BYTES,
     Digest,
     FormatError,
+    UnavailableError,
     UsageError,
     check_path,
     check_paths,
@@ -52,7 +53,10 @@ class OpenFile:
         return data
 
     def chunk_digests(self, threads: int = 1) -> tuple[Digest, ...]:
-        """Reads all of it once; memory is one chunk for each thread."""
+        """Reads all of it once; memory is one chunk for each thread.
+
+        Raises: UnavailableError (it became shorter).
+        """
         starts = range(0, self.size_bytes, CHUNK_BYTES)
         if threads == 1:
             return tuple(map(self._chunk_digest, starts))
@@ -60,7 +64,17 @@ class OpenFile:
             return tuple(pool.map(self._chunk_digest, starts))
 
     def _chunk_digest(self, start: int) -> Digest:
-        return Digest.of(self.read(start, CHUNK_BYTES))
+        wanted = min(CHUNK_BYTES, self.size_bytes - start)
+        data = self.read(start, wanted)
+        if len(data) != wanted:
+            raise self.changed()
+        return Digest.of(data)
+
+    def changed(self) -> UnavailableError:
+        """The error for a file that is not what it was when it was opened."""
+        return UnavailableError(
+            f"{self.path!r} changed while it was read; run it again when it rests"
+        )
 
 
 @contextmanager

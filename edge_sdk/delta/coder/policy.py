@@ -119,14 +119,19 @@ class Policy:
         if not len(target):
             return None
         known, self._tensor = tensor is not None and tensor == self._tensor, tensor
-        alike = known and len(target) <= _UNSEEN_TIMES_MAX * self._last_count
-        if alike and not sure and self._unseen < _UNSEEN_MAX:
+        if known and not sure and self._unseen < _UNSEEN_MAX and self._repeats(source, target):
             self._unseen += 1
             return self._unchecked(source, target)
         choice = self._checked(kind, source, target, alone=alone, known=known, following=following)
         self._unseen = 0 if choice is not None and tensor is not None else _UNSEEN_MAX
         self._last = choice
         return choice
+
+    def _repeats(self, source: Bits | None, target: Bits) -> bool:
+        """Whether the last choice can be made once more."""
+        assert self._last is not None
+        usable = source is not None or self._last.table.model == ALONE
+        return usable and len(target) <= _UNSEEN_TIMES_MAX * self._last_count
 
     def _unchecked(self, source: Bits | None, target: Bits) -> Choice:
         """The last choice once more."""

@@ -1,6 +1,7 @@
 """The encoder: right for any pair, small for the usual ones."""
 
 import io
+import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -216,6 +217,27 @@ def test_a_target_that_changes_meanwhile_is_told(
     monkeypatch.setattr(OpenFile, "chunk_digests", then_change)
     with pytest.raises(UnavailableError, match="'f' changed"):
         encoded(None, tmp_path)
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 200_000, 1_300_000, 2_599_999])
+def test_a_source_that_becomes_shorter_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_bytes: int
+) -> None:
+    """Whatever of it was used before: numbers that are gone end as an error that says so."""
+    before = weights("float16", 1_300_000, 1)
+    source = write_folder(tmp_path / "v1", {"m": safetensors({"w": ("float16", before)})})
+    target = safetensors({"w": ("float16", tuned(before, 2))})
+    write_folder(tmp_path / "v2", {"m": target})
+    proved = OpenFile.chunk_digests
+
+    def then_shorten(file: OpenFile, threads: int) -> object:
+        found = proved(file, threads)
+        os.truncate(source / "m", kept_bytes)
+        return found
+
+    monkeypatch.setattr(OpenFile, "chunk_digests", then_shorten)
+    with pytest.raises(UnavailableError, match="'m' changed"):
+        encoded(source, tmp_path / "v2")
 
 
 def test_threads_change_no_byte(tmp_path: Path) -> None:

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk.base import CHUNK_BYTES, Digest, FormatError, NotFoundError, UsageError
+from edge_sdk.base import (
+    CHUNK_BYTES,
+    Digest,
+    FormatError,
+    NotFoundError,
+    UnavailableError,
+    UsageError,
+)
 from edge_sdk.delta import files
 from edge_sdk.delta.files import open_beneath, open_one, open_tree, single_name
 from tests.support.deltas import write_folder
@@ -108,3 +115,18 @@ def test_a_short_read_is_not_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with open_one(tmp_path / "f", "f") as found:
         assert found.read(1, 8) == b"12345678"
         assert found.read(5, 50) == b"56789"
+
+
+def test_a_file_that_became_shorter_has_no_digests(tmp_path: Path) -> None:
+    """What is gone is told, not left out; what was added behind the file is none of it."""
+    path = tmp_path / "f"
+    path.write_bytes(bytes(CHUNK_BYTES + 10))
+    with open_tree(path) as (file,):
+        before = file.chunk_digests()
+        with path.open("ab") as stream:
+            stream.write(b"more")
+        assert file.chunk_digests() == before
+        for length in (CHUNK_BYTES + 9, 5):
+            os.truncate(path, length)
+            with pytest.raises(UnavailableError, match="'f' changed while it was read"):
+                file.chunk_digests(threads=2)

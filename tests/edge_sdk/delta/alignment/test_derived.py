@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_sdk.base import CHUNK_BYTES
 from edge_sdk.delta import METHODS
 from edge_sdk.delta.alignment import AlignedRange, align, locate_tensors
 from edge_sdk.delta.files import open_tree
@@ -102,17 +103,22 @@ def test_little_of_a_large_transposed_tensor_is_not_gathered_from_all_of_it(
     tmp_path: Path,
 ) -> None:
     """What begins just before a chunk's border costs a decoder no reading of the whole tensor."""
-    values = floats(4, 1000, 2000)
+    values = floats(4, 1448, 1449)  # four chunks, and two kilobytes
     source = safetensors({"w": stored("float16", values)})
     filler = stored("uint8", np.zeros((1 << 20) - 1000))
-    target = safetensors({"a": filler, "w": stored("float16", values.T)})
-    one = Pair(tmp_path, source, target).ranges()[-1]
-    assert one.prediction is not None
-    left = (1 << 20) - one.start % (1 << 20)
-    assert 512 < left < 1000
-    assert not one.prediction.is_affordable(0, left)
-    assert one.prediction.is_affordable(left, 1 << 20)
-    assert Pair(tmp_path, source, target).share() < 0.001
+    alone = safetensors({"w": stored("float16", values.T)})
+    behind = safetensors({"a": filler, "w": stored("float16", values.T)})
+    for target in (alone, behind):
+        found = Pair(tmp_path, source, target)
+        one = found.ranges()[-1]
+        assert one.prediction is not None
+        border = (one.end if target is alone else one.start + CHUNK_BYTES) & -CHUNK_BYTES
+        cut = (border, one.end) if target is alone else (one.start, border)
+        position, length = cut[0] - one.start, cut[1] - cut[0]
+        assert 512 < length < 3000
+        assert not one.prediction.is_affordable(position, length)
+        assert one.prediction.is_affordable(1 << 20, 1 << 20)
+        assert found.share() < 0.001
 
 
 def test_among_many_candidates_those_of_like_numbers_are_tried(
