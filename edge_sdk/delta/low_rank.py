@@ -38,6 +38,9 @@ _FLOAT32 = NUMBER_KINDS["float32"]
 _FLOAT64 = NUMBER_KINDS["float64"]
 _SHIFT_BITS = 4
 _LOW_BITS = 3
+# Folded factors without so many of their low bits, of shape (256, 8).
+_SHIFTED = np.arange(256)[:, None] >> np.arange(1 << _LOW_BITS)
+_USUAL_UNARY_BITS = 8
 
 Factors = NDArray[np.int8]
 
@@ -145,10 +148,10 @@ def _folded(factors: Factors) -> NDArray[np.int64]:
 
 def _cheapest(folded: NDArray[np.int64]) -> tuple[int, int]:
     """The bits that they take, and of each how many as they are."""
-    return min(
-        (_LOW_BITS + int((folded >> low).sum()) + (1 + low) * len(folded), low)
-        for low in range(1 << _LOW_BITS)
-    )
+    high_bits = np.bincount(folded, minlength=len(_SHIFTED)) @ _SHIFTED
+    bits = high_bits + (1 + np.arange(1 << _LOW_BITS)) * len(folded)
+    low = int(bits.argmin())
+    return _LOW_BITS + int(bits[low]), low
 
 
 def _factor_bits(factors: Factors) -> NDArray[np.uint8]:
@@ -210,7 +213,10 @@ class _BitsIn:
         width = self._number(_LOW_BITS)
         low = self._take(count * width).reshape(count, width) @ (1 << np.arange(width))
         # No number is larger, so neither are the bits that hold so many.
-        ends = np.flatnonzero(self._bits[: count << (8 - width)])[:count]
+        longest = 1 << (8 - width)
+        ends = np.flatnonzero(self._bits[: count * min(longest, _USUAL_UNARY_BITS)])[:count]
+        if len(ends) < count:
+            ends = np.flatnonzero(self._bits[: count * longest])[:count]
         if len(ends) < count:
             raise self._cursor.error("ends within the factors of a map, or one is too large")
         self._take(int(ends[-1]) + 1)

@@ -211,6 +211,34 @@ def _gamma(value: int) -> str:
     return "0" * (len(digits) - 1) + digits
 
 
+@lru_cache(maxsize=SCALE)
+def _written(frequency: int) -> tuple[int, str]:
+    """The length, and the bits kept below the highest, the lowest first."""
+    assert frequency == rounded(frequency), "a frequency that cannot be written"
+    length = frequency.bit_length() - 1
+    return length, format(frequency, "b")[1 : 1 + _KEPT_BITS][::-1]
+
+
+def _digits(bits: int) -> list[str]:
+    """All that so many bits can be, the highest first."""
+    return [format(value, f"0{bits}b") for value in range(1 << bits)] if bits else [""]
+
+
+# What a table is mostly made of, looked up. Values and lengths of short gammas by as many digits
+# as the longest of them has, whatever those behind it are; kept bits, the lowest first.
+_SHORT_GAMMA_BITS = 7
+_SHORT_GAMMAS = {
+    _gamma(value) + behind: (value, len(_gamma(value)))
+    for value in range(1, 1 << (_SHORT_GAMMA_BITS // 2 + 1))
+    for behind in _digits(_SHORT_GAMMA_BITS - len(_gamma(value)))
+}
+_KEPT = {
+    digits[::-1]: value
+    for bits in range(_KEPT_BITS + 1)
+    for value, digits in enumerate(_digits(bits))
+}
+
+
 class _BitsOut:
     """Collects bits, the lowest of each byte first."""
 
@@ -237,12 +265,10 @@ class _BitsOut:
             self.gamma(symbol - before)
             before = symbol
             if number != rest:
-                length = frequency.bit_length() - 1
+                length, kept = _written(frequency)
                 step = length - lengths[-stride]
                 self.gamma(2 * step + 1 if step >= 0 else -2 * step)
-                assert frequency == rounded(frequency), "a frequency that cannot be written"
-                dropped = max(0, length - _KEPT_BITS)
-                self.number((frequency >> dropped) - (1 << (length - dropped)), length - dropped)
+                self._parts.append(kept)
                 lengths.append(length)
 
     def bytes(self) -> bytes:
@@ -264,11 +290,16 @@ class _BitsIn:
         end = self._at + bits
         if end > len(self._digits):
             raise self.cursor.error("ends within a code table")
-        digits = self._digits[self._at : end][::-1]
+        digits = self._digits[self._at : end]
         self._at = end
-        return int(digits or "0", 2)
+        return _KEPT[digits] if bits <= _KEPT_BITS else int(digits[::-1], 2)
 
     def gamma(self) -> int:
+        short = _SHORT_GAMMAS.get(self._digits[self._at : self._at + _SHORT_GAMMA_BITS])
+        if short is not None:
+            value, bits = short
+            self._at += bits
+            return value
         first = self._digits.find("1", self._at, self._at + _GAMMA_ZEROS_MAX + 1)
         end = 2 * first - self._at + 1
         if first < 0 or end > len(self._digits):
@@ -288,10 +319,10 @@ class _BitsIn:
             if number == rest:
                 frequencies.append(0)
                 continue
-            lengths.append(self._length(lengths[-stride]))
-            dropped = max(0, lengths[-1] - _KEPT_BITS)
-            kept = lengths[-1] - dropped
-            frequencies.append(((1 << kept) + self.number(kept)) << dropped)
+            length = self._length(lengths[-stride])
+            lengths.append(length)
+            kept = length if length < _KEPT_BITS else _KEPT_BITS
+            frequencies.append(((1 << kept) + self.number(kept)) << (length - kept))
         left = SCALE - sum(frequencies)
         if rest >= count or left < max(frequencies) or left <= max(frequencies[:rest], default=0):
             raise self.cursor.error("has frequencies that leave too little for the largest")
