@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from edge_sdk.delta.alignment import AlignedRange
+from edge_sdk.delta.coder.guess import guessed_bits
 from edge_sdk.delta.coder.policy import Choice, Policy
 from edge_sdk.delta.coder.tables import ALONE, CodeTable
 from edge_sdk.delta.container import CODE_SLOTS
@@ -16,7 +18,7 @@ from edge_sdk.delta.frames import DICTIONARY_BYTES_MAX, Effort, Packer
 from edge_sdk.delta.guessing import likely_phase
 from edge_sdk.delta.methods import Dictionary, Literal, Method, Planes, Residual
 from edge_sdk.delta.methods.elements import Split
-from edge_sdk.delta.numeric import KINDS, ElementKind
+from edge_sdk.delta.numeric import KINDS, Bits, ElementKind
 from edge_sdk.delta.prediction import SourceRange, put_prediction
 from edge_sdk.delta.records import Place
 from edge_sdk.delta.writer import Predicted, slot_of
@@ -35,6 +37,7 @@ _COMPRESSIBLE_SHARE = 0.7
 _SAMPLE_BYTES = 64 << 10
 _SAMPLED_BYTES_MIN = 4 << 10
 _GUESSED = ("float32", "float16", "bfloat16", "int8", "int16", "float64")
+_GUESSES_FITTED = 2
 # What a method must save on the sample in order to be tried on the whole.
 _PROMISING_SHARE = 0.95
 # What compressing must come within, on a sample, in order to be tried on the whole.
@@ -133,14 +136,28 @@ class Chooser:
         other = min(literal, dictionary.cost_bytes if dictionary else literal)
         here = _guessed_ranges(place, near, sample)
         there = _guessed_ranges(part, (file, at + start), sample)
+        likely = [
+            (bits, guess, ranged)
+            for guess, ranged in zip(here, there, strict=True)
+            if (bits := self._guessed_bits(part, sample, ranged)) < 8 * other
+        ]
+        likely.sort(key=lambda one: one[0])
         tried = [
             (choice.cost_bytes, guess)
-            for guess, ranged in zip(here, there, strict=True)
+            for _, guess, ranged in likely[:_GUESSES_FITTED]
             if (choice := self._guess(part, sample, ranged)) is not None
         ]
         cost, best = min(tried, key=lambda one: one[0], default=(other, None))
         is_number = cost < _PROMISING_SHARE * other
         return best if is_number else None, other < _PROMISING_SHARE * literal
+
+    def _guessed_bits(self, place: Place, data: bytes, aligned: AlignedRange) -> float:
+        """What the numbers cost, about; more than can be where nothing predicts them."""
+        source = self._predicted(place, len(data), aligned)
+        if aligned.kind is None or (source is None and aligned.is_predicted):
+            return math.inf
+        before, after = _elements(place, data, aligned, aligned.kind, source)
+        return guessed_bits(aligned.kind, before, after)
 
     def _guess(self, place: Place, data: bytes, aligned: AlignedRange) -> Choice | None:
         source = self._predicted(place, len(data), aligned)
@@ -210,15 +227,11 @@ class Chooser:
         alone = self._planes.number in self._methods
         if kind is None or (source is None and not alone):
             return None
-        phase = _phase(place, len(data), aligned, kind)
-        parts = Split(length=len(data), phase=phase, kind=kind)
-        before = None if source is None else parts.elements(source.data)
-        if source is None and not kind.is_float:
-            before = np.zeros(parts.count, kind.bits)
+        before, after = _elements(place, data, aligned, kind, source)
         return policy.choose(
             kind,
             before,
-            parts.elements(data),
+            after,
             alone=alone,
             following=(aligned.end - place.end) / len(data),
             tensor=(place.file, aligned.start),
@@ -282,6 +295,18 @@ def _smallest(*candidates: Candidate | None) -> Candidate:
 def _phase(place: Place, length: int, aligned: AlignedRange, kind: ElementKind) -> int:
     """Bytes of the place before its first whole element."""
     return min((aligned.start - place.offset) % kind.width_bytes, length)
+
+
+def _elements(
+    place: Place, data: bytes, aligned: AlignedRange, kind: ElementKind, source: _Source | None
+) -> tuple[Bits | None, Bits]:
+    """Predicted and target elements; integers that nothing predicts are coded by their size."""
+    phase = _phase(place, len(data), aligned, kind)
+    parts = Split(length=len(data), phase=phase, kind=kind)
+    before = None if source is None else parts.elements(source.data)
+    if source is None and not kind.is_float:
+        before = np.zeros(parts.count, kind.bits)
+    return before, parts.elements(data)
 
 
 def _guessed_ranges(place: Place, near: tuple[int, int], sample: bytes) -> Iterator[AlignedRange]:
