@@ -130,9 +130,17 @@ class Switcher:
         golden = update.manifest is not None and update.manifest.golden is not None
         update.probation = Probation(
             self._context.config.probation,
-            comparable=golden and update.fallback is not None,
+            comparable=golden and self._was_served(update.fallback),
         )
         self._tick(update, update.probation)
+
+    def _was_served(self, before: Digest | None) -> bool:
+        """Whether inference has the version before beside the candidate, to compare with."""
+        if before is None:
+            return False
+        with contextlib.suppress(EdgeError):
+            return self._store.manifest(before).serve == "inference"
+        return True  # it serves, though its manifest was lost meanwhile
 
     def _tick(self, update: Update, probation: Probation) -> None:
         if update.probation is probation:

@@ -2,10 +2,11 @@
 
 What was published is a *line*, in that order; every fifth of it is a *key*. Whoever is at
 most five behind, or stands on a key, is given a delta of its own. Further back stands the
-tail: a direct delta serves one source for one release, while the one to the next key lasts
-for ever and the one from there is shared, so a direct one is built only where it saves the
-devices that run its source at least its own bytes. Costs are bytes, nothing else: applying
-takes time in proportion to the target, whichever way it comes.
+tail. A few versions there get theirs too; where devices run many of them, a direct delta
+serves one source for one release, while the one to the next key lasts for ever and the one
+from there is shared, so a direct one is built only where it saves the devices that run its
+source at least its own bytes. Costs are bytes, nothing else: applying takes time in
+proportion to the target, whichever way it comes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from distributor.planning.model import DeltaOffer
 from edge_sdk.base.digest import Digest
 
 KEY_EVERY = 5
+_FEW = 5  # versions in the tail for which hubs would hardly save a build
 # A delta over n versions has about n ** _GROWTH times the bytes of a delta over one: measured
 # over 50 versions of one training run, n ** 0.46 at first, n ** 0.3 at the end.
 _GROWTH = 0.4
@@ -87,6 +89,10 @@ class History:
             return None
         return self.next_key(source)
 
+    def tail(self, target: Digest) -> int:
+        """How many versions devices run that hubs lead to ``target``."""
+        return sum(self.hub(source, target) is not None for source in self.running)
+
     def whole_bytes(self, target: Digest) -> float:
         """Of the whole: measured, else the files' own."""
         return self.measured.get((None, target), self.file_bytes.get(target, 0))
@@ -111,6 +117,9 @@ def route(source: Digest, target: Digest, history: History) -> tuple[Pair, ...]:
     """
     hub = history.hub(source, target)
     if hub is None:
+        return ((source, target),)
+    is_there = (source, hub) in history.measured and (hub, target) in history.measured
+    if history.tail(target) <= _FEW and not is_there:
         return ((source, target),)
     direct_bytes = history.delta_bytes(source, target)
     hub_bytes = history.delta_bytes(source, hub) + history.delta_bytes(hub, target)

@@ -1,4 +1,5 @@
-"""A device that was away for twenty versions comes back by a hub, in two proved steps."""
+"""Where devices run many old versions, one that is twenty behind comes by a hub, in two steps,
+proved in between."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ import pytest
 
 from device_agent.store import Store
 from edge_sdk.base import Digest
-from edge_sdk.fleet import Published, StoredDelta
+from edge_sdk.fleet import Cohort, Published, StoredDelta
 from tests.support.agent_api import agent_view
 from tests.support.fleet_on_loopback import MODEL, LoopbackFleet, loopback_fleet
 from tests.support.onnx_models import mlp, save
@@ -24,6 +25,7 @@ from tests.support.raw_device import RawDevice
 pytestmark = pytest.mark.distributor
 
 SIZES = (128, 1024, 1024, 10)  # five chunks; a version changes the first tensor and the last
+AWAY = (6, 7, 8, 9, 11, 12)  # versions of devices that are away: too many for one delta each
 LAST = 24  # versions; every fifth is a key, so that the way from 4 leads over 5
 FIRST_METHODS = ("copy", "literal")
 TALK_BYTES = 64 << 10  # what is no part of a delta: framing, check-ins, plans, events
@@ -31,7 +33,7 @@ TALK_BYTES = 64 << 10  # what is no part of a delta: framing, check-ins, plans, 
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """24 published versions."""
+    """24 published versions, of which devices run many old ones."""
 
     fleet: LoopbackFleet
     paths: dict[int, Path]
@@ -66,6 +68,9 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
                 weights[at] = (weights[at] * step).astype(np.float32)
             paths[number] = save(mlp(SIZES, weights=weights), folder / f"{number}" / "model.onnx")
             published[number] = fleet.publish(paths[number], f"{number}.0.0")
+        for number in AWAY:
+            away = RawDevice(fleet, f"away-{number}", FIRST_METHODS)
+            away.check_in(runs=published[number].artifact)
         yield Scene(fleet=fleet, paths=paths, published=published)
 
 
@@ -81,7 +86,8 @@ def test_twenty_versions_in_two_proved_steps(scene: Scene) -> None:
         view = stack.enter_context(agent_view(agent.ready["agent_address"]))
         assert fleet.roll_out("4.0.0", [device]).succeeded
         with fleet.operator() as operator:
-            (planned,) = operator.rollout_plan(MODEL, f"{LAST}.0.0").devices
+            cohort = Cohort(devices=(device,))
+            (planned,) = operator.rollout_plan(MODEL, f"{LAST}.0.0", cohort).devices
         deltas = scene.deltas()
         assert {("4", "5"), ("5", f"{LAST}")} <= set(deltas)
         assert ("4", f"{LAST}") not in deltas

@@ -13,7 +13,7 @@ from edge_sdk.delta import FORMAT_VERSION, METHODS, apply, inspect
 from edge_sdk.protos import delivery_v1_pb2 as wire
 from edge_sdk.protos import delivery_v1_pb2_grpc as stubs
 from edge_sdk.rpc import DEVICE_KEY
-from tests.support.fleet_on_loopback import LoopbackFleet
+from tests.support.fleet_on_loopback import MODEL, LoopbackFleet
 
 Held = tuple[Digest, Path]  # an artifact and its files
 
@@ -39,10 +39,19 @@ class RawDevice:
             architecture="x86_64",
         )
 
-    def check_in(self, held: tuple[Digest, ...] = ()) -> wire.CheckInResponse:
+    def check_in(
+        self, held: tuple[Digest, ...] = (), *, runs: Digest | None = None
+    ) -> wire.CheckInResponse:
+        """``runs``: the artifact that serves, and is held too."""
+        models = (
+            []
+            if runs is None
+            else [wire.ModelReport(model=MODEL, active_artifact=runs.raw, state="committed")]
+        )
         request = wire.CheckInRequest(
             capabilities=self._capabilities,
-            held_artifacts=[one.raw for one in held],
+            held_artifacts=[one.raw for one in (*held, *([] if runs is None else [runs]))],
+            models=models,
             disk_free_bytes=1 << 30,
         )
         with self._stub() as stub:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from device_agent.config import ProbationConfig
 from device_agent.records import Drop, Switch
 from device_agent.store import Slot, Store
 from tests.support.artifacts import make_artifact, noise
 from tests.support.model_artifacts import model_artifact
 from tests.support.onnx_models import linear
-from tests.support.updater_rig import Rig
+from tests.support.updater_rig import Rig, observation
 
 MODEL = "team/digits"
 SERVED = model_artifact(linear(1.0), version="1.0.0")
@@ -36,6 +37,20 @@ def test_files_for_an_application_end_what_served(rig: Rig) -> None:
     assert slot(rig.state) == Slot(
         model=MODEL, active=FILES_ONLY.artifact, previous=SERVED.artifact
     )
+
+
+def test_after_files_there_is_nothing_to_compare_with(rig: Rig) -> None:
+    """A version that inference serves after one that it did not: probation does not wait for
+    replays on the version before, which never come."""
+    rig.configure(probation=ProbationConfig(duration_s=0.05, deadline_s=600, samples_min=4))
+    rig.server.assign(FILES_ONLY)
+    rig.start()
+    rig.wait_for_end(FILES_ONLY, "committed")
+    inference = rig.inference
+    assert inference is not None
+    inference.observed = lambda switch: observation(switch, requests=3, samples=0)
+    rig.server.assign(SERVED)
+    assert rig.wait_for_end(SERVED) == "committed"
 
 
 def test_the_way_back_from_files_to_what_served(rig: Rig) -> None:

@@ -25,7 +25,7 @@ histories = st.builds(
     History,
     line=st.just(LINE),
     file_bytes=st.just(dict.fromkeys(LINE, 1_000_000)),
-    running=st.dictionaries(st.sampled_from(LINE), st.integers(1, 50), max_size=8),
+    running=st.dictionaries(st.sampled_from(LINE), st.integers(1, 50), max_size=14),
 )
 
 
@@ -111,15 +111,33 @@ def test_estimates_stay_below_the_whole(
 
 
 def test_a_delta_of_its_own_must_earn_its_bytes() -> None:
-    """Twenty versions behind, one or two devices come by the hub; from three on they save more
+    """Twenty versions behind, one to three devices come by the hub; from four on they save more
     than the direct delta takes, which is then built."""
     start, end = at(4), at(24)
     hub = ((start, at(5)), (at(5), end))
+    others = dict.fromkeys([at(number) for number in (6, 7, 8, 9, 11)], 1)
     for devices, expected in ((1, hub), (2, hub), (3, hub), (4, ((start, end),))):
-        history = History(
-            line=LINE, file_bytes=dict.fromkeys(LINE, 10**9), running={start: devices}
-        )
+        running = {**others, start: devices}
+        history = History(line=LINE, file_bytes=dict.fromkeys(LINE, 10**9), running=running)
         assert route(start, end, history) == expected, devices
+
+
+def test_a_few_versions_behind_all_get_their_own() -> None:
+    """Where the tail is five versions, each has its delta; with a sixth they come by hubs, and
+    by hubs that are there already in any case."""
+    start, end = at(4), at(24)
+    own, hub = ((start, end),), ((start, at(5)), (at(5), end))
+    for others, expected in (((6, 7, 8, 9), own), ((6, 7, 8, 9, 11), hub)):
+        running = dict.fromkeys([start, *(at(number) for number in others)], 1)
+        # Who stands on a key, is close, or runs another variant is not of the tail.
+        running.update({at(10): 9, at(22): 9, digest("another variant"): 9})
+        history = History(line=LINE, file_bytes=dict.fromkeys(LINE, 10**9), running=running)
+        assert route(start, end, history) == expected
+    facts = [artifact(version=f"1.{number}.0", size=10**6) for number in range(25)]
+    line = tuple(one.artifact for one in facts[1:])
+    offers = [offer(facts[4], facts[5], 9), offer(facts[5], facts[24], 20)]
+    built = History(line=line, file_bytes=dict.fromkeys(line, 10**6), offers=offers)
+    assert len(route(line[3], line[23], built)) == 2
 
 
 def test_the_whole_where_deltas_save_nothing() -> None:
@@ -127,7 +145,10 @@ def test_the_whole_where_deltas_save_nothing() -> None:
     facts = [artifact(version=f"1.{number}.0", size=1000) for number in range(31)]
     line = tuple(one.artifact for one in facts[1:])
     offers = [offer(facts[29], facts[30], 990), offer(None, facts[30], 1000)]
-    history = History(line=line, file_bytes=dict.fromkeys(line, 1000), offers=offers)
+    running = dict.fromkeys(line, 1)
+    history = History(
+        line=line, file_bytes=dict.fromkeys(line, 1000), offers=offers, running=running
+    )
     assert route(facts[7].artifact, facts[30].artifact, history) == ()
     near = (facts[27].artifact, facts[30].artifact)
     assert route(*near, history) == (near,)  # close by, building it is how one knows

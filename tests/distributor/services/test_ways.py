@@ -125,6 +125,7 @@ def test_a_delta_of_another_format_is_not_planned(
         _find(tmp_path, {True: 10, False: 100})
 
 
+TAIL = (1, 2, 3, 6, 7, 8)  # versions that devices run far behind: too many for one delta each
 LINE = [make_artifact({"m.bin": f"{n}".encode()}, version=f"{n}.0.0") for n in range(1, 21)]
 
 
@@ -163,6 +164,8 @@ def test_few_that_are_far_behind_come_by_a_hub(
         for artifact in LINE:
             catalog.add(artifact)
         held, end = LINE[source - 1], LINE[target - 1]
+        for number in TAIL:
+            catalog.check_in(f"away-{number}", active=LINE[number - 1].artifact)
         for number in range(devices):
             catalog.check_in(f"cam-{number}", active=held.artifact)
         builder = MeasuringBuilder(catalog, tmp_path)
@@ -180,6 +183,8 @@ def test_no_room_for_a_hub(tmp_path: Path) -> None:
     with open_catalog(tmp_path) as catalog:
         for artifact in LINE:
             catalog.add(artifact)
+        for number in TAIL:
+            catalog.check_in(f"away-{number}", active=LINE[number - 1].artifact)
         builder = MeasuringBuilder(catalog, tmp_path)
         ways = Ways(catalog.database, builder)
         size = len(LINE[19].files["m.bin"])
