@@ -1,4 +1,4 @@
-"""The method for a range of target bytes: what is smallest, tried in order of promise."""
+"""How numbers are coded best, and whether at all: what is smallest, in order of promise."""
 
 from __future__ import annotations
 
@@ -14,25 +14,16 @@ from edge_sdk.delta.coder.policy import Choice, Policy
 from edge_sdk.delta.coder.tables import ALONE, CodeTable
 from edge_sdk.delta.container import CODE_SLOTS
 from edge_sdk.delta.files import OpenFile
-from edge_sdk.delta.frames import DICTIONARY_BYTES_MAX, Effort, Packer
+from edge_sdk.delta.frames import Effort, Packer
 from edge_sdk.delta.guessing import likely_phase
-from edge_sdk.delta.methods import Dictionary, Literal, Method, Planes, Residual
+from edge_sdk.delta.methods import Method, Planes, Residual
 from edge_sdk.delta.methods.elements import Split
 from edge_sdk.delta.numeric import KINDS, Bits, ElementKind
-from edge_sdk.delta.prediction import SourceRange, put_prediction
+from edge_sdk.delta.prediction import put_prediction
 from edge_sdk.delta.records import Place
 from edge_sdk.delta.writer import Predicted, slot_of
 
-_DICTIONARY_LEVEL = 12
-_SMALL_DICTIONARY_LEVEL = 19
-_SMALL_DICTIONARY_BYTES = 256 << 10
 _SMALL_BYTES = 64 << 10
-# Making a dictionary of a window costs time by its size, so few bytes get a small one.
-_WINDOW_BYTES_MIN = 16 << 10
-_WINDOW_SHARE = 8
-# Text, graphs, sparse weights compress to less than this; dense weights do not, and a
-# second, slow look at them gains 0.3 % (measured on fp32, fp16, bf16 and int8).
-_COMPRESSIBLE_SHARE = 0.7
 # Bytes of no known format: a sample shows which method is worth it for all of them.
 _SAMPLE_BYTES = 64 << 10
 _SAMPLED_BYTES_MIN = 4 << 10
@@ -43,7 +34,7 @@ _PROMISING_SHARE = 0.95
 # What compressing must come within, on a sample, in order to be tried on the whole.
 _LITERAL_LOSES = 1.05
 # Kind, length, place, check: what a record costs beside its payload, about.
-RECORD_OVERHEAD_BYTES = 18
+_RECORD_OVERHEAD_BYTES = 18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +51,7 @@ class Candidate:
 
     @property
     def cost_bytes(self) -> int:
-        return len(self.tail) + self.code_bytes + RECORD_OVERHEAD_BYTES
+        return len(self.tail) + self.code_bytes + _RECORD_OVERHEAD_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,20 +76,27 @@ class Chooser:
         self._methods = methods
         self._sources = sources
         self._packer = Packer()
-        self._literal = Literal()
-        self._dictionary = Dictionary()
         self._residual = Residual()
         self._planes = Planes()
         self._policy = Policy(code_slots)
 
-    def numbers(self, place: Place, data: bytes, aligned: AlignedRange) -> Candidate:
-        """For aligned numbers that changed: residual, planes or literal."""
+    def choose(
+        self, place: Place, data: bytes, aligned: AlignedRange | None, near: tuple[int, int] | None
+    ) -> Candidate | None:
+        """A record for bytes that changed; None where they are no numbers, or better no record
+        of their own. ``near``: what they are perhaps like, where nothing is known of them."""
+        if aligned is None:
+            aligned = self._guessed(place, data, near)
+        return None if aligned is None else self._numbers(place, data, aligned)
+
+    def _numbers(self, place: Place, data: bytes, aligned: AlignedRange) -> Candidate | None:
+        """Residual or planes; None where a literal is smaller."""
         coded = self._as_numbers(place, data, aligned)
-        if coded is not None and 2 * coded.cost_bytes < len(data):
+        if coded is None:
+            return None
+        if 2 * coded.cost_bytes < len(data) or self._literal_loses(data, coded.cost_bytes):
             return coded
-        if coded is not None and self._literal_loses(data, coded.cost_bytes):
-            return coded
-        return _smallest(coded, self._as_literal(place, data))
+        return coded if coded.cost_bytes < self._literal_bytes(data) else None
 
     def _literal_loses(self, data: bytes, cost_bytes: int) -> bool:
         """Whether a sample says that compressing all would not come near."""
@@ -109,31 +107,23 @@ class Chooser:
         packed = len(self._packer.pack(sample, Effort.QUICK))
         return packed * len(data) > _LITERAL_LOSES * cost_bytes * len(sample)
 
-    def bytes_(self, place: Place, data: bytes, near: tuple[int, int] | None) -> Candidate:
-        """For bytes that are no numbers, which are likely to stand near a source position."""
-        return _smallest(self._as_literal(place, data), self._as_dictionary(place, data, near))
+    def _literal_bytes(self, data: bytes) -> int:
+        """What these bytes cost among others, about."""
+        effort = Effort.DENSE if len(data) <= _SMALL_BYTES else Effort.QUICK
+        return len(self._packer.pack(data, effort))
 
-    def unknown(self, place: Place, data: bytes, near: tuple[int, int] | None) -> Candidate:
-        """For bytes of which nothing is known: they may be numbers all the same."""
+    def _guessed(
+        self, place: Place, data: bytes, near: tuple[int, int] | None
+    ) -> AlignedRange | None:
+        """The bytes as numbers predicted by what they are near to, if a sample from the middle
+        says so."""
         if near is None or len(data) < _SAMPLED_BYTES_MIN:
-            return self.bytes_(place, data, near)
-        guess, dictionary_pays = self._sample(place, data, near)
-        if guess is not None:
-            return self.numbers(place, data, guess)
-        return self.bytes_(place, data, near if dictionary_pays else None)
-
-    def _sample(
-        self, place: Place, data: bytes, near: tuple[int, int]
-    ) -> tuple[AlignedRange | None, bool]:
-        """What a sample from the middle says of the numbers of a place, if it has any, and
-        whether a dictionary helps there."""
+            return None
         file, at = near
         start = max(0, (len(data) - _SAMPLE_BYTES) // 2) & ~7
-        part = Place(file=place.file, offset=place.offset + start, length=_SAMPLE_BYTES)
         sample = data[start : start + _SAMPLE_BYTES]
-        literal = len(self._packer.pack(sample, Effort.QUICK))
-        dictionary = self._as_dictionary(part, sample, (file, at + start))
-        other = min(literal, dictionary.cost_bytes if dictionary else literal)
+        part = Place(file=place.file, offset=place.offset + start, length=len(sample))
+        other = self._sample_bytes(sample, (file, at + start))
         here = _guessed_ranges(place, near, sample)
         there = _guessed_ranges(part, (file, at + start), sample)
         likely = [
@@ -148,8 +138,7 @@ class Chooser:
             if (choice := self._guess(part, sample, ranged)) is not None
         ]
         cost, best = min(tried, key=lambda one: one[0], default=(other, None))
-        is_number = cost < _PROMISING_SHARE * other
-        return best if is_number else None, other < _PROMISING_SHARE * literal
+        return best if cost < _PROMISING_SHARE * other else None
 
     def _guessed_bits(self, place: Place, data: bytes, aligned: AlignedRange) -> float:
         """What the numbers cost, about; more than can be where nothing predicts them."""
@@ -164,6 +153,16 @@ class Chooser:
         if source is None and aligned.is_predicted:
             return None
         return self._coded(Policy(), place, data, aligned, source)
+
+    def _sample_bytes(self, sample: bytes, near: tuple[int, int]) -> int:
+        """What a sample costs where it is no numbers, with what it is near to before it."""
+        file, at = near
+        packed = len(self._packer.pack(sample, Effort.QUICK))
+        start = max(0, at - len(sample))
+        window = self._sources[file].read(start, 3 * len(sample))
+        if not window:
+            return packed
+        return min(packed, len(self._packer.pack_parts([sample], Effort.QUICK, window)))
 
     def _as_numbers(self, place: Place, data: bytes, aligned: AlignedRange) -> Candidate | None:
         source = self._predicted(place, len(data), aligned)
@@ -263,34 +262,6 @@ class Chooser:
             raise self._sources[file].changed()
         return data
 
-    def _as_dictionary(
-        self, place: Place, data: bytes, near: tuple[int, int] | None
-    ) -> Candidate | None:
-        if near is None or self._dictionary.number not in self._methods:
-            return None
-        file, start = near
-        window = _window_around(file, self._sources[file].size_bytes, start, len(data))
-        if window is None:
-            return None
-        content = self._sources[file].read(window.offset, window.length)
-        small = len(data) + len(content) <= _SMALL_DICTIONARY_BYTES
-        level = _SMALL_DICTIONARY_LEVEL if small else _DICTIONARY_LEVEL
-        tail = self._dictionary.encode(data, window, content, self._packer, level)
-        return Candidate(method=self._dictionary, place=place, tail=tail)
-
-    def _as_literal(self, place: Place, data: bytes) -> Candidate:
-        tail = self._literal.encode(data, self._packer, Effort.QUICK)
-        if len(data) <= _SMALL_BYTES or len(tail) < _COMPRESSIBLE_SHARE * len(data):
-            again = self._literal.encode(data, self._packer, Effort.DENSE)
-            tail = min(tail, again, key=len)
-        return Candidate(method=self._literal, place=place, tail=tail)
-
-
-def _smallest(*candidates: Candidate | None) -> Candidate:
-    """The first of the smallest."""
-    found = [candidate for candidate in candidates if candidate is not None]
-    return min(found, key=lambda one: one.cost_bytes)
-
 
 def _phase(place: Place, length: int, aligned: AlignedRange, kind: ElementKind) -> int:
     """Bytes of the place before its first whole element."""
@@ -326,13 +297,3 @@ def _guessed_ranges(place: Place, near: tuple[int, int], sample: bytes) -> Itera
         yield predicted
         if not kind.is_float:
             yield replace(predicted, is_predicted=False)
-
-
-def _window_around(file: int, size_bytes: int, start: int, length: int) -> SourceRange | None:
-    """A window of a source that has ``start`` to ``start + length`` in its middle."""
-    wanted = min(DICTIONARY_BYTES_MAX, max(_WINDOW_BYTES_MIN, _WINDOW_SHARE * length))
-    offset = max(0, min(start - (wanted - length) // 2, size_bytes - wanted))
-    window_bytes = min(wanted, size_bytes - offset)
-    if window_bytes == 0:
-        return None
-    return SourceRange(file=file, offset=offset, length=window_bytes)

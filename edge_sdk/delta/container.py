@@ -48,6 +48,7 @@ DEFAULT_MEMORY_LIMIT_BYTES = 32 << 20
 
 _FLAG_TARGET_FOLDER = 1
 _FLAG_MAPPED = 2
+_FLAG_REPEATS = 4
 
 
 def check_of(data: bytes | bytearray | memoryview) -> bytes:
@@ -190,11 +191,13 @@ class Header:
 
     ``memory_bytes`` is what a decoder needs (FORMAT.md, "Memory"); ``methods`` are numbers,
     ascending. ``folder`` tells whether the target is a folder or one file, ``mapped`` whether
-    predictions may have dimensions and value maps.
+    predictions may have dimensions and value maps, ``repeats`` whether records may read what
+    was made of the target.
     """
 
     folder: bool
     mapped: bool
+    repeats: bool
     memory_bytes: int
     methods: tuple[int, ...]
     artifacts: tuple[tuple[FileRef, ...], ...]
@@ -240,6 +243,7 @@ def put_header(
     *,
     folder: bool,
     mapped: bool = False,
+    repeats: bool = False,
     memory_bytes: int,
     methods: Sequence[int],
     sources: Sequence[FileRef],
@@ -247,6 +251,7 @@ def put_header(
 ) -> bytes:
     """The header's body, with the files of at most one source artifact."""
     flags = (_FLAG_TARGET_FOLDER if folder else 0) | (_FLAG_MAPPED if mapped else 0)
+    flags |= _FLAG_REPEATS if repeats else 0
     out = bytearray(varints(flags, memory_bytes, len(methods)))
     for method in methods:
         put_varint(out, method)
@@ -346,7 +351,7 @@ def records_bytes_max(target_bytes: int, target_files: int) -> int:
 
 def _parse_header(cursor: Cursor, index: Index, prefix_bytes: int) -> Header:
     flags = cursor.varint()
-    if flags & ~(_FLAG_TARGET_FOLDER | _FLAG_MAPPED):
+    if flags & ~(_FLAG_TARGET_FOLDER | _FLAG_MAPPED | _FLAG_REPEATS):
         raise DeltaError(f"the delta has flags {flags:#x}, which this release does not know")
     memory_bytes = cursor.varint()
     methods = _ascending(cursor)
@@ -362,6 +367,7 @@ def _parse_header(cursor: Cursor, index: Index, prefix_bytes: int) -> Header:
     return Header(
         folder=folder,
         mapped=bool(flags & _FLAG_MAPPED),
+        repeats=bool(flags & _FLAG_REPEATS),
         memory_bytes=memory_bytes,
         methods=methods,
         artifacts=artifacts,

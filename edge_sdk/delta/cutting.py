@@ -8,14 +8,24 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from edge_sdk.delta.alignment import AlignedRange
 from edge_sdk.delta.files import OpenFile
 from edge_sdk.delta.matching import SourceIndex, equal_runs
 
-# A copy inside other bytes costs its own record and splits theirs.
-_COPY_BYTES_MIN = 192
-# Neighbours of at most this size are coded as one.
-_JOINED_BYTES_MAX = 512
+# A copy inside other bytes costs some bytes, and they are compressed without it beside them.
+_COPY_BYTES_MIN = 64
+# Changed numbers up to here are better among other bytes than in a record of their own.
+_SMALL_NUMBERS_BYTES_MAX = 512
+# Blocks of small sources by which copies are found.
+_BLOCK_BYTES_MIN = 32
+# What a copy from elsewhere must have more than what stands beside the target.
+_GAIN_BYTES_MIN = 48
+# A copy of no more is nothing but likely.
+_SHORT_BYTES_MAX = 16
+# So few changed bytes, each between copies, cost less than any code of numbers.
+_FEW_BYTES = 12
 # Numbers of neighbouring tensors are coded as one where one of them is not larger: codes of
 # their own are shorter for large ones.
 _JOINED_NUMBERS_BYTES_MAX = 16 << 10
@@ -79,7 +89,8 @@ class Cutter:
 
     def pieces(self, number: int, base: int, data: bytes) -> list[Piece]:
         """The pieces of a chunk that begins at ``base`` of target file ``number``."""
-        return list(_join_small(_join_tensors(self._pieces(number, base, data))))
+        pieces = _join_tensors(self._pieces(number, base, data))
+        return list(_among_others(_join_copies(pieces)))
 
     def _first_guess(self, file: OpenFile) -> _Shift:
         """The source file that a target file was probably made from."""
@@ -125,7 +136,9 @@ class Cutter:
         same = self._copies and self._read_source(*near, end - start) == data[start:end]
         if same:
             yield Piece(start=start, end=end, copy_from=near, aligned=aligned)
-        elif aligned.kind is None:
+        elif aligned.kind is None or _few_differ(
+            data[start:end], self._read_source(*near, end - start)
+        ):
             yield from self._plain(base, data, start, end)
         else:
             yield Piece(start=start, end=end, aligned=aligned, near=near)
@@ -154,10 +167,10 @@ class Cutter:
             return
         done = start
         for run_start, run_end, source in self._expected(base, data, start, end):
-            yield from self._anywhere(data, done, run_start)
+            yield from self._anywhere(base, data, done, run_start)
             yield run_start, run_end, source
             done = run_end
-        yield from self._anywhere(data, done, end)
+        yield from self._anywhere(base, data, done, end)
 
     def _expected(
         self, base: int, data: bytes, start: int, end: int
@@ -174,15 +187,23 @@ class Cutter:
         ]
 
     def _anywhere(
-        self, data: bytes, start: int, end: int
+        self, base: int, data: bytes, start: int, end: int
     ) -> Iterator[tuple[int, int, tuple[int, int]]]:
-        if end - start < SourceIndex.BLOCK_BYTES_MIN:
+        if end - start < _BLOCK_BYTES_MIN:
             return
         if self._index is None:
-            self._index = SourceIndex(self._sources)
+            self._index = SourceIndex(self._sources, block_bytes_min=_BLOCK_BYTES_MIN)
         for match in self._index.matches(data[start:end]):
-            source = (match.source_file, match.source_start)
-            yield start + match.start, start + match.end, source
+            first, last = start + match.start, start + match.end
+            if last - first - self._equal_here(base, data[first:last], first) >= _GAIN_BYTES_MIN:
+                yield first, last, (match.source_file, match.source_start)
+
+    def _equal_here(self, base: int, data: bytes, start: int) -> int:
+        """How many of these bytes stand where the source was last found to run beside them."""
+        near = self._shift.at(base + start)
+        other = b"" if near is None else self._read_source(*near, len(data))
+        before, after = (np.frombuffer(one, np.uint8, len(other)) for one in (other, data))
+        return int(np.count_nonzero(before == after))
 
 
 def _join_tensors(pieces: Iterable[Piece]) -> Iterator[Piece]:
@@ -211,7 +232,7 @@ def _joined_numbers(before: Piece, piece: Piece) -> Piece | None:
         and second.source_start - first.source_start == steps
         and steps % first.kind.width_bytes == 0
         and len(copied) < 2
-        and all(one.length <= _JOINED_BYTES_MAX for one in copied)
+        and all(one.length <= _SMALL_NUMBERS_BYTES_MAX for one in copied)
         and min(before.length, piece.length) <= _JOINED_NUMBERS_BYTES_MAX
     )
     if not alike:
@@ -224,23 +245,18 @@ def _joined_numbers(before: Piece, piece: Piece) -> Piece | None:
     )
 
 
-def _join_small(pieces: Iterable[Piece]) -> Iterator[Piece]:
-    """Makes one piece of neighbouring ones that are too small for records of their own."""
-    joined: Piece | None = None
+def _join_copies(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Makes one copy of neighbouring ones that go on in the source."""
+    before: Piece | None = None
     for piece in pieces:
-        if piece.length > _JOINED_BYTES_MAX:
-            if joined is not None:
-                yield joined
-                joined = None
-            yield piece
-        elif joined is None:
-            joined = piece
-        elif piece.copy_from and piece.copy_from == _following(joined):
-            joined = Piece(start=joined.start, end=piece.end, copy_from=joined.copy_from)
-        else:
-            joined = Piece(start=joined.start, end=piece.end, near=joined.copy_from or joined.near)
-    if joined is not None:
-        yield joined
+        if before is not None and piece.copy_from and piece.copy_from == _following(before):
+            before = Piece(start=before.start, end=piece.end, copy_from=before.copy_from)
+            continue
+        if before is not None:
+            yield before
+        before = piece
+    if before is not None:
+        yield before
 
 
 def _following(piece: Piece) -> tuple[int, int] | None:
@@ -249,6 +265,24 @@ def _following(piece: Piece) -> tuple[int, int] | None:
         return None
     file, at = piece.copy_from
     return file, at + piece.length
+
+
+def _among_others(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Copies and numbers that are too short to be told apart are bytes like others."""
+    for piece in pieces:
+        least = _SMALL_NUMBERS_BYTES_MAX if piece.copy_from is None else _SHORT_BYTES_MAX
+        if piece.length <= least:
+            near = piece.near or piece.copy_from
+            yield Piece(start=piece.start, end=piece.end, near=near)
+        else:
+            yield piece
+
+
+def _few_differ(data: bytes, other: bytes) -> bool:
+    if len(data) != len(other):
+        return False
+    before, after = (np.frombuffer(one, np.uint8) for one in (other, data))
+    return int(np.count_nonzero(before != after)) <= _FEW_BYTES
 
 
 def _overlapping(ranges: Sequence[AlignedRange], start: int, end: int) -> Iterator[AlignedRange]:

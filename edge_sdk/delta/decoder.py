@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import chain
 
-from edge_sdk.base import CHUNK_BYTES, DeltaError, UsageError, chunk_count
+from edge_sdk.base import CHUNK_BYTES, DeltaError, UsageError
+from edge_sdk.delta.addresses import Addresses
 from edge_sdk.delta.coder import tables as code_tables
 from edge_sdk.delta.container import (
     CODE_TABLE_BYTES,
@@ -30,8 +31,9 @@ from edge_sdk.delta.container import (
     parse_prefix,
     prefix_length,
 )
-from edge_sdk.delta.making import Maker, Order, Write
+from edge_sdk.delta.making import Maker, Order
 from edge_sdk.delta.methods import REGISTRY, DecodeContext, Method
+from edge_sdk.delta.methods.contract import ReadFile
 from edge_sdk.delta.prediction import parse_prediction
 from edge_sdk.delta.records import (
     KIND_END,
@@ -43,7 +45,7 @@ from edge_sdk.delta.records import (
 )
 from edge_sdk.delta.varint import Cursor
 
-ReadSource = Callable[[int, int, int], bytes]
+Write = Callable[[int, int, memoryview], None]
 
 
 class Decoder:
@@ -51,10 +53,12 @@ class Decoder:
 
     ``read_source(source file, offset, length)`` answers with exactly these bytes;
     ``write(target file, offset, bytes)`` takes target bytes in order. A target file without
-    bytes is never written: whoever writes makes it from the header. ``on_header(header)``
-    is called before the first read and the first write. With several ``threads`` records are
-    made at once, as many as the memory limit allows; then ``read_source`` is called from any of
-    them, everything else from the one that feeds, and what fails may fail some records later.
+    bytes is never written: whoever writes makes it from the header. ``read_target(target
+    file, offset, length)`` answers with bytes that were written, before a resume too; without
+    it a delta that wants that is refused. ``on_header(header)`` is called before the first
+    read and the first write. With several ``threads`` records are made at once, as many as
+    the memory limit allows; then ``read_source`` is called from any of them, everything else from
+    the one that feeds, and what fails may fail some records later.
 
     After an error the decoder is of no further use.
     """
@@ -62,8 +66,9 @@ class Decoder:
     def __init__(
         self,
         *,
-        read_source: ReadSource,
+        read_source: ReadFile,
         write: Write,
+        read_target: ReadFile | None = None,
         memory_limit_bytes: int,
         on_header: Callable[[Header], None] | None = None,
         threads: int = 1,
@@ -72,6 +77,7 @@ class Decoder:
         self.prefix_bytes = 0
         self._read_source = read_source
         self._write = write
+        self._read_target = read_target
         self._memory_limit_bytes = memory_limit_bytes
         self._on_header = on_header
         self._threads = threads
@@ -168,6 +174,8 @@ class Decoder:
         unknown = [number for number in header.methods if number not in REGISTRY]
         if unknown:
             raise DeltaError(f"the delta uses method {unknown[0]}, unknown to this release")
+        if header.repeats and self._read_target is None:
+            raise DeltaError("the delta reads what it has made, and this decoder cannot")
         self.header = header
         self.prefix_bytes = header.prefix_bytes
         if self._on_header is not None:
@@ -177,13 +185,20 @@ class Decoder:
         self, header: Header, runs: Iterator[ChunkRun], tables: Iterator[TableEntry]
     ) -> None:
         self._methods: dict[int, Method] = {number: REGISTRY[number] for number in header.methods}
-        self._context = DecodeContext(header.sources, self._read_source)
+        self._context = DecodeContext(
+            header.sources,
+            self._read_source,
+            header.targets,
+            self._read_target if header.repeats else None,
+        )
+        self._addresses = Addresses(file.size_bytes for file in header.targets)
         others = self._threads if self._threads > 1 else 0
         self._maker = Maker(
-            self._context, self._write, others=min(others, _spare(header, self._memory_limit_bytes))
+            self._context,
+            self._put,
+            others=min(others, _spare(header, self._memory_limit_bytes)),
         )
         self._targets = header.targets
-        self._first_chunks = header.first_chunks
         self._runs = runs
         self._tables = tables
         self._codes: set[int] = set()
@@ -192,9 +207,7 @@ class Decoder:
         self._resumed = False
         self._records = 0
         self._offset = 0
-        self._file = 0
         self._position = 0
-        self._pass_finished_files()
         self._await_record()
 
     # --- resume -----------------------------------------------------------------------
@@ -205,8 +218,9 @@ class Decoder:
         prefix: bytes,
         chunk: int,
         *,
-        read_source: ReadSource,
+        read_source: ReadFile,
         write: Write,
+        read_target: ReadFile | None = None,
         memory_limit_bytes: int,
         on_header: Callable[[Header], None] | None = None,
         threads: int = 1,
@@ -225,6 +239,7 @@ class Decoder:
         decoder = cls(
             read_source=read_source,
             write=write,
+            read_target=read_target,
             memory_limit_bytes=memory_limit_bytes,
             on_header=on_header,
             threads=threads,
@@ -245,9 +260,9 @@ class Decoder:
         self._whole = False
         self._resumed = True
         if chunk < header.chunk_count:
-            self._file, self._position = header.chunk_start(chunk)
+            self._position = self._addresses.of(*header.chunk_start(chunk))
         else:
-            self._file = len(self._targets)
+            self._position = self._addresses.end
         self._jumps = deque((*(one.offset for one in in_force), start))
         self._offset = self._jumps.popleft()
         base = header.prefix_bytes
@@ -318,30 +333,42 @@ class Decoder:
         place = parse_place(body)
         skip = self._check_place(place, method, body)
         self._check_memory(method.memory_bytes(place.length, body_bytes), body)
-        order = Order(method=method, body=body, place=place, skip=skip)
+        start = self._position - skip
+        order = Order(method=method, body=body, start=start, length=place.length, skip=skip)
         assert self._maker is not None
         self._memory = self._maker.make(order, self._memory)
-        self._position = place.end
-        self._pass_finished_files()
+        self._position = start + place.length
+
+    def _put(self, address: int, piece: memoryview) -> None:
+        """Writes target bytes, to one file or more."""
+        data = piece.cast("B")
+        for file, offset, length in self._addresses.parts(address, len(data)):
+            self._write(file, offset, data[:length])
+            data = data[length:]
 
     def _check_place(self, place: Place, method: Method, body: Cursor) -> int:
         """Bytes of the place that were made before, by a decoder that this one resumes."""
-        skip = self._position - place.offset
-        expected = skip == 0 or (self._resumed and 0 < skip < place.length)
-        if place.file != self._file or not expected:
+        if place.file >= len(self._targets) or place.offset >= self._targets[place.file].size_bytes:
             raise body.error("does not begin where the one before it ends")
-        if place.end > self._targets[place.file].size_bytes:
-            raise body.error("makes bytes past the end of its file")
-        if place.crosses_chunks and not method.spans_chunks:
-            raise body.error("crosses a chunk's border")
-        self._check_index(place, body)
+        start = self._addresses.of(place.file, place.offset)
+        skip = self._position - start
+        if not (skip == 0 or (self._resumed and 0 < skip < place.length)):
+            raise body.error("does not begin where the one before it ends")
+        if start + place.length > self._addresses.end:
+            raise body.error("makes bytes past the end of the target")
+        if not method.spans_chunks:
+            if place.end > self._targets[place.file].size_bytes:
+                raise body.error("makes bytes past the end of its file")
+            if place.crosses_chunks:
+                raise body.error("crosses a chunk's border")
+        self._check_index(start, place.length, body)
         self._resumed = False  # only the first record may have been used before
         return skip
 
-    def _check_index(self, place: Place, body: Cursor) -> None:
+    def _check_index(self, start: int, length: int, body: Cursor) -> None:
         """The index must point here for exactly the chunks whose first byte is made here."""
-        first = self._first_chunks[place.file]
-        begin, end = first + chunk_count(place.offset), first + chunk_count(place.end)
+        begin = self._addresses.chunks_before(start)
+        end = self._addresses.chunks_before(start + length)
         if begin == end:
             return
         run = ChunkRun(first_chunk=begin, chunks=end - begin, offset=self._offset)
@@ -356,22 +383,15 @@ class Decoder:
         if wanted > self.header.memory_bytes:
             raise body.error(f"needs {wanted} bytes of memory, more than the header says")
 
-    def _pass_finished_files(self) -> None:
-        while (
-            self._file < len(self._targets)
-            and self._position == self._targets[self._file].size_bytes
-        ):
-            self._file += 1
-            self._position = 0
-
     # --- end --------------------------------------------------------------------------
 
     def _end(self, body: Cursor, record_bytes: int) -> None:
         assert self.header is not None
         target_bytes, records = body.varint(), body.varint()
         body.end()
-        if self._file < len(self._targets):
-            raise body.error(f"ends the delta, but target file {self._file} is not complete")
+        if self._position < self._addresses.end:
+            file, _ = self._addresses.place(self._position)
+            raise body.error(f"ends the delta, but target file {file} is not complete")
         # A resumed decoder has not seen all records, and cannot count them.
         counted = self._whole and records != self._records
         if target_bytes != self.header.target_bytes or counted:

@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from edge_sdk.base import CHUNK_BYTES, Digest, UsageError, file_digest
 from edge_sdk.delta.alignment import AlignedRange, align, locate_tensors
-from edge_sdk.delta.choose import RECORD_OVERHEAD_BYTES, Candidate, Chooser
+from edge_sdk.delta.choose import Candidate, Chooser
 from edge_sdk.delta.container import (
     CODE_SLOTS,
     CODE_TABLE_BYTES,
@@ -26,16 +26,14 @@ from edge_sdk.delta.container import (
     MAPPED_BYTES,
     FileRef,
 )
-from edge_sdk.delta.cutting import Cutter, Piece
+from edge_sdk.delta.cutting import Cutter
 from edge_sdk.delta.files import OpenFile, open_tree
 from edge_sdk.delta.methods import MAPS, NAMES, REGISTRY
+from edge_sdk.delta.patches import Patches
 from edge_sdk.delta.records import Place
 from edge_sdk.delta.writer import ContainerWriter, MethodUse
 
 Progress = Callable[[int], None]
-
-# A piece of this size or less counts as small: many of them are better coded together.
-_SMALL_PIECE_BYTES = 16 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,18 +181,20 @@ class _Encoding:
         self._cutter = Cutter(sources, ranges, copies=self._copies)
         self._chooser = Chooser(methods, sources, code_slots)
         self.writer = ContainerWriter(spool, self._source_refs, self._target_refs)
+        self._patches = Patches(self.writer, methods, sources, targets)
 
     def run(self, progress: Progress) -> None:
         for number, file in enumerate(self._targets):
             same = self._same_file(number)
             if same is not None:
-                self.writer.copy(Place(file=number, offset=0, length=file.size_bytes), same, 0)
+                self._patches.copy(Place(file=number, offset=0, length=file.size_bytes), same, 0)
                 progress(file.size_bytes)
                 continue
             self._cutter.begin(file)
             for chunk, data in enumerate(self._proved_chunks(number)):
                 self._chunk(number, chunk * CHUNK_BYTES, data)
                 progress(len(data))
+        self._patches.flush()
 
     def _proved_chunks(self, number: int) -> Iterator[bytes]:
         """The chunks of a target file, the next one read meanwhile if there is a thread for it."""
@@ -230,45 +230,20 @@ class _Encoding:
 
     def _chunk(self, number: int, base: int, data: bytes) -> None:
         """Writes the records of one chunk, which begins at ``base`` of its file."""
-        choices: list[tuple[Place, Piece, Candidate | None]] = []
         for piece in self._cutter.pieces(number, base, data):
             place = Place(file=number, offset=base + piece.start, length=piece.length)
+            if piece.copy_from is not None:
+                self._patches.copy(place, *piece.copy_from)
+                continue
             part = data[piece.start : piece.end]
-            copied = piece.copy_from is not None
-            choices.append((place, piece, None if copied else self._choose(place, piece, part)))
-        together = self._together(Place(file=number, offset=base, length=len(data)), data, choices)
-        if together is not None:
-            self._put(together)
-            return
-        for place, piece, choice in choices:
-            if choice is not None:
+            choice = self._chooser.choose(place, part, piece.aligned, piece.near)
+            if choice is None:
+                self._patches.literal(place, part, piece.near)
+            else:
                 self._put(choice)
-            elif piece.copy_from is not None:
-                self.writer.copy(place, *piece.copy_from)
-
-    def _choose(self, place: Place, piece: Piece, part: bytes) -> Candidate:
-        if piece.aligned is not None:
-            return self._chooser.numbers(place, part, piece.aligned)
-        return self._chooser.unknown(place, part, piece.near)
-
-    def _together(
-        self,
-        place: Place,
-        data: bytes,
-        choices: Sequence[tuple[Place, Piece, Candidate | None]],
-    ) -> Candidate | None:
-        """One record for the whole chunk, where many small ones cost more."""
-        coded = [choice for _, _, choice in choices if choice is not None]
-        small = sum(piece.length <= _SMALL_PIECE_BYTES for _, piece, _ in choices)
-        if not coded or len(choices) < 3 or small * 2 < len(choices):
-            return None
-        cost = sum(choice.cost_bytes for choice in coded)
-        cost += RECORD_OVERHEAD_BYTES * (len(choices) - len(coded))
-        near = next((near for _, piece, _ in choices if (near := _chunk_near(piece))), None)
-        together = self._chooser.bytes_(place, data, near)
-        return together if together.cost_bytes < cost else None
 
     def _put(self, choice: Candidate) -> None:
+        self._patches.flush()
         if choice.table is not None:
             self.writer.table(choice.table)
         if choice.code is not None:
@@ -278,9 +253,3 @@ class _Encoding:
 
 def _ref(file: OpenFile, chunks: Sequence[Digest]) -> FileRef:
     return FileRef(path=file.path, size_bytes=file.size_bytes, digest=file_digest(chunks))
-
-
-def _chunk_near(piece: Piece) -> tuple[int, int] | None:
-    """Where in the source the piece's chunk would begin, if all of it had the same shift."""
-    at = piece.copy_from or piece.near
-    return None if at is None or at[1] < piece.start else (at[0], at[1] - piece.start)

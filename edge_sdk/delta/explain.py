@@ -15,12 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_sdk.delta.addresses import Addresses
 from edge_sdk.delta.alignment import LocatedTensor, locate_tensors
 from edge_sdk.delta.apply import read_header
 from edge_sdk.delta.container import PREDICTION_SLOTS, PREFIX_BYTES_MAX, FileRef, Header
 from edge_sdk.delta.encode import encode
 from edge_sdk.delta.files import OpenFile, open_one, open_tree
 from edge_sdk.delta.inspect import HeldRecord, records
+from edge_sdk.delta.methods import DecodeContext
+from edge_sdk.delta.methods.patch import open_patch
 from edge_sdk.delta.prediction import Prediction, SourceRange, parse_prediction
 from edge_sdk.delta.records import Place
 from edge_sdk.formats import DTYPE_BITS
@@ -28,6 +31,8 @@ from edge_sdk.formats import DTYPE_BITS
 OUTSIDE = "outside of tensors"
 NOTHING = "nothing"
 _COMPARED_BYTES = 1 << 20
+# What an operation of a patch costs, about, where new bytes cost one each.
+_OPERATION_BYTES = 4
 
 Progress = Callable[[int], None]
 
@@ -89,7 +94,7 @@ def explain(source: Path, target: Path, *, progress: Progress | None = None) -> 
         targets = stack.enter_context(open_tree(target))
         container = stack.enter_context(open_one(made, str(made)))
         header = read_header(container, memory_limit_bytes=PREFIX_BYTES_MAX)
-        origins = _Origins(source, sources)
+        origins = _Origins([(source, sources), (target, targets)])
         ledger = _Ledger(header, origins, targets, _parts(target, header.targets))
         for record in records(container, header):
             ledger.add(record)
@@ -164,13 +169,17 @@ def _parts(target: Path, files: Sequence[FileRef]) -> list[list[_Segment]]:
 
 
 class _Origins:
-    """The source: its bytes, and what they are called."""
+    """What records refer to: source files, behind them target files, and what is in them."""
 
-    def __init__(self, source: Path, files: Sequence[OpenFile]) -> None:
-        self._files = files
-        self._tensors: list[list[LocatedTensor]] = [[] for _ in files]
-        for one in locate_tensors(source, [file.path for file in files]):
-            self._tensors[one.file].append(one)
+    def __init__(self, artifacts: Sequence[tuple[Path, Sequence[OpenFile]]]) -> None:
+        self._files = [file for _, files in artifacts for file in files]
+        self._tensors: list[list[LocatedTensor]] = [[] for _ in self._files]
+        self._addresses = Addresses(file.size_bytes for file in self._files)
+        first = 0
+        for root, files in artifacts:
+            for one in locate_tensors(root, [file.path for file in files]):
+                self._tensors[first + one.file].append(one)
+            first += len(files)
         self._starts = [[one.tensor.offset for one in tensors] for tensors in self._tensors]
 
     def read(self, file: int, offset: int, length: int) -> bytes:
@@ -182,6 +191,23 @@ class _Origins:
         if number >= 0 and offset < self._tensors[file][number].end:
             return self._tensors[file][number].tensor.name
         return f"bytes of {self._files[file].path}"
+
+    def copied(self, address: int, length: int) -> _Origin:
+        """A range as it is."""
+        ranges = tuple(
+            SourceRange(file=file, offset=offset, length=count)
+            for file, offset, count in self._addresses.parts(address, length)
+        )
+        return _Predicted(Prediction(ranges=ranges), 0, self)
+
+
+@dataclass(frozen=True, slots=True)
+class _Portion:
+    """Bytes that a record makes in one way. ``weight``: what they cost, beside its others."""
+
+    length: int
+    weight: int
+    origin: _Origin
 
 
 class _Ledger:
@@ -199,6 +225,13 @@ class _Ledger:
         self._targets = targets
         self._segments = segments
         self._starts = [[one.start for one in file] for file in segments]
+        self._addresses = Addresses(file.size_bytes for file in header.targets)
+        self._context = DecodeContext(
+            header.sources,
+            origins.read,
+            header.targets,
+            lambda file, offset, length: targets[file].read(offset, length),
+        )
         self._outside: dict[tuple[int, str], _Account] = {}
         self._predictions: dict[int, Prediction] = {}
         self._tables_bytes = 0
@@ -212,21 +245,35 @@ class _Ledger:
             if slot < PREDICTION_SLOTS:
                 self._predictions[slot] = parse_prediction(record.body, self._header.sources)
             return
-        origin = self._origin(record)
-        place = record.place
-        spent = 0
-        for start, end, tensor in self._overlaps(place.file, place.offset, place.end):
-            account = tensor or self._account_outside(place.file, record.name)
-            share = record.delta_bytes * (end - place.offset) // place.length - spent
+        portions = list(self._portions(record))
+        total = sum(portion.weight for portion in portions)
+        position = self._addresses.of(record.place.file, record.place.offset)
+        weight, spent = 0, 0
+        for portion in portions:
+            weight += portion.weight
+            share = record.delta_bytes * weight // total - spent
             spent += share
-            account.target_bytes += end - start
-            account.delta_bytes += share + self._tables_bytes
-            account.methods[record.name] += share
-            if self._tables_bytes:
-                account.methods["table"] += self._tables_bytes
-                self._tables_bytes = 0
-            account.predicted_from[origin.what(start - place.offset)] += end - start
-            self._compare(origin, account, place, start - place.offset, end - start)
+            self._lay(record.name, portion, position, share)
+            position += portion.length
+
+    def _lay(self, name: str, portion: _Portion, position: int, delta_bytes: int) -> None:
+        """Counts a portion for what it is laid over."""
+        done, spent = 0, 0
+        for file, offset, length in self._addresses.parts(position, portion.length):
+            for start, end, tensor in self._overlaps(file, offset, offset + length):
+                account = tensor or self._account_outside(file, name)
+                share = delta_bytes * (done + end - start) // portion.length - spent
+                account.target_bytes += end - start
+                account.delta_bytes += share + self._tables_bytes
+                account.methods[name] += share
+                if self._tables_bytes:
+                    account.methods["table"] += self._tables_bytes
+                    self._tables_bytes = 0
+                account.predicted_from[portion.origin.what(done)] += end - start
+                place = Place(file=file, offset=start, length=end - start)
+                self._compare(portion.origin, account, place, done)
+                spent += share
+                done += end - start
 
     def _account_outside(self, file: int, method: str) -> _Account:
         path = self._header.targets[file].path
@@ -242,31 +289,40 @@ class _Ledger:
             yield max(start, one.start), min(end, one.end), one.account
             number += 1
 
-    def _origin(self, record: HeldRecord) -> _Origin:
+    def _portions(self, record: HeldRecord) -> Iterator[_Portion]:
         body = record.body
+        assert record.place is not None
+        length = record.place.length
+        if record.name == "patch":
+            yield from self._patched(record)
+            return
+        origin = _Origin(NOTHING)
         if record.name == "copy":
-            file, offset = body.varint(), body.varint()
-            assert record.place is not None
-            whole = SourceRange(file=file, offset=offset, length=record.place.length)
-            return _Predicted(Prediction(ranges=(whole,)), 0, self._origins)
-        if record.name == "dictionary":
-            file, offset = body.varint(), body.varint()
-            return _Origin(f"a window of {self._origins.name(file, offset)}")
+            origin = self._origins.copied(body.varint(), length)
         if record.name == "residual":
             slot, position = body.varint(), body.varint()
             if slot in self._predictions:
-                return _Predicted(self._predictions[slot], position, self._origins)
-        return _Origin(NOTHING)
+                origin = _Predicted(self._predictions[slot], position, self._origins)
+        yield _Portion(length, length, origin)
 
-    def _compare(
-        self, origin: _Origin, account: _Account, place: Place, at: int, total_bytes: int
-    ) -> None:
+    def _patched(self, record: HeldRecord) -> Iterator[_Portion]:
+        assert record.place is not None
+        place = record.place
+        self._context.position = self._addresses.of(place.file, place.offset)
+        new = open_patch(record.body, place.length, self._context)
+        for one in new.operations:
+            if one.literal:
+                yield _Portion(one.literal, one.literal, _Origin(NOTHING))
+            if one.referred:
+                origin = self._origins.copied(one.address, one.referred)
+                yield _Portion(one.referred, _OPERATION_BYTES + one.changed // 4, origin)
+
+    def _compare(self, origin: _Origin, account: _Account, place: Place, at: int) -> None:
         """Counts elements that are not as predicted; those that a record cuts are left out."""
         width = account.element_bits // 8
-        for skipped in range(0, total_bytes if width else 0, _COMPARED_BYTES):
-            start = at + skipped
-            length = min(_COMPARED_BYTES, total_bytes - skipped) // width * width
-            predicted = origin.predicted(start, length) if length else None
+        for start in range(0, place.length if width else 0, _COMPARED_BYTES):
+            length = min(_COMPARED_BYTES, place.length - start) // width * width
+            predicted = origin.predicted(at + start, length) if length else None
             if predicted is None:
                 return
             made = self._targets[place.file].read(place.offset + start, length)

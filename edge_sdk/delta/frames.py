@@ -6,6 +6,7 @@ first and compared with what the record allows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
@@ -15,9 +16,7 @@ from edge_sdk.base import CHUNK_BYTES, DeltaError
 
 Bytes = bytes | bytearray | memoryview
 
-DICTIONARY_BYTES_MAX = CHUNK_BYTES
-_WINDOW_BYTES_MAX = CHUNK_BYTES
-_DICTIONARY_WINDOW_BYTES_MAX = 2 * CHUNK_BYTES
+_WINDOW_BYTES_MAX = 2 * CHUNK_BYTES
 _FRAME_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
@@ -28,27 +27,32 @@ class Effort(Enum):
     DENSE = "dense"
 
 
+_LEVELS = {Effort.QUICK: 3, Effort.DENSE: 22}
+
+
 class Packer:
     """Compresses; keeps its compressors, since making one costs more than a frame."""
 
     def __init__(self) -> None:
-        self._compressors: dict[Effort, Any] = {}
+        self._compressors = {effort: _compressor(effort) for effort in Effort}
 
     def pack(self, data: Bytes, effort: Effort) -> bytes:
-        """One frame without checksum."""
-        if effort not in self._compressors:
-            self._compressors[effort] = _compressor(effort)
+        """One frame."""
         packed: bytes = self._compressors[effort].compress(data)
         return packed
 
-    def pack_with(self, dictionary: bytes, data: Bytes, level: int) -> bytes:
-        """One frame with checksum, made with ``dictionary`` as if it stood before ``data``."""
-        packed: bytes = zstandard.ZstdCompressor(
-            level=level,
-            dict_data=_raw_content(dictionary),
-            write_checksum=True,
-            write_dict_id=False,
-        ).compress(data)
+    def pack_parts(self, parts: Sequence[Bytes], effort: Effort, dictionary: bytes) -> bytes:
+        """One frame of all parts, each of which has statistics of its own; made with
+        ``dictionary`` as if it stood before them."""
+        compressor = self._compressors[effort]
+        if dictionary:
+            compressor = _compressor(effort, dict_data=_raw_content(dictionary))
+        frame = compressor.compressobj(size=sum(map(len, parts)))
+        *others, last = parts
+        out = b""
+        for part in others:
+            out += frame.compress(part) + frame.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+        packed: bytes = out + frame.compress(last) + frame.flush()
         return packed
 
 
@@ -58,30 +62,29 @@ class Unpacker:
     def __init__(self) -> None:
         self._plain = zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES_MAX)
 
-    def unpack(self, frame: Bytes, length: int) -> bytes:
-        """Exactly ``length`` bytes. Raises: DeltaError."""
-        _check_frame(frame, length, checksum=False, window_bytes_max=_WINDOW_BYTES_MAX)
-        return _decompress(self._plain, frame, length)
+    def unpack(self, frame: Bytes, length: int, dictionary: bytes = b"") -> bytes:
+        """Exactly ``length`` bytes, with ``dictionary`` as if it stood before them.
 
-    def unpack_with(self, dictionary: bytes, frame: Bytes, length: int) -> bytes:
-        """Exactly ``length`` bytes. Raises: DeltaError."""
-        _check_frame(frame, length, checksum=True, window_bytes_max=_DICTIONARY_WINDOW_BYTES_MAX)
+        Raises: DeltaError.
+        """
+        _check_frame(frame, length)
+        if not dictionary:
+            return _decompress(self._plain, frame, length)
         decompressor = zstandard.ZstdDecompressor(
-            dict_data=_raw_content(dictionary), max_window_size=_DICTIONARY_WINDOW_BYTES_MAX
+            dict_data=_raw_content(dictionary), max_window_size=_WINDOW_BYTES_MAX
         )
         return _decompress(decompressor, frame, length)
 
 
-def _compressor(effort: Effort) -> Any:
-    levels = {Effort.QUICK: 3, Effort.DENSE: 19}
-    return zstandard.ZstdCompressor(level=levels[effort], write_dict_id=False)
+def _compressor(effort: Effort, **options: Any) -> Any:
+    return zstandard.ZstdCompressor(level=_LEVELS[effort], write_dict_id=False, **options)
 
 
 def _raw_content(data: bytes) -> Any:
     return zstandard.ZstdCompressionDict(data, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
 
 
-def _check_frame(frame: Bytes, length: int, *, checksum: bool, window_bytes_max: int) -> None:
+def _check_frame(frame: Bytes, length: int) -> None:
     """Refuses a frame that is not the one kind which is allowed here."""
     if bytes(frame[:4]) != _FRAME_MAGIC:  # a skippable frame has another magic number
         raise DeltaError("a payload is not a zstd frame")
@@ -91,9 +94,9 @@ def _check_frame(frame: Bytes, length: int, *, checksum: bool, window_bytes_max:
         raise DeltaError(f"a payload's zstd frame cannot be read: {error}") from None
     if claims.content_size != length:
         raise DeltaError(f"a payload's zstd frame does not claim the {length} bytes wanted")
-    if claims.window_size > window_bytes_max:
+    if claims.window_size > _WINDOW_BYTES_MAX:
         raise DeltaError(f"a payload's zstd frame wants a window of {claims.window_size} bytes")
-    if claims.dict_id or claims.has_checksum != checksum:
+    if claims.dict_id or claims.has_checksum:
         raise DeltaError("a payload's zstd frame has flags that are not allowed here")
 
 

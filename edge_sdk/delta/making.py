@@ -10,24 +10,27 @@ from dataclasses import dataclass
 
 from edge_sdk.delta.frames import Bytes
 from edge_sdk.delta.methods import DecodeContext, Method
-from edge_sdk.delta.records import Place
 from edge_sdk.delta.varint import Cursor
 
-Write = Callable[[int, int, memoryview], None]
+Write = Callable[[int, memoryview], None]
+"""Takes an address in the target, counted from its first byte, and what stands there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """A data record that was checked; ``skip`` bytes of its place are there already."""
+    """A data record that was checked. It makes ``length`` bytes from the address ``start`` of
+    the target on, of which ``skip`` are there already."""
 
     method: Method
     body: Cursor
-    place: Place
+    start: int
+    length: int
     skip: int
 
     def pieces(self, context: DecodeContext) -> Iterator[Bytes]:
         """Raises: DeltaError, WrongSourceError."""
-        return self.method.decode(self.body, self.place.length, self.skip, context)
+        context.position = self.start
+        return self.method.decode(self.body, self.length, self.skip, context)
 
 
 @dataclass(slots=True)
@@ -69,7 +72,7 @@ class Maker:
         bench = self._idle.pop() if self._idle else self._finish_oldest()
         bench.context.tables, bench.context.codes = self._context.tables, self._context.codes
         bench.record, free = record, bench.record
-        pieces = None  # of what may be longer than memory
+        pieces = None  # of what may be longer than memory, or refer to what is not made yet
         if not order.method.spans_chunks:
             pieces = self._pool.submit(lambda: list(order.pieces(bench.context)))
         self._making.append(_Making(order, bench, pieces))
@@ -97,9 +100,9 @@ class Maker:
         return made.bench
 
     def _write_all(self, order: Order, pieces: Iterator[Bytes]) -> None:
-        position = order.place.offset + order.skip
+        address = order.start + order.skip
         for piece in pieces:
-            self._write(order.place.file, position, memoryview(piece))
-            position += len(piece)
-        if position != order.place.end:
+            self._write(address, memoryview(piece))
+            address += len(piece)
+        if address != order.start + order.length:
             raise order.body.error("does not make the bytes that it claims")

@@ -58,10 +58,12 @@ class SourceIndex:
 
     BLOCK_BYTES_MIN = 256
 
-    def __init__(self, sources: Sequence[Readable]) -> None:
+    def __init__(
+        self, sources: Sequence[Readable], *, block_bytes_min: int = BLOCK_BYTES_MIN
+    ) -> None:
         self._sources = sources
         total = sum(file.size_bytes for file in sources)
-        wanted = max(self.BLOCK_BYTES_MIN, min(_BLOCK_BYTES_MAX, total // _BLOCKS_WANTED))
+        wanted = max(block_bytes_min, min(_BLOCK_BYTES_MAX, total // _BLOCKS_WANTED))
         self.block_bytes = 1 << (wanted - 1).bit_length()
         self._starts = np.cumsum([0, *(file.size_bytes for file in sources)]).astype(np.uint64)
         self._prints, self._positions = self._collect()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edge_sdk.base import DeltaError
 from edge_sdk.delta.container import FileRef
-from edge_sdk.delta.varint import VALUE_MAX, Cursor, varints
+from edge_sdk.delta.varint import VALUE_MAX, Cursor, put_signed, put_varint, varints
 
 ReadSource = Callable[[int, int, int], bytes]
 """(source file, offset, length) to exactly these bytes, or an error."""
@@ -188,10 +188,11 @@ def _is_dense(stride: int, inner_span: int) -> bool:
 
 def put_range(one: SourceRange) -> bytes:
     """A range as predictions and value maps name it."""
-    out = varints(one.file, one.offset, one.length, len(one.dimensions))
+    out = bytearray(varints(one.file, one.offset, one.length, len(one.dimensions)))
     for count, stride in one.dimensions:
-        out += varints(count, 2 * stride if stride >= 0 else -2 * stride - 1)
-    return out
+        put_varint(out, count)
+        put_signed(out, stride)
+    return bytes(out)
 
 
 def parse_range(cursor: Cursor, sources: Sequence[FileRef]) -> SourceRange:
@@ -200,10 +201,7 @@ def parse_range(cursor: Cursor, sources: Sequence[FileRef]) -> SourceRange:
     dimension_count = cursor.varint()
     if dimension_count > DIMENSIONS_MAX:
         raise cursor.error(f"has a source range of {dimension_count} dimensions: too many")
-    dimensions = []
-    for _ in range(dimension_count):
-        count, folded = cursor.varint(), cursor.varint()
-        dimensions.append((count, -(folded // 2) - 1 if folded & 1 else folded // 2))
+    dimensions = [(cursor.varint(), cursor.signed()) for _ in range(dimension_count)]
     one = SourceRange(file=file, offset=offset, length=length, dimensions=tuple(dimensions))
     if one.total_bytes == 0:
         raise cursor.error("has an empty source range")

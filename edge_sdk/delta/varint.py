@@ -26,6 +26,11 @@ def varints(*values: int) -> bytes:
     return bytes(out)
 
 
+def put_signed(out: bytearray, value: int) -> None:
+    """Appends a number that may be negative: 2v for v >= 0, -2v - 1 for v < 0."""
+    put_varint(out, 2 * value if value >= 0 else -2 * value - 1)
+
+
 class Cursor:
     """Reads a complete piece of a container from its start; never past its end.
 
@@ -57,6 +62,11 @@ class Cursor:
                     raise self.error("holds a number with padding")
                 return value
         raise self.error("holds a number of 2**63 or more")
+
+    def signed(self) -> int:
+        """The next number, which may be negative."""
+        folded = self.varint()
+        return -(folded // 2) - 1 if folded & 1 else folded // 2
 
     def take(self, count: int) -> memoryview:
         """The next ``count`` bytes, not copied."""

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from edge_sdk.base import DeltaError, chunk_count
+from edge_sdk.base import DeltaError
+from edge_sdk.delta.addresses import Addresses
 from edge_sdk.delta.coder import tables as code_tables
 from edge_sdk.delta.coder.tables import CodeTable
 from edge_sdk.delta.container import (
@@ -24,12 +25,10 @@ from edge_sdk.delta.container import (
     put_index,
     put_prefix,
 )
-from edge_sdk.delta.methods import MAPS, Copy, Method
+from edge_sdk.delta.methods import MAPS, Method
 from edge_sdk.delta.prediction import Prediction, SourceRange, put_prediction
 from edge_sdk.delta.records import KIND_END, KIND_TABLE, Place, put_place, seal
 from edge_sdk.delta.varint import varints
-
-_COPY = Copy()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,34 +38,6 @@ class MethodUse:
     records: int = 0
     target_bytes: int = 0
     delta_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PendingCopy:
-    """A copy that may still grow."""
-
-    place: Place
-    source_file: int
-    source_offset: int
-
-    def grown(self, place: Place, source_file: int, source_offset: int) -> PendingCopy | None:
-        """This copy with the next one joined to it; None where they do not touch."""
-        touches = (
-            place.file == self.place.file
-            and place.offset == self.place.end
-            and source_file == self.source_file
-            and source_offset == self.source_offset + self.place.length
-        )
-        if not touches:
-            return None
-        whole = Place(
-            file=place.file,
-            offset=self.place.offset,
-            length=self.place.length + place.length,
-        )
-        return PendingCopy(
-            place=whole, source_file=self.source_file, source_offset=self.source_offset
-        )
 
 
 TABLE = "table"
@@ -85,7 +56,7 @@ def slot_of(predicted: Predicted) -> int:
 
 
 class ContainerWriter:
-    """Takes records in the order of the target; neighbouring copies become one."""
+    """Takes records in the order of the target."""
 
     def __init__(
         self, spool: BinaryIO, sources: Sequence[FileRef], targets: Sequence[FileRef]
@@ -94,10 +65,8 @@ class ContainerWriter:
         self._spool = spool
         self._sources = sources
         self._targets = targets
-        self._first_chunks = [
-            sum(chunk_count(file.size_bytes) for file in targets[:number])
-            for number in range(len(targets))
-        ]
+        self._repeats = False
+        self._addresses = Addresses(file.size_bytes for file in targets)
         self._offset = 0
         self._records = 0
         self._runs: list[ChunkRun] = []
@@ -105,33 +74,31 @@ class ContainerWriter:
         self._slots: dict[int, Predicted] = {}
         self._mapped = False
         self._codes: dict[int, CodeTable] = {}
-        self._pending: PendingCopy | None = None
         self._methods: set[int] = set()
         self._record_memory_bytes = 0
 
-    def copy(self, place: Place, source_file: int, source_offset: int) -> None:
-        """Source bytes as they are."""
-        if self._pending is not None:
-            grown = self._pending.grown(place, source_file, source_offset)
-            if grown is not None:
-                self._pending = grown
-                return
-            self._flush()
-        self._pending = PendingCopy(
-            place=place, source_file=source_file, source_offset=source_offset
-        )
-
-    def record(self, method: Method, place: Place, tail: bytes) -> None:
-        """A record of any method but copy; ``tail`` is its body behind the place."""
-        self._flush()
-        self._put(method, place, tail)
+    def record(
+        self, method: Method, place: Place, tail: bytes, *, reads_target: bool = False
+    ) -> None:
+        """A record; ``tail`` is its body behind the place."""
+        self._repeats |= reads_target
+        body = put_place(place) + tail
+        start = self._addresses.of(place.file, place.offset)
+        begin = self._addresses.chunks_before(start)
+        end = self._addresses.chunks_before(start + place.length)
+        if begin < end:
+            run = ChunkRun(first_chunk=begin, chunks=end - begin, offset=self._offset)
+            self._runs.append(run)
+        needed = method.memory_bytes(place.length, len(body))
+        self._record_memory_bytes = max(self._record_memory_bytes, needed)
+        self._methods.add(method.number)
+        self._append(seal(method.number, body), method.name, place.length)
 
     def table(self, predicted: Predicted) -> None:
         """Brings a prediction into force, if it is not."""
         slot = slot_of(predicted)
         if self._slots.get(slot) == predicted:
             return
-        self._flush()
         prediction = predicted if isinstance(predicted, Prediction) else self._whole(predicted)
         self._mapped |= not prediction.is_plain
         self._slots[slot] = predicted
@@ -142,7 +109,6 @@ class ContainerWriter:
         """Brings a code table into force, if it is not."""
         if self._codes.get(slot) == table:
             return
-        self._flush()
         self._codes[slot] = table
         self._put_table(TABLE, slot, code_tables.pack(table))
 
@@ -155,25 +121,6 @@ class ContainerWriter:
         """A source file as it is."""
         length = self._sources[source_file].size_bytes
         return Prediction(ranges=(SourceRange(file=source_file, offset=0, length=length),))
-
-    def _flush(self) -> None:
-        if self._pending is None:
-            return
-        pending, self._pending = self._pending, None
-        tail = _COPY.encode(pending.source_file, pending.source_offset)
-        self._put(_COPY, pending.place, tail)
-
-    def _put(self, method: Method, place: Place, tail: bytes) -> None:
-        body = put_place(place) + tail
-        first = self._first_chunks[place.file]
-        begin, end = first + chunk_count(place.offset), first + chunk_count(place.end)
-        if begin < end:
-            run = ChunkRun(first_chunk=begin, chunks=end - begin, offset=self._offset)
-            self._runs.append(run)
-        needed = method.memory_bytes(place.length, len(body))
-        self._record_memory_bytes = max(self._record_memory_bytes, needed)
-        self._methods.add(method.number)
-        self._append(seal(method.number, body), method.name, place.length)
 
     def _append(self, record: bytes, name: str, target_bytes: int) -> None:
         self._spool.write(record)
@@ -189,7 +136,6 @@ class ContainerWriter:
 
         Raises: DeltaError (the memory is more than the limit).
         """
-        self._flush()
         target_bytes = sum(file.size_bytes for file in self._targets)
         end = seal(KIND_END, varints(target_bytes, self._records)) + END_MARK
         end_offset = self._offset
@@ -218,6 +164,7 @@ class ContainerWriter:
             header = put_header(
                 folder=folder,
                 mapped=self._mapped,
+                repeats=self._repeats,
                 memory_bytes=memory_bytes,
                 methods=sorted(self._methods),
                 sources=self._sources,

@@ -52,7 +52,7 @@ def text(lines: int, skip: int = 0) -> bytes:
 
 
 def mixed() -> tuple[Files, Files]:
-    """Copies, literals, a dictionary, an empty file and a renamed one."""
+    """Copies, a patch, an empty file and a renamed one."""
     old = {
         "kept.bin": bytes(range(256)) * 2,
         "labels.txt": text(40),

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 from tests.independent_decoder.code_tables import ALONE, DIFFERENCE, CodeTable
 from tests.independent_decoder.frames import unpack
+from tests.independent_decoder.patches import patched
 from tests.independent_decoder.predictions import Prediction
 from tests.independent_decoder.prefix import Run, TableEntry, read_prefix
 from tests.independent_decoder.reading import CHUNK, MIB, Reader, digest, need
 from tests.independent_decoder.streams import coded
 
 END, TABLE = 0, 128
-COPY, LITERAL, DICTIONARY, RESIDUAL, PLANES = 1, 2, 3, 4, 5
+COPY, LITERAL, PATCH, RESIDUAL, PLANES = 1, 2, 3, 4, 5
 END_MARK = bytes.fromhex("1A454E44E50D0A8B")
 
 
@@ -31,11 +32,12 @@ def decode(delta: bytes, sources: Sequence[bytes], memory_limit: int = 1 << 32) 
     return {file.path: data for file, data in zip(targets, made, strict=True)}
 
 
-def decode_from(delta: bytes, sources: Sequence[bytes], chunk: int) -> bytes:
-    """All target bytes from the first of a chunk on, without the records before it."""
+def decode_from(delta: bytes, sources: Sequence[bytes], chunk: int, before: bytes = b"") -> bytes:
+    """All target bytes from the first of a chunk on, without the records before it. ``before``:
+    the bytes that precede it, where records may read them."""
     decoder = Decoder(delta, sources, 1 << 32)
     file, offset = decoder.place_of(chunk)
-    made = decoder.begin_at(chunk, file, offset)
+    made = decoder.begin_at(chunk, file, offset, before)
     return made[file][offset:] + b"".join(made[file + 1 :])
 
 
@@ -47,6 +49,35 @@ class Record:
     length: int
     kind: int
     body: bytes
+
+
+class Made:
+    """The bytes of the target files so far, one file behind the other."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self.sizes = sizes
+        self.starts = [sum(sizes[:number]) for number in range(len(sizes) + 1)]
+        self.data = bytearray()
+
+    def place(self) -> tuple[int, int]:
+        """File and offset of the next byte."""
+        done = len(self.data)
+        file = max(number for number, start in enumerate(self.starts[:-1]) if start <= done)
+        return file, done - self.starts[file]
+
+    def begun(self, length: int) -> int:
+        """How many chunks have their first byte among the next ``length``."""
+        first, end = len(self.data), len(self.data) + length
+        borders = (
+            start + at
+            for start, size in zip(self.starts, self.sizes, strict=False)
+            for at in range(0, size, CHUNK)
+        )
+        return sum(first <= border < end for border in borders)
+
+    def files(self) -> list[bytes]:
+        ends = self.starts[1:]
+        return [bytes(self.data[a:b]) for a, b in zip(self.starts, ends, strict=False)]
 
 
 class Decoder:
@@ -73,7 +104,7 @@ class Decoder:
             chunk -= file.chunks
         raise ValueError("no such chunk")
 
-    def begin_at(self, chunk: int, file: int, offset: int) -> list[bytes]:
+    def begin_at(self, chunk: int, file: int, offset: int, before: bytes) -> list[bytes]:
         """The tables in force at a chunk's first record, then all from there on."""
         index = self.prefix.index
         number = 0
@@ -81,19 +112,18 @@ class Decoder:
             chunk -= index.runs[number].chunks
             number += 1
         begin = index.runs[number].offset
-        before = [entry for entry in index.tables if entry.offset < begin]
-        in_force = {entry.slot: entry for entry in before}.values()
+        earlier = [entry for entry in index.tables if entry.offset < begin]
+        in_force = {entry.slot: entry for entry in earlier}.values()
         for entry in sorted(in_force, key=lambda entry: entry.offset):
             self.records.at = entry.offset
             self._set_table(self.record(), entry)
         self.records.at = begin
         place = Reader(self.record().body)
         self.records.at = begin
-        # A copy may begin before the chunk.
-        need(place.varint() == file, "file of the first record")
-        first = place.varint()
-        need(first <= offset, "the first record begins behind the chunk")
-        return self.run(file, first, number, len(before))
+        # A copy or a patch may begin before the chunk.
+        first = place.varint(), place.varint()
+        need(first <= (file, offset), "the first record begins behind the chunk")
+        return self.run(*first, number, len(earlier), before)
 
     def record(self) -> Record:
         """The next record."""
@@ -123,11 +153,14 @@ class Decoder:
             self.codes[slot] = CodeTable(reader.rest())
             self._check_memory(0)
 
-    def run(self, file: int, offset: int, runs_before: int, tables_before: int) -> list[bytes]:
-        """The bytes of each file; those before the beginning are zero or missing."""
+    def run(
+        self, file: int, offset: int, runs_before: int, tables_before: int, before: bytes = b""
+    ) -> list[bytes]:
+        """The bytes of each file; those before the beginning are ``before``, or zero."""
         targets, index = self.prefix.header.targets, self.prefix.index
-        made = [bytearray() for _ in targets]
-        made[file] += bytes(offset)
+        made = Made([one.size for one in targets])
+        made.data += before[: made.starts[file] + offset]
+        made.data += bytes(made.starts[file] + offset - len(made.data))
         runs = iter(index.runs[runs_before:])
         tables = iter(index.tables[tables_before:])
         from_start = self.records.at == 0
@@ -137,16 +170,8 @@ class Decoder:
             if record.kind == TABLE:
                 self._set_table(record, next(tables, None))
                 continue
-            while file < len(targets) and len(made[file]) == targets[file].size:
-                file += 1
-            need(file < len(targets), "a record behind the last file")
-            made[file] += self._data(record, file, len(made[file]), runs)
-        need(
-            all(
-                len(data) == one.size for data, one in zip(made[file:], targets[file:], strict=True)
-            ),
-            "files are not complete",
-        )
+            made.data += self._data(record, made, runs)
+        need(len(made.data) == made.starts[-1], "files are not complete")
         need(next(runs, None) is None, "a run without a record")
         need(next(tables, None) is None, "a table without a record")
         need(record.offset == index.end_offset, "the end is not where the index says")
@@ -156,47 +181,49 @@ class Decoder:
         reader.end("the end record")
         need(self.records.take(8) == END_MARK, "end mark")
         self.records.end("the end mark")
-        return [bytes(data) for data in made]
+        return made.files()
 
-    def _data(self, record: Record, file: int, done: int, runs: Iterator[Run]) -> bytes:
+    def _data(self, record: Record, made: Made, runs: Iterator[Run]) -> bytes:
         """What a data record makes, its place compared with where it must lie."""
+        need(len(made.data) < made.starts[-1], "a record behind the last file")
+        file, done = made.place()
         need(record.kind in self.prefix.header.methods, "a method is not in the header")
         reader = Reader(record.body)
         place = reader.varint(), reader.varint()
         length = reader.varint()
         need(place == (file, done) and length >= 1, "a place")
         end = done + length
-        need(end <= self.prefix.header.targets[file].size, "a place lies outside of its file")
-        need(record.kind == COPY or done // CHUNK == (end - 1) // CHUNK, "a place over chunks")
-        begun = -(-end // CHUNK) - -(-done // CHUNK)
+        if record.kind in (COPY, PATCH):
+            need(len(made.data) + length <= made.starts[-1], "a place lies outside of the target")
+        else:
+            need(end <= self.prefix.header.targets[file].size, "a place lies outside of its file")
+            need(done // CHUNK == (end - 1) // CHUNK, "a place over chunks")
+        begun = made.begun(length)
         if begun:
             need(next(runs, None) == Run(record.offset, begun), "a record is not in the index")
-        wanted = {COPY: min(length, 262144), LITERAL: length, DICTIONARY: length + 4 * MIB}
+        wanted = {COPY: min(length, 262144), LITERAL: length, PATCH: 4 * MIB}
         wanted |= {RESIDUAL: 3 * length, PLANES: 3 * length}
         self._check_memory(len(record.body) + wanted[record.kind])
         if record.kind in (RESIDUAL, PLANES):
             return self._coded(record.kind, length, reader)
         if record.kind == LITERAL:
             return unpack(reader.rest(), length)
-        source, offset = self._source(reader)
-        if record.kind == COPY:
-            reader.end("a copy")
-            need(offset + length <= len(source), "a copy lies outside of its file")
-            return source[offset : offset + length]
-        window = reader.varint()
-        need(1 <= window <= MIB and offset + window <= len(source), "a window")
-        return unpack(reader.rest(), length, source[offset : offset + window])
+        there = b"".join(self.sources)
+        origin = len(made.data)
+        if self.prefix.header.repeats:
+            there += made.data
+        if record.kind == PATCH:
+            return patched(reader, length, there, origin)
+        address = reader.varint()
+        reader.end("a copy")
+        need(address + length <= len(there), "a copy of what is not there")
+        return there[address : address + length]
 
     def _check_memory(self, record_bytes: int) -> None:
         """A record must not need more than the header says."""
         header = self.prefix.header
         tables = 65536 + (8 * MIB if header.maps else 0) + 5 * MIB // 4 * len(self.codes)
         need(self.prefix.length + tables + record_bytes <= header.memory, "too little memory")
-
-    def _source(self, reader: Reader) -> tuple[bytes, int]:
-        number, offset = reader.varint(), reader.varint()
-        need(number < len(self.sources), "source file of a record")
-        return self.sources[number], offset
 
     def _coded(self, kind: int, length: int, reader: Reader) -> bytes:
         predicted = None

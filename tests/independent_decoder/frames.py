@@ -11,7 +11,7 @@ MAGIC = b"\x28\xb5\x2f\xfd"
 
 def unpack(frame: bytes, length: int, dictionary: bytes | None = None) -> bytes:
     """What one frame holds; its header is compared first."""
-    check_header(Reader(frame), length, with_dictionary=dictionary is not None)
+    check_header(Reader(frame), length)
     prefix = None
     if dictionary is not None:
         kind = zstandard.DICT_TYPE_RAWCONTENT
@@ -25,13 +25,13 @@ def unpack(frame: bytes, length: int, dictionary: bytes | None = None) -> bytes:
     return made
 
 
-def check_header(reader: Reader, length: int, *, with_dictionary: bool) -> None:
+def check_header(reader: Reader, length: int) -> None:
     """The frame's header (RFC 8878, 3.1.1.1)."""
     need(reader.take(4) == MAGIC, "magic number of a frame")
     descriptor = reader.take(1)[0]
     single = bool(descriptor & 32)
     need(descriptor & 8 == 0, "the reserved bit of a frame")
-    need(bool(descriptor & 4) == with_dictionary, "checksum of a frame")
+    need(descriptor & 4 == 0, "checksum of a frame")
     window = length
     if not single:
         byte = reader.take(1)[0]
@@ -43,4 +43,4 @@ def check_header(reader: Reader, length: int, *, with_dictionary: bool) -> None:
     need(size_bytes > 0, "a frame without its content size")
     size = int.from_bytes(reader.take(size_bytes), "little") + (256 if size_bytes == 2 else 0)
     need(size == length, "content size of a frame")
-    need(window <= (2 * MIB if with_dictionary else MIB), "window of a frame")
+    need(window <= 2 * MIB, "window of a frame")

@@ -31,6 +31,7 @@ class Header:
     """What a container says of itself."""
 
     maps: bool
+    repeats: bool
     memory: int
     methods: list[int]
     sources: list[File]
@@ -97,7 +98,7 @@ def read_prefix(delta: bytes, memory_limit: int) -> Prefix:
 def read_header(data: bytes) -> Header:
     reader = Reader(data)
     flags = reader.varint()
-    need(flags < 4, "a critical flag")
+    need(flags < 8, "a critical flag")
     memory = reader.varint()
     method_count = reader.varint()
     need(method_count <= 64, "number of methods")
@@ -110,7 +111,7 @@ def read_header(data: bytes) -> Header:
     targets = read_files(reader)
     need(bool(flags & 1) or len(targets) == 1, "several targets of a single file")
     reader.end("the header")
-    return Header(bool(flags & 2), memory, methods, sources, targets)
+    return Header(bool(flags & 2), bool(flags & 4), memory, methods, sources, targets)
 
 
 def read_files(reader: Reader) -> list[File]:

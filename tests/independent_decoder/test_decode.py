@@ -22,7 +22,7 @@ from tests.support.deltas import (
 
 KINDS = ["int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"]
 CHUNK = 1 << 20
-COPY, LITERAL, DICTIONARY, RESIDUAL, PLANES = 1, 2, 3, 4, 5
+COPY, LITERAL, PATCH, RESIDUAL, PLANES = 1, 2, 3, 4, 5
 
 Tensors = Mapping[str, np.ndarray]
 
@@ -45,15 +45,18 @@ def agree_on(delta: bytes, sources: list[bytes], target: Mapping[str, bytes]) ->
         at += len(data)
     if starts:
         chunk = len(starts) // 2
-        rest = b"".join(target.values())[starts[chunk] :]
-        assert decode_from(delta, sources, chunk) == rest
-        assert resumed(delta, sources, chunk).endswith(rest)
+        whole = b"".join(target.values())
+        before, rest = whole[: starts[chunk]], whole[starts[chunk] :]
+        assert decode_from(delta, sources, chunk, before) == rest
+        assert resumed(delta, sources, chunk, target).endswith(rest)
     return survey(delta, sources)
 
 
-def resumed(delta: bytes, sources: list[bytes], chunk: int) -> bytes:
-    """What our decoder makes from a chunk on, after what it leaves unwritten."""
-    target = Target(sources)
+def resumed(
+    delta: bytes, sources: list[bytes], chunk: int, target_files: Mapping[str, bytes]
+) -> bytes:
+    """What our decoder makes from a chunk on, after what was written before."""
+    target = Target(sources, written=list(target_files.values()))
     decoder, spans = target.resume(prefix_of(delta), chunk)
     for span in spans:
         decoder.feed(delta[span.offset : span.end])
@@ -105,7 +108,7 @@ def test_both_decoders_agree(tmp_path: Path, kind: str, every: int) -> None:
         "t": text.replace(b"77 label", b"77 other"),
     }
     found = agree(tmp_path, source, target)
-    assert found.methods == {COPY, LITERAL, DICTIONARY, RESIDUAL}
+    assert found.methods == {COPY, PATCH, RESIDUAL}
     assert found.models == {3 if every == 40 and "float" in kind else 0}
 
 
@@ -241,7 +244,7 @@ def test_wholes_agree(tmp_path: Path, kind: str) -> None:
         "text": b"".join(b"%d lines of text\n" % number for number in range(9000)),
     }
     found = agree(tmp_path, None, target)
-    assert LITERAL in found.methods
+    assert found.methods & {LITERAL, PATCH}
 
 
 def test_empty_files_agree(tmp_path: Path) -> None:
@@ -259,6 +262,8 @@ def test_copies_over_chunks_agree(tmp_path: Path) -> None:
     noise = np.random.default_rng(1).bytes(5 * CHUNK // 2)
     target = noise[CHUNK + 77 :] + noise[: CHUNK // 3] + b"inserted" + noise[CHUNK // 3 : CHUNK]
     found = agree(tmp_path, {"n": noise}, {"m": b"", "n": target, "o": noise[5:]})
+    assert PATCH in found.methods
+    found = agree(tmp_path / "whole", {"n": noise}, {"m": b"", "n": noise})
     assert COPY in found.methods
 
 

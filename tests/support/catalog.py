@@ -122,7 +122,7 @@ class Catalog:
 def device_facts(device: str, **facts: Any) -> DeviceFacts:
     decoder = DecoderFacts(
         versions=frozenset({0}),
-        methods=frozenset({"copy", "literal", "dictionary", "residual"}),
+        methods=frozenset({"copy", "literal", "patch", "residual"}),
         memory_bytes=64 << 20,
     )
     return DeviceFacts(device=device, **({"decoder": decoder} | facts))

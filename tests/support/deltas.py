@@ -12,6 +12,7 @@ import numpy as np
 
 from edge_sdk.base import CHUNK_BYTES, Digest, file_digest
 from edge_sdk.delta import ByteSpan, Decoder, ExpectedFile, FileRef, Header, Prover, encode
+from edge_sdk.delta.addresses import Addresses
 from edge_sdk.delta.container import (
     CHECK_BYTES,
     END_MARK,
@@ -118,10 +119,12 @@ def encoded(source: Path | None, target: Path, **options: object) -> bytes:
 
 
 class Target:
-    """Takes what a decoder writes, proves it, and keeps it."""
+    """Takes what a decoder writes, proves it, and keeps it. ``written``: the files as they are
+    where a decoder begins within them."""
 
-    def __init__(self, sources: Sequence[bytes]) -> None:
+    def __init__(self, sources: Sequence[bytes], *, written: Sequence[bytes] = ()) -> None:
         self.sources = sources
+        self._written = written
         self.header: Header | None = None
         self.files: list[bytearray] = []
         self.first_write: tuple[int, int] | None = None
@@ -131,9 +134,13 @@ class Target:
     def read_source(self, file: int, offset: int, length: int) -> bytes:
         return self.sources[file][offset : offset + length]
 
+    def read_target(self, file: int, offset: int, length: int) -> bytes:
+        return bytes(self.files[file][offset : offset + length])
+
     def on_header(self, header: Header) -> None:
         self.header = header
-        self.files = [bytearray() for _ in header.targets]
+        self.files = [bytearray(data) for data in self._written]
+        self.files = self.files or [bytearray() for _ in header.targets]
         self._prover = Prover(
             [
                 ExpectedFile(size_bytes=file.size_bytes, digest=file.digest)
@@ -144,7 +151,8 @@ class Target:
     def write(self, file: int, offset: int, data: memoryview) -> None:
         if self.first_write is None:
             self.first_write = file, offset
-            self.files[file] = bytearray(offset)
+            later = [bytearray() for _ in self.files[file + 1 :]]
+            self.files[file:] = [self.files[file][:offset] or bytearray(offset), *later]
         else:
             self._check_order(file, offset)
         self.files[file] += data
@@ -164,6 +172,7 @@ class Target:
         return Decoder(
             read_source=self.read_source,
             write=self.write,
+            read_target=self.read_target,
             memory_limit_bytes=memory_limit_bytes,
             on_header=self.on_header,
         )
@@ -174,6 +183,7 @@ class Target:
             chunk,
             read_source=self.read_source,
             write=self.write,
+            read_target=self.read_target,
             memory_limit_bytes=MEMORY_LIMIT_BYTES,
             on_header=self.on_header,
         )
@@ -236,6 +246,7 @@ class Crafted:
     places: list[Place | None] = field(default_factory=list)
     folder: bool = False
     mapped: bool = False
+    repeats: bool = False
     memory_bytes: int = 16 << 20
     methods: list[int] | None = None
     header: bytes | None = None
@@ -263,6 +274,7 @@ class Crafted:
         header = self.header or put_header(
             folder=self.folder,
             mapped=self.mapped,
+            repeats=self.repeats,
             memory_bytes=self.memory_bytes,
             methods=methods,
             sources=self.sources,
@@ -273,6 +285,8 @@ class Crafted:
 
     def _index(self, sealed: list[bytes], end_bytes: int) -> bytes:
         runs, tables, offset, chunk = [], [], 0, 0
+        files = len(self.targets)
+        addresses = Addresses(file.size_bytes for file in self.targets)
         for (kind, body), place, record in zip(self.records, self.places, sealed, strict=True):
             if kind == KIND_TABLE:
                 entry = TableEntry(
@@ -280,7 +294,9 @@ class Crafted:
                 )
                 tables.append(entry)
             elif place is not None:
-                starts = -(-place.end // CHUNK_BYTES) - -(-place.offset // CHUNK_BYTES)
+                start = addresses.of(place.file, place.offset) if place.file < files else 0
+                end = min(start + place.length, addresses.end)
+                starts = addresses.chunks_before(end) - addresses.chunks_before(start)
                 if starts:
                     runs.append(ChunkRun(first_chunk=chunk, chunks=starts, offset=offset))
                 chunk += starts

@@ -14,7 +14,7 @@ from distributor.planning import (
 from edge_sdk.base import Digest, ModelName, Version
 from edge_sdk.manifest import Requirements
 
-METHODS = ("copy", "literal", "dictionary", "residual")
+METHODS = ("copy", "literal", "patch", "residual")
 
 
 def digest(name: str) -> Digest:

@@ -1,4 +1,4 @@
-"""``copy``: a range of a source file as it is. Source: FORMAT.md, "copy"."""
+"""``copy``: bytes of the source, or of the target so far. Source: FORMAT.md, "copy"."""
 
 from __future__ import annotations
 
@@ -20,15 +20,20 @@ class Copy:
     def memory_bytes(self, length: int, body_bytes: int) -> int:
         return body_bytes + min(length, PIECE_BYTES)
 
-    def encode(self, file: int, offset: int) -> bytes:
+    def encode(self, address: int) -> bytes:
         """The body behind the place."""
-        return varints(file, offset)
+        return varints(address)
 
     def decode(
         self, body: Cursor, length: int, skip: int, context: DecodeContext
     ) -> Iterator[Bytes]:
-        file, offset = body.varint(), body.varint()
+        address = body.varint()
         body.end()
-        context.check_range(file, offset, length)
-        for start in range(skip, length, PIECE_BYTES):
-            yield context.read(file, offset + start, min(PIECE_BYTES, length - start))
+        yield from copied(context, address, length, skip)
+
+
+def copied(context: DecodeContext, address: int, length: int, skip: int) -> Iterator[Bytes]:
+    """A range without its first ``skip`` bytes, in pieces. Raises: DeltaError."""
+    context.check_range(address, length)
+    for start in range(skip, length, PIECE_BYTES):
+        yield context.read(address + start, min(PIECE_BYTES, length - start))

@@ -25,20 +25,22 @@ def text(lines: int, skip: int = 0) -> bytes:
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Example:
-    """Well under 2 KiB, with copy, literal, dictionary, residual and table records."""
+    """Well under 4 KiB, with copy, literal, patch, residual and table records."""
     root = tmp_path_factory.mktemp("small")
     source = {
+        "a.safetensors": safetensors({"v": ("int16", weights("int16", 400, 3))}),
         "kept.bin": bytes(range(256)) * 2,
         "labels.txt": text(40),
         "model.safetensors": safetensors({"w": ("float16", weights("float16", 300, 1))}),
     }
     tuned_weights = tuned(weights("float16", 300, 1), 2)
     target = {
-        "added.bin": weights("int64", 20, 5).tobytes()[::-1],
+        "a.safetensors": safetensors({"v": ("int16", tuned(weights("int16", 400, 3), 4))}),
         "empty": b"",
         "kept.bin": source["kept.bin"],
         "labels.txt": text(40, skip=20),
         "model.safetensors": safetensors({"w": ("float16", tuned_weights)}),
+        "new.bin": weights("int64", 20, 5).tobytes()[::-1],
     }
     write_folder(root / "source", source)
     write_folder(root / "target", target)

@@ -36,64 +36,55 @@ def aligned(source_start: int = 0) -> AlignedRange:
     )
 
 
-@pytest.mark.parametrize(("methods", "name"), [(ALL, "residual"), ({1, 2, 3}, "literal")])
-def test_numbers_are_residuals_where_they_may_be(
-    tmp_path: Path, methods: set[int], name: str
-) -> None:
-    """The residual names the table that it needs; a literal needs none."""
+@pytest.mark.parametrize(("methods", "name"), [(ALL, "residual"), ({2, 5}, "planes")])
+def test_numbers_are_coded_as_may_be(tmp_path: Path, methods: set[int], name: str) -> None:
+    """The residual names the table that it needs; planes need none."""
     with chooser(tmp_path, BEFORE.tobytes(), methods) as choose:
-        found = choose.numbers(place(len(AFTER)), AFTER, aligned())
+        found = choose.choose(place(len(AFTER)), AFTER, aligned(), None)
+    assert found is not None
     assert found.method.name == name
     assert found.table == (0 if name == "residual" else None)
 
 
-def test_numbers_without_likeness_are_literals(tmp_path: Path) -> None:
-    """Differences to something else are larger than the numbers: the smaller one is taken."""
+def test_without_methods_for_numbers_there_is_no_record_of_them(tmp_path: Path) -> None:
+    """They are bytes like others then."""
+    with chooser(tmp_path, BEFORE.tobytes(), {1, 2, 3}) as choose:
+        assert choose.choose(place(len(AFTER)), AFTER, aligned(), None) is None
+
+
+def test_numbers_without_likeness_are_bytes(tmp_path: Path) -> None:
+    """Differences to something else are larger than the bytes compressed: no record of numbers."""
     noise = np.random.default_rng(1).bytes(len(AFTER))
     sparse = bytes(len(AFTER) - 4000) + AFTER[:4000]
     with chooser(tmp_path, noise, ALL) as choose:
-        assert choose.numbers(place(len(sparse)), sparse, aligned()).method.name == "literal"
+        assert choose.choose(place(len(sparse)), sparse, aligned(), None) is None
 
 
 def test_a_range_past_the_source_predicts_nothing(tmp_path: Path) -> None:
     """A source that became shorter leaves the numbers alone."""
     with chooser(tmp_path, BEFORE.tobytes(), ALL) as choose:
-        found = choose.numbers(place(len(AFTER)), AFTER, aligned(4))
-        assert found.method.name == "planes"
+        found = choose.choose(place(len(AFTER)), AFTER, aligned(4), None)
+    assert found is not None
+    assert found.method.name == "planes"
 
 
-@pytest.mark.parametrize(
-    ("methods", "near", "name"),
-    [
-        (ALL, (0, 0), "dictionary"),
-        (ALL, (0, 10**9), "dictionary"),
-        (ALL, None, "literal"),
-        ({2}, (0, 0), "literal"),
-    ],
-)
-def test_text_is_coded_with_the_source_beside_it(
-    tmp_path: Path, methods: set[int], near: tuple[int, int] | None, name: str
-) -> None:
-    """With a place to look at and the method allowed, an edited text is a dictionary record."""
+@pytest.mark.parametrize("near", [(0, 0), (0, 10**9), None])
+def test_text_is_no_numbers(tmp_path: Path, near: tuple[int, int] | None) -> None:
+    """Wherever it is looked for, a sample says so."""
     edited = TEXT.replace(b"text 100\n", b"text one hundred\n")
-    with chooser(tmp_path, TEXT, methods) as choose:
-        found = choose.unknown(place(len(edited)), edited, near)
-    assert found.method.name == name
-    assert (found.cost_bytes < 250) == (name == "dictionary")
-
-
-def test_an_empty_source_gives_no_window(tmp_path: Path) -> None:
-    """Nothing to look at leaves the literal."""
-    with chooser(tmp_path, b"", ALL) as choose:
-        assert choose.bytes_(place(len(TEXT)), TEXT, (0, 0)).method.name == "literal"
+    for source in (TEXT, b""):
+        with chooser(tmp_path, source, ALL) as choose:
+            assert choose.choose(place(len(edited)), edited, None, near) is None
 
 
 def test_unknown_numbers_are_recognised_by_a_sample(tmp_path: Path) -> None:
     """Elements at any offset of the target file, aligned to its multiples of eight."""
     source, target = b"12345678" + BEFORE.tobytes(), AFTER
     with chooser(tmp_path, source, ALL) as choose:
-        found = choose.unknown(place(len(target) - 5, 5), target[5:], (0, 13))
-        again = choose.unknown(place(len(target)), target, (0, 8))
+        found = choose.choose(place(len(target) - 5, 5), target[5:], None, (0, 13))
+        again = choose.choose(place(len(target)), target, None, (0, 8))
+    assert found is not None
+    assert again is not None
     assert found.method.name == again.method.name == "residual"
     assert abs(found.cost_bytes - again.cost_bytes) < 0.01 * again.cost_bytes
 
@@ -103,6 +94,7 @@ def test_unknown_integers_are_recognised_at_odd_offsets(tmp_path: Path) -> None:
     chance = np.random.default_rng(6)
     source, target = (chance.integers(-90, 91, 40_000).astype("<i2").tobytes() for _ in range(2))
     with chooser(tmp_path, source, ALL) as choose:
-        found = choose.unknown(place(len(target) + 3), b"net" + target, (0, 0))
+        found = choose.choose(place(len(target) + 3), b"net" + target, None, (0, 0))
+    assert found is not None
     assert found.method.name == "planes"
     assert found.cost_bytes < 0.5 * len(target)

@@ -72,12 +72,21 @@ def test_tensors_that_do_not_run_on_stay_apart(tmp_path: Path, second: AlignedRa
     assert len(cut(tmp_path, NOISE, target, *ranges)) == 2
 
 
-def test_small_pieces_become_one(tmp_path: Path) -> None:
-    """Text between small tensors and the tensors themselves are coded together."""
-    target = flipped(NOISE[:60]) + NOISE[60:120] + flipped(NOISE[120:200])
-    (piece,) = cut(tmp_path, NOISE, target, aligned(60, 120, 60))
-    assert piece.copy_from is None
-    assert piece.near == (0, 0)
+def test_small_pieces_are_bytes_like_others(tmp_path: Path) -> None:
+    """Changed numbers that are few are bytes like others, and so is a copy of a few bytes."""
+    target = flipped(NOISE[:60]) + NOISE[60:72] + flipped(NOISE[72:200])
+    pieces = cut(tmp_path, NOISE, target, aligned(0, 60, 0), aligned(60, 72, 60))
+    assert all(piece.copy_from is None and piece.aligned is None for piece in pieces)
+    assert [piece.near for piece in pieces] == [(0, 0), (0, 72)]
+
+
+def test_a_tensor_with_few_changes_is_copied_around_them(tmp_path: Path) -> None:
+    """Two bytes of 8,000 differ: copies, and so little new that no code of numbers is smaller."""
+    target = bytearray(NOISE[:8000])
+    target[1000] ^= 1
+    target[5000] ^= 1
+    pieces = cut(tmp_path, NOISE, bytes(target), aligned(0, 8000, 0))
+    assert [piece.copy_from for piece in pieces] == [(0, 0), None, (0, 1001), None, (0, 5001)]
 
 
 def test_small_copies_that_follow_each_other_stay_a_copy(tmp_path: Path) -> None:

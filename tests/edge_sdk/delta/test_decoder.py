@@ -34,7 +34,7 @@ from tests.support.deltas import (
     write_folder,
 )
 
-COPY, LITERAL, DICTIONARY, RESIDUAL = 1, 2, 3, 4
+COPY, LITERAL, PATCH, RESIDUAL = 1, 2, 3, 4
 
 
 def packed(data: bytes) -> bytes:
@@ -73,7 +73,7 @@ def test_all_files_come_back(small: Example, large: Example) -> None:
     for example in (small, large):
         assert decoded(example.delta, example.sources) == example.targets
     kinds = {kind for kind, _, _ in record_spans(small.delta)}
-    assert kinds == {0, COPY, LITERAL, DICTIONARY, RESIDUAL, 128}
+    assert kinds == {0, COPY, LITERAL, PATCH, RESIDUAL, 128}
 
 
 def test_byte_by_byte_equals_whole(small: Example) -> None:
@@ -106,7 +106,7 @@ def test_the_header_is_told_before_anything_is_written(small: Example) -> None:
     assert target.header is decoder.header is not None
     assert decoder.prefix_bytes == len(prefix)
     assert target.first_write is None
-    assert [file.path for file in decoder.header.targets][:2] == ["added.bin", "empty"]
+    assert [file.path for file in decoder.header.targets][:2] == ["a.safetensors", "empty"]
     assert decoder.header.delta_bytes == len(small.delta)
 
 
@@ -364,7 +364,7 @@ def test_only_a_copy_spans_chunks() -> None:
     crafted.data(LITERAL, place(3, CHUNK_BYTES - 1), packed(data[-3:]))
     refused(crafted.build(), "crosses a chunk")
     whole = Crafted(targets=[file_ref("t", data)], sources=[file_ref("s", data)])
-    assert decoded(whole.data(COPY, place(len(data)), varints(0, 0)).build(), [data]) == [data]
+    assert decoded(whole.data(COPY, place(len(data)), varints(0)).build(), [data]) == [data]
 
 
 def test_the_end_comes_when_all_is_made() -> None:
@@ -424,7 +424,7 @@ def test_tables_are_bounded_and_known_to_the_index() -> None:
 
     def with_table(body: bytes) -> Crafted:
         crafted = Crafted(targets=[file_ref("t", data)], sources=[file_ref("s", data)])
-        return crafted.table(body).data(COPY, place(10), varints(0, 0))
+        return crafted.table(body).data(COPY, place(10), varints(0))
 
     assert decoded(with_table(varints(0) + whole).build(), [data]) == [data]
     good = with_table(varints(0) + whole)
@@ -450,7 +450,7 @@ def test_each_slot_of_a_code_table_counts_in_the_memory() -> None:
         crafted = Crafted(targets=[file_ref("t", data)], sources=[file_ref("s", data)])
         for slot in slots:
             crafted.table(varints(slot) + code)
-        return crafted.data(COPY, place(10), varints(0, 0))
+        return crafted.data(COPY, place(10), varints(0))
 
     for slots, room in (((8,), 1), ((8, 8), 1), ((15, 8), 2)):
         crafted = with_codes(*slots)
@@ -467,7 +467,7 @@ def test_a_code_table_of_another_slot_is_not_taken_for_a_prediction() -> None:
     """Codes in the slots of predictions are refused, and the other way round."""
     data = b"0123456789"
     crafted = Crafted(targets=[file_ref("t", data)], sources=[file_ref("s", data)])
-    crafted.table(varints(7) + pack(SMALLEST)).data(COPY, place(10), varints(0, 0))
+    crafted.table(varints(7) + pack(SMALLEST)).data(COPY, place(10), varints(0))
     refused(crafted.build(), ".", (data,))
 
 
@@ -506,7 +506,7 @@ def test_sizes_beyond_4_gib_are_exact() -> None:
     crafted = Crafted(
         targets=[big], sources=[type(far)(path="s", size_bytes=size, digest=far.digest)]
     )
-    delta = crafted.data(COPY, place(size), varints(0, 0)).build()
+    delta = crafted.data(COPY, place(size), varints(0)).build()
     last = chunk_count(size) - 1
     seen = []
     decoder, (span,) = Decoder.resume(
@@ -532,7 +532,7 @@ def test_predictions_that_are_not_plain_are_announced() -> None:
 
     def with_table(body: bytes, **changes: object) -> Crafted:
         crafted = Crafted(targets=[file_ref("t", data)], sources=[file_ref("s", data)])
-        crafted = crafted.table(body).data(COPY, place(len(data)), varints(0, 0))
+        crafted = crafted.table(body).data(COPY, place(len(data)), varints(0))
         return replace(crafted, **changes)
 
     assert decoded(with_table(body, mapped=True).build(), [data]) == [data]

@@ -86,7 +86,7 @@ def test_exchanged_regions_are_copied(tmp_path: Path) -> None:
 
 
 def test_a_graph_edit_takes_a_few_bytes(tmp_path: Path) -> None:
-    """A word changed in a text, a line added: dictionary and copies, not the text."""
+    """A word changed in a text, a line added: a patch, not the text."""
     lines = [
         f'{{"op": "MatMul", "name": "node_{n}", "inputs": [{n}, {n * 7}]}}' for n in range(9000)
     ]
@@ -143,7 +143,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "names",
-    [["literal"], ["literal", "copy"], ["literal", "dictionary"], ["literal", "residual", "copy"]],
+    [["literal"], ["literal", "copy"], ["literal", "patch"], ["literal", "residual", "copy"]],
 )
 def test_only_the_methods_asked_for_are_used(tmp_path: Path, names: list[str]) -> None:
     """A device that knows few methods gets a delta of these; later ones are passed over."""
@@ -199,7 +199,7 @@ def test_the_summary_and_progress_add_up(tmp_path: Path) -> None:
     assert summary.delta_bytes == len(out.getvalue())
     assert sum(use.delta_bytes for use in summary.methods.values()) < summary.delta_bytes
     assert summary.source_bytes == summary.target_bytes
-    assert METHODS == ("copy", "literal", "dictionary", "residual", "planes", "maps")
+    assert METHODS == ("copy", "literal", "patch", "residual", "planes", "maps", "repeats")
 
 
 def test_a_target_that_changes_meanwhile_is_told(
@@ -307,5 +307,5 @@ def test_many_medium_tensors_with_few_changes_are_coded_together(tmp_path: Path)
         moved[100] += np.array(1, bits.dtype)
         changed[name] = (kind, moved)
     delta = delta_of(tmp_path, {"m": safetensors(tensors)}, {"m": safetensors(changed)})
-    assert used(tmp_path) == {"dictionary": 1}
+    assert used(tmp_path) == {"patch": 1}
     assert len(delta) < 1300

@@ -21,7 +21,7 @@ def test_it_counts_what_is_there(small: Example, tmp_path: Path) -> None:
     spans = list(record_spans(small.delta))
     assert facts.version == FORMAT_VERSION
     assert facts.folder
-    assert set(facts.methods) == {"copy", "literal", "dictionary", "residual", "table"}
+    assert set(facts.methods) == {"copy", "literal", "patch", "residual", "table"}
     assert sum(use.records for use in facts.methods.values()) == len(spans) - 1
     assert sum(use.target_bytes for use in facts.methods.values()) == sum(map(len, small.targets))
     taken = sum(end - start for kind, start, end in spans if kind)
@@ -29,8 +29,8 @@ def test_it_counts_what_is_there(small: Example, tmp_path: Path) -> None:
     assert facts.prefix_bytes == spans[0][1]
     assert facts.delta_bytes == len(small.delta)
     assert [file.size_bytes for file in facts.sources] == [len(data) for data in small.sources]
-    assert facts.chunks == 4
-    assert facts.tables == 2
+    assert facts.chunks == 5
+    assert facts.tables == 4
 
 
 def test_damage_is_found_without_the_source(small: Example, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Writing a container: neighbours joined, memory stated, the index true."""
+"""Writing a container: tables where they are wanted, memory stated, the index true."""
 
 import io
 
@@ -7,7 +7,8 @@ import pytest
 from edge_sdk.base import CHUNK_BYTES, DeltaError
 from edge_sdk.delta.container import PREFIX_BYTES_MAX, TABLES_BYTES, parse_prefix
 from edge_sdk.delta.frames import Effort, Packer
-from edge_sdk.delta.methods import Literal
+from edge_sdk.delta.methods import Copy, Literal
+from edge_sdk.delta.varint import varints
 from edge_sdk.delta.writer import ContainerWriter, slot_of
 from tests.support.deltas import decoded, file_ref, place, prefix_of, record_spans
 
@@ -26,34 +27,13 @@ def writer_for(*sources: bytes) -> ContainerWriter:
     return ContainerWriter(io.BytesIO(), refs, [file_ref("t", DATA)])
 
 
-def test_touching_copies_are_one_record() -> None:
-    """Copies that go on in source and target are joined across chunks."""
-    writer = writer_for(DATA)
-    for at in range(0, len(DATA), CHUNK_BYTES // 2):
-        writer.copy(place(CHUNK_BYTES // 2, at), 0, at)
-    delta, _ = written(writer)
-    assert [kind for kind, _, _ in record_spans(delta)] == [1, 0]
-    assert decoded(delta, [DATA]) == [DATA]
-
-
-def test_copies_that_do_not_touch_stay_apart() -> None:
-    """From another place of the source, or another source, there is another record."""
-    writer = writer_for(DATA, DATA)
-    third = CHUNK_BYTES
-    for number, (file, at) in enumerate(((0, 256), (0, 0), (1, third))):
-        writer.copy(place(third, number * third), file, at)
-    delta, _ = written(writer)
-    assert [kind for kind, _, _ in record_spans(delta)] == [1, 1, 1, 0]
-    assert decoded(delta, [DATA, DATA]) == [DATA]
-
-
 def test_a_table_is_written_when_it_is_not_in_force() -> None:
     """Asking twice writes one record; another file in the same slot replaces it."""
     writer = writer_for(*[DATA] * 9)
     assert slot_of(7) == slot_of(0)
     for file in (0, 0, 7, 0, 1):
         writer.table(file)
-    writer.copy(place(len(DATA)), 0, 0)
+    writer.record(Copy(), place(len(DATA)), varints(0))
     delta, _ = written(writer)
     header = parse_prefix(prefix_of(delta))
     assert [table.slot for table in header.index.tables()] == [0, 0, 0, 1]
@@ -65,13 +45,39 @@ def test_the_memory_stated_is_what_the_largest_record_needs() -> None:
     writer = writer_for(DATA)
     part = DATA[:CHUNK_BYTES]
     writer.record(Literal(), place(CHUNK_BYTES), Literal().encode(part, Packer(), Effort.QUICK))
-    writer.copy(place(2 * CHUNK_BYTES, CHUNK_BYTES), 0, CHUNK_BYTES)
+    writer.record(Copy(), place(2 * CHUNK_BYTES, CHUNK_BYTES), varints(CHUNK_BYTES))
     delta, memory_bytes = written(writer)
     body_bytes = next(end - start for _, start, end in record_spans(delta)) - 1 - 2 - 4
     prefix_bytes = len(prefix_of(delta))
     assert memory_bytes == prefix_bytes + TABLES_BYTES + body_bytes + CHUNK_BYTES
     assert decoded(delta, [DATA], memory_limit_bytes=memory_bytes) == [DATA]
     again = writer_for(DATA)
-    again.copy(place(len(DATA)), 0, 0)
+    again.record(Copy(), place(len(DATA)), varints(0))
     with pytest.raises(DeltaError, match="limit is 1000"):
         written(again, limit=1000)
+
+
+def test_a_record_over_files_begins_the_chunks_of_all() -> None:
+    """One copy makes three files; the index knows where each of their chunks begins."""
+    files = [DATA[:9], b"", DATA[9:]]
+    refs = [file_ref(f"t{number}", data) for number, data in enumerate(files)]
+    writer = ContainerWriter(io.BytesIO(), [file_ref("s", DATA)], refs)
+    writer.record(Copy(), place(len(DATA)), varints(0))
+    out = io.BytesIO()
+    writer.finish(out, folder=True, memory_limit_bytes=PREFIX_BYTES_MAX)
+    header = parse_prefix(prefix_of(out.getvalue()))
+    assert not header.repeats
+    assert [run.chunks for run in header.index.runs()] == [header.chunk_count] == [4]
+    assert decoded(out.getvalue(), [DATA]) == files
+
+
+def test_reading_the_target_is_announced() -> None:
+    """One record that does is enough for the header's flag."""
+    writer = writer_for(DATA)
+    writer.record(Copy(), place(CHUNK_BYTES), varints(0))
+    tail = varints(len(DATA))
+    writer.record(Copy(), place(CHUNK_BYTES, CHUNK_BYTES), tail, reads_target=True)
+    writer.record(Copy(), place(CHUNK_BYTES, 2 * CHUNK_BYTES), varints(0))
+    delta, _ = written(writer)
+    assert parse_prefix(prefix_of(delta)).repeats
+    assert decoded(delta, [DATA]) == [DATA]

@@ -1,5 +1,7 @@
 """Each method alone: what it makes and what it refuses."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,20 +10,28 @@ from hypothesis import strategies as st
 from edge_sdk.base import DeltaError, WrongSourceError
 from edge_sdk.delta.coder.policy import Policy
 from edge_sdk.delta.coder.tables import ALONE, CodeTable, Table, raw_shift
-from edge_sdk.delta.frames import DICTIONARY_BYTES_MAX, Effort, Packer
+from edge_sdk.delta.frames import Effort, Packer
 from edge_sdk.delta.methods import (
     NAMES,
     REGISTRY,
     Copy,
     DecodeContext,
-    Dictionary,
     Literal,
     Method,
+    Patch,
     Planes,
     Residual,
 )
 from edge_sdk.delta.methods.copy import PIECE_BYTES
 from edge_sdk.delta.methods.elements import Split
+from edge_sdk.delta.methods.patch import (
+    NEW_BYTES_MAX,
+    OPERATIONS_BYTES_MAX,
+    WINDOWS_BYTES_MAX,
+    New,
+    Operation,
+    Window,
+)
 from edge_sdk.delta.numeric import KINDS, ElementKind
 from edge_sdk.delta.prediction import Prediction, SourceRange
 from edge_sdk.delta.varint import Cursor, varints
@@ -49,9 +59,10 @@ def made(
 def test_the_registry_names_each_method_once() -> None:
     """Numbers and names are those of FORMAT.md, none twice."""
     found = [(number, method.name) for number, method in REGISTRY.items()]
-    assert found == [(1, "copy"), (2, "literal"), (3, "dictionary"), (4, "residual"), (5, "planes")]
-    assert (*(name for _, name in found), "maps") == NAMES
-    assert [method.name for method in REGISTRY.values() if method.spans_chunks] == ["copy"]
+    assert found == [(1, "copy"), (2, "literal"), (3, "patch"), (4, "residual"), (5, "planes")]
+    assert (*(name for _, name in found), "maps", "repeats") == NAMES
+    spanning = [method.name for method in REGISTRY.values() if method.spans_chunks]
+    assert spanning == ["copy", "patch"]
 
 
 def test_only_bounded_memory_is_asked_for() -> None:
@@ -67,17 +78,15 @@ def test_only_bounded_memory_is_asked_for() -> None:
 def test_copy_makes_the_range_without_what_is_skipped(offset: int, length: int, skip: int) -> None:
     """Any range, from any byte of it on."""
     source = bytes(range(100))
-    tail = Copy().encode(0, offset)
+    tail = Copy().encode(offset)
     skip = min(skip, length)
     expected = source[offset + skip : offset + length]
     assert made(Copy(), tail, length, context(source), skip) == expected
 
 
-@pytest.mark.parametrize(
-    "tail", [varints(1, 0), varints(0, 1), varints(0, 2**63 - 1), varints(0, 0, 0), varints(0)]
-)
+@pytest.mark.parametrize("tail", [varints(1), varints(101), varints(2**63 - 1), varints(0, 0), b""])
 def test_copy_refuses_what_no_source_has(tail: bytes) -> None:
-    """Another file, a range past its end, overflow, and bodies of the wrong length."""
+    """A range past the end, far past it, and bodies of the wrong length."""
     with pytest.raises(DeltaError):
         made(Copy(), tail, 100, context(bytes(100)))
 
@@ -91,26 +100,172 @@ def test_literal_makes_what_it_holds() -> None:
     assert made(Literal(), tail, 297, context()) == b"abc" * 99
 
 
-# --- dictionary -----------------------------------------------------------------------
+# --- patch ----------------------------------------------------------------------------
 
 
-def test_dictionary_uses_its_window() -> None:
-    """A changed word in a known text takes a fraction of the text."""
+def patch(
+    operations: Sequence[Operation],
+    literals: bytes = b"",
+    differences: bytes = b"",
+    *,
+    windows: Sequence[Window] = (),
+    dictionary: bytes = b"",
+    position: int = 0,
+) -> bytes:
+    new = New(operations=operations, literals=literals, differences=differences)
+    options = {"position": position, "packer": PACKER, "effort": Effort.DENSE}
+    return Patch().encode(new, windows, dictionary, **options)
+
+
+def test_patch_uses_its_windows() -> None:
+    """A changed word in a known text takes a fraction of the text, found in two windows of two
+    files."""
     source = " ".join(str(i * i) for i in range(2000)).encode()
     target = source.replace(b" 1000000 ", b" a million ")
-    window = SourceRange(file=0, offset=100, length=len(source) - 100)
-    tail = Dictionary().encode(target, window, source[100:], PACKER, 19)
-    assert len(tail) < 200
-    assert made(Dictionary(), tail, len(target), context(source)) == target
+    files = source[:3000], source[3000:]
+    windows = [Window(address=0, length=5000), Window(address=6000, length=len(source) - 6000)]
+    dictionary = source[:5000] + source[6000:]
+    tail = patch([Operation(literal=len(target))], target, windows=windows, dictionary=dictionary)
+    assert len(tail) < 700
+    assert made(Patch(), tail, len(target), context(*files)) == target
+
+
+@given(st.data())
+def test_patch_makes_what_its_operations_say(data: st.DataObject) -> None:
+    """Literals, changed and copied bytes of any lengths from anywhere, from any byte on."""
+    source = np.random.default_rng(1).bytes(300)
+    operations, literals, differences, target = [], b"", b"", b""
+    for _ in range(data.draw(st.integers(1, 6))):
+        literal, changed = data.draw(st.integers(0, 40)), data.draw(st.integers(0, 40))
+        copied = data.draw(st.integers(1, 40))
+        address = data.draw(st.integers(0, 300 - changed - copied))
+        operations.append(
+            Operation(literal=literal, changed=changed, copied=copied, address=address)
+        )
+        new = data.draw(st.binary(min_size=literal, max_size=literal))
+        steps = data.draw(st.binary(min_size=changed, max_size=changed))
+        literals, differences = literals + new, differences + steps
+        before = source[address : address + changed]
+        target += new + bytes((x + y) % 256 for x, y in zip(before, steps, strict=True))
+        target += source[address + changed : address + changed + copied]
+    if data.draw(st.booleans()):
+        operations.append(Operation(literal=3))
+        literals, target = literals + b"end", target + b"end"
+    found = context(source[:100], source[100:])
+    found.position = data.draw(st.integers(0, 1000))
+    tail = patch(operations, literals, differences, position=found.position)
+    skip = data.draw(st.integers(0, len(target)))
+    assert made(Patch(), tail, len(target), found, skip) == target[skip:]
 
 
 @pytest.mark.parametrize(
-    "window", [(0, 0, 0), (0, 0, DICTIONARY_BYTES_MAX + 1), (0, 50, 51), (1, 0, 1)]
+    ("windows", "problem"),
+    [
+        ((1, 0, 0), "no byte"),
+        ((1, 1, 5), "before the first"),
+        ((1, 0, WINDOWS_BYTES_MAX + 1), "too many"),
+        ((1, 100, 51), "no source"),
+        ((65,), "too many"),
+    ],
 )
-def test_dictionary_refuses_impossible_windows(window: tuple[int, int, int]) -> None:
-    """Empty, too large, past the end, or of no source."""
-    with pytest.raises(DeltaError):
-        made(Dictionary(), varints(*window) + b"frame", 3, context(bytes(100)))
+def test_patch_refuses_impossible_windows(windows: tuple[int, ...], problem: str) -> None:
+    """Empty, before the first byte, too large, past the end, or too many."""
+    with pytest.raises(DeltaError, match=problem):
+        made(Patch(), varints(*windows) + b"frame", 3, context(bytes(100)))
+
+
+@pytest.mark.parametrize(
+    ("operations", "problem"),
+    [
+        (varints(3, 0, 0, 7, 0, 0), "refers to nothing"),
+        (varints(10, 0, 0, 0, 0, 0), "refers to nothing"),
+        (varints(9, 0, 1, 2 * 9 + 1), "before the first"),
+        (varints(9, 0, 1, 2 * 91), "no source"),
+        (varints(9, 0, 2, 0), "bytes that it claims"),
+        (varints(8, 0, 2, 0), "bytes that it claims"),
+        (varints(8, 0, 1, 0), "bytes that it claims"),
+        (varints(9, 1, 0, 0), "bytes that it claims"),
+        (varints(10, 0), "ends within"),
+        (varints(0, 1, 0, 0) * 17, "too many for so few"),
+    ],
+)
+def test_patch_refuses_impossible_operations(operations: bytes, problem: str) -> None:
+    """Nothing referred to, ranges that are not there, and other totals than the record's."""
+    frame = PACKER.pack(b"new bytes" + operations, Effort.DENSE)
+    with pytest.raises(DeltaError, match=problem):
+        made(Patch(), varints(0, len(operations), 9) + frame, 10, context(bytes(100)))
+
+
+def test_patch_refuses_more_operations_than_bytes_are_worth() -> None:
+    """Each operation takes time: one for 16 bytes, and a few more."""
+    for count, fits in ((18, True), (19, False)):
+        operations = [Operation(copied=1, address=9) for _ in range(count - 1)]
+        operations.append(Operation(copied=16, address=50))
+        tail = patch(operations)
+        length = count + 15
+        if fits:
+            assert made(Patch(), tail, length, context(bytes(100))) == bytes(length)
+        else:
+            with pytest.raises(DeltaError, match="too many for so few"):
+                made(Patch(), tail, length, context(bytes(100)))
+
+
+def test_patch_refuses_more_than_it_may_hold() -> None:
+    """New bytes and operations are bounded before the frame is looked at."""
+    for lengths in ((1, NEW_BYTES_MAX + 1), (OPERATIONS_BYTES_MAX + 1, 1)):
+        with pytest.raises(DeltaError, match="more operations or new bytes"):
+            made(Patch(), varints(0, *lengths) + b"frame", 10, context())
+
+
+# --- the target so far ----------------------------------------------------------------
+
+
+def repeating(source: bytes, target: bytes, position: int) -> DecodeContext:
+    """A record at ``position`` of a target of two files may read what is before it."""
+    half = len(target) // 2
+    files = target[:half], target[half:]
+    found = DecodeContext(
+        [file_ref("s", source)],
+        lambda _file, at, count: source[at : at + count],
+        [file_ref(f"t{number}", data) for number, data in enumerate(files)],
+        lambda file, at, count: files[file][at : at + count],
+    )
+    found.position = position
+    return found
+
+
+def test_a_copy_reads_source_and_target_as_one() -> None:
+    """Addresses go on from the source's last file into the target's first and second."""
+    source, target = bytes(range(50)), bytes(range(100, 150))
+    for address, length in ((0, 90), (45, 10), (60, 30), (50, 40)):
+        whole = source + target
+        tail = Copy().encode(address)
+        found = made(Copy(), tail, length, repeating(source, target, 40))
+        assert found == whole[address : address + length]
+
+
+@pytest.mark.parametrize(("address", "length"), [(50, 41), (90, 1), (91, 1), (0, 91), (99, 1)])
+def test_bytes_at_or_behind_the_record_are_refused(address: int, length: int) -> None:
+    """What is not made yet cannot be read, not even what the record itself makes."""
+    with pytest.raises(DeltaError, match="may not read yet"):
+        made(Copy(), Copy().encode(address), length, repeating(bytes(50), bytes(50), 40))
+    window = [Window(address=address, length=length)]
+    tail = patch([Operation(literal=1)], b"x", windows=window, dictionary=b"d", position=40)
+    with pytest.raises(DeltaError, match="may not read yet"):
+        made(Patch(), tail, 1, repeating(bytes(50), bytes(50), 40))
+    for parts in ({"changed": length}, {"copied": length}):
+        differences = bytes(parts.get("changed", 0))
+        tail = patch([Operation(address=address, **parts)], b"", differences, position=40)
+        with pytest.raises(DeltaError, match="may not read yet"):
+            made(Patch(), tail, length, repeating(bytes(50), bytes(50), 40))
+
+
+def test_a_target_that_answers_with_less_is_an_error() -> None:
+    """Bytes that were written must come back."""
+    found = repeating(bytes(50), bytes(50), 40)
+    found._read_target = lambda _file, _offset, _count: b""
+    with pytest.raises(DeltaError, match="target file 0 ends"):
+        made(Copy(), Copy().encode(50), 5, found)
 
 
 # --- residual -------------------------------------------------------------------------
@@ -277,4 +432,4 @@ def test_a_short_source_is_a_wrong_source() -> None:
     refs = (file_ref("weights", bytes(100)),)
     short = DecodeContext(refs, lambda _file, _at, _count: b"")
     with pytest.raises(WrongSourceError, match="'weights'"):
-        made(Copy(), varints(0, 0), 10, short)
+        made(Copy(), varints(0), 10, short)
