@@ -14,12 +14,12 @@ from edge_sdk.delta.coder.policy import Choice, Policy
 from edge_sdk.delta.coder.tables import ALONE, CodeTable
 from edge_sdk.delta.container import CODE_SLOTS
 from edge_sdk.delta.files import OpenFile
-from edge_sdk.delta.frames import Effort, Packer
+from edge_sdk.delta.frames import Bytes, Effort, Packer
 from edge_sdk.delta.guessing import likely_phase
 from edge_sdk.delta.methods import Method, Planes, Residual
 from edge_sdk.delta.methods.elements import Split
 from edge_sdk.delta.numeric import KINDS, Bits, ElementKind
-from edge_sdk.delta.prediction import put_prediction
+from edge_sdk.delta.prediction import ReadAhead, put_prediction
 from edge_sdk.delta.records import Place
 from edge_sdk.delta.writer import Predicted, slot_of
 
@@ -60,7 +60,7 @@ class _Source:
 
     predicted: Predicted
     position: int
-    data: bytes
+    data: Bytes
 
 
 class Chooser:
@@ -76,6 +76,7 @@ class Chooser:
         self._methods = methods
         self._sources = sources
         self._packer = Packer()
+        self._ahead = ReadAhead()
         self._residual = Residual()
         self._planes = Planes()
         self._policy = Policy(code_slots)
@@ -249,7 +250,7 @@ class Chooser:
                 return None
             if not predicted.is_affordable(position, length):
                 return None
-            data = aligned.prediction.read(position, length, self._read_source)
+            data = self._ahead.read(aligned.prediction, position, length, self._read_source)
         elif position + length > self._sources[aligned.source_file].size_bytes:
             return None
         else:

@@ -381,4 +381,4 @@ class _Predicted(_Origin):
         return ", ".join(words)
 
     def predicted(self, at: int, length: int) -> bytes:
-        return self._prediction.read(self._position + at, length, self._origins.read)
+        return bytes(self._prediction.read(self._position + at, length, self._origins.read))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from threading import Lock
 
 from edge_sdk.base import DeltaError
 from edge_sdk.delta.container import FileRef
@@ -40,6 +41,9 @@ _READ_FOR_BYTES = 16
 # Source bytes that are gathered at once, and numbers that are mapped at once.
 _GATHERED_BYTES = 2 << 20
 _MAPPED_NUMBERS = 64 << 10
+# Predicted bytes that are gathered for a record and those that follow it.
+_AHEAD_BYTES = 3 << 20
+_AHEAD_TIMES = 3
 
 Values = ValueMap | LowRank
 
@@ -83,7 +87,7 @@ class Prediction:
             return self
         return replace(self, values=self.values.loaded(read_source))
 
-    def read(self, position: int, length: int, read_source: ReadSource) -> bytes:
+    def read(self, position: int, length: int, read_source: ReadSource) -> bytes | bytearray:
         """``length`` bytes from ``position`` on. Raises: DeltaError (past the end)."""
         if self.values is None:
             return read_sequence(self.ranges, position, length, read_source)
@@ -114,6 +118,38 @@ class Prediction:
             values.apply(source[at * width : (at + _MAPPED_NUMBERS) * width], first + at)
             for at in range(0, count, _MAPPED_NUMBERS)
         )
+
+
+class ReadAhead:
+    """Reads predictions in their order. What is gathered from all over a source is gathered for
+    some records at once: each time takes about as long, however little is wanted.
+
+    Several threads may read.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._prediction: Prediction | None = None
+        self._start = 0
+        self._held: bytes | bytearray = b""
+
+    def read(
+        self, prediction: Prediction, position: int, length: int, read_source: ReadSource
+    ) -> bytes | bytearray | memoryview:
+        """``length`` bytes from ``position`` on. Raises: DeltaError (past the end)."""
+        if not any(one.dimensions for one in prediction.ranges):
+            return prediction.read(position, length, read_source)
+        with self._lock:
+            end = self._start + len(self._held)
+            if prediction is not self._prediction or not self._start <= position <= end - length:
+                self._prediction, self._start, self._held = None, position, b""
+                ahead = min(_AHEAD_BYTES, _AHEAD_TIMES * length, prediction.length - position)
+                if ahead < length or not prediction.is_affordable(position, ahead):
+                    ahead = length
+                self._held = prediction.read(position, ahead, read_source)
+                self._prediction = prediction
+            first = position - self._start
+            return memoryview(self._held)[first : first + length]
 
 
 def put_prediction(prediction: Prediction) -> bytes:

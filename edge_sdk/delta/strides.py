@@ -73,7 +73,7 @@ class SourceRange:
         first, end = self.extent
         return min(runs, -(-(end - first) // SKIPPED_BYTES_MAX))
 
-    def read(self, position: int, length: int, read_source: ReadSource) -> bytes:
+    def read(self, position: int, length: int, read_source: ReadSource) -> bytes | bytearray:
         """``length`` bytes from ``position`` of the range on; both lie within it."""
         if not self.dimensions:
             return read_source(self.file, self.offset + position, length)
@@ -81,15 +81,19 @@ class SourceRange:
         first, last = -(-position // self.length), end // self.length
         if first > last:
             return self._part(position, length, read_source)
-        parts = []
-        if position < first * self.length:
-            parts.append(self._part(position, first * self.length - position, read_source))
-        counts = [count for count, _ in self.dimensions]
-        for start, box in _boxes(first, last, counts):
-            parts.append(self._box(start, box, read_source).tobytes())
-        if end > last * self.length:
-            parts.append(self._part(last * self.length, end - last * self.length, read_source))
-        return b"".join(parts)
+        head, tail = first * self.length - position, end - last * self.length
+        out = bytearray(length)
+        if head:
+            memoryview(out)[:head] = self._part(position, head, read_source)
+        item = f"u{self.length}" if self.length in _NATIVE_WIDTHS else f"V{self.length}"
+        at = head
+        for start, shape in _boxes(first, last, [count for count, _ in self.dimensions]):
+            box: Items = np.ndarray(shape, item, out, at)
+            self._fill_box(box, start, read_source)
+            at += box.nbytes
+        if tail:
+            memoryview(out)[at:] = self._part(last * self.length, tail, read_source)
+        return out
 
     def _part(self, position: int, length: int, read_source: ReadSource) -> bytes:
         """Bytes within one run."""
@@ -99,14 +103,12 @@ class SourceRange:
             at += index * stride
         return read_source(self.file, self.offset + at, length)
 
-    def _box(self, start: Sequence[int], counts: Sequence[int], read_source: ReadSource) -> Items:
-        """The runs of a box of indices, in their order."""
-        item = f"u{self.length}" if self.length in _NATIVE_WIDTHS else f"V{self.length}"
-        box: Items = np.empty(counts, np.dtype(item))
+    def _fill_box(self, box: Items, start: Sequence[int], read_source: ReadSource) -> None:
+        """The runs of a box of indices from ``start`` on, in their order."""
         strides = [stride for _, stride in self.dimensions]
         at = self.offset + sum(i * stride for i, stride in zip(start, strides, strict=True))
         view = box
-        for axis, (count, stride) in enumerate(zip(counts, strides, strict=True)):
+        for axis, (count, stride) in enumerate(zip(box.shape, strides, strict=True)):
             if stride < 0:
                 at += (count - 1) * stride
                 view = np.flip(view, axis)
@@ -117,7 +119,6 @@ class SourceRange:
             [abs(strides[axis]) for axis in order],
             lambda offset, length: read_source(self.file, offset, length),
         )
-        return box
 
 
 def _boxes(
@@ -226,7 +227,7 @@ def sequence_bytes(ranges: Sequence[SourceRange]) -> int:
 
 def read_sequence(
     ranges: Sequence[SourceRange], position: int, length: int, read_source: ReadSource
-) -> bytes:
+) -> bytes | bytearray:
     """Bytes of ranges that stand one after the other. Raises: DeltaError (past the end)."""
     if position + length > sequence_bytes(ranges):
         raise DeltaError("a record uses more of a prediction than there is")

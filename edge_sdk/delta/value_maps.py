@@ -91,7 +91,7 @@ class NumberList:
         held = self.content
         if not isinstance(held, SourceRange):
             return self
-        return replace(self, content=held.read(0, held.total_bytes, read_source))
+        return replace(self, content=bytes(held.read(0, held.total_bytes, read_source)))
 
     def cast(self, kind: NumberKind) -> NumberList:
         """Floats, loaded, as those of another kind."""

@@ -132,7 +132,7 @@ class Trained:
         parts += [self._targets.bytes_of(target, at, length)]
         known = known.part(at, length)
         if known.prediction is not None:
-            parts += [known.prediction.read(known.position, length, self._read_source)]
+            parts += [bytes(known.prediction.read(known.position, length, self._read_source))]
         shape = band.rows, band.columns
         values = _fitted([np.frombuffer(one, kind.storage).reshape(shape) for one in parts], kind)
         if values is None:

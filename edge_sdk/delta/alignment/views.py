@@ -55,7 +55,9 @@ class ReadView:
     def read(self, offset: int, length: int) -> bytes:
         """``length`` bytes from ``offset``, or fewer where the view ends."""
         length = min(length, self.size_bytes - offset)
-        return self.view.prediction.read(offset, length, self._read_source) if length > 0 else b""
+        if length <= 0:
+            return b""
+        return bytes(self.view.prediction.read(offset, length, self._read_source))
 
     def _read_source(self, file: int, offset: int, length: int) -> bytes:
         data = self.files[file].read(offset, length)

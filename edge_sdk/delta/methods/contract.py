@@ -10,7 +10,7 @@ from edge_sdk.delta.addresses import Addresses
 from edge_sdk.delta.coder.tables import CodeTable
 from edge_sdk.delta.container import FileRef
 from edge_sdk.delta.frames import Bytes, Unpacker
-from edge_sdk.delta.prediction import Prediction
+from edge_sdk.delta.prediction import Prediction, ReadAhead
 from edge_sdk.delta.varint import Cursor
 
 ReadFile = Callable[[int, int, int], bytes]
@@ -40,13 +40,15 @@ class DecodeContext:
         self._source_addresses = Addresses(file.size_bytes for file in sources)
         self._targets = targets
         self._target_addresses = Addresses(file.size_bytes for file in targets)
+        self._ahead = ReadAhead()
         self._read_source = read_source
         self._read_target = read_target
 
     def copy(self) -> DecodeContext:
-        """The same with memory of its own; what is set in either is not set in the other."""
+        """The same with memory of its own for what it makes. What is set in either is not set
+        in the other."""
         context = DecodeContext(self.sources, self._read_source, self._targets, self._read_target)
-        context.tables, context.codes = self.tables, self.codes
+        context.tables, context.codes, context._ahead = self.tables, self.codes, self._ahead
         return context
 
     def check_range(self, address: int, length: int) -> None:
@@ -110,14 +112,14 @@ class DecodeContext:
             raise DeltaError(f"target file {file} ends before byte {offset + length}")
         return data
 
-    def predict(self, slot: int, position: int, length: int) -> bytes:
+    def predict(self, slot: int, position: int, length: int) -> Bytes:
         """Predicted bytes. Raises: DeltaError, WrongSourceError."""
         if slot not in self.tables:
             raise DeltaError(f"a record uses table {slot}, which is not in force")
         prediction = self.tables[slot]
         if not prediction.is_affordable(position, length):
             raise DeltaError("a record is predicted from too many places of a source")
-        return prediction.read(position, length, self.read_file)
+        return self._ahead.read(prediction, position, length, self.read_file)
 
     def code(self, slot: int) -> CodeTable:
         """Raises: DeltaError."""

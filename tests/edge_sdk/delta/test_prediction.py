@@ -1,5 +1,8 @@
 """Predictions: identity now, with room for the rest."""
 
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +14,7 @@ from edge_sdk.delta.prediction import (
     MAP_PARAMETERS_BYTES_MAX,
     RANGES_MAX,
     Prediction,
+    ReadAhead,
     SourceRange,
     parse_prediction,
     put_prediction,
@@ -129,3 +133,51 @@ def test_any_bytes_are_a_prediction_or_refused(body: bytes) -> None:
     except DeltaError:
         return
     assert put_prediction(prediction) == body
+
+
+def test_what_is_gathered_serves_the_records_that_follow() -> None:
+    """A transposed tensor read piece by piece, from several threads too: a third of the reads."""
+    rows, columns = 512, 4096
+    source = np.arange(rows * columns, dtype="<u4").tobytes()
+    held = SourceRange(file=0, offset=0, length=4, dimensions=((columns, 4), (rows, 4 * columns)))
+    prediction = Prediction(ranges=(held,))
+    reads: list[int] = []
+
+    def read(_file: int, offset: int, length: int) -> bytes:
+        reads.append(length)
+        return source[offset : offset + length]
+
+    whole = prediction.read(0, prediction.length, read)
+    places = [(at, 1 << 18) for at in range(0, prediction.length, 1 << 18)]
+    reads.clear()
+    alone = [prediction.read(at, length, read) for at, length in places]
+    read_alone = sum(reads)
+    reads.clear()
+    ahead = ReadAhead()
+    assert [ahead.read(prediction, *one, read) for one in places] == alone
+    assert sum(reads) < 0.4 * read_alone
+    ahead = ReadAhead()
+    with ThreadPoolExecutor(3) as pool:
+        jobs = [pool.submit(ahead.read, prediction, *one, read) for one in places]
+        found = [bytes(job.result()) for job in jobs]
+    assert b"".join(found) == b"".join(alone) == whole
+
+
+def test_no_more_is_gathered_than_a_record_may_cost() -> None:
+    """Behind what is cheap lie single bytes far apart: they are not read ahead, nor is much for
+    a record that wants little."""
+    near = SourceRange(file=0, offset=0, length=4, dimensions=((1 << 16, 4),))
+    far = SourceRange(file=0, offset=0, length=1, dimensions=((1 << 17, 1 << 15),))
+    prediction = Prediction(ranges=(near, far))
+    reads: list[int] = []
+
+    def read(_file: int, _offset: int, length: int) -> bytes:
+        reads.append(length)
+        return bytes(length)
+
+    ahead = ReadAhead()
+    assert ahead.read(prediction, 0, 1 << 18, read) == bytes(1 << 18)
+    assert len(reads) < 10
+    reads.clear()
+    assert ahead.read(Prediction(ranges=(near,)), 16, 8, read) == bytes(8)
+    assert sum(reads) <= 24
