@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from edge_sdk.delta.guessing import likely_phase
 from edge_sdk.delta.methods import Method, Planes, Residual
 from edge_sdk.delta.methods.elements import Split
 from edge_sdk.delta.numeric import KINDS, Bits, ElementKind
-from edge_sdk.delta.prediction import ReadAhead, put_prediction
+from edge_sdk.delta.prediction import Prediction, ReadAhead, put_prediction
 from edge_sdk.delta.records import Place
 from edge_sdk.delta.writer import Predicted, slot_of
 
@@ -246,7 +247,7 @@ class Chooser:
         if aligned.prediction is not None:
             predicted = aligned.prediction
             position = aligned.position + place.offset - aligned.start
-            if len(put_prediction(predicted)) > aligned.end - aligned.start:
+            if _described_bytes(predicted) > aligned.end - aligned.start:
                 return None
             if not predicted.is_affordable(position, length):
                 return None
@@ -262,6 +263,12 @@ class Chooser:
         if len(data) != length:
             raise self._sources[file].changed()
         return data
+
+
+@lru_cache(maxsize=1)  # a tensor's records stand one after the other
+def _described_bytes(prediction: Prediction) -> int:
+    """What a prediction takes in its table record."""
+    return len(put_prediction(prediction))
 
 
 def _phase(place: Place, length: int, aligned: AlignedRange, kind: ElementKind) -> int:

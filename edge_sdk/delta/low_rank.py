@@ -40,7 +40,8 @@ _SHIFT_BITS = 4
 _LOW_BITS = 3
 # Folded factors without so many of their low bits, of shape (256, 8).
 _SHIFTED = np.arange(256)[:, None] >> np.arange(1 << _LOW_BITS)
-_USUAL_UNARY_BITS = 8
+# Bits that are searched at once for the ends of numbers.
+_WINDOW_BITS = 1 << 16
 
 Factors = NDArray[np.int8]
 
@@ -146,7 +147,7 @@ def _folded(factors: Factors) -> NDArray[np.int64]:
     return np.where(wide < 0, -2 * wide - 1, 2 * wide)
 
 
-def _cheapest(folded: NDArray[np.int64]) -> tuple[int, int]:
+def _cheapest(folded: Array) -> tuple[int, int]:
     """The bits that they take, and of each how many as they are."""
     high_bits = np.bincount(folded, minlength=len(_SHIFTED)) @ _SHIFTED
     bits = high_bits + (1 + np.arange(1 << _LOW_BITS)) * len(folded)
@@ -211,22 +212,30 @@ class _BitsIn:
     def factors(self, count: int) -> bytes:
         """The bytes of int8."""
         width = self._number(_LOW_BITS)
-        low = self._take(count * width).reshape(count, width) @ (1 << np.arange(width))
-        # No number is larger, so neither are the bits that hold so many.
-        longest = 1 << (8 - width)
-        ends = np.flatnonzero(self._bits[: count * min(longest, _USUAL_UNARY_BITS)])[:count]
-        if len(ends) < count:
-            ends = np.flatnonzero(self._bits[: count * longest])[:count]
-        if len(ends) < count:
-            raise self._cursor.error("ends within the factors of a map, or one is too large")
-        self._take(int(ends[-1]) + 1)
-        high = np.diff(ends, prepend=-1) - 1
-        if high.max() >> (8 - width):
-            raise self._cursor.error("has too large a factor")
-        folded = (high << width) + low
+        low = np.zeros(count, np.uint8)
+        for bit, taken in enumerate(self._take(count * width).reshape(count, width).T):
+            low |= taken << np.uint8(bit)
+        folded = (self._unary(count, 1 << (8 - width)) << np.uint8(width)) | low
         if _cheapest(folded)[1] != width:
             raise self._cursor.error("has factors that take fewer bits otherwise")
-        return np.where(folded & 1, ~(folded >> 1), folded >> 1).astype(np.int8).tobytes()
+        return np.where(folded & 1, ~(folded >> 1), folded >> 1).view(np.int8).tobytes()
+
+    def _unary(self, count: int, limit: int) -> NDArray[np.uint8]:
+        """So many numbers, all below the limit."""
+        parts, at, left = [], 0, count
+        while left:
+            window = self._bits[at : at + _WINDOW_BITS]
+            if not len(window):
+                raise self._cursor.error("ends within the factors of a map")
+            ends = np.flatnonzero(window)[:left].astype(np.int32)
+            parts.append(ends + np.int32(at))
+            at, left = at + len(window), left - len(ends)
+        ends = np.concatenate(parts)
+        self._take(int(ends[-1]) + 1)
+        numbers = np.diff(ends, prepend=np.int32(-1)) - np.int32(1)
+        if numbers.max() >= limit:
+            raise self._cursor.error("has too large a factor")
+        return numbers.astype(np.uint8)
 
     def _number(self, width: int) -> int:
         return int(self._take(width) @ (1 << np.arange(width)))

@@ -9,6 +9,7 @@ import numpy as np
 
 from edge_sdk.delta import coder
 from edge_sdk.delta.coder.tables import ALONE, DIFFERENCES, CodeTable, Table, pack
+from edge_sdk.delta.low_rank import LowRank
 from edge_sdk.delta.numeric import KINDS, ElementKind
 from edge_sdk.delta.prediction import Prediction, SourceRange, put_prediction
 from edge_sdk.delta.value_maps import NUMBER_KINDS, NumberList, Operation, ValueMap
@@ -152,6 +153,16 @@ def _predictions() -> dict[str, tuple[Prediction, bytes]]:
 
     of_kind = {name: numbers.astype(f"<f{width}").tobytes() for name, width in _FLOATS.items()}
     integers = np.arange(-12, 12).astype("<i1").tobytes()
+    moved = LowRank(
+        source=kinds["float32"],
+        target=kinds["bfloat16"],
+        rows=4,
+        columns=6,
+        step=np.float32(0.01),
+        shifts=(0, 3),
+        left=bytes([1, 255, 7, 0, 0, 0, 2, 130]),
+        right=bytes(range(250, 256)) + bytes(range(6)),
+    )
     turned = SourceRange(file=0, offset=60, length=2, dimensions=((3, 48), (6, -8)))
     plain = SourceRange(file=0, offset=5, length=9)
     doubles = of_kind["float64"]
@@ -184,6 +195,10 @@ def _predictions() -> dict[str, tuple[Prediction, bytes]]:
                 zeros=there("int8", 3, (3, -1)),
             ),
             integers + factors,
+        ),
+        "low-rank": (
+            Prediction(ranges=(SourceRange(file=0, offset=0, length=96),), values=moved),
+            of_kind["float32"],
         ),
     }
 

@@ -1,5 +1,6 @@
 """Low-rank value maps: exact sums, and each number made as FORMAT.md says."""
 
+import tracemalloc
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,7 +17,13 @@ from edge_sdk.delta.low_rank import (
     parse_low_rank,
     put_low_rank,
 )
-from edge_sdk.delta.prediction import Prediction, SourceRange, parse_prediction, put_prediction
+from edge_sdk.delta.prediction import (
+    MAP_PARAMETERS_BYTES_MAX,
+    Prediction,
+    SourceRange,
+    parse_prediction,
+    put_prediction,
+)
 from edge_sdk.delta.value_maps import NUMBER_KINDS
 from edge_sdk.delta.varint import Cursor, varints
 
@@ -213,3 +220,19 @@ def test_the_largest_map_is_taken() -> None:
     held = SourceRange(file=0, offset=0, length=one.count)
     body = put_prediction(Prediction(ranges=(held,), values=one))
     assert parse_prediction(Cursor(body, "a table"), (source,)).values == one
+
+
+@pytest.mark.parametrize(("rows", "rank"), [(FACTORS_MAX - 1, 1), (4096, 32)])
+def test_hostile_factors_take_bounded_memory(rows: int, rank: int) -> None:
+    """As many bits as parameters may have, all of them ends of numbers: memory stays small."""
+    columns = FACTORS_MAX // rank - rows
+    head = varints(6, 6, rows, columns, rank) + np.float32(1).tobytes()
+    parameters = head + bytes([0]) + b"\xff" * (MAP_PARAMETERS_BYTES_MAX - 40)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DeltaError, match="fewer bits otherwise"):
+            parse_low_rank(Cursor(parameters, "a map"))
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 8 << 20
