@@ -18,6 +18,7 @@ from edge_sdk.delta.strides import (
     sequence_bytes,
     sequence_work,
 )
+from edge_sdk.delta.text_map import TEXT_BYTES_MAX, TextMap
 from edge_sdk.delta.value_maps import Operation, ValueMap, parse_value_map, put_value_map
 from edge_sdk.delta.varint import VALUE_MAX, Cursor, varints
 
@@ -45,7 +46,7 @@ _MAPPED_NUMBERS = 64 << 10
 _AHEAD_BYTES = 3 << 20
 _AHEAD_TIMES = 3
 
-Values = ValueMap | LowRank
+Values = ValueMap | LowRank | TextMap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +98,9 @@ class Prediction:
         first, end = self._places(position, length)
         step = _GATHERED_BYTES // self.values.source.width_bytes
         values = self.values.loaded(read_source)
+        if isinstance(values, TextMap):
+            text = read_sequence(self.ranges, 0, self.length, read_source)
+            return values.apply(memoryview(text))[position : position + length]
         data = b"".join(
             self._mapped(values, start, min(step, end - start), read_source)
             for start in range(first, end, step)
@@ -105,12 +109,16 @@ class Prediction:
         return data[skipped : skipped + length]
 
     def _places(self, position: int, length: int) -> tuple[int, int]:
-        """The numbers that bytes of a mapped prediction belong to: the first, and the next one."""
+        """The numbers that bytes of a mapped prediction need: the first, and the next one."""
         assert self.values is not None
+        if isinstance(self.values, TextMap):
+            return 0, self.length
         width = self.values.target.width_bytes
         return position // width, -(-(position + length) // width)
 
-    def _mapped(self, values: Values, first: int, count: int, read_source: ReadSource) -> bytes:
+    def _mapped(
+        self, values: ValueMap | LowRank, first: int, count: int, read_source: ReadSource
+    ) -> bytes:
         """Numbers ``first`` and on."""
         width = values.source.width_bytes
         source = memoryview(read_sequence(self.ranges, first * width, count * width, read_source))
@@ -160,6 +168,8 @@ def put_prediction(prediction: Prediction) -> bytes:
 
 
 def _put_values(values: Values | None) -> bytes:
+    if isinstance(values, TextMap):
+        return varints(Operation.TEXT, 0)
     if not isinstance(values, LowRank):
         return put_value_map(values)
     parameters = put_low_rank(values)
@@ -180,6 +190,9 @@ def parse_prediction(cursor: Cursor, sources: tuple[FileRef, ...]) -> Prediction
     values: Values | None
     if number == Operation.LOW_RANK:
         values = parse_low_rank(parameters)
+    elif number == Operation.TEXT:
+        parameters.end()
+        values = TextMap()
     else:
         values = parse_value_map(number, parameters, sources)
     cursor.end()
@@ -188,6 +201,8 @@ def parse_prediction(cursor: Cursor, sources: tuple[FileRef, ...]) -> Prediction
         raise cursor.error("predicts an impossible number of bytes")
     if values is not None and sequence_bytes(ranges) % values.source.width_bytes:
         raise cursor.error(f"ends within a number of kind {values.source.name}")
+    if isinstance(values, TextMap) and prediction.length > TEXT_BYTES_MAX:
+        raise cursor.error(f"has a text of {prediction.length} bytes; at most {TEXT_BYTES_MAX}")
     if isinstance(values, LowRank) and values.count != prediction.count:
         raise cursor.error(f"has {prediction.count} numbers; its map has {values.count}")
     return prediction

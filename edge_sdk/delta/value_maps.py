@@ -43,6 +43,7 @@ class Operation(IntEnum):
     QUANTISE = 3
     DEQUANTISE = 4
     LOW_RANK = 5
+    TEXT = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

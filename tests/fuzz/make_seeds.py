@@ -23,6 +23,7 @@ from edge_sdk.delta.low_rank import LowRank
 from edge_sdk.delta.numeric import KINDS
 from edge_sdk.delta.prediction import Prediction, SourceRange, put_prediction
 from edge_sdk.delta.records import KIND_END
+from edge_sdk.delta.text_map import TextMap
 from edge_sdk.delta.value_maps import NUMBER_KINDS, NumberList, Operation, ValueMap
 from edge_sdk.delta.varint import Cursor
 from edge_sdk.manifest import (
@@ -231,6 +232,8 @@ def prediction_seeds() -> None:
     )
     added = put_prediction(Prediction(ranges=(plain,), values=low_rank))
     _put("prediction", "low_rank-plain", added)
+    texts = Prediction(ranges=(plain, strided), values=TextMap())
+    _put("prediction", "text", put_prediction(texts))
     for name, values in {"identity": None, **maps}.items():
         for shown, ranges in {"plain": (plain,), "strided": (strided, turned, plain)}.items():
             _put(

@@ -28,9 +28,13 @@ class Prediction:
         plain = number == 0 and not any(one.dimensions for one in self.ranges)
         need(maps or plain, "a prediction is not plain")
         self.map: ValueMap | LowRank | None = None
-        self.length = total
+        self.length, self.is_text = total, False
         if number == 0:
             need(parameters == b"", "parameters of value map 0")
+            return
+        if number == 6:
+            need(parameters == b"" and total <= 1 << 20, "a text")
+            self.is_text = True
             return
         self.map = LowRank(parameters) if number == 5 else ValueMap(number, parameters, sources)
         need(total % self.map.source_bytes == 0, "ranges end in a number")
@@ -47,6 +51,8 @@ class Prediction:
 
     def read(self, position: int, length: int) -> bytes:
         need(position + length <= self.length, "outside of a prediction")
+        if self.is_text:
+            return text_bytes(self._source_bytes(0, self.length))[position:][:length]
         if self.map is None:
             return self._source_bytes(position, position + length)
         source, target = self.map.source_bytes, self.map.target_bytes
@@ -64,3 +70,13 @@ class Prediction:
             base += one.bytes
         need(work <= 64 + (end - first) // 16, "too much work")
         return b"".join(made)
+
+
+def text_bytes(text: bytes) -> bytes:
+    """The bytes that characters stand for, and zeros up to as many."""
+    made, at = bytearray(), 0
+    while at < len(text):
+        two = text[at] in (194, 195) and at + 1 < len(text) and 128 <= text[at + 1] <= 191
+        made.append(text[at + 1] + 64 * (text[at] - 194) if two else text[at])
+        at += 1 + two
+    return bytes(made).ljust(len(text), b"\0")

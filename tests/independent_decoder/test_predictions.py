@@ -177,3 +177,19 @@ def test_maps_of_low_rank_agree(seed: int) -> None:
     parameters = varints(kind, target, rows, columns, rank) + step + packed
     prediction = varints(1, 0, 0, len(source), 0, 0, 0, 5, len(parameters)) + parameters
     agreed(prediction, source, position=chance.randrange(rows * columns))
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_texts_agree(seed: int) -> None:
+    """Bytes written as text, whole and damaged, from several ranges, cut anywhere."""
+    chance = random.Random(seed)
+    pieces = [
+        chance.choice([chance.randbytes(20).decode("latin-1").encode(), chance.randbytes(9)])
+        for _ in range(20)
+    ]
+    source = b"".join(pieces)
+    ranges = [(chance.randrange(len(source)), chance.randint(1, 80)) for _ in range(3)]
+    heads = [varints(0, at, min(size, len(source) - at), 0) for at, size in ranges]
+    total = sum(min(size, len(source) - at) for at, size in ranges)
+    prediction = varints(len(heads)) + b"".join(heads) + varints(0, 0, 6, 0)
+    agreed(prediction, source, position=chance.randrange(total))

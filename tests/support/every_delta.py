@@ -12,6 +12,7 @@ from edge_sdk.delta.coder.tables import ALONE, DIFFERENCES, CodeTable, Table, pa
 from edge_sdk.delta.low_rank import LowRank
 from edge_sdk.delta.numeric import KINDS, ElementKind
 from edge_sdk.delta.prediction import Prediction, SourceRange, put_prediction
+from edge_sdk.delta.text_map import TextMap
 from edge_sdk.delta.value_maps import NUMBER_KINDS, NumberList, Operation, ValueMap
 from edge_sdk.delta.varint import varints
 from tests.support.code_tables import fitting, one_table
@@ -199,6 +200,10 @@ def _predictions() -> dict[str, tuple[Prediction, bytes]]:
         "low-rank": (
             Prediction(ranges=(SourceRange(file=0, offset=0, length=96),), values=moved),
             of_kind["float32"],
+        ),
+        "text": (
+            Prediction(ranges=(SourceRange(file=0, offset=1, length=36), plain), values=TextMap()),
+            bytes(range(100, 124)).decode("latin-1").encode() + doubles[:24],
         ),
     }
 

@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from edge_sdk.base import CHUNK_BYTES
 from edge_sdk.delta.alignment.located import LocatedTensor
 from edge_sdk.delta.alignment.ranges import AlignedRange
-from edge_sdk.delta.alignment.views import ReadView, View, opaque_views, tensor_views
+from edge_sdk.delta.alignment.views import ReadView, View, opaque_views, tensor_views, text_views
 from edge_sdk.delta.files import OpenFile
 from edge_sdk.delta.matching import Match, SourceIndex
 from edge_sdk.delta.prediction import Prediction
+from edge_sdk.delta.text_map import TextMap
 
 # What is worth a search, what a range must save, and how far apart matches may lie in it.
 GAP_BYTES_MIN = 4 << 10
@@ -61,6 +62,7 @@ class Regions:
         self._files = files
         self._sources = [one for one in sources if (one.file, one.tensor.offset) not in used]
         self._opaque = sorted(set(range(len(files))) - {one.file for one in sources})
+        self._texts: list[View] | None = None
         self._indexes: dict[bool, tuple[list[View], SourceIndex]] = {}
 
     def find(self, target: OpenFile, gaps: Gaps) -> list[AlignedRange]:
@@ -100,6 +102,10 @@ class Regions:
     def _all_views(self, *, opaque: bool) -> Iterator[View]:
         for one in self._sources:
             yield from tensor_views(one)
+        if self._texts is None:
+            files = ((number, self._files[number]) for number in self._opaque)
+            self._texts = [view for one in files for view in text_views(*one)]
+        yield from self._texts
         for file in self._opaque if opaque else ():
             yield from opaque_views(file, self._files[file].size_bytes)
 
@@ -135,9 +141,8 @@ def _ranged(view: View, found: _Found) -> AlignedRange | None:
     if end - start < _REGION_BYTES_MIN:
         return None
     prediction, position = view.prediction, start + found.shift
-    if len(prediction.ranges) == 1 and not prediction.ranges[0].dimensions:
-        (held,) = prediction.ranges
-        values = prediction.values
+    (held,), values = prediction.ranges, prediction.values
+    if not held.dimensions and not isinstance(values, TextMap):
         source_width = values.source.width_bytes if values else width
         first = position // width * source_width
         length = (end - start) // width * source_width

@@ -1,4 +1,5 @@
-"""What source bytes may have become: tensors in other orders and widths, opaque files cast.
+"""What source bytes may have become: tensors in other orders and widths, opaque files cast,
+bytes that were text.
 
 Each is a prediction, so that its bytes can be read anywhere without making all of them.
 """
@@ -9,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
+import numpy as np
+
 from edge_sdk.delta.alignment.layouts import merged, row_major
 from edge_sdk.delta.alignment.located import LocatedTensor
 from edge_sdk.delta.alignment.sampling import number_kind
@@ -16,6 +19,7 @@ from edge_sdk.delta.files import OpenFile
 from edge_sdk.delta.numeric import ElementKind, kind_of
 from edge_sdk.delta.prediction import Prediction
 from edge_sdk.delta.strides import SourceRange
+from edge_sdk.delta.text_map import TEXT_BYTES_MAX, TextMap, lead_places
 from edge_sdk.delta.value_maps import NUMBER_KINDS, NumberKind, Operation, ValueMap
 
 # From OIHW, HWIO or OHWI to another of them; fewer axes have fewer orders.
@@ -26,6 +30,9 @@ _CASTS = {
     "bfloat16": ("float32",),
     "float64": ("float32",),
 }
+# Bytes written as text have a lead before every other byte, about; other files hardly any.
+_TEXT_SHARE_MIN = 0.05
+_LEAD = 0xC2
 _OPAQUE_CASTS = (("float32", "float16"), ("float32", "bfloat16"), ("float16", "float32"))
 
 
@@ -91,6 +98,23 @@ def opaque_views(file: int, size_bytes: int) -> Iterator[View]:
             if length > 0:
                 held = SourceRange(file=file, offset=phase, length=length)
                 yield _view(held, kind, NUMBER_KINDS[after])
+
+
+def text_views(number: int, file: OpenFile) -> Iterator[View]:
+    """Parts of a file that are bytes written as text, as those bytes."""
+    start = 0
+    while start < file.size_bytes:
+        text = np.frombuffer(file.read(start, TEXT_BYTES_MAX), np.uint8)
+        if not len(text):
+            return  # it became shorter meanwhile
+        # A character is not cut in two.
+        length = len(text) - int(len(text) > 1 and text[-1] & 0xFE == _LEAD)
+        if np.mean(lead_places(text)) >= _TEXT_SHARE_MIN:
+            held = SourceRange(file=number, offset=start, length=length)
+            kind = kind_of("uint8")
+            assert kind is not None
+            yield View(prediction=Prediction(ranges=(held,), values=TextMap()), kind=kind)
+        start += length
 
 
 def _orders(rank: int) -> Sequence[tuple[int, ...]]:

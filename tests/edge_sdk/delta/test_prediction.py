@@ -19,6 +19,7 @@ from edge_sdk.delta.prediction import (
     parse_prediction,
     put_prediction,
 )
+from edge_sdk.delta.text_map import TextMap
 from edge_sdk.delta.value_maps import NUMBER_KINDS, Operation, ValueMap
 from edge_sdk.delta.varint import Cursor, varints
 
@@ -69,6 +70,7 @@ def test_ranges_of_several_files_stand_one_after_the_other() -> None:
         (varints(1, 0, 0, 1, 0, 0, 0, 9, 2, 7, 7), "value map 9: not supported"),
         (varints(1, 0, 0, 1, 0, 0, 1, 9, 0, 0), "too many"),
         (varints(1, 0, 0, 1, 0, 1, MAP_PARAMETERS_BYTES_MAX + 1), "too long parameters"),
+        (varints(1, 0, 0, 1, 0, 0, 0, 6, 1, 0), "too many"),
         (varints(1, 0, 0, 1, 0) + IDENTITY + b"x", "too many"),
         (varints(1, 0, 0, 1, 0) + IDENTITY[:-1], "ends within"),
     ],
@@ -181,3 +183,23 @@ def test_no_more_is_gathered_than_a_record_may_cost() -> None:
     reads.clear()
     assert ahead.read(Prediction(ranges=(near,)), 16, 8, read) == bytes(8)
     assert sum(reads) <= 24
+
+
+def test_a_text_is_bounded() -> None:
+    """All of it is unpacked for each record, so there is not much of it."""
+    sources = (FileRef(path="a", size_bytes=1 << 21, digest=Digest(bytes(32))),)
+    for size, problem in ((1 << 20, None), ((1 << 20) + 1, "a text of")):
+        body = varints(1, 0, 0, size, 0, 0, 0, 6, 0)
+        cursor = Cursor(body, "a table")
+        if problem is None:
+            assert parse_prediction(cursor, sources).length == size
+            continue
+        with pytest.raises(DeltaError, match=problem):
+            parse_prediction(cursor, sources)
+
+
+def test_a_record_pays_for_all_of_a_text() -> None:
+    """Whatever it takes of it."""
+    many = Prediction(ranges=(scattered(1, 1000),), values=TextMap())
+    assert not many.is_affordable(0, 1)
+    assert Prediction(ranges=(scattered(1, 60),), values=TextMap()).is_affordable(50, 1)

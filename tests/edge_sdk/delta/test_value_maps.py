@@ -333,7 +333,7 @@ ONE = np.float32(1).tobytes()
         (3, varints(6, 6, 1, 1, 1, 6) + ONE + varints(0), "float32 to float32"),
         (3, varints(6, 0, 1, 1, 1, 6) + ONE + varints(1, 6) + ONE, "list of float32"),
         (4, varints(6, 6, 1, 1, 1, 6) + ONE + varints(0), "float32 to float32"),
-        (6, b"", "value map 6: not supported"),
+        (7, b"", "value map 7: not supported"),
         (1, varints(7, 6) + b"", None),
         (3, varints(6, 0, 1, 1, 1, 6) + ONE + varints(0), None),
     ],

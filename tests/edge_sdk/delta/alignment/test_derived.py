@@ -1,5 +1,6 @@
 """Models derived from others: what was done to their numbers is found, and costs almost nothing."""
 
+import pickle
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -377,3 +378,21 @@ def test_numbers_of_any_size_are_no_danger(tmp_path: Path, scale: float) -> None
             "z": stored("float64", weights[:, :35]),
         }
     assert pair(tmp_path, source, target).share() < 1.1
+
+
+def test_arrays_that_an_old_pickle_wrote_as_text_are_found(tmp_path: Path) -> None:
+    """A pickle of protocol 2 has bytes as text, half as long again: no number is left in it."""
+    arrays = {f"w{n}": floats(90 + n, 300, 400) for n in range(4)}
+    source = pickle.dumps({name: one.tobytes() for name, one in arrays.items()}, 2)
+    target = safetensors({name: stored("float32", one) for name, one in arrays.items()})
+    found = Pair(tmp_path, source, target)
+    assert set(found.operations()) == {Operation.TEXT}
+    assert found.share() < 0.02
+    assert found.share(methods=[one for one in METHODS if one != "maps"]) > 0.5
+
+
+def test_text_of_people_is_no_view(tmp_path: Path) -> None:
+    """Words with accents are text, and stay it."""
+    words = "déjà vu, señor; größer als früher\n" * 2000
+    found = Pair(tmp_path, words.encode(), words.encode("latin-1"))
+    assert found.share() < 0.05
