@@ -228,4 +228,5 @@ def _planned(one: Planned) -> fleet.PlannedDevice:
         message.artifact = one.wanted.target.artifact.raw
         message.source_artifact = raw_digest(plan.source)
         message.wire_bytes = plan.wire_bytes
+        message.steps = len(plan.steps)
     return message

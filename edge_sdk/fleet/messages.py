@@ -141,6 +141,7 @@ def planned_device_from(message: wire.PlannedDevice) -> PlannedDevice:
         wire_bytes=message.wire_bytes,
         whole_bytes=message.whole_bytes,
         reason=message.reason,
+        steps=message.steps,
     )
 
 

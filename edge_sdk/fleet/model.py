@@ -169,7 +169,10 @@ class Cohort:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedDevice:
-    """What one device would get. No artifact: it gets none, ``reason`` says why."""
+    """What one device would get. No artifact: it gets none, ``reason`` says why.
+
+    steps: deltas one after the other, two by a hub.
+    """
 
     device: str
     variant: str
@@ -178,6 +181,7 @@ class PlannedDevice:
     wire_bytes: int
     whole_bytes: int
     reason: str
+    steps: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

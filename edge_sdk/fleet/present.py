@@ -207,7 +207,8 @@ def print_plan(plan: RolloutPlan) -> None:
 
 def _source(device: PlannedDevice) -> str:
     if device.source_artifact is not None:
-        return device.source_artifact.short
+        short = device.source_artifact.short
+        return short if device.steps < 2 else f"{short}, {device.steps} steps"
     return "is there" if device.artifact is not None and not device.wire_bytes else "nothing"
 
 

@@ -756,6 +756,7 @@ class PlannedDevice(_message.Message):
     WIRE_BYTES_FIELD_NUMBER: _builtins.int
     WHOLE_BYTES_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
     device: _builtins.str
     variant: _builtins.str
     """empty: none fits"""
@@ -767,6 +768,8 @@ class PlannedDevice(_message.Message):
     """what the whole costs, compressed"""
     reason: _builtins.str
     """why it gets none, or why by the whole"""
+    steps: _builtins.int
+    """deltas one after the other; 0: it gets none, or holds it"""
     def __init__(
         self,
         *,
@@ -777,10 +780,11 @@ class PlannedDevice(_message.Message):
         wire_bytes: _builtins.int = ...,
         whole_bytes: _builtins.int = ...,
         reason: _builtins.str = ...,
+        steps: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "device", b"device", "reason", b"reason", "source_artifact", b"source_artifact", "variant", b"variant", "whole_bytes", b"whole_bytes", "wire_bytes", b"wire_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "device", b"device", "reason", b"reason", "source_artifact", b"source_artifact", "steps", b"steps", "variant", b"variant", "whole_bytes", b"whole_bytes", "wire_bytes", b"wire_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -51,6 +51,7 @@ def test_init_refuses_a_foreign_folder(run, tmp_path: Path) -> None:  # type: ig
         (["serve", "--data", "{tmp}/data", "--build-workers", "0"], 2, "build workers"),
         (["serve", "--data", "{tmp}/data", "--check-in-s", "-1"], 2, "check_in_s"),
         (["serve", "--data", "{tmp}/data", "--fetches-max", "0"], 2, "fetch"),
+        (["serve", "--data", "{tmp}/data", "--delta-storage-bytes", "-1"], 2, "0: no limit"),
         (["serve", "--bogus"], 2, "bogus"),
         (["frobnicate"], 2, "frobnicate"),
     ],

@@ -25,6 +25,7 @@ def test_defaults_can_be_served(tmp_path: Path) -> None:
         {"build_workers": 0},
         {"build_workers": 1_000},
         {"fetches_max": 0},
+        {"delta_storage_bytes": -1},
         {"check_in_s": -1.0},
         {"plan_wait_s": float("nan")},
         {"reconnect_cap_s": 1e9},

@@ -92,7 +92,7 @@ def test_twenty_versions_in_two_proved_steps(scene: Scene) -> None:
         assert {("4", "5"), ("5", f"{LAST}")} <= set(deltas)
         assert ("4", f"{LAST}") not in deltas
         first, second = deltas["4", "5"].size_bytes, deltas["5", f"{LAST}"].size_bytes
-        assert planned.source_artifact == scene.artifact(4)
+        assert (planned.source_artifact, planned.steps) == (scene.artifact(4), 2)
         assert planned.wire_bytes == first + second < planned.whole_bytes
 
         before = proxy.down_bytes

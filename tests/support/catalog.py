@@ -15,6 +15,7 @@ from distributor.planning import DecoderFacts, DeviceFacts
 from distributor.rollouts import Cohort, DeviceEvent, Rollout, RolloutRequest, Touched
 from distributor.storage import Database, sqlite_url, upgrade
 from edge_sdk.base import Digest, ModelName, Version
+from edge_sdk.delta import FORMAT_VERSION
 from edge_sdk.manifest import Assignment
 from tests.support.artifacts import ArtifactBytes, make_artifact
 
@@ -121,7 +122,7 @@ class Catalog:
 
 def device_facts(device: str, **facts: Any) -> DeviceFacts:
     decoder = DecoderFacts(
-        versions=frozenset({0}),
+        versions=frozenset({FORMAT_VERSION}),
         methods=frozenset({"copy", "literal", "patch", "residual"}),
         memory_bytes=64 << 20,
     )

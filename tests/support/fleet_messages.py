@@ -83,6 +83,7 @@ def a_plan() -> list[wire.PlanProgress]:
                     source_artifact=SOURCE.raw,
                     wire_bytes=12_700_000,
                     whole_bytes=89_200_000,
+                    steps=2,
                 ),
                 wire.PlannedDevice(
                     device="gate-8",
@@ -90,6 +91,7 @@ def a_plan() -> list[wire.PlanProgress]:
                     artifact=ARTIFACT.raw,
                     wire_bytes=89_200_000,
                     whole_bytes=89_200_000,
+                    steps=1,
                     reason="the device holds no version of this model",
                 ),
                 wire.PlannedDevice(device="gate-9", reason="fp32: needs engine onnxruntime"),

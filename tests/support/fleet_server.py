@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import grpc
 
@@ -25,6 +26,8 @@ from edge_sdk.rpc import FRAME_BYTES, Credentials, open_channel
 from tests.support.artifacts import ArtifactBytes
 
 _START_S = 30.0
+
+T = TypeVar("T")
 
 
 def wait_until(holds: Callable[[], bool], *, deadline_s: float = 30.0) -> None:
@@ -209,6 +212,11 @@ class FleetServer:
     @property
     def builder(self) -> Builder:
         return self.serving.builder
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Does something on the server's own loop."""
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(_START_S)
 
     def operator(self, name: str = "alice") -> FleetServiceStub:
         channel = open_channel(self.serving.operator_address, Credentials(operator=name))

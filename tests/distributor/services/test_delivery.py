@@ -21,7 +21,7 @@ from edge_sdk.base import (
     UnavailableError,
     UsageError,
 )
-from edge_sdk.delta import METHODS, apply, inspect
+from edge_sdk.delta import FORMAT_VERSION, METHODS, apply, inspect
 from edge_sdk.protos import delivery_v1_pb2 as delivery
 from edge_sdk.protos import fleet_v1_pb2 as fleet
 from edge_sdk.rpc import typed_errors
@@ -140,7 +140,7 @@ def test_only_methods_that_the_device_knows(server: FleetServer, tmp_path: Path)
 
 def test_methods_of_tomorrow_are_harmless(server: FleetServer) -> None:
     """A device that knows methods which this release does not gets what both know."""
-    device = server.device("cam-new", methods=(*METHODS, "tomorrow"), versions=(0, 9))
+    device = server.device("cam-new", methods=(*METHODS, "tomorrow"), versions=(FORMAT_VERSION, 9))
     device.check_in()
     assert device.plan(FIRST.artifact).steps
 
@@ -446,3 +446,24 @@ def test_what_was_committed_is_a_source_at_once(server: FleetServer) -> None:
     listed = server.operator().ListDevices(fleet.ListDevicesRequest(), timeout=30).devices
     shown = next(one for one in listed if one.device == "cam-quick").models[0]
     assert (shown.running_version, shown.assigned_version) == ("1.0.0", "2.0.0")
+
+
+def test_a_delta_that_goes_before_it_is_fetched(tmp_path: Path) -> None:
+    """Where room was made between plan and fetch, the fetch says that there is none, and the
+    next plan has the delta built again: a device that asks anew comes to its version."""
+    with fleet_server(tmp_path / "data") as server:
+        publish(server.operator(), FIRST)
+        publish(server.operator(), SECOND)
+        keeper = server.serving.keeper
+        keeper.asked_s = 0.0  # as if it had waited for long
+        device = server.device("cam-slow")
+        device.check_in()
+        planned = device.plan(SECOND.artifact, FIRST.artifact)
+        (step,) = planned.steps
+        builds = server.builder.builds_started
+        assert server.run(keeper.free(1 << 40)) >= step.delta_bytes
+        with pytest.raises(NotFoundError), typed_errors("the distributor"):
+            device.fetch(step.delta)
+        assert device.plan(SECOND.artifact, FIRST.artifact) == planned
+        assert server.builder.builds_started == 2 * builds
+        assert len(device.fetch(step.delta)) == step.delta_bytes

@@ -14,6 +14,7 @@ from distributor.planning import ArtifactFacts, DeltaJob
 from distributor.services.ways import Ways
 from distributor.storage import Blobs
 from edge_sdk.base import Digest, EdgeError, ProofError, RefusedError
+from edge_sdk.delta import FORMAT_VERSION
 from tests.support.artifacts import ArtifactBytes, make_artifact
 from tests.support.catalog import AT_MS, Catalog, device_facts, open_catalog
 
@@ -24,7 +25,7 @@ SECOND = make_artifact({"m.bin": b"two"}, version="2.0.0", parent="1.0.0")
 class ScriptedBuilder(Builder):
     """Builds nothing: each job succeeds, fails or never ends, as the test says."""
 
-    capability = "v0 literal 1024"
+    capability = f"v{FORMAT_VERSION} literal 1024"
 
     def __init__(self, catalog: Catalog, folder: Path, outcomes: dict[bool, object]) -> None:
         super().__init__(catalog.database, Blobs(folder / "o"), folder / "w", workers=1)

@@ -10,7 +10,7 @@ from edge_sdk.base import NotFoundError
 from edge_sdk.fleet import Fleet
 from edge_sdk.fleet.cli import main
 from tests.support.commands import Ran, run_main
-from tests.support.fleet_messages import a_plan, a_rollout, a_rollout_device
+from tests.support.fleet_messages import SOURCE, a_plan, a_rollout, a_rollout_device
 from tests.support.fleet_service import FleetInMemory
 
 EdgeFleet = Callable[..., Ran]
@@ -32,6 +32,7 @@ def test_plan_says_who_gets_what(rollout: EdgeFleet, service: FleetInMemory) -> 
     for words in ("12.7 MB", "89.2 MB", "nothing", "the device holds no version of this model"):
         assert words in said
     assert "fp32: needs engine onnxruntime" in said
+    assert f"{SOURCE.short}, 2 steps" in said
     assert "2 of 3 devices get team/digits 2.0.0: 101.9 MB on the wire" in said
 
 
