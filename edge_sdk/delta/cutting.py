@@ -3,6 +3,7 @@ counterpart there, and the rest."""
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,11 @@ _FEW_BYTES = 12
 # Numbers of neighbouring tensors are coded as one where one of them is not larger: codes of
 # their own are shorter for large ones.
 _JOINED_NUMBERS_BYTES_MAX = 16 << 10
+# A tensor in which at most so many numbers changed is sparse.
+_SPARSE_SHARE = 0.125
+_BESIDE_CHANGED_MAX = 16
+# Tensors that a common table would cost more than a record have one each.
+_RECORD_BITS = 8 * 28
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +55,32 @@ class Piece:
     @property
     def length(self) -> int:
         return self.end - self.start
+
+    @property
+    def is_single(self) -> bool:
+        """Whether it is numbers of one byte that others of the source predict, byte by byte."""
+        aligned = self.aligned
+        if self.copy_from is not None or aligned is None or aligned.kind is None:
+            return False
+        return aligned.is_plain and aligned.kind.width_bytes == 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """A piece, where in the source its counterpart stands, and how many bytes differ."""
+
+    piece: Piece
+    place: tuple[int, int]
+    changed: int
+
+    @property
+    def told_bits(self) -> float:
+        """What it takes to tell which bytes differ."""
+        share = self.changed / self.piece.length
+        if not 0 < share < 1:
+            return 0.0
+        rest = 1 - share
+        return -self.piece.length * (share * math.log2(share) + rest * math.log2(rest))
 
 
 @dataclass(slots=True)
@@ -90,7 +122,35 @@ class Cutter:
     def pieces(self, number: int, base: int, data: bytes) -> list[Piece]:
         """The pieces of a chunk that begins at ``base`` of target file ``number``."""
         pieces = _join_tensors(self._pieces(number, base, data))
-        return list(_among_others(_join_copies(pieces)))
+        return list(_among_others(_join_copies(self._join_sparse(base, data, pieces))))
+
+    def _join_sparse(self, base: int, data: bytes, pieces: Iterable[Piece]) -> Iterator[Piece]:
+        """Makes one piece of tensors of single bytes that hardly changed, and of the few bytes
+        beside them: records of their own cost more than such numbers do."""
+        before: _Compared | None = None
+        for piece in pieces:
+            here = self._compared(base, data, piece)
+            joined = _sparse_together(before, here, base) if before and here else None
+            if before is not None and joined is None:
+                yield before.piece
+            if here is None:
+                yield piece
+            before = joined or here
+        if before is not None:
+            yield before.piece
+
+    def _compared(self, base: int, data: bytes, piece: Piece) -> _Compared | None:
+        """None where a piece is nothing that may be joined so."""
+        place = _source_of(piece, base)
+        if place is None or not (piece.is_single or piece.length <= _SMALL_NUMBERS_BYTES_MAX):
+            return None
+        source = np.frombuffer(self._read_source(*place, piece.length), np.uint8)
+        target = np.frombuffer(data, np.uint8, piece.length, piece.start)
+        if len(source) < len(target):
+            return None
+        changed = int(np.count_nonzero(source != target))
+        most = _SPARSE_SHARE * piece.length if piece.is_single else _BESIDE_CHANGED_MAX
+        return _Compared(piece, place, changed) if changed <= most else None
 
     def _first_guess(self, file: OpenFile) -> _Shift:
         """The source file that a target file was probably made from."""
@@ -243,6 +303,35 @@ def _joined_numbers(before: Piece, piece: Piece) -> Piece | None:
         aligned=replace(first, end=second.end),
         near=before.near or before.copy_from,
     )
+
+
+def _sparse_together(first: _Compared, second: _Compared, base: int) -> _Compared | None:
+    """Both as one tensor; None where they do not run on alike, or are better apart."""
+    file, at = first.place
+    single = [one.piece for one in (first, second) if one.piece.is_single]
+    if not single or second.place != (file, at + first.piece.length):
+        return None
+    aligned = single[0].aligned
+    assert aligned is not None
+    start, end = base + first.piece.start, base + second.piece.end
+    whole = replace(
+        aligned,
+        start=min(aligned.start, start),
+        end=max(aligned.end, end),
+        source_start=at - max(0, start - aligned.start),
+    )
+    piece = Piece(start=start - base, end=end - base, aligned=whole, near=first.place)
+    joined = _Compared(piece, first.place, first.changed + second.changed)
+    lost = joined.told_bits - first.told_bits - second.told_bits
+    return None if len(single) == 2 and lost > _RECORD_BITS else joined
+
+
+def _source_of(piece: Piece, base: int) -> tuple[int, int] | None:
+    """Where in the source its counterpart stands, if anywhere; ``base`` is that of its chunk."""
+    if piece.copy_from is None and piece.aligned is not None and piece.aligned.is_plain:
+        at = piece.aligned.source_start + base + piece.start - piece.aligned.start
+        return piece.aligned.source_file, at
+    return piece.copy_from or piece.near
 
 
 def _join_copies(pieces: Iterable[Piece]) -> Iterator[Piece]:

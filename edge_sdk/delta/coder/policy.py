@@ -42,7 +42,7 @@ _ESCAPED_SHARE = 16
 _INTEGER_BITS = 1
 _ALSO = {"float16": tuple(kind for kind in KINDS if kind.name == "bfloat16")}
 # Lanes by the least bytes of a stream: their states are to be a small part of it.
-_LANES = ((48 << 10, 5), (1 << 10, 3), (0, 0))
+_LANES = ((48 << 10, 5), (4 << 10, 3), (0, 0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -117,3 +117,42 @@ def test_a_shift_before_the_source_is_no_place(tmp_path: Path) -> None:
     assert last.near == (0, 32_000)
     back = flipped(NOISE[:20_000]) + NOISE[:2000] + flipped(NOISE[2000:2600])
     assert [piece.near for piece in cut(tmp_path, NOISE, back)][-1] == (0, 2000)
+
+
+BYTES = kind_of("int8")
+
+
+def changed_at(data: bytes, every: int, first: int = 0) -> bytes:
+    """The data with one of so many bytes flipped."""
+    found = bytearray(data)
+    for at in range(first, len(found), every):
+        found[at] ^= 1
+    return bytes(found)
+
+
+def test_sparse_bytes_and_what_stands_between_are_one_piece(tmp_path: Path) -> None:
+    """Tensors of single bytes, the head and tail of other bytes and a few between them."""
+    target = NOISE[:300] + changed_at(NOISE[300:9000], 40)
+    target += NOISE[9000:9050] + flipped(NOISE[9050:9054]) + NOISE[9054:9100]
+    target += changed_at(NOISE[9100:20_000], 40) + NOISE[20_000:20_200]
+    ranges = [aligned(300, 9000, 300, BYTES), aligned(9100, 20_000, 9100, BYTES)]
+    pieces = cut(tmp_path, NOISE, target, *ranges)
+    (numbers,) = [piece for piece in pieces if piece.aligned is not None]
+    assert (numbers.start, numbers.end) == (0, 20_200)
+    assert numbers.aligned == aligned(0, 20_200, 0, BYTES)
+
+
+@pytest.mark.parametrize(
+    ("every", "shift", "between"),
+    [((2, 2), 0, 0), ((200, 12), 0, 0), ((40, 40), 8, 0), ((40, 40), 0, 900)],
+)
+def test_bytes_are_apart_that_are_better_apart(
+    tmp_path: Path, every: tuple[int, int], shift: int, between: int
+) -> None:
+    """Dense ones, ones that changed more than the others, moved ones, and those far away."""
+    middle = 18_000 + between
+    target = changed_at(NOISE[:18_000], every[0]) + flipped(NOISE[18_000:middle])
+    target += changed_at(NOISE[middle + shift : 36_000 + shift], every[1])
+    ranges = [aligned(0, 18_000, 0, BYTES), aligned(middle, 36_000, middle + shift, BYTES)]
+    pieces = cut(tmp_path, NOISE, target, *ranges)
+    assert [piece.aligned for piece in pieces if piece.aligned is not None] == ranges
