@@ -70,7 +70,11 @@ class Fleet(fleet_grpc.FleetServiceServicer):
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> fleet.PublishResponse:
         artifact, created = await publish(
-            self._database, self._blobs, aiter(request_iterator), by=caller().name
+            self._database,
+            self._blobs,
+            aiter(request_iterator),
+            room=self._keeper,
+            by=caller().name,
         )
         return fleet.PublishResponse(artifact=artifact.raw, created=created)
 

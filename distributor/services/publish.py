@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 
+from distributor.builds import Room
 from distributor.catalog import add_artifact, check_new, missing_blobs
 from distributor.services.driver import now_ms
 from distributor.storage import Blobs, Database, Staging
@@ -17,11 +18,12 @@ from edge_sdk.base import (
     CHUNK_BYTES,
     Digest,
     ProofError,
+    ResourceError,
     UnavailableError,
     UsageError,
     chunk_length,
 )
-from edge_sdk.manifest import FileEntry, decode_manifest
+from edge_sdk.manifest import FileEntry, Manifest, decode_manifest
 from edge_sdk.protos import fleet_v1_pb2 as fleet
 
 _FIRST = "a publish begins with its manifest, and says it once"
@@ -61,40 +63,67 @@ async def publish(
     blobs: Blobs,
     requests: AsyncIterator[fleet.PublishRequest],
     *,
+    room: Room,
     by: str,
 ) -> tuple[Digest, bool]:
     """The artifact, and whether it is new here.
 
     Raises: FormatError, UsageError, ProofError, ConflictError, NotFoundError, ResourceError,
-    UnavailableError (files are missing: the caller thought that they were here).
+    UnavailableError (files are missing: the caller thought that they were here; or the disk
+    was full, and deltas made room: what is sent again finds it).
     """
     frames = Frames(requests)
     document = await frames.manifest()
     manifest = await asyncio.to_thread(decode_manifest, document)
     artifact = Digest.of(document)
     new = await database.read(check_new, artifact, manifest)
-    entries = {entry.digest: entry for entry in manifest.files}
-    missing = set(await database.read(missing_blobs, list(entries)))
+    missing = await database.read(missing_blobs, [entry.digest for entry in manifest.files])
     if not new and not missing:
         return artifact, False  # missing: a stored file was found damaged, and comes again
-    async with blobs.stage() as staging:
-        while (frame := await frames.peek()) is not None:
-            entry = entries.get(Digest(frame.digest))
-            if entry is None:
-                raise UsageError(f"file {frame.digest.hex()} is not in the manifest")
-            await staging.write(entry.digest, _proved(entry, _bytes_of(entry, frames)))
-            missing.discard(entry.digest)
-        await _add_empty(staging, entries, missing)
-        if missing:
-            paths = ", ".join(sorted(entries[one].path for one in missing))
-            raise UnavailableError(f"the bytes of {paths} did not come; publish again")
-        async with blobs.settling:
-            here = [digest for digest in entries if digest not in staging.digests]
-            if await database.read(missing_blobs, here):
-                raise UnavailableError("a file that was here went meanwhile; publish again")
-            await staging.keep()
-            created = await database.write(add_artifact, document, manifest, at_ms=now_ms(), by=by)
-    return artifact, created
+    try:
+        async with blobs.stage() as staging:
+            await _stage(staging, manifest, frames, set(missing))
+            return artifact, await _keep(database, blobs, staging, document, manifest, by=by)
+    except ResourceError as error:
+        # A delta can be built again, what an operator publishes exists nowhere else here.
+        if error.facts.get("short") != "disk" or not await room.free(manifest.size_bytes):
+            raise
+        raise UnavailableError("the disk was full; deltas made room: publish again") from error
+
+
+async def _stage(
+    staging: Staging, manifest: Manifest, frames: Frames, missing: set[Digest]
+) -> None:
+    """Takes the files that come, and sees to it that none of the missing stays away."""
+    entries = {entry.digest: entry for entry in manifest.files}
+    while (frame := await frames.peek()) is not None:
+        entry = entries.get(Digest(frame.digest))
+        if entry is None:
+            raise UsageError(f"file {frame.digest.hex()} is not in the manifest")
+        await staging.write(entry.digest, _proved(entry, _bytes_of(entry, frames)))
+        missing.discard(entry.digest)
+    await _add_empty(staging, entries, missing)
+    if missing:
+        paths = ", ".join(sorted(entries[one].path for one in missing))
+        raise UnavailableError(f"the bytes of {paths} did not come; publish again")
+
+
+async def _keep(
+    database: Database,
+    blobs: Blobs,
+    staging: Staging,
+    document: bytes,
+    manifest: Manifest,
+    *,
+    by: str,
+) -> bool:
+    """Gives what is staged its names, then the catalog its row; whether that is new."""
+    here = {entry.digest for entry in manifest.files} - staging.digests
+    async with blobs.settling:
+        if await database.read(missing_blobs, here):
+            raise UnavailableError("a file that was here went meanwhile; publish again")
+        await staging.keep()
+        return await database.write(add_artifact, document, manifest, at_ms=now_ms(), by=by)
 
 
 async def _add_empty(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import grpc
 import pytest
 
+from distributor.storage import Staging
 from edge_sdk.base import (
     ConflictError,
     Digest,
@@ -15,8 +17,10 @@ from edge_sdk.base import (
     FormatError,
     NotFoundError,
     ProofError,
+    ResourceError,
     UnavailableError,
     UsageError,
+    explain_os_error,
 )
 from edge_sdk.protos import fleet_v1_pb2 as fleet
 from edge_sdk.rpc import typed_errors
@@ -209,3 +213,44 @@ def test_a_damaged_file_is_mended_by_publishing_again(tmp_path: Path) -> None:
         assert list(missing) == [digest.raw]
         assert not publish(stub, one).created
         assert blob.read_bytes() == one.files["m.bin"]
+
+
+def test_a_full_disk_takes_versions_before_deltas(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the disk is full, deltas that nobody needs make room, and the publish succeeds when
+    it is sent again, as clients do by themselves; where nothing can go, it says that it is full.
+    Neither leaves anything half-done."""
+    first = make_artifact({"m.bin": noise(200_000, "1")})
+    second = make_artifact({"m.bin": noise(200_000, "2")}, version="2.0.0")
+    third = make_artifact({"m.bin": noise(200_000, "3")}, version="3.0.0")
+    with fleet_server(tmp_path / "data") as server:
+        quota_of_staging(server.config.data / "objects", 500_000, monkeypatch)
+        publish(server.operator(), first)
+        server.serving.keeper.asked_s = 0.0
+        device = server.device("cam-1")
+        device.check_in()
+        whole = device.plan(first.artifact).steps[0]
+        with pytest.raises(UnavailableError, match="made room"):
+            _send(server, publish_parts(second))
+        assert _versions(server, "team/digits") == ["1.0.0"]
+        assert len(_objects(server)) == 1
+        assert _send(server, publish_parts(second)).created
+        with pytest.raises(ResourceError, match="no space"):
+            _send(server, publish_parts(third))
+        assert _versions(server, "team/digits") == ["1.0.0", "2.0.0"]
+        with pytest.raises(NotFoundError), typed_errors("the distributor"):
+            device.fetch(whole.delta)
+
+
+def quota_of_staging(folder: Path, most_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on what is staged meets a full disk where ``folder`` holds that much."""
+    write = Staging.write
+
+    async def within_quota(self: Staging, digest: Digest, parts: AsyncIterator[bytes]) -> None:
+        await write(self, digest, parts)
+        stored = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        if stored > most_bytes:
+            raise explain_os_error(OSError(errno.ENOSPC, "no space left"), folder)
+
+    monkeypatch.setattr(Staging, "write", within_quota)
