@@ -154,16 +154,6 @@ def _predictions() -> dict[str, tuple[Prediction, bytes]]:
 
     of_kind = {name: numbers.astype(f"<f{width}").tobytes() for name, width in _FLOATS.items()}
     integers = np.arange(-12, 12).astype("<i1").tobytes()
-    moved = LowRank(
-        source=kinds["float32"],
-        target=kinds["bfloat16"],
-        rows=4,
-        columns=6,
-        step=np.float32(0.01),
-        shifts=(0, 3),
-        left=bytes([1, 255, 7, 0, 0, 0, 2, 130]),
-        right=bytes(range(250, 256)) + bytes(range(6)),
-    )
     turned = SourceRange(file=0, offset=60, length=2, dimensions=((3, 48), (6, -8)))
     plain = SourceRange(file=0, offset=5, length=9)
     doubles = of_kind["float64"]
@@ -198,7 +188,7 @@ def _predictions() -> dict[str, tuple[Prediction, bytes]]:
             integers + factors,
         ),
         "low-rank": (
-            Prediction(ranges=(SourceRange(file=0, offset=0, length=96),), values=moved),
+            Prediction(ranges=(SourceRange(file=0, offset=0, length=96),), values=_moved()),
             of_kind["float32"],
         ),
         "text": (
@@ -206,6 +196,20 @@ def _predictions() -> dict[str, tuple[Prediction, bytes]]:
             bytes(range(100, 124)).decode("latin-1").encode() + doubles[:24],
         ),
     }
+
+
+def _moved() -> LowRank:
+    """Rows of float32 that a product of small factors moves."""
+    return LowRank(
+        source=NUMBER_KINDS["float32"],
+        target=NUMBER_KINDS["bfloat16"],
+        rows=4,
+        columns=6,
+        step=np.float32(0.01),
+        shifts=(0, 3),
+        left=bytes([1, 255, 7, 0, 0, 0, 2, 130]),
+        right=bytes(range(250, 256)) + bytes(range(6)),
+    )
 
 
 _FLOATS = {"float16": 2, "float32": 4, "float64": 8}
