@@ -1,5 +1,6 @@
 /* The decoder. See kernel.h. */
 #include "common.h"
+#include "processor.h"
 
 struct decoder {
     struct head head;
@@ -51,7 +52,7 @@ static const uint32_t *steps_of(const struct decoder *decoder) {
 #endif
 
 static size_t decoder_bytes_of(const struct form *form) {
-    const size_t slots_bytes = can_be_wide() ? SCALE * sizeof(uint32_t) : SCALE;
+    const size_t slots_bytes = HAS_WIDE_PASSES ? SCALE * sizeof(uint32_t) : SCALE;
     const size_t each =
         EDGE_CODER_SYMBOLS_MAX * (sizeof(uint64_t) + sizeof(uint32_t)) + slots_bytes;
     return aligned(sizeof(struct decoder)) + form->tables * each;
@@ -241,27 +242,19 @@ static size_t symbols_of(const struct decoder *decoder, uint16_t *entries, size_
     return symbols_of_rest(slots, shares, entries, whole, count, lanes, states, words, taken);
 }
 
-/* The symbols of a piece. */
-static int decode_symbols(const struct decoder *decoder, struct stream *stream, struct work *work,
-                          size_t count) {
-    struct word_reader *words = &stream->words;
-    if (!words->in_tail && (size_t)(words->end - words->at) < 2 * PIECE + WIDE_BYTES) {
-        const size_t left = (size_t)(words->end - words->at);
-        memset(work->words_tail, 0, sizeof work->words_tail);
-        if (left > 0) {
-            memcpy(work->words_tail, words->at, left);
-        }
-        words->at = work->words_tail;
-        words->end = work->words_tail + left;
-        words->in_tail = true;
+/* Makes sure that a piece's words can be read without a check for each. */
+static void words_for_piece(struct word_reader *words, struct work *work) {
+    const size_t left = (size_t)(words->end - words->at);
+    if (words->in_tail || left >= 2 * PIECE + WIDE_BYTES) {
+        return;
     }
-    const size_t taken =
-        symbols_of(decoder, work->entries, count, stream->lanes, stream->states, words->at);
-    if (taken > (size_t)(words->end - words->at) / 2) {
-        return EDGE_CODER_TRUNCATED;
+    memset(work->words_tail, 0, sizeof work->words_tail);
+    if (left > 0) {
+        memcpy(work->words_tail, words->at, left);
     }
-    words->at += 2 * taken;
-    return 0;
+    words->at = work->words_tail;
+    words->end = work->words_tail + left;
+    words->in_tail = true;
 }
 
 /* Makes sure that a piece's raw bits can be read without a check for each. */
@@ -360,7 +353,7 @@ int edge_coder_make_decoder(const edge_coder_shape *shape, const edge_coder_freq
     memset(memory, 0, aligned(sizeof *decoder));
     decoder->head.form = form;
     status = edge_coder_make_level_tables(&form, level_tables, &decoder->head.level_tables);
-    decoder->is_wide = !plain && can_be_wide();
+    decoder->is_wide = !plain && processor_has_avx512();
     uint64_t *meanings = (uint64_t *)meanings_of(decoder);
     struct frequency_cursor cursor = {tables, 0};
     memset(meanings, 0, (size_t)(slots_of(decoder) - (uint8_t *)meanings));

@@ -1,21 +1,13 @@
 /* Passes of decoder.c for processors with AVX-512 (VBMI2): the same results, twice as fast.
  *
  * Whether the processor has what they take is asked while the program runs. */
-#if defined(__GNUC__) && defined(__x86_64__) && !defined(EDGE_CODER_PLAIN)
+#if HAS_WIDE_PASSES
 
 #include <immintrin.h>
-
-#define HAS_WIDE_PASSES 1
 
 #define WIDE __attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,popcnt")))
 /* Bytes that a pass may read behind those which it needs. */
 #define WIDE_BYTES 64
-
-static bool can_be_wide(void) {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vbmi") &&
-           __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("popcnt");
-}
 
 WIDE static inline __mmask16 first_lanes(size_t count) {
     return count < 16 ? (__mmask16)((1u << count) - 1) : (__mmask16)0xFFFF;
@@ -30,55 +22,68 @@ WIDE static inline __m512i gathered(__mmask16 live, __m512i places, const uint32
                                        (const int *)(const void *)from, 4);
 }
 
-/* One symbol for each of the lanes that are live; their states go on. */
+/* One symbol for each of the lanes that are live: returns the entries; the states go on. */
 WIDE static inline __m512i symbols_of_lanes(const uint32_t *steps, __mmask16 live,
-                                            uint16_t *entries, __m512i states,
+                                            const uint16_t *tables, __m512i *states,
                                             const uint8_t *words, size_t *taken) {
     const __m512i slots_mask = _mm512_set1_epi32(SCALE - 1);
-    const __m512i rows = sixteen_entries(live, entries);
-    const __m512i slots = _mm512_and_si512(states, slots_mask);
-    const __m512i step =
-        gathered(live, _mm512_add_epi32(_mm512_slli_epi32(rows, 4), slots), steps);
+    const __m512i rows = sixteen_entries(live, tables);
+    const __m512i slots = _mm512_and_si512(*states, slots_mask);
+    const __m512i step = gathered(live, _mm512_add_epi32(_mm512_slli_epi32(rows, 4), slots), steps);
     const __m512i numbers = _mm512_and_si512(step, _mm512_set1_epi32(STEP_SYMBOLS - 1));
-    const __m512i quotients = _mm512_srli_epi32(states, SCALE_BITS);
-    const __m512i rests =
-        _mm512_and_si512(_mm512_srli_epi32(step, STEP_REST_PLACE), slots_mask);
+    const __m512i quotients = _mm512_srli_epi32(*states, SCALE_BITS);
+    const __m512i rests = _mm512_and_si512(_mm512_srli_epi32(step, STEP_REST_PLACE), slots_mask);
     const __m512i products =
         _mm512_mullo_epi32(_mm512_srli_epi32(step, STEP_FREQUENCY_PLACE), quotients);
     const __m512i next = _mm512_add_epi32(products, _mm512_add_epi32(quotients, rests));
-    const __mmask16 wanting = _mm512_mask_cmplt_epu32_mask(live, next, _mm512_set1_epi32(STATE_LOW));
+    const __mmask16 wanting =
+        _mm512_mask_cmplt_epu32_mask(live, next, _mm512_set1_epi32(STATE_LOW));
     const __m512i waiting = _mm512_cvtepu16_epi32(
         _mm256_loadu_si256((const __m256i *)(const void *)(words + 2 * *taken)));
     const __m512i refilled = _mm512_or_si512(_mm512_slli_epi32(next, 16),
                                              _mm512_maskz_expand_epi32(wanting, waiting));
-    _mm256_mask_storeu_epi16(entries, live, _mm512_cvtepi32_epi16(_mm512_or_si512(rows, numbers)));
+    *states = _mm512_mask_mov_epi32(*states, live, _mm512_mask_mov_epi32(next, wanting, refilled));
     *taken += (size_t)_mm_popcnt_u32(wanting);
-    return _mm512_mask_mov_epi32(next, wanting, refilled);
+    return _mm512_or_si512(rows, numbers);
 }
 
-/* All symbols of a piece; returns how many words they took. */
+/* The states of 32 lanes. Rows of fewer elements use the first ones. */
+struct wide_states {
+    __m512i low;
+    __m512i high;
+};
+
+WIDE static inline struct wide_states load_states(const uint32_t *states) {
+    const struct wide_states loaded = {_mm512_loadu_si512(states), _mm512_loadu_si512(states + 16)};
+    return loaded;
+}
+
+WIDE static inline void store_states(uint32_t *states, struct wide_states from) {
+    _mm512_storeu_si512(states, from.low);
+    _mm512_storeu_si512(states + 16, from.high);
+}
+
+/* How many elements from `i` on have lanes of the same half. */
+static inline size_t lanes_from(size_t i, size_t count, unsigned lanes) {
+    return smaller(count - i, smaller(lanes, 16));
+}
+
+static inline __m512i *half_of(struct wide_states *states, size_t i, unsigned lanes) {
+    return (i & (lanes - 1)) >= 16 ? &states->high : &states->low;
+}
+
+/* All symbols of a piece, in place of their tables; returns how many words they took. */
 WIDE static size_t wide_symbols(const uint32_t *steps, uint16_t *entries, size_t count,
-                                unsigned lanes, uint32_t *states, const uint8_t *words) {
-    __m512i low = _mm512_loadu_si512(states);
-    __m512i high = _mm512_loadu_si512(states + 16);
+                                unsigned lanes, uint32_t *lane_states, const uint8_t *words) {
+    struct wide_states states = load_states(lane_states);
     size_t taken = 0;
-    size_t i = 0;
-    for (; lanes == 32 && i + 32 <= count; i += 32) {
-        low = symbols_of_lanes(steps, 0xFFFF, entries + i, low, words, &taken);
-        high = symbols_of_lanes(steps, 0xFFFF, entries + i + 16, high, words, &taken);
+    for (size_t i = 0; i < count; i += lanes_from(i, count, lanes)) {
+        const __mmask16 live = first_lanes(lanes_from(i, count, lanes));
+        const __m512i found = symbols_of_lanes(steps, live, entries + i,
+                                               half_of(&states, i, lanes), words, &taken);
+        _mm256_mask_storeu_epi16(entries + i, live, _mm512_cvtepi32_epi16(found));
     }
-    while (i < count) {
-        const bool is_high = (i & (lanes - 1)) >= 16;
-        const size_t here = smaller(count - i, smaller(lanes, 16));
-        const __mmask16 live = first_lanes(here);
-        const __m512i before = is_high ? high : low;
-        const __m512i after =
-            symbols_of_lanes(steps, live, entries + i, before, words, &taken);
-        *(is_high ? &high : &low) = _mm512_mask_mov_epi32(before, live, after);
-        i += here;
-    }
-    _mm512_storeu_si512(states, low);
-    _mm512_storeu_si512(states + 16, high);
+    store_states(lane_states, states);
     return taken;
 }
 
@@ -91,38 +96,61 @@ WIDE static inline __m512i running_sums(__m512i x) {
     return _mm512_add_epi32(x, _mm512_alignr_epi32(x, zero, 8));
 }
 
-/* Values of elements of 16 bits. Returns the next raw bit. */
-WIDE static uint64_t wide_values(const uint32_t *meanings, const uint16_t *entries, size_t count,
-                                 const uint8_t *raw, uint64_t bit, uint16_t *values) {
+/* Values of 16 bits from entries, and from raw bits, of which `bit` is the next one. */
+WIDE static inline void values_of_lanes(const uint32_t *meanings, __mmask16 live, __m512i entries,
+                                        const uint8_t *raw, uint64_t *bit, uint16_t *values) {
     const __m512i one = _mm512_set1_epi32(1);
     /* The four bytes of a lane's window: its first one's place, and those behind it. */
     const __m512i lowest_bytes = _mm512_set4_epi32(0x0C0C0C0C, 0x08080808, 0x04040404, 0);
     const __m512i following = _mm512_set1_epi32(0x03020100);
-    for (size_t i = 0; i < count; i += 16) {
-        const __mmask16 live = first_lanes(count - i);
-        const __m512i meaning = gathered(live, sixteen_entries(live, entries + i), meanings);
-        const __m512i raw_bits = _mm512_srli_epi32(meaning, SHORT_RAW_BITS_PLACE);
-        const __m512i ends = running_sums(raw_bits);
-        const __m512i starts = _mm512_add_epi32(_mm512_sub_epi32(ends, raw_bits),
-                                                _mm512_set1_epi32((int)(bit & 7)));
-        const __m512i first_bytes =
-            _mm512_shuffle_epi8(_mm512_srli_epi32(starts, 3), lowest_bytes);
-        const __m512i windows =
-            _mm512_permutexvar_epi8(_mm512_add_epi8(first_bytes, following),
-                                    _mm512_loadu_si512(raw + (bit >> 3)));
-        const __m512i shifted =
-            _mm512_srlv_epi32(windows, _mm512_and_si512(starts, _mm512_set1_epi32(7)));
-        const __m512i mask = _mm512_sub_epi32(_mm512_sllv_epi32(one, raw_bits), one);
-        const __m512i bits = _mm512_and_si512(shifted, mask);
-        /* Where nothing is flipped the shift is so large that it leaves zeros. */
-        const __m512i unflipped = _mm512_and_si512(_mm512_srli_epi32(meaning, SHORT_FLIP_PLACE),
-                                                   _mm512_set1_epi32(SHORT_NO_FLIP));
-        const __m512i flip = _mm512_sllv_epi32(_mm512_set1_epi32(-1), unflipped);
-        const __m512i found = _mm512_add_epi32(_mm512_xor_si512(bits, flip), meaning);
-        _mm256_mask_storeu_epi16(values + i, live, _mm512_cvtepi32_epi16(found));
-        bit += (uint32_t)_mm_extract_epi32(_mm512_extracti32x4_epi32(ends, 3), 3);
+    const __m512i meaning = gathered(live, entries, meanings);
+    const __m512i raw_bits = _mm512_srli_epi32(meaning, SHORT_RAW_BITS_PLACE);
+    const __m512i ends = running_sums(raw_bits);
+    const __m512i starts =
+        _mm512_add_epi32(_mm512_sub_epi32(ends, raw_bits), _mm512_set1_epi32((int)(*bit & 7)));
+    const __m512i first_bytes = _mm512_shuffle_epi8(_mm512_srli_epi32(starts, 3), lowest_bytes);
+    const __m512i windows = _mm512_permutexvar_epi8(_mm512_add_epi8(first_bytes, following),
+                                                    _mm512_loadu_si512(raw + (*bit >> 3)));
+    const __m512i shifted =
+        _mm512_srlv_epi32(windows, _mm512_and_si512(starts, _mm512_set1_epi32(7)));
+    const __m512i mask = _mm512_sub_epi32(_mm512_sllv_epi32(one, raw_bits), one);
+    const __m512i bits = _mm512_and_si512(shifted, mask);
+    /* Where nothing is flipped the shift is so large that it leaves zeros. */
+    const __m512i unflipped = _mm512_and_si512(_mm512_srli_epi32(meaning, SHORT_FLIP_PLACE),
+                                               _mm512_set1_epi32(SHORT_NO_FLIP));
+    const __m512i flip = _mm512_sllv_epi32(_mm512_set1_epi32(-1), unflipped);
+    const __m512i found = _mm512_add_epi32(_mm512_xor_si512(bits, flip), meaning);
+    _mm256_mask_storeu_epi16(values, live, _mm512_cvtepi32_epi16(found));
+    *bit += (uint32_t)_mm_extract_epi32(_mm512_extracti32x4_epi32(ends, 3), 3);
+}
+
+/* Symbols and values of a piece of elements of 16 bits, by turns: what one waits for leaves time
+ * for the other. Returns how many words they took. */
+WIDE static size_t wide_values(const uint32_t *steps, const uint32_t *meanings,
+                               const uint16_t *tables, size_t count, unsigned lanes,
+                               uint32_t *lane_states, const uint8_t *words, const uint8_t *raw,
+                               uint64_t *next_bit, uint16_t *values) {
+    struct wide_states states = load_states(lane_states);
+    uint64_t bit = *next_bit;
+    size_t taken = 0;
+    size_t i = 0;
+    for (; lanes == 32 && i + 32 <= count; i += 32) {
+        const __m512i low =
+            symbols_of_lanes(steps, 0xFFFF, tables + i, &states.low, words, &taken);
+        const __m512i high =
+            symbols_of_lanes(steps, 0xFFFF, tables + i + 16, &states.high, words, &taken);
+        values_of_lanes(meanings, 0xFFFF, low, raw, &bit, values + i);
+        values_of_lanes(meanings, 0xFFFF, high, raw, &bit, values + i + 16);
     }
-    return bit;
+    for (; i < count; i += lanes_from(i, count, lanes)) {
+        const __mmask16 live = first_lanes(lanes_from(i, count, lanes));
+        const __m512i found =
+            symbols_of_lanes(steps, live, tables + i, half_of(&states, i, lanes), words, &taken);
+        values_of_lanes(meanings, live, found, raw, &bit, values + i);
+    }
+    store_states(lane_states, states);
+    *next_bit = bit;
+    return taken;
 }
 
 /* The table of each element of 16 bits, as `choose` does. */
@@ -156,9 +184,6 @@ WIDE static void wide_choose(const struct form *form, const uint16_t *row_of,
 
 #else
 
-#define HAS_WIDE_PASSES 0
 #define WIDE_BYTES 16
-
-static bool can_be_wide(void) { return false; }
 
 #endif

@@ -43,12 +43,6 @@ static void NAME(values_of)(const struct decoder *decoder, const uint16_t *restr
     const uint8_t *restrict raw = reader->at;
     uint64_t bit = reader->bit;
     size_t i = 0;
-#if BITS == 16 && HAS_WIDE_PASSES
-    if (decoder->is_wide) {
-        reader->bit = wide_values(short_meanings_of(decoder), entries, count, raw, bit, values);
-        return;
-    }
-#endif
     if (reader->is_quiet) {
         uint64_t any = 0;
         for (size_t j = 0; j < count; j++) {
@@ -149,6 +143,22 @@ static void NAME(rows_of)(const struct decoder *decoder, const uint16_t *row_of,
     NAME(choose)(form, row_of, source, count, entries);
 }
 
+/* Values of a piece, whose tables stand in `entries`; returns how many words they took. */
+static size_t NAME(take_piece)(const struct decoder *decoder, struct stream *stream,
+                               uint16_t *entries, size_t count, UNSIGNED *values) {
+#if BITS == 16 && HAS_WIDE_PASSES
+    if (decoder->is_wide) {
+        return wide_values(steps_of(decoder), short_meanings_of(decoder), entries, count,
+                           stream->lanes, stream->states, stream->words.at, stream->raw.at,
+                           &stream->raw.bit, values);
+    }
+#endif
+    const size_t taken =
+        symbols_of(decoder, entries, count, stream->lanes, stream->states, stream->words.at);
+    NAME(values_of)(decoder, entries, count, &stream->raw, values);
+    return taken;
+}
+
 /* All pieces of a stream. */
 static int NAME(decode)(const struct decoder *decoder, const uint8_t *source, size_t count,
                         struct stream *stream, struct work *work, uint8_t *target) {
@@ -166,15 +176,14 @@ static int NAME(decode)(const struct decoder *decoder, const uint8_t *source, si
             NAME(rows_of)(decoder, form->row_of[level],
                           from ? from + at * sizeof(UNSIGNED) : NULL, group, work->entries + at);
         }
-        int status = decode_symbols(decoder, stream, work, piece);
-        if (status < 0) {
-            return status;
-        }
+        words_for_piece(&stream->words, work);
         bits_for_piece(&stream->raw, sizeof(UNSIGNED), work->raw_tail);
-        NAME(values_of)(decoder, work->entries, piece, &stream->raw, values);
-        if (stream->raw.bit > stream->raw.end) {
+        const size_t taken = NAME(take_piece)(decoder, stream, work->entries, piece, values);
+        if (taken > (size_t)(stream->words.end - stream->words.at) / 2 ||
+            stream->raw.bit > stream->raw.end) {
             return EDGE_CODER_TRUNCATED;
         }
+        stream->words.at += 2 * taken;
         NAME(put)(form, from, values, piece, target + start * sizeof(UNSIGNED));
     }
     return 0;
