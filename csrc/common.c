@@ -35,8 +35,7 @@ int edge_coder_form_of_shape(const edge_coder_shape *shape, unsigned tables_max,
     }
     if (shape->model < EDGE_CODER_DIFFERENCE || shape->model > EDGE_CODER_ALONE ||
         (shape->model == EDGE_CODER_GIVEN && !form->is_float) || shape->levels < 1 ||
-        shape->levels > EDGE_CODER_LEVELS_MAX ||
-        (shape->model == EDGE_CODER_ALONE && shape->levels > 1) || shape->tables < 1 ||
+        shape->levels > EDGE_CODER_LEVELS_MAX || shape->tables < 1 ||
         shape->tables > tables_max) {
         return EDGE_CODER_TABLE;
     }

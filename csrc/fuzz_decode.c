@@ -84,7 +84,7 @@ static void take_shape(struct input *input, struct code *code) {
     if (shape->model == EDGE_CODER_GIVEN && shape->kind < EDGE_CODER_FLOAT16) {
         shape->model = EDGE_CODER_DIFFERENCE;
     }
-    shape->levels = shape->model == EDGE_CODER_ALONE ? 1 : 1 + take(input) % EDGE_CODER_LEVELS_MAX;
+    shape->levels = 1 + take(input) % EDGE_CODER_LEVELS_MAX;
     shape->tables = 1 + take(input) % TABLES_MAX;
     shape->table_of = code->table_of;
     shape->raw_bits = code->raw_bits;

@@ -30,8 +30,6 @@ _SAMPLE_BYTES = 64 << 10
 _SAMPLED_BYTES_MIN = 4 << 10
 _GUESSED = ("float32", "float16", "bfloat16", "int8", "int16", "float64")
 _GUESSES_FITTED = 2
-# What a method must save on the sample in order to be tried on the whole.
-_PROMISING_SHARE = 0.95
 # What compressing must come within, on a sample, in order to be tried on the whole.
 _LITERAL_LOSES = 1.05
 # Kind, length, place, check: what a record costs beside its payload, about.
@@ -138,9 +136,11 @@ class Chooser:
             (choice.cost_bytes, guess)
             for _, guess, ranged in likely[:_GUESSES_FITTED]
             if (choice := self._guess(part, sample, ranged)) is not None
+            # More records share a table.
+            and choice.cost_bytes - choice.table_bytes < other
         ]
-        cost, best = min(tried, key=lambda one: one[0], default=(other, None))
-        return best if cost < _PROMISING_SHARE * other else None
+        _, best = min(tried, key=lambda one: one[0], default=(other, None))
+        return best
 
     def _guessed_bits(self, place: Place, data: bytes, aligned: AlignedRange) -> float:
         """What the numbers cost, about; more than can be where nothing predicts them."""

@@ -142,7 +142,7 @@ def code_seeds() -> None:
     for kind in KINDS:
         models = range(4) if kind.is_float else (tables.DIFFERENCE, tables.ALONE)
         for model in models:
-            for levels in (1,) if model == tables.ALONE else (1, 2):
+            for levels in (1, 2):
                 _code_seed(_leveled(one_table(kind, model, (0,), (4096,)), levels))
 
 

@@ -39,7 +39,6 @@ class CodeTable:
         self.bounds = [bits.take(8) for _ in range(classes - 1)]
         need(self.bounds == sorted(set(self.bounds) - {0}), "bounds")
         self.levels = bits.take(3) + 1
-        need(self.levels == 1 or self.model != ALONE, "levels")
         count = bits.take(6) + 1
         cell_bits = (count - 1).bit_length()
         cells = [bits.take(cell_bits) for _ in range(classes * self.levels)]

@@ -53,7 +53,7 @@ def shapes(draw: st.DrawFn, *, unreflected: bool = True) -> CodeTable:
     bounds: list[int] = []
     if kind.is_float and model != ALONE:
         bounds = sorted(draw(st.sets(st.integers(1, 255), max_size=5)))
-    levels = 1 if model == ALONE else draw(st.integers(1, LEVELS_MAX))
+    levels = draw(st.integers(1, LEVELS_MAX))
     drawn = draw(
         st.lists(
             st.integers(0, 4),

@@ -39,7 +39,7 @@ def every_delta() -> Iterator[DeltaCase]:
     for kind in KINDS:
         for model in range(4) if kind.is_float else (0, ALONE):
             yield _coded(kind, model, 1)
-            if model != ALONE and kind.name in {"float16", "int8"}:
+            if kind.name in {"float16", "int8"}:
                 yield _coded(kind, model, 3)
     for name, (prediction, source) in _predictions().items():
         yield _predicted(name, prediction, source)

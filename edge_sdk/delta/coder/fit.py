@@ -6,7 +6,7 @@ Elements are only passed over by the backend; all else is done on histograms.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -30,6 +30,7 @@ from edge_sdk.delta.coder.estimate import (
     total,
     transitions,
 )
+from edge_sdk.delta.coder.leveling import ByMean, BySize, Leveling
 from edge_sdk.delta.coder.tables import (
     ALONE,
     CLASSES_MAX,
@@ -74,12 +75,12 @@ class Fit:
     """A code table and what it costs on the elements that it was made for.
 
     ``loss_share``: of the bits of its symbols, what frequencies lose by being rounded.
-    ``inverse_means`` make levels of other elements comparable; None without levels by size.
+    ``leveling`` finds levels of other elements; None without levels.
     With ``escape`` the last level has a table of all symbols, for elements that others lack.
     """
 
     table: CodeTable
-    inverse_means: NDArray[np.uint32] | None
+    leveling: Leveling | None
     levels: Levels | None
     escape: bool
     payload_bits: float
@@ -96,7 +97,7 @@ class _Leveled:
     """Levels of elements, all below ``used``, and what they were made with."""
 
     levels: Levels
-    inverse_means: NDArray[np.uint32] | None
+    leveling: Leveling | None
     used: int
 
 
@@ -131,10 +132,11 @@ class Fitter:
         bounds = self._first_bounds(model)
         leveled = _Leveled(np.zeros(-(-len(self.target) // 256), np.uint8), None, 1)
         plan = self._plan(model, bounds, leveled)
-        if model in DIFFERENCES and len(self.target) >= _LEVEL_ELEMENTS_MIN:
-            by_size = self._by_size()
-            if by_size.used > 1:
-                other = self._plan(model, plan.bounds, by_size)
+        for leveling in self._levelings(model):
+            found = leveling.levels(self.source, self.target)
+            leveled = _Leveled(found, leveling, int(found.max()) + 1)
+            if leveled.used > 1:
+                other = self._plan(model, plan.bounds, leveled)
                 plan = min(plan, other, key=lambda one: one.cost_bits)
         return self._finished(model, plan)
 
@@ -194,14 +196,20 @@ class Fitter:
             cost_bits=bits,
         )
 
-    def _by_size(self) -> _Leveled:
-        assert self.source is not None
+    def _levelings(self, model: int) -> Iterator[Leveling]:
+        """Those that may be worth their levels."""
+        if len(self.target) < _LEVEL_ELEMENTS_MIN:
+            return
+        if model in DIFFERENCES:
+            yield self._by_size()
+        elif model == ALONE:
+            yield ByMean.of(self.kind, self.target)
+
+    def _by_size(self) -> BySize:
         counts, sums = self._found_scales()
         inverse = (counts * np.uint64(_INVERSE_ONE)) // np.maximum(sums, np.uint64(1))
         means = np.minimum(inverse, np.uint64(2**32 - 1)).astype(np.uint32)
-        # A key that does not occur here is as large as the next one that does.
-        levels = coder.levels(self.kind, self.source, self.target, means)
-        return _Leveled(levels, means, int(levels.max()) + 1)
+        return BySize(kind=self.kind, inverse_means=means)
 
     def _found_scales(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         if self._scales is None:
@@ -306,7 +314,7 @@ class Fitter:
             bits += total(steps, level_costs(table)) + 8 * 5
         return Fit(
             table=table,
-            inverse_means=leveled.inverse_means,
+            leveling=leveled.leveling,
             levels=leveled.levels if table.levels > 1 else None,
             escape=wide is not None,
             payload_bits=bits,

@@ -14,6 +14,7 @@ from edge_sdk.delta import coder
 from edge_sdk.delta.coder import estimate
 from edge_sdk.delta.coder.estimate import Counts, Levels
 from edge_sdk.delta.coder.fit import Fit, Fitter
+from edge_sdk.delta.coder.leveling import Leveling
 from edge_sdk.delta.coder.strays import lacks, stray_groups
 from edge_sdk.delta.coder.tables import ALONE, GIVEN, LEVEL_ELEMENTS, CodeTable
 from edge_sdk.delta.container import CODE_SLOTS, PREDICTION_SLOTS
@@ -40,7 +41,8 @@ _UNSEEN_TIMES_MAX = 4
 _ESCAPED_SHARE = 16
 # Integers that are predicted this well are not tried alone.
 _INTEGER_BITS = 1
-_ALSO = {"float16": tuple(kind for kind in KINDS if kind.name == "bfloat16")}
+_HALVES = tuple(kind for kind in KINDS if kind.name in {"float16", "bfloat16"})
+_ALSO = {kind.name: tuple(one for one in _HALVES if one != kind) for kind in _HALVES}
 # Lanes by the least bytes of a stream: their states are to be a small part of it.
 _LANES = ((48 << 10, 5), (4 << 10, 3), (0, 0))
 
@@ -65,7 +67,7 @@ class _InForce:
 
     kind: ElementKind
     table: CodeTable
-    inverse_means: NDArray[np.uint32] | None
+    leveling: Leveling | None
     escape: bool
     costs: Counts
     raw_bits: Counts
@@ -247,7 +249,7 @@ class Policy:
         self._slots[slot] = _InForce(
             kind=kind,
             table=made.table,
-            inverse_means=made.inverse_means,
+            leveling=made.leveling,
             escape=made.escape,
             costs=estimate.code_bits(made.table),
             raw_bits=estimate.raw_bits(made.table),
@@ -263,9 +265,9 @@ def _levels(one: _InForce, source: Bits | None, target: Bits) -> Levels | None:
     """As when the table was made."""
     if one.table.levels == 1:
         return None
-    if one.inverse_means is None or source is None:
+    if one.leveling is None:
         return np.zeros(-(-len(target) // LEVEL_ELEMENTS), np.uint8)
-    found = coder.levels(one.table.kind, source, target, one.inverse_means)
+    found = one.leveling.levels(source, target)
     return np.minimum(found, np.uint8(one.table.levels - 1 - one.escape))
 
 

@@ -128,8 +128,6 @@ def parse(cursor: Cursor) -> CodeTable:
         raise cursor.error(f"has a code of model {model}, which {kind.name} cannot have")
     bounds = _parse_bounds(bits, kind, model)
     levels = bits.number(3) + 1
-    if model == ALONE and levels > 1:
-        raise cursor.error("has levels, which a code without prediction cannot have")
     count = bits.number(6) + 1
     cells = _parse_cells(bits, (len(bounds) + 1) * levels, count)
     tables = tuple(_parse_table(bits, kind, model) for _ in range(count))

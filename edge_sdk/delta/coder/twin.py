@@ -227,13 +227,14 @@ def _tables(
 ) -> NDArray[np.uint8]:
     """The number of the table of each element of ``part``, to which ``source`` belongs."""
     cells = np.array(table.cells, np.uint8)
-    if len(cells) == 1 or source is None:
-        return np.zeros(part.stop - part.start, np.uint8)
-    classes = np.searchsorted(table.bounds, np.arange(KEYS), side="right").astype(np.uint16)
-    cell = classes[keys(table.kind, source)] * np.uint16(table.levels)
+    count = part.stop - part.start
+    cell = np.zeros(count, np.uint16)
+    if source is not None and table.bounds:
+        classes = np.searchsorted(table.bounds, np.arange(KEYS), side="right").astype(np.uint16)
+        cell += classes[keys(table.kind, source)] * np.uint16(table.levels)
     if levels is not None and table.levels > 1:
         first = part.start // LEVEL_ELEMENTS
-        cell += np.repeat(levels[first:], LEVEL_ELEMENTS)[: len(source)]
+        cell += np.repeat(levels[first:], LEVEL_ELEMENTS)[:count]
     found: NDArray[np.uint8] = cells[cell]
     return found
 

@@ -103,7 +103,6 @@ def with_symbols(*symbols: int, shift: int = 0, kind: ElementKind = INT8) -> Cod
         (replace(GOOD, bounds=(3, 3)), "ascend"),
         (replace(with_symbols(0), bounds=(3,), cells=(0, 0)), "classes"),
         (replace(GOOD, model=ALONE), "classes"),
-        (replace(GOOD, model=ALONE, bounds=(), cells=(0, 1)), "levels"),
         (replace(GOOD, cells=(1, 0, 1, 0, 1, 1)), "out of order"),
         (replace(GOOD, cells=(0, 0, 0, 0, 0, 0)), "no cell uses"),
         (with_symbols(0, shift=8), "8 bits"),
