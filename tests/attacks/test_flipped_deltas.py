@@ -202,9 +202,11 @@ def test_nothing_is_left_out() -> None:
     methods: set[int] = set()
     codes: set[tuple[str, int]] = set()
     maps: set[Operation] = set()
+    repeats = False
     deltas = [case.delta for case in CASES] + [made_from(one)[0] for one in examples()]
     for delta in deltas:
-        sources = parse_prefix(prefix_of(delta)).sources
+        header = parse_prefix(prefix_of(delta))
+        repeats |= header.repeats
         for kind, body in bodies(delta):
             methods |= {kind} & set(REGISTRY)
             if kind == KIND_TABLE:
@@ -213,10 +215,11 @@ def test_nothing_is_left_out() -> None:
                     table = parse(cursor)
                     codes.add((table.kind.name, table.model))
                 else:
-                    values = parse_prediction(cursor, sources).values
+                    values = parse_prediction(cursor, header.sources).values
                     maps.add(values.operation if values else Operation.IDENTITY)
     assert methods == set(REGISTRY)
     assert codes == {
         (kind.name, model) for kind in KINDS for model in (range(4) if kind.is_float else (0, 2))
     }
     assert maps == set(Operation)
+    assert repeats

@@ -37,9 +37,12 @@ PREDICTED_REFS = tuple(
 
 
 class Sink:
-    """Source and target of a decoder, in memory."""
+    """Source and target of a decoder, in memory. ``before``: what the target's files hold where
+    it is not the first decoder that writes them."""
 
-    def __init__(self, example: FuzzExample) -> None:
+    def __init__(self, example: FuzzExample, *, before: Sequence[bytes] = ()) -> None:
+        self._before = before
+        self._held: list[bytearray] = []
         self._sources = list(example.sources.values())
         self._left = _KEPT_BYTES_MAX
         self.header: Header | None = None
@@ -57,11 +60,17 @@ class Sink:
         self.header = header
         self._prover = Prover(expected)
         self.files = [bytearray() for _ in expected]
+        self._held = [bytearray(data) for data in self._before or self.files]
 
     def read_source(self, file: int, offset: int, length: int) -> bytes:
         data = self._sources[file]
         assert 0 <= offset <= offset + length <= len(data), "a read outside of the source"
         return data[offset : offset + length]
+
+    def read_target(self, file: int, offset: int, length: int) -> bytes:
+        data = self._held[file]
+        assert 0 <= offset <= offset + length <= len(data), "a read of what is not made yet"
+        return bytes(data[offset : offset + length])
 
     def write(self, file: int, offset: int, data: memoryview) -> None:
         assert self.header is not None, "nothing is written before the header"
@@ -71,6 +80,9 @@ class Sink:
         if self._left < 0:
             raise ResourceError("the target is larger than what is kept here")
         self.written.append((file, offset, bytes(data)))
+        self._held[file][offset:] = data
+        for later in self._held[file + 1 :]:
+            later.clear()
 
     @property
     def stated(self) -> tuple[FileRef, ...]:
@@ -92,6 +104,7 @@ class Sink:
         return Decoder(
             read_source=self.read_source,
             write=self.write,
+            read_target=self.read_target,
             memory_limit_bytes=MEMORY_LIMIT_BYTES,
             on_header=self.on_header,
         )
@@ -103,6 +116,7 @@ class Sink:
             chunk,
             read_source=self.read_source,
             write=self.write,
+            read_target=self.read_target,
             memory_limit_bytes=MEMORY_LIMIT_BYTES,
             on_header=self.on_header,
         )
@@ -141,7 +155,7 @@ def decoder(data: bytes) -> None:
     sink = Sink(example)
     _decode(sink, delta, piece_bytes=1 + (way >> 2) if way & 2 else len(delta) or 1)
     check_files(sink.stated, sink.prove(), example)
-    again = Sink(example)
+    again = Sink(example, before=sink.files)
     assert sink.header is not None
     again.resume(delta, chunk % (sink.header.chunk_count + 1)).finish()
     before = {(file, offset): piece for file, offset, piece in sink.written}
@@ -155,7 +169,11 @@ def records(data: bytes) -> None:
     kind, two bytes of length and a body."""
     example = example_of(data)
     crafted = Crafted(
-        targets=example.target_refs, sources=example.source_refs, folder=True, mapped=True
+        targets=example.target_refs,
+        sources=example.source_refs,
+        folder=True,
+        mapped=True,
+        repeats=True,
     )
     for kind, body in _records(data[1:]):
         crafted.records.append((kind, body))

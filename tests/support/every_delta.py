@@ -9,7 +9,11 @@ import numpy as np
 
 from edge_sdk.delta import coder
 from edge_sdk.delta.coder.tables import ALONE, DIFFERENCES, CodeTable, Table, pack
+from edge_sdk.delta.frames import Effort, Packer
 from edge_sdk.delta.low_rank import LowRank
+from edge_sdk.delta.methods import Patch
+from edge_sdk.delta.methods.patch import New, Window
+from edge_sdk.delta.methods.patch import Operation as PatchOperation
 from edge_sdk.delta.numeric import KINDS, ElementKind
 from edge_sdk.delta.prediction import Prediction, SourceRange, put_prediction
 from edge_sdk.delta.text_map import TextMap
@@ -18,7 +22,7 @@ from edge_sdk.delta.varint import varints
 from tests.support.code_tables import fitting, one_table
 from tests.support.deltas import Crafted, file_ref, place, tuned, weights
 
-RESIDUAL, PLANES = 4, 5
+PATCH, RESIDUAL, PLANES = 3, 4, 5
 _CODE_SLOT = 9
 _COUNT = 40
 _LEVELED_COUNT = 600  # three groups, each with a level
@@ -43,6 +47,8 @@ def every_delta() -> Iterator[DeltaCase]:
                 yield _coded(kind, model, 3)
     for name, (prediction, source) in _predictions().items():
         yield _predicted(name, prediction, source)
+    yield _patched(repeats=False)
+    yield _patched(repeats=True)
 
 
 def three_files() -> tuple[bytes, bytes, list[bytes]]:
@@ -105,6 +111,58 @@ def _predicted(name: str, prediction: Prediction, source: bytes) -> DeltaCase:
     crafted.table(varints(_CODE_SLOT) + pack(table))
     crafted.data(RESIDUAL, place(len(after)), varints(0, 0, _CODE_SLOT, 0, 0) + tail)
     return DeltaCase(name=name, delta=crafted.build(), source=source, target=after.tobytes())
+
+
+def _patched(*, repeats: bool) -> DeltaCase:
+    """New bytes, changed ones and copies, like two windows; and all that by the target so far."""
+    source = b"".join(b"%d squared is %d; " % (i, i * i) for i in range(12))
+    new, steps = b" squared makes ", bytes([0, 0, 1, 255, 0, 7])
+    changed = bytes((x + y) % 256 for x, y in zip(source[5:11], steps, strict=True))
+    first = new + changed + source[11:60] + b"end"
+    known = source + first if repeats else source
+    second = new + known[-50:-20] + b"!"
+    windows = [Window(address=0, length=40), Window(address=len(known) - 60, length=55)]
+    position = len(first)
+    packer = Packer()
+    bodies = (
+        Patch().encode(
+            New(
+                operations=(
+                    PatchOperation(literal=len(new), changed=6, copied=49, address=5),
+                    PatchOperation(literal=3),
+                ),
+                literals=new + b"end",
+                differences=steps,
+            ),
+            [Window(address=20, length=60)],
+            source[20:80],
+            position=0,
+            packer=packer,
+            effort=Effort.DENSE,
+        ),
+        Patch().encode(
+            New(
+                operations=(
+                    PatchOperation(literal=len(new), copied=30, address=len(known) - 50),
+                    PatchOperation(literal=1),
+                ),
+                literals=new + b"!",
+                differences=b"",
+            ),
+            windows,
+            b"".join(known[one.address : one.end] for one in windows),
+            position=position,
+            packer=packer,
+            effort=Effort.QUICK,
+        ),
+    )
+    target = first + second
+    crafted = _begun(source, target)
+    crafted.repeats = repeats
+    crafted.data(PATCH, place(len(first)), bodies[0])
+    crafted.data(PATCH, place(len(second), position), bodies[1])
+    name = "patch-repeats" if repeats else "patch"
+    return DeltaCase(name=name, delta=crafted.build(), source=source, target=target)
 
 
 def _begun(source: bytes, target: bytes) -> Crafted:
