@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import BinaryIO
 from edge_sdk.base import (
     DeltaError,
     NotFoundError,
+    ResourceError,
     WrongSourceError,
     file_digest,
     refuse_overlap,
@@ -64,6 +66,7 @@ def apply(
     refuse_overlap(target, (delta,))
     with naming(delta), open_one(delta, str(delta)) as container:
         header = read_header(container, memory_limit_bytes=memory_limit_bytes)
+        _check_room(target, header.target_bytes)
         with ExitStack() as stack:
             sources = [stack.enter_context(_open_source(source, ref)) for ref in header.sources]
             for file, ref in zip(sources, header.sources, strict=True):
@@ -174,6 +177,15 @@ def _prove_source(file: OpenFile, ref: FileRef, threads: int) -> None:
         f"{file.shown} is not the source that the delta was made from: {differs}",
         path=ref.path,
     )
+
+
+def _check_room(target: Path, wanted_bytes: int) -> None:
+    """A few bytes of copies can fill any disk: told before anything is written."""
+    folder = target.parent
+    if folder.is_dir() and wanted_bytes > (free := shutil.disk_usage(folder).free):
+        raise ResourceError(
+            f"{target} would take {wanted_bytes} bytes; {free} are free there", short="disk"
+        )
 
 
 @contextmanager

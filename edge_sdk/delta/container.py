@@ -102,7 +102,7 @@ class Index:
     is that of the bytes however many chunks they describe.
     """
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes | memoryview) -> None:
         cursor = Cursor(body, "the index")
         self.body = body
         self.records_bytes = cursor.varint()
@@ -328,19 +328,21 @@ def prefix_length(preamble: bytes | memoryview) -> int:
     return length
 
 
-def parse_prefix(prefix: bytes) -> Header:
-    """Reads a complete prefix. Raises: DeltaError."""
+def parse_prefix(prefix: bytes | memoryview) -> Header:
+    """Reads a complete prefix, which the header keeps. Raises: DeltaError."""
     if len(prefix) < PREAMBLE_BYTES or prefix_length(prefix) != len(prefix):
         raise DeltaError("the delta's header and index are not complete")
     body_end = len(prefix) - CHECK_BYTES
-    if check_of(memoryview(prefix)[:body_end]) != prefix[body_end:]:
+    prefix = memoryview(prefix)
+    if check_of(prefix[:body_end]) != prefix[body_end:]:
         raise DeltaError("the delta's header or index is damaged: its check differs")
     index_at = PREAMBLE_BYTES + int.from_bytes(prefix[10:14], "little")
-    cursor = Cursor(memoryview(prefix)[PREAMBLE_BYTES:index_at], "the header")
+    cursor = Cursor(prefix[PREAMBLE_BYTES:index_at], "the header")
     header = _parse_header(cursor, Index(prefix[index_at:body_end]), len(prefix))
-    header.index.check(header.chunk_count)
+    # First, since it bounds how many tables there can be.
     if header.index.records_bytes > records_bytes_max(header.target_bytes, len(header.targets)):
         raise DeltaError("the delta's records are longer than those of its target can be")
+    header.index.check(header.chunk_count)
     return header
 
 

@@ -132,7 +132,8 @@ class Decoder:
             collected, self._memory = self._collected, bytearray(self._wanted)
             self._memory[: self._filled] = collected
         taken = min(self._wanted - self._filled, len(view))
-        self._memory[self._filled : self._filled + taken] = view[:taken]
+        # Through a view: a bytearray copies once more what is assigned to a part of it.
+        memoryview(self._memory)[self._filled : self._filled + taken] = view[:taken]
         self._filled += taken
         return taken
 
@@ -158,7 +159,8 @@ class Decoder:
         self._step = self._take_prefix
 
     def _take_prefix(self) -> None:
-        header = parse_prefix(bytes(self._taken()))
+        prefix, self._memory = self._taken(), bytearray()  # the header keeps the prefix
+        header = parse_prefix(prefix)
         self._open(header)
         self._begin(header, header.index.runs(), header.index.tables())
 

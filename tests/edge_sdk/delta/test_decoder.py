@@ -325,6 +325,25 @@ def test_a_prefix_above_the_limit_is_refused_before_it_is_collected() -> None:
         decoded(large, memory_limit_bytes=8 << 20)
 
 
+def test_a_prefix_is_held_once() -> None:
+    """Memory is that of the prefix and little more, which is what the header counts."""
+    tables = varints(1 << 40, (1 << 40) - 1, 1, 1 << 20, 0, 200_000, 0, 0, 7)
+    index = tables + varints(7, 0, 7) * 199_999
+    far = replace(file_ref("t", b""), size_bytes=1 << 40)
+    delta = Crafted(targets=[far], methods=[COPY], index=index).build()
+    length = len(prefix_of(delta))
+    decoder = Target([]).decoder()
+    tracemalloc.start()
+    try:
+        for at in range(0, length, 1 << 16):
+            decoder.feed(delta[at : min(at + (1 << 16), length)])
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert decoder.header is not None
+    assert peak_bytes < length + (200 << 10)
+
+
 def test_a_record_that_needs_more_than_the_header_says_is_refused() -> None:
     """Declared memory is a promise that every record is held to."""
     crafted = literal(bytes(5000))
