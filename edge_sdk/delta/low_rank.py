@@ -33,6 +33,8 @@ FACTORS_MAX = 1 << 18
 # Of the powers of two of all components: so all sums of products stay within 2**24.
 WEIGHTS_MAX = 1 << 10
 FACTOR_MAX = 127
+# For more, OpenBLAS starts threads that wait by spinning: a device's cores are for what it serves.
+_PRODUCTS_MAX = 1 << 18
 
 _FLOAT32 = NUMBER_KINDS["float32"]
 _FLOAT64 = NUMBER_KINDS["float64"]
@@ -101,7 +103,14 @@ class LowRank:
 
     def _products(self, left: Factors) -> NDArray[np.float32]:
         right = _sides(self)[1].astype(np.float32)
-        sums: Array = (left.T * self._weights) @ right
+        weighted = np.ascontiguousarray(left.T * self._weights)
+        sums = np.empty((len(weighted), self.columns), np.float32)
+        height = max(1, _PRODUCTS_MAX // right.size)
+        width = max(1, _PRODUCTS_MAX // (height * len(right)))
+        for row in range(0, len(weighted), height):
+            for column in range(0, self.columns, width):
+                part = slice(row, row + height), slice(column, column + width)
+                np.matmul(weighted[part[0]], right[:, part[1]], out=sums[part])
         return sums.reshape(-1)
 
     def _sums(self, first: int, count: int) -> NDArray[np.float32]:

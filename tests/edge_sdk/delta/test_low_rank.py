@@ -96,6 +96,16 @@ def test_any_numbers_of_a_matrix_are_made_alone(start: int) -> None:
         ]
 
 
+@pytest.mark.parametrize(("rows", "columns", "rank"), [(3, 50000, 5), (700, 90, 24), (9, 2000, 3)])
+def test_products_made_in_parts_are_all_there(rows: int, columns: int, rank: int) -> None:
+    """Matrices wider, or higher, than what is multiplied at once."""
+    chance = np.random.default_rng(rows)
+    left = chance.integers(-127, 128, (rank, rows))
+    right = chance.integers(-127, 128, (rank, columns))
+    made = low_rank(left.tolist(), right.tolist()).apply(bytes(4 * rows * columns), 0)
+    assert (np.frombuffer(made, np.float32) == (left.T @ right).reshape(-1)).all()
+
+
 def test_floats_round_once_for_each_operation() -> None:
     """The step's product is rounded, then the sum, then the cast; halves go to even."""
     third = np.float32(1 / 3)
