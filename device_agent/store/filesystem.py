@@ -87,6 +87,10 @@ class FileSystem:
             offset += written
             view = view[written:]
 
+    def read_at(self, handle: int, offset: int, length: int) -> bytes:
+        """``length`` bytes, or fewer where the file ends."""
+        return os.pread(handle, length, offset)
+
     def truncate(self, path: Path, size_bytes: int) -> None:
         os.truncate(path, size_bytes)
 

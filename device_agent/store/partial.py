@@ -74,6 +74,18 @@ class Partial:
         """Bytes of a target file; they count only once ``chunk_proved`` says so."""
         if file in self.present:
             return
+        self._files.write_at(self._handle(file), offset, data)
+        self._dirty.add(file)
+
+    def read(self, file: int, offset: int, length: int) -> bytes:
+        """Bytes of a target file that were written, or that it has as a blob."""
+        if file not in self.present:
+            return self._files.read_at(self._handle(file), offset, length)
+        with self._store.blobs.open(self.entries[file].digest) as stream:
+            stream.seek(offset)
+            return stream.read(length)
+
+    def _handle(self, file: int) -> int:
         handle = self._handles.get(file)
         if handle is None:
             if len(self._handles) >= _HANDLES_MAX:
@@ -81,8 +93,7 @@ class Partial:
                 self.close()
             handle = self._files.open_update(self.path(file))
             self._handles[file] = handle
-        self._files.write_at(handle, offset, data)
-        self._dirty.add(file)
+        return handle
 
     def chunk_proved(self, chunk: int) -> None:
         """Chunk number ``chunk`` of the artifact is written and has its digest."""

@@ -15,6 +15,7 @@ from device_agent.store.partial import Partial
 from device_agent.updater.fetch import Cursor, Span
 from edge_sdk.base import DeltaError, Digest, WrongSourceError
 from edge_sdk.delta import Decoder, ExpectedFile, Header, Prover
+from edge_sdk.delta.container import PREAMBLE_BYTES, prefix_length
 from edge_sdk.manifest import FileEntry, Manifest
 
 _SOURCES_OPEN_MAX = 32  # of however many files a source has
@@ -86,12 +87,19 @@ class Application:
         self.cursor.take(len(data))
         if not self._prefix_kept:
             self._prefix += data
-        self._decoder.feed(data)
+        self._decoder.feed(self._of_prefix(data) if self._scouting else data)
         if not self._prefix_kept and self._decoder.header is not None:
             self._keep_prefix()
         elif self._scouting and self.cursor.is_done and len(self._prefix) < self.step.delta_bytes:
             self._scout_further(len(self._prefix))
             self._redirected = True
+
+    def _of_prefix(self, data: bytes) -> bytes:
+        """What of it is header and index: no record is made while only these are wanted."""
+        if len(self._prefix) < PREAMBLE_BYTES:
+            return data
+        known_bytes = len(self._prefix) - len(data)
+        return data[: max(0, prefix_length(bytes(self._prefix[:PREAMBLE_BYTES])) - known_bytes)]
 
     @property
     def was_redirected(self) -> bool:
@@ -119,7 +127,8 @@ class Application:
     def _start(self) -> None:
         self._decoder = Decoder(
             read_source=self._read_source,
-            write=self._discard if self._scouting else self._write,
+            write=self._write,
+            read_target=self.partial.read,
             memory_limit_bytes=self._memory_limit_bytes,
             on_header=self._check_header,
         )
@@ -144,6 +153,7 @@ class Application:
             chunk,
             read_source=self._read_source,
             write=self._write,
+            read_target=self.partial.read,
             memory_limit_bytes=self._memory_limit_bytes,
         )
         assert decoder.header is not None
@@ -202,9 +212,6 @@ class Application:
         assert self._prover is not None
         self.partial.write(file, offset, data)
         self._prover.update(file, offset, data)
-
-    def _discard(self, file: int, offset: int, data: memoryview) -> None:
-        """While only the prefix is wanted."""
 
     def _on_chunk(self, chunk: int, digest: Digest) -> None:
         self.partial.chunk_proved(chunk)

@@ -42,7 +42,7 @@ def whole_file(path: Path, *, replace: bool) -> Iterator[BinaryIO]:
     temporary = _beside(path, "tmp")
     with _half_made(temporary):
         try:
-            with _made_in(path, lambda: temporary.open("xb")) as stream:
+            with _made_in(path, lambda: temporary.open("x+b")) as stream:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -130,6 +131,7 @@ class _Application:
         decoder = Decoder(
             read_source=lambda file, offset, length: self._sources[file].read(offset, length),
             write=self._write,
+            read_target=self._read_target,
             memory_limit_bytes=memory_limit_bytes,
             threads=threads,
         )
@@ -139,6 +141,13 @@ class _Application:
             at += len(data)
         decoder.finish()
         self._prover.finish()
+
+    def _read_target(self, file: int, offset: int, length: int) -> bytes:
+        stream = self._streams[file]
+        stream.seek(offset)
+        data = stream.read(length)
+        stream.seek(0, os.SEEK_END)
+        return data
 
     def _write(self, file: int, offset: int, data: memoryview) -> None:
         self._prover.update(file, offset, data)
@@ -201,4 +210,4 @@ def _open_target(header: Header, target: Path, *, replace: bool) -> Iterator[lis
 def _new_file(folder: Path, path: str) -> BinaryIO:
     location = folder / path
     location.parent.mkdir(parents=True, exist_ok=True)
-    return location.open("xb")
+    return location.open("x+b")

@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import PurePath
 
 import numpy as np
 
 from edge_sdk.delta.alignment import AlignedRange
 from edge_sdk.delta.files import OpenFile
 from edge_sdk.delta.matching import SourceIndex, equal_runs
+from edge_sdk.delta.repeats import Repeats
 
 # A copy inside other bytes costs some bytes, and they are compressed without it beside them.
 _COPY_BYTES_MIN = 64
@@ -27,6 +29,7 @@ _GAIN_BYTES_MIN = 48
 _SHORT_BYTES_MAX = 16
 # So few changed bytes, each between copies, cost less than any code of numbers.
 _FEW_BYTES = 12
+_COMPARED_BYTES = 4 << 10
 # Numbers of neighbouring tensors are coded as one where one of them is not larger: codes of
 # their own are shorter for large ones.
 _JOINED_NUMBERS_BYTES_MAX = 16 << 10
@@ -99,7 +102,8 @@ class _Shift:
 class Cutter:
     """Cuts the chunks of one target file after the other.
 
-    ``copies`` tells whether copies may be made at all.
+    ``copies`` tells whether copies may be made at all. Copies of ``repeats`` have the numbers of
+    target files, counted behind those of the sources.
     """
 
     def __init__(
@@ -108,10 +112,16 @@ class Cutter:
         ranges: Mapping[int, Sequence[AlignedRange]],
         *,
         copies: bool,
+        repeats: Repeats | None = None,
     ) -> None:
         self._sources = sources
         self._ranges = ranges
         self._copies = copies
+        self._repeats = repeats
+        self._numbers = {file.path: number for number, file in enumerate(sources)}
+        self._by_suffix: dict[str, list[int]] = defaultdict(list)
+        for number, one in enumerate(sources):
+            self._by_suffix[PurePath(one.path).suffix].append(number)
         self._index: SourceIndex | None = None
         self._shift = _Shift()
 
@@ -121,7 +131,7 @@ class Cutter:
 
     def pieces(self, number: int, base: int, data: bytes) -> list[Piece]:
         """The pieces of a chunk that begins at ``base`` of target file ``number``."""
-        pieces = _join_tensors(self._pieces(number, base, data))
+        pieces = _join_tensors(self._with_repeats(number, base, data))
         return list(_among_others(_join_copies(self._join_sparse(base, data, pieces))))
 
     def _join_sparse(self, base: int, data: bytes, pieces: Iterable[Piece]) -> Iterator[Piece]:
@@ -156,17 +166,60 @@ class Cutter:
         """The source file that a target file was probably made from."""
         if not self._sources:
             return _Shift()
-        suffix = Path(file.path).suffix
-
-        def likeness(number: int) -> tuple[bool, bool, int]:
-            other = self._sources[number]
-            closeness = -abs(other.size_bytes - file.size_bytes)
-            return other.path == file.path, Path(other.path).suffix == suffix, closeness
-
-        return _Shift(file=max(range(len(self._sources)), key=likeness))
+        if file.path in self._numbers:
+            return _Shift(file=self._numbers[file.path])
+        alike = self._by_suffix.get(PurePath(file.path).suffix) or range(len(self._sources))
+        return _Shift(
+            file=min(
+                alike, key=lambda number: abs(self._sources[number].size_bytes - file.size_bytes)
+            )
+        )
 
     def _read_source(self, file: int, offset: int, length: int) -> bytes:
         return self._sources[file].read(offset, length)
+
+    def _with_repeats(self, number: int, base: int, data: bytes) -> Iterator[Piece]:
+        """The pieces of a chunk, where what stands earlier in the target is copied from there."""
+        for piece in self._pieces(number, base, data):
+            if self._repeats is None or piece.copy_from is not None:
+                yield piece
+            elif piece.aligned is not None:
+                yield self._repeated_tensor(self._repeats, number, base, data, piece)
+            else:
+                yield from self._repeated_bytes(self._repeats, number, base, data, piece)
+
+    def _repeated_tensor(
+        self, repeats: Repeats, number: int, base: int, data: bytes, piece: Piece
+    ) -> Piece:
+        assert piece.aligned is not None
+        earlier = repeats.tensor(number, piece.aligned.start)
+        if earlier is None:
+            return piece
+        file, start = earlier
+        at = start + base + piece.start - piece.aligned.start
+        if repeats.read(file, at, piece.length) != data[piece.start : piece.end]:
+            return piece
+        return replace(piece, copy_from=(len(self._sources) + file, at))
+
+    def _repeated_bytes(
+        self, repeats: Repeats, number: int, base: int, data: bytes, piece: Piece
+    ) -> Iterator[Piece]:
+        done = piece.start
+        part = data[piece.start : piece.end]
+        for match in repeats.matches(number, base + piece.start, part):
+            start, end = piece.start + match.start, piece.start + match.end
+            if done < start:
+                yield self._unknown(base, done, start)
+            yield Piece(
+                start=start,
+                end=end,
+                copy_from=(len(self._sources) + match.source_file, match.source_start),
+            )
+            done = end
+        if done == piece.start:
+            yield piece
+        elif done < piece.end:
+            yield self._unknown(base, done, piece.end)
 
     def _pieces(self, number: int, base: int, data: bytes) -> Iterator[Piece]:
         """The pieces of a chunk, in order and without gaps."""
@@ -193,12 +246,10 @@ class Cutter:
         at = aligned.source_start + base + start - aligned.start
         self._shift = _Shift(file=aligned.source_file, distance=at - base - start)
         near = (aligned.source_file, at)
-        same = self._copies and self._read_source(*near, end - start) == data[start:end]
-        if same:
+        before, after = self._read_source(*near, end - start), data[start:end]
+        if self._copies and before == after:
             yield Piece(start=start, end=end, copy_from=near, aligned=aligned)
-        elif aligned.kind is None or _few_differ(
-            data[start:end], self._read_source(*near, end - start)
-        ):
+        elif aligned.kind is None or _few_differ(before, after):
             yield from self._plain(base, data, start, end)
         else:
             yield Piece(start=start, end=end, aligned=aligned, near=near)
@@ -367,11 +418,18 @@ def _among_others(pieces: Iterable[Piece]) -> Iterator[Piece]:
             yield piece
 
 
-def _few_differ(data: bytes, other: bytes) -> bool:
-    if len(data) != len(other):
+def _few_differ(before: bytes, after: bytes) -> bool:
+    if len(before) != len(after):
         return False
-    before, after = (np.frombuffer(one, np.uint8) for one in (other, data))
-    return int(np.count_nonzero(before != after)) <= _FEW_BYTES
+    differing = 0
+    for at in range(0, len(after), _COMPARED_BYTES):
+        old, new = (
+            np.frombuffer(one[at : at + _COMPARED_BYTES], np.uint8) for one in (before, after)
+        )
+        differing += int(np.count_nonzero(old != new))
+        if differing > _FEW_BYTES:
+            return False
+    return True
 
 
 def _overlapping(ranges: Sequence[AlignedRange], start: int, end: int) -> Iterator[AlignedRange]:

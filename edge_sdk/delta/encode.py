@@ -28,9 +28,10 @@ from edge_sdk.delta.container import (
 )
 from edge_sdk.delta.cutting import Cutter
 from edge_sdk.delta.files import OpenFile, open_tree
-from edge_sdk.delta.methods import MAPS, NAMES, REGISTRY
+from edge_sdk.delta.methods import MAPS, NAMES, REGISTRY, REPEATS
 from edge_sdk.delta.patches import Patches
 from edge_sdk.delta.records import Place
+from edge_sdk.delta.repeats import Repeats
 from edge_sdk.delta.writer import ContainerWriter, MethodUse
 
 Progress = Callable[[int], None]
@@ -62,7 +63,8 @@ def encode(
 
     Each is a file or a folder; ``source`` None makes a whole. ``methods`` that this release
     does not know are passed over; ``literal`` is always needed. Without ``maps`` among them no
-    prediction has dimensions or a value map, for decoders that leave those out.
+    prediction has dimensions or a value map, for decoders that leave those out; without
+    ``repeats`` no record reads the target, for those that cannot.
     ``memory_limit_bytes`` is that of the decoder. Further ``threads`` read and hash; they
     change no byte. ``progress`` is told how many more bytes of the target are done.
 
@@ -86,6 +88,7 @@ def encode(
             spool=spool,
             methods=usable,
             code_slots=slots,
+            repeats=REPEATS in methods,
             threads=threads,
         )
         job.run(progress or (lambda _count: None))
@@ -170,6 +173,7 @@ class _Encoding:
         spool: BinaryIO,
         methods: frozenset[int],
         code_slots: int,
+        repeats: bool,
         threads: int,
     ) -> None:
         self._targets = targets
@@ -178,10 +182,15 @@ class _Encoding:
         self._target_chunks = [file.chunk_digests(threads) for file in targets]
         self._source_refs = [_ref(file, file.chunk_digests(threads)) for file in sources]
         self._target_refs = list(map(_ref, targets, self._target_chunks))
-        self._cutter = Cutter(sources, ranges, copies=self._copies)
+        self._repeats = (
+            Repeats(targets, [file.digest for file in self._target_refs], ranges)
+            if repeats and self._copies
+            else None
+        )
+        self._cutter = Cutter(sources, ranges, copies=self._copies, repeats=self._repeats)
         self._chooser = Chooser(methods, sources, code_slots)
         self.writer = ContainerWriter(spool, self._source_refs, self._target_refs)
-        self._patches = Patches(self.writer, methods, sources, targets)
+        self._patches = Patches(self.writer, methods, sources, targets, repeats=repeats)
 
     def run(self, progress: Progress) -> None:
         for number, file in enumerate(self._targets):
@@ -219,14 +228,16 @@ class _Encoding:
                 yield last.result()
 
     def _same_file(self, number: int) -> int | None:
-        """The source file that is this target file, whatever it is called."""
+        """The file that is this target file, whatever it is called: one of the source, or,
+        numbered behind those, an earlier one of the target."""
         wanted = self._target_refs[number]
         if not self._copies or not wanted.size_bytes:
             return None
         for source, ref in enumerate(self._source_refs):
             if (ref.size_bytes, ref.digest) == (wanted.size_bytes, wanted.digest):
                 return source
-        return None
+        repeated = None if self._repeats is None else self._repeats.file(number)
+        return None if repeated is None else len(self._source_refs) + repeated
 
     def _chunk(self, number: int, base: int, data: bytes) -> None:
         """Writes the records of one chunk, which begins at ``base`` of its file."""

@@ -27,7 +27,7 @@ class Effort(Enum):
     DENSE = "dense"
 
 
-_LEVELS = {Effort.QUICK: 3, Effort.DENSE: 22}
+_LEVELS = {Effort.QUICK: 5, Effort.DENSE: 22}
 
 
 class Packer:

@@ -86,19 +86,20 @@ class SourceIndex:
         unique, first = np.unique(np.concatenate(prints), return_index=True)
         return unique, np.concatenate(positions)[first]
 
-    def matches(self, region: bytes) -> Iterator[Match]:
-        """Matches of at least a block, in order, not overlapping."""
+    def matches(self, region: bytes, *, before: int | None = None) -> Iterator[Match]:
+        """Matches of at least a block, in order, not overlapping. With ``before``: only of what
+        ends before that many bytes of the source, counted through its files."""
         data = np.frombuffer(region, np.uint8)
         done = 0
         failures = 0
         if not len(self._prints):
             return
         for start, position in self._candidates(data):
-            if start < done:
+            if start < done or (before is not None and position + self.block_bytes > before):
                 continue
             if failures >= _FAILURES_MAX:
                 return
-            match = self._extend(data, start, position, done)
+            match = self._extend(data, start, position, done, before)
             if match is None:
                 failures += 1
             else:
@@ -117,17 +118,21 @@ class SourceIndex:
             for offset, place in zip(maybe[sure].tolist(), places[sure].tolist(), strict=True):
                 yield at + offset, int(self._positions[place])
 
-    def _extend(self, data: Bytes8, start: int, position: int, done: int) -> Match | None:
+    def _extend(
+        self, data: Bytes8, start: int, position: int, done: int, before: int | None
+    ) -> Match | None:
         """The match around a candidate: back to ``done`` at most, on to the region's end."""
         number = int(np.searchsorted(self._starts, np.uint64(position), side="right")) - 1
         offset = position - int(self._starts[number])
         file = self._sources[number]
-        ahead = _common_prefix(data[start:], file.read(offset, len(data) - start))
+        wanted = len(data) - start
+        if before is not None:
+            wanted = min(wanted, before - position)
+        ahead = _common_prefix(data[start:], file.read(offset, wanted))
         if ahead < self.block_bytes:
             return None
         reach = min(start - done, offset)
-        before = file.read(offset - reach, reach)
-        behind = _common_suffix(data[start - reach : start], before)
+        behind = _common_suffix(data[start - reach : start], file.read(offset - reach, reach))
         return Match(
             start=start - behind,
             end=start + ahead,
