@@ -152,7 +152,9 @@ class Cutter:
     def _compared(self, base: int, data: bytes, piece: Piece) -> _Compared | None:
         """None where a piece is nothing that may be joined so."""
         place = _source_of(piece, base)
-        if place is None or not (piece.is_single or piece.length <= _SMALL_NUMBERS_BYTES_MAX):
+        if place is None or place[0] >= len(self._sources):
+            return None  # nothing of the source
+        if not (piece.is_single or piece.length <= _SMALL_NUMBERS_BYTES_MAX):
             return None
         source = np.frombuffer(self._read_source(*place, piece.length), np.uint8)
         target = np.frombuffer(data, np.uint8, piece.length, piece.start)

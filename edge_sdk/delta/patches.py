@@ -35,6 +35,9 @@ _MARGIN_SHARE = 4
 # Windows that lie this near to each other are one: a further one costs some bytes.
 _WINDOW_GAP_BYTES = 64 << 10
 _SMALL_BYTES = 64 << 10
+# What is so near to the best way at first may be better in the end: windows cost bytes, too.
+_NEAR_SHARE = 1.03
+_TWICE_BYTES_MAX = 256 << 10
 # Fewer repeated bytes are left to the compressor, which sees what is in one record.
 _REPEATED_BYTES_MIN = 32 << 10
 # New bytes are looked for in those of the record before, where these are many.
@@ -179,7 +182,10 @@ class Patches:
             ways += self._patched(pending)
         best = min(ways, key=lambda way: len(way.quick))
         if pending.new_bytes > _SMALL_BYTES:
-            ways = [best]
+            simplest = ways[0]
+            is_near = len(simplest.quick) <= _NEAR_SHARE * len(best.quick)
+            twice = is_near and simplest is not best and pending.new_bytes <= _TWICE_BYTES_MAX
+            ways = [best, simplest] if twice else [best]
             if not self._is_dense_worth_it(b"".join(one.new for one in stretches)):
                 return best, best.quick
         return min(
