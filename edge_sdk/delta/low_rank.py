@@ -44,14 +44,16 @@ _LOW_BITS = 3
 _SHIFTED = np.arange(256)[:, None] >> np.arange(1 << _LOW_BITS)
 # Bits that are searched at once for the ends of numbers.
 _WINDOW_BITS = 1 << 16
+# Of one number, about.
+_LIKELY_BITS = 4
 
 Factors = NDArray[np.int8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LowRank:
-    """Adds to each number, row by row, ``step`` times the sum over components k of
-    ``2**shifts[k] * left[k, row] * right[k, column]``.
+    """Makes of each number, row by row, ``gain`` times it and ``step`` times a sum over
+    components k, of ``2**shifts[k] * left[k, row] * right[k, column]``.
 
     ``left`` and ``right`` are the bytes of int8, of shapes (rank, rows) and (rank, columns).
     """
@@ -60,6 +62,7 @@ class LowRank:
     target: NumberKind
     rows: int
     columns: int
+    gain: np.float32
     step: np.float32
     shifts: tuple[int, ...]
     left: bytes
@@ -89,13 +92,16 @@ class LowRank:
     def moved(self, numbers: Array, sums: NDArray[np.float32]) -> Array:
         """What the numbers become; ``sums`` are those of the components."""
         with np.errstate(all="ignore"):
-            steps = sums * self.step
             if self.source.is_float:
-                moved = canonical(cast(numbers, self.source, _FLOAT32) + steps)
+                moved = canonical(self._sum(cast(numbers, self.source, _FLOAT32), sums))
                 return cast(moved, _FLOAT32, self.target)
-            whole = as_whole(steps) + numbers
+            whole = as_whole(self._sum(numbers.astype(np.float32), sums))
             bounds = np.iinfo(self.target.storage)
             return np.clip(whole, bounds.min, bounds.max).astype(self.target.storage)
+
+    def _sum(self, numbers: NDArray[np.float32], sums: NDArray[np.float32]) -> Array:
+        gained = numbers if self.gain == 1 else numbers * self.gain
+        return gained + sums * self.step
 
     def sums_of_rows(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Of all numbers of some rows."""
@@ -136,7 +142,7 @@ def put_low_rank(one: LowRank) -> bytes:
     for shift, left, right in zip(one.shifts, *_sides(one), strict=True):
         bits += [_bits(np.array([shift]), _SHIFT_BITS), _factor_bits(left), _factor_bits(right)]
     packed = np.packbits(np.concatenate(bits), bitorder="little").tobytes()
-    return head + np.float32(one.step).tobytes() + packed
+    return head + np.float32(one.gain).tobytes() + np.float32(one.step).tobytes() + packed
 
 
 def factors_bits(one: LowRank) -> int:
@@ -189,7 +195,7 @@ def parse_low_rank(cursor: Cursor) -> LowRank:
         raise cursor.error(f"has {rows} rows, {columns} columns, rank {rank}: not possible")
     if (rows + columns) * rank > FACTORS_MAX:
         raise cursor.error(f"has more than {FACTORS_MAX} factors")
-    step = np.frombuffer(cursor.take(4), "<f4")[0]
+    gain, step = np.frombuffer(cursor.take(8), "<f4")
     bits = _BitsIn(cursor)
     components = [(bits.shift(), bits.factors(rows), bits.factors(columns)) for _ in range(rank)]
     bits.end()
@@ -201,6 +207,7 @@ def parse_low_rank(cursor: Cursor) -> LowRank:
         target=target,
         rows=rows,
         columns=columns,
+        gain=gain,
         step=step,
         shifts=shifts,
         left=b"".join(left),
@@ -233,7 +240,7 @@ class _BitsIn:
         """So many numbers, all below the limit."""
         parts, at, left = [], 0, count
         while left:
-            window = self._bits[at : at + _WINDOW_BITS]
+            window = self._bits[at : at + min(_WINDOW_BITS, _LIKELY_BITS * left)]
             if not len(window):
                 raise self._cursor.error("ends within the factors of a map")
             ends = np.flatnonzero(window)[:left].astype(np.int32)

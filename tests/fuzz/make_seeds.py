@@ -225,6 +225,7 @@ def prediction_seeds() -> None:
         target=kinds["float32"],
         rows=20,
         columns=30,
+        gain=np.float32(0.875),
         step=np.float32(0.125),
         shifts=(0, 1),
         left=bytes(range(40)),

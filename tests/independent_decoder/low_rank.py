@@ -56,7 +56,7 @@ class LowRank:
         need(rows >= 1 and 1 <= self.columns <= 65536 and 1 <= rank <= 32, "size of a map")
         need((rows + self.columns) * rank <= 262144, "factors of a map")
         self.count = rows * self.columns
-        self.step = load(reader.take(4), FLOAT32).view(np.float32)[0]
+        self.gain, self.step = load(reader.take(8), FLOAT32).view(np.float32)
         bits = Bits(reader.rest())
         self.components = []
         for _ in range(rank):
@@ -86,11 +86,13 @@ class LowRank:
             total += weight * left[row] * right[column]
         with np.errstate(all="ignore"):
             c = self._plain(total.astype(np.float32) * self.step)
-            if self.source in FLOATS:
-                moved = self._plain(cast(x, self.source, FLOAT32).view(np.float32) + c)
-                return cast(moved.view(np.uint32), FLOAT32, self.target).tobytes()
-            rounded = np.rint(np.where(np.isnan(c), np.float32(0), c))
-        whole = np.clip(rounded, -131072, 131072).astype(np.int64) + x.astype(np.int64)
+            floats = self.source in FLOATS
+            wide = cast(x, self.source, FLOAT32).view(np.float32) if floats else x.astype("f4")
+            y = self._plain(self._plain(wide * self.gain) + c)
+            if floats:
+                return cast(y.view(np.uint32), FLOAT32, self.target).tobytes()
+            rounded = np.rint(np.where(np.isnan(y), np.float32(0), y))
+        whole = np.clip(rounded, -131072, 131072).astype(np.int64)
         kind = INTEGERS[self.target]
         return np.clip(whole, np.iinfo(kind).min, np.iinfo(kind).max).astype(kind).tobytes()
 

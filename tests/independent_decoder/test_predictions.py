@@ -174,7 +174,10 @@ def test_maps_of_low_rank_agree(seed: int) -> None:
     step = chance.choice([numbers(6, 1, chance), np.float32(chance.gauss(0, 1)).tobytes()])
     bits = "".join(component(rows, columns, chance) for _ in range(rank))
     packed = int(bits[::-1], 2).to_bytes(-(-len(bits) // 8), "little")
-    parameters = varints(kind, target, rows, columns, rank) + step + packed
+    gain = chance.choice(
+        [numbers(6, 1, chance), np.float32(1).tobytes(), np.float32(0.9).tobytes()]
+    )
+    parameters = varints(kind, target, rows, columns, rank) + gain + step + packed
     prediction = varints(1, 0, 0, len(source), 0, 0, 0, 5, len(parameters)) + parameters
     agreed(prediction, source, position=chance.randrange(rows * columns))
 

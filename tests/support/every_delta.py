@@ -263,6 +263,7 @@ def _moved() -> LowRank:
         target=NUMBER_KINDS["bfloat16"],
         rows=4,
         columns=6,
+        gain=np.float32(0.875),
         step=np.float32(0.01),
         shifts=(0, 3),
         left=bytes([1, 255, 7, 0, 0, 0, 2, 130]),

@@ -48,6 +48,9 @@ _FIRST_SHARE = 1.5
 _PRICED_COUNT = 1 << 16
 _GAIN_BITS_MIN, _GAIN_SHARE_MIN = 1 << 10, 0.004
 _SHIFT_MAX = 5
+# A gain is told by what of the source is apart from all components, if that is not too little,
+# and taken where it explains so much of what they leave.
+_APART_MIN, _GAIN_TOLD_MIN = 0.01, 0.01
 # So many ranks in a row may be no better before others are given up.
 _WORSE_MAX = 2
 _HEAD_BITS = 8 * 48
@@ -176,10 +179,12 @@ def _numbers(stored: NDArray[np.generic], kind: NumberKind) -> Matrix:
     return stored.astype(np.float32)
 
 
-def _step(before: NDArray[np.generic], after: NDArray[np.generic], kind: NumberKind) -> Matrix:
-    """From before to after; 0 where that is not finite."""
+def _step(
+    before: NDArray[np.generic], after: NDArray[np.generic], kind: NumberKind, gain: float = 1.0
+) -> Matrix:
+    """From before, times a gain, to after; 0 where that is not finite."""
     with np.errstate(all="ignore"):
-        step = _numbers(after, kind) - _numbers(before, kind)
+        step = _numbers(after, kind) - _numbers(before, kind) * np.float32(gain)
         # Sums of squares stay finite.
         step[~(np.abs(step) < 1e15)] = 0
     return step
@@ -197,6 +202,10 @@ def _fitted(parts: Sequence[NDArray[np.generic]], kind: NumberKind) -> LowRank |
         return None
     unit = 2.0 ** round(math.log2(scale))
     components = _components(step * np.float32(1 / unit))
+    gain = _gain(_step(np.zeros_like(before), before, kind), step, components, unit)
+    if gain != 1:
+        step = _step(before, after, kind, gain)
+        components = _components(step * np.float32(1 / unit))
     rows, columns = step.shape
     sampled = np.linspace(0, rows - 1, min(rows, max(1, _PRICED_COUNT // columns)))
     chosen = np.unique(sampled.astype(np.int64))
@@ -205,7 +214,7 @@ def _fitted(parts: Sequence[NDArray[np.generic]], kind: NumberKind) -> LowRank |
     least -= max(_GAIN_BITS_MIN, _GAIN_SHARE_MIN * least)
     worse = 0
     for rank in _RANKS:
-        one = _rounded(components, rank, kind, step.shape, unit)
+        one = _rounded(components, rank, kind, step.shape, (gain, unit))
         if one is None or worse > _WORSE_MAX:
             break
         made = one.moved(before[chosen].reshape(-1), one.sums_of_rows(chosen))
@@ -257,6 +266,20 @@ def _components(step: Matrix) -> _Components:
     )
 
 
+def _gain(numbers: Matrix, step: Matrix, components: _Components, unit: float) -> float:
+    """What the source is to be multiplied by, where that explains much of what the components
+    leave: a scale of quantised numbers that changed, or decay."""
+    left, right = components.left, components.right
+    apart = numbers - left.T @ (left @ numbers)
+    apart -= (apart @ right.T) @ right
+    own = float(np.sum(np.square(apart), dtype=np.float64))
+    if own < _APART_MIN * float(np.sum(np.square(numbers), dtype=np.float64)):
+        return 1.0
+    change = float(np.sum(apart * step, dtype=np.float64)) / own
+    told = change**2 * own
+    return 1.0 + change if told > _GAIN_TOLD_MIN * components.left_over[-1] * unit**2 else 1.0
+
+
 def _eigen(gram: Matrix) -> tuple[NDArray[np.float64], Matrix]:
     """The values that are not next to nothing, the largest first, and their vectors (columns)."""
     values, vectors = np.linalg.eigh(gram.astype(np.float64))
@@ -272,12 +295,18 @@ def _orthonormal(columns: Matrix) -> Matrix:
 
 
 def _rounded(
-    components: _Components, rank: int, kind: NumberKind, shape: tuple[int, int], unit: float
+    components: _Components,
+    rank: int,
+    kind: NumberKind,
+    shape: tuple[int, int],
+    scales: tuple[float, float],
 ) -> LowRank | None:
     """The first components as a map: factors rounded so that it costs as much as finer ones.
 
-    None where there are not so many."""
+    ``scales``: the gain, and what the components are in units of. None where there are not so
+    many."""
     rows, columns = shape
+    gain, unit = scales
     if rank > min(len(components.sizes), min(shape) // 2, FACTORS_MAX // (rows + columns)):
         return None
     # Rounding a unit vector's numbers to multiples of q adds q**2 / 12 for each to the noise.
@@ -302,6 +331,7 @@ def _rounded(
         target=kind,
         rows=rows,
         columns=columns,
+        gain=np.float32(gain),
         step=np.float32(unit * 2.0**lowest),
         shifts=shifts,
         left=b"".join(left),

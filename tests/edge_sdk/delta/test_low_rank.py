@@ -38,6 +38,7 @@ def low_rank(
     *,
     kind: str = "float32",
     made: str | None = None,
+    gain: float = 1.0,
     step: float = 1.0,
     shifts: Sequence[int] | None = None,
 ) -> LowRank:
@@ -46,6 +47,7 @@ def low_rank(
         target=NUMBER_KINDS[made or kind],
         rows=len(left[0]),
         columns=len(right[0]),
+        gain=np.float32(gain),
         step=np.float32(step),
         shifts=tuple(shifts or [0] * len(left)),
         left=np.array(left, np.int8).tobytes(),
@@ -69,9 +71,9 @@ def test_packed_maps_come_back(data: st.DataObject) -> None:
         return [data.draw(line) for _ in range(rank)]
 
     shifts = [data.draw(st.integers(0, 8)) for _ in range(rank)]
-    one = low_rank(side(rows), side(columns), shifts=shifts, step=0.125)
+    one = low_rank(side(rows), side(columns), shifts=shifts, gain=0.75, step=0.125)
     assert reparsed(one) == one
-    head = len(varints(6, 6, rows, columns, rank)) + 4
+    head = len(varints(6, 6, rows, columns, rank)) + 8
     assert len(put_low_rank(one)) == head + -(-(factors_bits(one) + 4 * rank) // 8)
 
 
@@ -118,6 +120,15 @@ def test_floats_round_once_for_each_operation() -> None:
     assert np.frombuffer(halves.apply(units.tobytes(), 0), "<u2").tolist() == [0x3F80, 0x3F82]
 
 
+def test_the_gain_is_a_product_of_its_own() -> None:
+    """Rounded before the step is added; of integers too, which are rounded to whole ones last."""
+    gain, x = np.float32(0.9), np.array([1.1, -3.3], "<f4")
+    found = np.frombuffer(low_rank([[1]], [[2, -2]], gain=0.9).apply(x.tobytes(), 0), "<f4")
+    assert found.tolist() == [x[0] * gain + np.float32(2), x[1] * gain - np.float32(2)]
+    whole = low_rank([[1]], [[1, 1, 1]], kind="int8", gain=0.5, step=0.25)
+    assert np.frombuffer(whole.apply(bytes([5, 100, 250]), 0), "<i1").tolist() == [3, 50, -3]
+
+
 def test_another_width_may_be_made() -> None:
     """The sum in float32 is cast once."""
     one = low_rank([[1]], [[1, 1]], made="float16", step=0.25)
@@ -155,9 +166,9 @@ def test_integers_round_to_even_and_saturate(
 
 
 def test_integers_have_bounds_and_no_nan() -> None:
-    """A step without an end goes to the end of the kind, one that is no number nowhere."""
+    """What has no end goes to the end of the kind, what is no number is 0."""
     one = low_rank([[1]], [[1, -1, 0]], kind="int8", step=float("inf"))
-    assert np.frombuffer(one.apply(bytes([5, 5, 5]), 0), "<i1").tolist() == [127, -128, 5]
+    assert np.frombuffer(one.apply(bytes([5, 5, 5]), 0), "<i1").tolist() == [127, -128, 0]
 
 
 def test_predictions_hold_them_and_read_anywhere() -> None:
@@ -202,15 +213,15 @@ GOOD = put_low_rank(low_rank([[1, 2]], [[3, 4, 5]], kind="int8"))
         (varints(0, 0, 2, 3, 0) + GOOD[5:], "rank 0"),
         (varints(0, 0, 2, 3, 33) + GOOD[5:], "rank 33"),
         (varints(0, 0, FACTORS_MAX // 2 - 2, 3, 2) + GOOD[5:], "more than 262144 factors"),
-        (GOOD[:7], "too early"),
-        (GOOD[:9], "ends within the factors"),
+        (GOOD[:12], "too early"),
+        (GOOD[:13], "ends within the factors"),
         (GOOD[:-1], "ends within the factors"),
         (GOOD + b"\0", "behind the factors"),
         (GOOD[:-1] + bytes([GOOD[-1] | 0x80]), "behind the factors"),
-        (GOOD[:9] + bytes([GOOD[9] & 0xF0 | 0x0B]) + GOOD[10:], "weigh too much"),
-        (varints(0, 0, 1, 1, 1) + bytes(4) + bytes([0x10, 0x0A]), "fewer bits otherwise"),
+        (GOOD[:13] + bytes([GOOD[13] & 0xF0 | 0x0B]) + GOOD[14:], "weigh too much"),
+        (varints(0, 0, 1, 1, 1) + bytes(8) + bytes([0x10, 0x0A]), "fewer bits otherwise"),
         # One factor of no low bits, and 256 zeros before its one.
-        (varints(0, 0, 1, 1, 1) + bytes(4) + bytes(33) + b"\xff", "too large"),
+        (varints(0, 0, 1, 1, 1) + bytes(8) + bytes(33) + b"\xff", "too large"),
     ],
 )
 def test_what_breaks_a_rule_is_refused(parameters: bytes, problem: str) -> None:
