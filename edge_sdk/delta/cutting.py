@@ -436,7 +436,7 @@ def _few_differ(before: bytes, after: bytes) -> bool:
 
 def _overlapping(ranges: Sequence[AlignedRange], start: int, end: int) -> Iterator[AlignedRange]:
     """The ranges that have bytes between ``start`` and ``end``."""
-    first = bisect_right([one.end for one in ranges], start)
+    first = bisect_right(ranges, start, key=lambda one: one.end)
     for one in ranges[first:]:
         if one.start >= end:
             return

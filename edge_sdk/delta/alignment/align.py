@@ -12,7 +12,7 @@ from edge_sdk.delta.alignment.fitting import Fitter, Scales
 from edge_sdk.delta.alignment.layouts import Layout
 from edge_sdk.delta.alignment.located import LocatedTensor
 from edge_sdk.delta.alignment.opaque_sources import find_in_opaque
-from edge_sdk.delta.alignment.pairing import TELLING_COUNT, Pairing, Pairs
+from edge_sdk.delta.alignment.pairing import Pairing, Pairs
 from edge_sdk.delta.alignment.ranges import AlignedRange, Fit, mapped_ranges
 from edge_sdk.delta.alignment.regions import GAP_BYTES_MIN, Regions
 from edge_sdk.delta.alignment.resized import Resized
@@ -23,6 +23,8 @@ from edge_sdk.delta.numeric import kind_of
 
 # A prediction of its own costs a table record, of about this size.
 _MAPPED_BYTES_MIN = 192
+# Fewer numbers save less by factors than it takes time to look for them.
+_RESCALED_COUNT_MIN = 256
 # Numbers of a known kind that nothing predicts: worth saying from this size on.
 _UNPREDICTED_BYTES_MIN = 4 << 10
 _CANDIDATES = 64
@@ -243,7 +245,7 @@ class _Finder:
     def _rescaled(self, source: LocatedTensor, target: LocatedTensor) -> list[AlignedRange]:
         """A pair of one form whose numbers differ by factors."""
         kind = number_kind(target)
-        if kind is None or not kind.is_float or count_of(target) < TELLING_COUNT:
+        if kind is None or not kind.is_float or count_of(target) < _RESCALED_COUNT_MIN:
             return []
         identity = Layout(((count_of(target), 1),))
         fit = self._fit(source, target, identity)
