@@ -17,8 +17,8 @@ from types import MappingProxyType
 from edge_sdk.base import FormatError
 from edge_sdk.formats.model_file import ModelFile
 
-# About 60,000 tensors of PyTorch. They take 300 MB of memory at most, and seconds.
-OPCODES_MAX = 2_000_000
+# About 30,000 tensors of PyTorch. They take seconds, and at most 300 MB of memory.
+OPCODES_MAX = 1_000_000
 # Longer strings stay where they are: names are shorter.
 HELD_BYTES_MIN = 4096
 _INTEGER_BYTES_MAX = 16

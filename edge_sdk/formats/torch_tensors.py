@@ -70,6 +70,7 @@ class Found:
 
 # Names above, the outermost last.
 Path = tuple[Any, str] | None
+_END = object()
 _WALKED = (tuple, list, Dictionary, Call, Persistent)
 
 
@@ -81,13 +82,16 @@ def find_tensors(file: ModelFile, at: int, root: object, prefix: str = "") -> Fo
     found = Found()
     seen: set[int] = set()
     named_chars = 0
-    waiting: list[tuple[object, Path, int]] = [(root, None, 0)]
-    while waiting:
-        value, path, depth = waiting.pop()
+    levels: list[Iterator[tuple[object, Path]]] = [iter([(root, None)])]
+    while levels:
+        value, path = next(levels[-1], (_END, None))
+        if value is _END:
+            levels.pop()
+            continue
         if not isinstance(value, _WALKED) or id(value) in seen:
             continue
         seen.add(id(value))
-        if depth > _DEPTH_MAX:
+        if len(levels) > _DEPTH_MAX:
             raise file.damaged(at, "objects nested deeper than in any model; refused")
         tensor = _tensor(value, path, prefix) if isinstance(value, tuple) else None
         if tensor is not None:
@@ -98,7 +102,7 @@ def find_tensors(file: ModelFile, at: int, root: object, prefix: str = "") -> Fo
         storage = _storage(value)
         if storage is not None:
             found.storages.setdefault(storage.key, storage)
-        waiting += [(one, below, depth + 1) for one, below in _children(value, path)][::-1]
+        levels.append(_children(value, path))
     return found
 
 

@@ -28,6 +28,8 @@ _END64_MAGIC = b"PK\x06\x06"
 _EXTRA64 = 1
 _IN_EXTRA = 0xFFFFFFFF
 _ENCRYPTED = 1
+# Far more than storages of any model; so many take 100 MB of memory.
+_ENTRIES_MAX = 1 << 18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +57,11 @@ def read_entries(file: ModelFile) -> dict[str, Entry]:
 
 def _entries(file: ModelFile) -> Iterator[Entry]:
     at, end = _directory(file)
+    count = 0
     while at < end:
+        count += 1
+        if count > _ENTRIES_MAX:
+            raise file.damaged(at, f"an archive of more than {_ENTRIES_MAX} entries; refused")
         if at + _CENTRAL.size > end:
             raise file.damaged(at, "truncated: the directory of the archive ends within an entry")
         fields = _CENTRAL.unpack(file.data[at : at + _CENTRAL.size])

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_sdk.base import FormatError
+from edge_sdk.formats import zip_archive
 from edge_sdk.formats.model_file import ModelFile
 from edge_sdk.formats.zip_archive import Entry, first_name, read_entries
 
@@ -85,6 +86,14 @@ def test_zip64_is_read_as_pythons_reader_does() -> None:
         assert known.read("a") == b"data"
     found = read(content)["a"]
     assert content[found.offset : found.offset + found.length] == b"data"
+
+
+def test_entries_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory of too many is refused before it takes the memory."""
+    monkeypatch.setattr(zip_archive, "_ENTRIES_MAX", 2)
+    assert len(read(archive({"a": b"", "b": b""}))) == 2
+    with pytest.raises(FormatError, match="more than 2 entries"):
+        read(archive({"a": b"", "b": b"", "c": b""}))
 
 
 @pytest.mark.parametrize("make", [archive, lambda entries: large(archive(entries))])
