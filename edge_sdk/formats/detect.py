@@ -7,6 +7,9 @@
 | torch_legacy | the first pickle is PyTorch's magic number | FormatError |
 | torch_zip | a ZIP archive with a ``data.pkl`` in one folder | FormatError \
 if it begins with that or the directory can be read, else opaque |
+| npy | it begins with ``\\x93NUMPY`` | FormatError |
+| npz | a ZIP archive of nothing but ``.npy`` | FormatError if it begins with one \
+or the directory can be read, else opaque |
 | gguf | it begins with ``GGUF`` and version 2 or 3 | FormatError |
 | ggml | it begins with ``lmgg``, and tensors follow each other to its end | opaque |
 | onnx | all of it is a ModelProto with an IR version and a graph | FormatError if it begins as \
@@ -28,6 +31,7 @@ from edge_sdk.base import FormatError, NotFoundError, UsageError, explain_os_err
 from edge_sdk.formats import (
     ggml,
     gguf,
+    npy,
     onnx,
     opaque,
     safetensors,
@@ -44,6 +48,8 @@ FORMATS: tuple[Format, ...] = (
     safetensors.FORMAT,
     torch_legacy.FORMAT,
     torch_zip.FORMAT,
+    npy.ONE,
+    npy.SEVERAL,
     gguf.FORMAT,
     ggml.FORMAT,
     onnx.FORMAT,

@@ -313,10 +313,12 @@ def npz_seeds() -> None:
         out = io.BytesIO()
         save(out, **arrays)
         _put("npz", name, out.getvalue())
+        _put("npy", name, out.getvalue())
     for number, (name, array) in enumerate(arrays.items()):
         out = io.BytesIO()
         np.save(out, array)
         _put("npz_member", name, bytes((number,)) + out.getvalue())
+        _put("npy", name, out.getvalue())
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         archive.writestr(zipfile.ZipInfo("note.txt"), "no array")

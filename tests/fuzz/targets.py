@@ -20,6 +20,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "tflite": file_targets.model,
     "torch_legacy": file_targets.model,
     "torch_zip": file_targets.model,
+    "npy": file_targets.model,
     "gguf": file_targets.model,
     "ggml": file_targets.model,
     "tflite_bundle": file_targets.model,

@@ -57,6 +57,10 @@ def valid(kind: str) -> bytes:
     if kind.startswith("gg"):
         numbers = [GgmlTensor("a", 0, (3, 2), bytes(24)), GgmlTensor("b", 1, (5,), bytes(10))]
         return {"gguf": gguf, "ggml": ggml}[kind](numbers)
+    if kind.startswith("np"):
+        arrays = io.BytesIO()
+        {"npy": np.save, "npz": np.savez}[kind](arrays, np.ones((2, 3), np.float32))
+        return arrays.getvalue()
     stream = io.BytesIO()
     write_safetensors(stream, {"a": np.ones((2, 3), np.float32), "b": np.ones(5, np.int8)})
     return stream.getvalue()
@@ -64,7 +68,7 @@ def valid(kind: str) -> bytes:
 
 KINDS = (
     *("onnx", "onnx external", "safetensors", "tflite", "tflite behind", "tflite external"),
-    *("torch_legacy", "torch_zip", "gguf", "ggml"),
+    *("torch_legacy", "torch_zip", "gguf", "ggml", "npy", "npz"),
 )
 
 
