@@ -157,14 +157,19 @@ class Chooser:
         return self._coded(Policy(), place, data, aligned, source)
 
     def _sample_bytes(self, sample: bytes, near: tuple[int, int]) -> int:
-        """What a sample costs where it is no numbers, with what it is near to before it."""
+        """What a sample costs where it is no numbers: alone, with what it is near to before it,
+        or as differences to that."""
         file, at = near
         packed = len(self._packer.pack(sample, Effort.QUICK))
         start = max(0, at - len(sample))
         window = self._sources[file].read(start, 3 * len(sample))
         if not window:
             return packed
-        return min(packed, len(self._packer.pack_parts([sample], Effort.QUICK, window)))
+        packed = min(packed, len(self._packer.pack_parts([sample], Effort.QUICK, window)))
+        before = np.frombuffer(self._sources[file].read(at, len(sample)), np.uint8)
+        steps = np.frombuffer(sample, np.uint8, len(before)) - before
+        differences = self._packer.pack(steps.tobytes() + sample[len(before) :], Effort.QUICK)
+        return min(packed, len(differences))
 
     def _as_numbers(self, place: Place, data: bytes, aligned: AlignedRange) -> Candidate | None:
         source = self._predicted(place, len(data), aligned)

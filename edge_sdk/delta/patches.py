@@ -37,6 +37,7 @@ _WINDOW_GAP_BYTES = 64 << 10
 _SMALL_BYTES = 64 << 10
 # What is so near to the best way at first may be better in the end: windows cost bytes, too.
 _NEAR_SHARE = 1.03
+_HOPELESS_SHARE = 1.3
 _TWICE_BYTES_MAX = 256 << 10
 # Fewer repeated bytes are left to the compressor, which sees what is in one record.
 _REPEATED_BYTES_MIN = 32 << 10
@@ -181,6 +182,7 @@ class Patches:
         if self._patch.number in self._methods:
             ways += self._patched(pending)
         best = min(ways, key=lambda way: len(way.quick))
+        ways = [way for way in ways if len(way.quick) <= _HOPELESS_SHARE * len(best.quick)]
         if pending.new_bytes > _SMALL_BYTES:
             simplest = ways[0]
             is_near = len(simplest.quick) <= _NEAR_SHARE * len(best.quick)
@@ -203,7 +205,8 @@ class Patches:
 
     def _patched(self, pending: _Pending) -> Iterator[_Way]:
         plain = pending.stretches
-        for stretches in (plain, with_changes(plain, self._read, self._readable(pending))):
+        changed = with_changes(plain, self._read, self._readable(pending))
+        for stretches in (plain,) if changed == plain else (plain, changed):
             new = gathered(stretches)
             if len(new.operations) > operations_max(pending.length):
                 continue
