@@ -15,7 +15,7 @@ from edge_sdk.delta.container import CODE_TABLE_BYTES, MAPPED_BYTES, TABLES_BYTE
 from edge_sdk.delta.frames import Effort, Packer
 from edge_sdk.delta.numeric import KINDS
 from edge_sdk.delta.prediction import Prediction, SourceRange, put_prediction
-from edge_sdk.delta.records import KIND_TABLE, Place
+from edge_sdk.delta.records import KIND_TABLE
 from edge_sdk.delta.varint import varints
 from tests.edge_sdk.delta.conftest import Example
 from tests.support.deltas import (
@@ -560,61 +560,3 @@ def test_predictions_that_are_not_plain_are_announced() -> None:
     long = varints(0) + bytes(336_000)
     refused(with_table(long, mapped=True).build(), "too large", (data,))
     refused(with_table(long[:335_000], mapped=True).build(), "0 source ranges", (data,))
-
-
-def test_a_copy_or_patch_goes_on_over_files() -> None:
-    """One record makes the end of a file, an empty one and another; nothing behind the last."""
-    data = bytes(range(100))
-    targets = [file_ref("a", data[:40]), file_ref("b", b""), file_ref("c", data[40:])]
-    source = file_ref("s", data + data)
-
-    def made(*copies: Place, **changes: object) -> Crafted:
-        crafted = Crafted(targets=targets, sources=[source], folder=True, **changes)
-        for one in copies:
-            crafted.data(COPY, one, varints(0 if one.offset == 0 else 10))
-        return crafted
-
-    whole = made(place(100)).build()
-    assert decoded(whole, [data + data]) == [data[:40], b"", data[40:]]
-    parts = made(place(10), place(90, 10)).build()
-    assert decoded(parts, [data + data]) == [data[:40], b"", data[40:]]
-    for crafted, problem in (
-        (made(place(101)), "past the end of the target"),
-        (made(place(10), place(91, 10)), "past the end of the target"),
-        (made(place(40), place(60, 40)), "where the one before"),
-        (made(place(40), place(60, 0, 1)), "where the one before"),
-        (made(place(40), place(60, 0, 3)), "where the one before"),
-        (made(place(40), place(60, 1, 2)), "where the one before"),
-    ):
-        first = crafted.places[0]  # the index is as it should be
-        rest = place(60, 0, 2) if first == place(40) else place(90, 10)
-        crafted.places = [first, rest][: len(crafted.records)]
-        refused(crafted.build(), problem, (data + data,))
-    literals = Crafted(targets=targets, sources=[source], folder=True)
-    literals.data(LITERAL, place(100), packed(data))
-    refused(literals.build(), "past the end of its file", (data + data,))
-
-
-def test_a_resumed_decoder_reads_what_was_written_before_it() -> None:
-    """From the second chunk on, the bytes of the first; never those of its own record."""
-    data = bytes(range(256)) * 4096
-    crafted = Crafted(targets=[file_ref("t", data * 2)], sources=[file_ref("s", data)])
-    crafted = replace(crafted, repeats=True).data(COPY, place(CHUNK_BYTES), varints(0))
-    delta = crafted.data(COPY, place(CHUNK_BYTES, CHUNK_BYTES), varints(CHUNK_BYTES)).build()
-    assert decoded(delta, [data]) == [data * 2]
-    target = Target([data], written=[data * 2])
-    decoder, (span,) = target.resume(prefix_of(delta), 1)
-    decoder.feed(delta[span.offset :])
-    decoder.finish()
-    assert target.files == [data * 2]
-    for address, length, problem in (
-        (CHUNK_BYTES + 1, CHUNK_BYTES, "may not read yet"),
-        (2 * CHUNK_BYTES, CHUNK_BYTES, "may not read yet"),
-        (3 * CHUNK_BYTES - 1, CHUNK_BYTES, "no source has"),
-    ):
-        wrong = Crafted(targets=[file_ref("t", data * 2)], sources=[file_ref("s", data)])
-        wrong = replace(wrong, repeats=True).data(COPY, place(CHUNK_BYTES), varints(0))
-        wrong.data(COPY, place(length, CHUNK_BYTES), varints(address))
-        refused(wrong.build(), problem, (data,))
-    unsaid = replace(crafted, repeats=False)
-    refused(unsaid.build(), "may not read yet", (data,))
