@@ -25,6 +25,10 @@ _INTEGER_BYTES_MAX = 16
 _DIGITS_MAX = 40
 
 
+class TooLargeError(Exception):
+    """A pickle of more opcodes than are read, as a large vocabulary beside the weights takes."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Global:
     """A class or function by its name."""
@@ -74,7 +78,10 @@ OnBuild = Callable[[Call, int], int]
 def read_pickle(
     file: ModelFile, start: int, end: int | None = None, *, on_build: OnBuild | None = None
 ) -> tuple[object, int]:
-    """The value of the pickle at ``start``, and the position behind it. Raises: FormatError."""
+    """The value of the pickle at ``start``, and the position behind it.
+
+    Raises: FormatError, TooLargeError.
+    """
     machine = _Machine(file, start, file.size_bytes if end is None else end, on_build)
     return machine.run(), machine.position
 
@@ -106,7 +113,7 @@ class _Machine:
             if action is None:
                 raise self.damaged(f"{opcode} is no opcode of a pickle")
             action(self)
-        raise self.damaged(f"a pickle of more than {OPCODES_MAX} opcodes; refused")
+        raise TooLargeError
 
     def damaged(self, what: str) -> FormatError:
         return self._file.damaged(self._opcode_at, what)

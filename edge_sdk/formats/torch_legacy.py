@@ -2,7 +2,7 @@
 
 Five pickles: a magic number, the protocol, facts about the machine, the object, and the keys of
 the storages. These follow in the order of the keys (of the text of addresses: it says nothing),
-each a count of elements (int64) and the elements.
+each a count of elements (int64) and the elements. A pickle too large to read shows no ranges.
 Source: torch/serialization.py (``_legacy_save``)
 """
 
@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from edge_sdk.formats.model_file import Contents, Format, ModelFile
-from edge_sdk.formats.pickle_reader import Dictionary, read_pickle
-from edge_sdk.formats.tensor_map import packed_bytes
+from edge_sdk.formats.pickle_reader import Dictionary, TooLargeError, read_pickle
+from edge_sdk.formats.tensor_map import TensorRange, packed_bytes
 from edge_sdk.formats.torch_tensors import Storage, find_tensors, tensor_range
 
 # The first pickle, in every protocol that can have been used: the number 0x1950a86a20f9469cfc6c.
@@ -26,6 +26,13 @@ def read(file: ModelFile) -> Contents | None:
     # Behind the opcode that says the pickle's protocol.
     if file.data[:1] != b"\x80" or file.data[2 : 2 + len(_BEGIN)] != _BEGIN:
         return None
+    try:
+        return Contents(tensors=_tensors(file))
+    except TooLargeError:
+        return Contents(tensors=[])
+
+
+def _tensors(file: ModelFile) -> list[TensorRange]:
     protocol, at = read_pickle(file, 2 + len(_BEGIN))
     if protocol != _PROTOCOL:
         raise file.damaged(2 + len(_BEGIN), f"no protocol of PyTorch but {_PROTOCOL} is known")
@@ -38,14 +45,14 @@ def read(file: ModelFile) -> Contents | None:
     if not isinstance(keys, list):
         raise file.damaged(start, "the keys of the storages are no list")
     if is_big:
-        return Contents(tensors=[])
+        return []
     places = _places(file, keys, found.storages, at)
     ranges = (
         tensor_range(file, one, *places[one.storage.key])
         for one in found.tensors
         if one.storage.key in places
     )
-    return Contents(tensors=[one for one in ranges if one is not None])
+    return [one for one in ranges if one is not None]
 
 
 def _places(

@@ -2,7 +2,8 @@
 
 Everything lies in one folder: ``data.pkl`` names storages that are ``data/KEY``, and in
 TorchScript ``constants.pkl`` those that are ``constants/KEY``. A ZIP file with such a pickle is
-one. What is packed or big-endian has no ranges.
+one. What is packed or big-endian has no ranges, nor has a
+file with a pickle that is too large to read.
 Source: torch/serialization.py (``_save``), torch/csrc/jit/serialization/export_module.cpp
 """
 
@@ -12,7 +13,7 @@ from collections.abc import Iterator, Mapping
 
 from edge_sdk.base import FormatError
 from edge_sdk.formats.model_file import Contents, Format, ModelFile
-from edge_sdk.formats.pickle_reader import read_pickle
+from edge_sdk.formats.pickle_reader import TooLargeError, read_pickle
 from edge_sdk.formats.tensor_map import TensorRange
 from edge_sdk.formats.torch_tensors import find_tensors, tensor_range
 from edge_sdk.formats.zip_archive import BEGIN, Entry, first_name, read_entries
@@ -41,7 +42,10 @@ def read(file: ModelFile) -> Contents | None:
     order = entries.get(folder + _ORDER)
     if order and order.is_stored and file.data[order.offset : order.offset + 3] == b"big":
         return Contents(tensors=[])
-    tensors = [one for stem in _STEMS for one in _tensors(file, entries, folder, stem)]
+    try:
+        tensors = [one for stem in _STEMS for one in _tensors(file, entries, folder, stem)]
+    except TooLargeError:
+        tensors = []
     return Contents(tensors=tensors)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edge_sdk.base import FormatError
-from edge_sdk.formats import TensorMap, open_model
+from edge_sdk.formats import TensorMap, open_model, pickle_reader
 from tests.support.torch_files import Storage, Tensor, tensor_of, torch_legacy
 
 W = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -104,3 +104,14 @@ def test_a_file_that_is_cut_is_refused(tmp_path: Path) -> None:
         with pytest.raises(FormatError) as error:
             opened(tmp_path, content[:length])
         assert 0 <= error.value.facts["offset"] <= length
+
+
+def test_a_pickle_too_large_to_read_shows_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file with a large vocabulary beside its weights is no error."""
+    content = torch_legacy({"w": tensor_of("0", W), "words": list(range(500))})
+    assert len(opened(tmp_path, content).tensors) == 1
+    monkeypatch.setattr(pickle_reader, "OPCODES_MAX", 200)
+    found = opened(tmp_path, content)
+    assert (found.format, found.tensors) == ("torch_legacy", ())

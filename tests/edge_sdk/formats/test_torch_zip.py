@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edge_sdk.base import FormatError
-from edge_sdk.formats import TensorMap, open_model
+from edge_sdk.formats import TensorMap, open_model, pickle_reader
 from tests.support.torch_files import (
     Instance,
     Named,
@@ -117,3 +117,14 @@ def test_the_longest_of_overlapping_tensors_stays(tmp_path: Path) -> None:
     views: dict[str, Any] = {f"v{first}": Tensor(storage, (5,), first=first) for first in range(99)}
     found = opened(tmp_path, torch_zip({**views, "all": Tensor(storage, (1000,))}))
     assert [one.name for one in found.tensors] == ["all"]
+
+
+def test_a_pickle_too_large_to_read_shows_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file with a large vocabulary beside its weights is no error."""
+    content = torch_zip({"w": tensor_of("0", W), "words": list(range(500))})
+    assert len(opened(tmp_path, content).tensors) == 1
+    monkeypatch.setattr(pickle_reader, "OPCODES_MAX", 200)
+    found = opened(tmp_path, content)
+    assert (found.format, found.tensors) == ("torch_zip", ())
