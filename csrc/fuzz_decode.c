@@ -231,10 +231,143 @@ static int decode(const struct code *code, const uint8_t *stream, size_t length,
     return status;
 }
 
+/* Every argument that cannot be is refused, all others being right. */
+static void misuse_shape(const struct code *code, void *decoder, size_t bytes) {
+    static uint8_t strange[EDGE_CODER_LEVELS_MAX * EDGE_CODER_KEYS];
+    edge_coder_shape shapes[13];
+    uint8_t raw_bits[TABLES_MAX] = {64, 64, 64, 64, 64, 64};
+    memcpy(strange, code->table_of, sizeof strange);
+    strange[0] = (uint8_t)code->shape.tables;
+    for (unsigned i = 0; i < 13; i++) {
+        shapes[i] = code->shape;
+    }
+    shapes[0].kind = -1;
+    shapes[1].kind = 8;
+    shapes[2].model = -1;
+    shapes[3].model = EDGE_CODER_ALONE + 1;
+    shapes[4].levels = 0;
+    shapes[5].levels = EDGE_CODER_LEVELS_MAX + 1;
+    shapes[6].tables = 0;
+    shapes[7].tables = EDGE_CODER_TABLES_MAX + 1;
+    shapes[8].table_of = NULL;
+    shapes[9].raw_bits = NULL;
+    shapes[10].table_of = strange;
+    shapes[11].raw_bits = raw_bits;
+    shapes[12].kind = EDGE_CODER_INT8;
+    shapes[12].model = EDGE_CODER_GIVEN;
+    for (unsigned i = 0; i < 13; i++) {
+        must(edge_coder_make_decoder(&shapes[i], &code->tables, &code->level_tables, 0, decoder,
+                                     bytes) < 0,
+             "a shape that cannot be is refused");
+    }
+    must(edge_coder_make_decoder(NULL, &code->tables, &code->level_tables, 0, decoder, bytes) < 0,
+         "no shape is refused");
+}
+
+static void misuse_tables(const struct code *code, uint8_t *decoder, size_t bytes) {
+    const edge_coder_shape *shape = &code->shape;
+    edge_coder_frequencies longer = code->tables, shorter = code->tables, none = code->tables;
+    uint16_t counts[TABLES_MAX];
+    memcpy(counts, code->counts, sizeof counts);
+    longer.entries++;
+    shorter.entries--;
+    counts[shape->tables - 1] = 0;
+    none.counts = counts;
+    static uint16_t symbols[TABLES_MAX * EDGE_CODER_SYMBOLS_MAX];
+    static uint16_t zero[TABLES_MAX * EDGE_CODER_SYMBOLS_MAX];
+    static uint16_t more_than_all[TABLES_MAX * EDGE_CODER_SYMBOLS_MAX];
+    memcpy(symbols, code->symbols, sizeof symbols);
+    memcpy(zero, code->frequencies, sizeof zero);
+    memcpy(more_than_all, code->frequencies, sizeof more_than_all);
+    symbols[0] = 0xFFFF; /* impossible, or not below the next one */
+    zero[0] = 0;
+    more_than_all[0]++;
+    edge_coder_frequencies foreign = code->tables, never = code->tables, above = code->tables;
+    foreign.symbols = symbols;
+    never.frequencies = zero;
+    above.frequencies = more_than_all;
+    const edge_coder_frequencies *wrong[] = {NULL,     &longer, &shorter, &none,
+                                             &foreign, &never,  &above};
+    for (unsigned i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        must(edge_coder_make_decoder(shape, wrong[i], &code->level_tables, 0, decoder, bytes) < 0,
+             "tables that cannot be are refused");
+    }
+    must(edge_coder_make_decoder(shape, &code->tables, &code->level_tables, 0, decoder,
+                                 bytes - 1) < 0,
+         "too little memory is refused");
+    must(edge_coder_make_decoder(shape, &code->tables, &code->level_tables, 0, decoder + 1,
+                                 bytes) < 0,
+         "memory that is not aligned is refused");
+    if (shape->levels > 1) {
+        edge_coder_frequencies levels = code->level_tables, more = code->level_tables;
+        uint16_t of_levels[EDGE_CODER_LEVELS_MAX * EDGE_CODER_LEVELS_MAX];
+        memcpy(of_levels, code->level_symbols, sizeof of_levels);
+        of_levels[levels.entries - 1] = (uint16_t)shape->levels;
+        levels.symbols = of_levels;
+        more.entries++;
+        must(edge_coder_make_decoder(shape, &code->tables, NULL, 0, decoder, bytes) < 0 &&
+                 edge_coder_make_decoder(shape, &code->tables, &levels, 0, decoder, bytes) < 0 &&
+                 edge_coder_make_decoder(shape, &code->tables, &more, 0, decoder, bytes) < 0,
+             "tables of levels that cannot be are refused");
+    }
+}
+
+static void misuse(const struct code *code, uint8_t *out) {
+    const size_t bytes = edge_coder_decoder_bytes(&code->shape);
+    const size_t room = edge_coder_decode_scratch_bytes();
+    const size_t count = code->count;
+    const unsigned lanes = code->lanes;
+    const uint8_t *source = code->source, stream[1] = {0};
+    uint8_t *decoder = new_bytes(bytes + 8), *scratch = new_bytes(room + 8);
+    misuse_shape(code, decoder, bytes);
+    misuse_tables(code, decoder, bytes);
+    must(edge_coder_decode(decoder, bytes, source, count, lanes, stream, 1, scratch, room, out) < 0,
+         "memory that holds no decoder is refused");
+    must(edge_coder_make_decoder(&code->shape, &code->tables, &code->level_tables, 0, decoder,
+                                 bytes) == 0,
+         "what is right is taken");
+    const struct {
+        const uint8_t *decoder;
+        size_t bytes, count;
+        unsigned lanes;
+        const uint8_t *stream;
+        uint8_t *scratch;
+        size_t room;
+    } wrong[] = {
+        {NULL, bytes, count, lanes, stream, scratch, room},
+        {decoder + 1, bytes, count, lanes, stream, scratch, room},
+        {decoder, 7, count, lanes, stream, scratch, room},
+        {decoder, bytes - 1, count, lanes, stream, scratch, room},
+        {decoder, bytes, (size_t)EDGE_CODER_COUNT_MAX + 1, lanes, stream, scratch, room},
+        {decoder, bytes, count, 2, stream, scratch, room},
+        {decoder, bytes, count, lanes, NULL, scratch, room},
+        {decoder, bytes, count, lanes, stream, scratch + 1, room},
+        {decoder, bytes, count, lanes, stream, scratch, room - 1},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        must(edge_coder_decode(wrong[i].decoder, wrong[i].bytes, source, wrong[i].count,
+                               wrong[i].lanes, wrong[i].stream, 1, wrong[i].scratch, wrong[i].room,
+                               out) == EDGE_CODER_ARGUMENT,
+             "a wrong argument is refused");
+    }
+    must(count == 0 || edge_coder_decode(decoder, bytes, source, count, lanes, stream, 1, scratch,
+                                         room, NULL) == EDGE_CODER_ARGUMENT,
+         "no target is refused");
+    must(count == 0 || code->shape.model == EDGE_CODER_ALONE ||
+             edge_coder_decode(decoder, bytes, NULL, count, lanes, stream, 1, scratch, room,
+                               out) == EDGE_CODER_ARGUMENT,
+         "no source is refused");
+    free(decoder);
+    free(scratch);
+}
+
 /* A stream as the encoder makes it comes back; damaged, it is refused or makes something. */
 static void round_trip(struct input *input, struct code *code, uint8_t *out) {
     uint8_t *stream;
     fit_code(code);
+    if (input->left % 16 == 0) {
+        misuse(code, out);
+    }
     const ptrdiff_t length = encode(code, &stream);
     must(length >= 0 || length == EDGE_CODER_NO_SYMBOL, "only rare symbols are not coded");
     if (length >= 0) {
