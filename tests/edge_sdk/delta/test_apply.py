@@ -14,6 +14,7 @@ from edge_sdk.base import (
     FormatError,
     NotFoundError,
     ProofError,
+    ResourceError,
     UsageError,
     WrongSourceError,
 )
@@ -29,6 +30,7 @@ from tests.support.deltas import (
     weights,
     write_folder,
 )
+from tests.support.every_delta import every_delta
 
 BEFORE = weights("float16", 700_000, 1)
 SOURCE = {"model": safetensors({"w": ("float16", BEFORE)}), "sub/labels": b"one\ntwo\n"}
@@ -301,3 +303,25 @@ def test_read_header_needs_all_of_it(tmp_path: Path) -> None:
         with open_one(delta, "d") as container, pytest.raises(DeltaError, match="truncated"):
             read_header(container, memory_limit_bytes=1 << 20)
         delta.write_bytes(data)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_delta_that_reads_what_it_made_is_applied(tmp_path: Path, threads: int) -> None:
+    """Records that refer to the target so far find it in the file that is being written."""
+    case = next(one for one in every_delta() if one.name == "patch-repeats")
+    write_folder(tmp_path, {"source": case.source, "delta": case.delta})
+    apply(tmp_path / "source", tmp_path / "delta", tmp_path / "made", threads=threads)
+    assert (tmp_path / "made").read_bytes() == case.target
+
+
+def test_a_target_that_no_disk_holds_is_told_before_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More bytes than are free: a ResourceError, and nothing is there."""
+    delta = file_pair(tmp_path)
+    usage = shutil.disk_usage(tmp_path)
+    little = usage._replace(free=len(TARGET["model"]) - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: little)
+    with pytest.raises(ResourceError, match="free there"):
+        apply(tmp_path / "v1", delta, tmp_path / "made")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["delta", "v1", "v2"]

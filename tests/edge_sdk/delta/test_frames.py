@@ -5,6 +5,7 @@ import pytest
 import zstandard
 
 from edge_sdk.base import DeltaError
+from edge_sdk.delta import frames
 from edge_sdk.delta.frames import Effort, Packer, Unpacker
 
 DATA = b"weights and labels " * 400
@@ -89,3 +90,15 @@ def test_a_named_dictionary_is_refused() -> None:
     frame = zstandard.ZstdCompressor(dict_data=trained).compress(DATA)
     with pytest.raises(DeltaError, match="flags"):
         Unpacker().unpack(frame, len(DATA), b"window")
+
+
+def test_fewer_bytes_than_a_frame_claims_are_not_believed() -> None:
+    """Whatever the library hands out has the length that the record wants."""
+
+    class Short:
+        def decompress(self, frame: bytes, **_options: object) -> bytes:
+            return frame[:3]
+
+    assert frames._decompress(Short(), b"abc", 3) == b"abc"
+    with pytest.raises(DeltaError, match="holds 3 bytes, not 4"):
+        frames._decompress(Short(), b"abcd", 4)

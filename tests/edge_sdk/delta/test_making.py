@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from edge_sdk.base import CHUNK_BYTES, DeltaError, EdgeError, WrongSourceError
 from edge_sdk.delta import Decoder
+from edge_sdk.delta.making import Maker, Order
+from edge_sdk.delta.methods import DecodeContext, Literal
 from edge_sdk.delta.records import KIND_TABLE
+from edge_sdk.delta.varint import Cursor
 from tests.edge_sdk.delta.conftest import Example
 from tests.support.deltas import (
     Target,
@@ -133,3 +136,23 @@ def test_threads_stay_within_the_limit_of_memory(tmp_path: Path, memory_limit_by
         tracemalloc.stop()
     decoder.finish()
     assert peak_bytes < memory_limit_bytes
+
+
+@pytest.mark.parametrize("others", [0, 2])
+def test_a_method_that_makes_another_length_is_refused(others: int) -> None:
+    """What a record makes is counted, whatever its method believes."""
+
+    class Short(Literal):
+        def decode(
+            self, body: Cursor, length: int, skip: int, context: DecodeContext
+        ) -> Iterator[bytes]:
+            yield bytes(length - 1)
+
+    maker = Maker(DecodeContext((), Target([]).read_source), lambda _at, _data: None, others=others)
+    order = Order(method=Short(), body=Cursor(b"", "a record"), start=0, length=5, skip=0)
+    with pytest.raises(DeltaError, match="does not make the bytes that it claims"):
+        try:
+            maker.make(order, bytearray())
+            maker.finish()
+        finally:
+            maker.close()

@@ -1,5 +1,6 @@
 """NPZ files that somebody else made: plain arrays come back, all else is a typed error."""
 
+import errno
 import io
 import os
 import zipfile
@@ -111,4 +112,18 @@ def test_a_member_that_is_no_array_is_a_format_error(tmp_path: Path) -> None:
         archive.writestr("a.npy", saved(np.arange(3)))
         archive.writestr("note.txt", "no array")
     with pytest.raises(FormatError, match=r"holds 'note.txt', which is no array"):
+        read_npz(path)
+
+
+def test_a_disk_that_fails_is_not_called_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of the system has a number, and stays what it is."""
+    path = archive_of(tmp_path, saved(np.arange(3)))
+
+    def fail(*_given: object, **_options: object) -> None:
+        raise OSError(errno.EIO, "the disk is broken")
+
+    monkeypatch.setattr(np, "load", fail)
+    with pytest.raises(OSError, match="the disk is broken"):
         read_npz(path)

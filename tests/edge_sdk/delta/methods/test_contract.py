@@ -110,3 +110,18 @@ def test_what_is_not_in_force_is_refused() -> None:
     with pytest.raises(DeltaError, match="more of a prediction"):
         context.predict(3, 5, 6)
     assert context.predict(3, 5, 5) == bytes(5)
+
+
+def test_a_target_that_ends_too_early_is_a_delta_error() -> None:
+    """What was made must be there again when a record refers to it."""
+    refs = [FileRef(path=path, size_bytes=100, digest=Digest(bytes(32))) for path in "st"]
+    context = DecodeContext(
+        refs[:1],
+        lambda _file, _offset, length: bytes(length),
+        refs[1:],
+        lambda _file, offset, length: bytes(max(0, 20 - offset))[:length],
+    )
+    context.position = 50
+    assert context.read(95, 25) == bytes(25)
+    with pytest.raises(DeltaError, match="target file 0 ends before byte 21"):
+        context.read(95, 26)
