@@ -39,7 +39,7 @@ _FLOAT32 = NUMBER_KINDS["float32"]
 # Numbers of a tensor for which this is looked for, and of a band.
 _COUNT_MIN, _BAND_COUNT = 4 << 10, 4 << 20
 _SIDE_MIN = 8
-_RANKS = (1, 2, 3, 4, 6, 8, 11, 16, 24)
+_RANKS = (1, 2, 3, 4, 6, 8, 11, 16, 23, 32)
 _SPARE_RANKS, _ITERATIONS = 8, 2
 # A look at so many rows and columns tells whether there may be anything.
 _LOOK_ROWS, _LOOK_COLUMNS = 96, 384
@@ -210,19 +210,26 @@ def _fitted(parts: Sequence[NDArray[np.generic]], kind: NumberKind) -> LowRank |
     sampled = np.linspace(0, rows - 1, min(rows, max(1, _PRICED_COUNT // columns)))
     chosen = np.unique(sampled.astype(np.int64))
     price = _Price(kind=kind, target=after[chosen].reshape(-1), share=len(chosen) / rows)
-    best, least = None, price.bits(known[chosen].reshape(-1))
-    least -= max(_GAIN_BITS_MIN, _GAIN_SHARE_MIN * least)
+    none = price.bits(known[chosen].reshape(-1))
+    best, least = None, none - max(_GAIN_BITS_MIN, _GAIN_SHARE_MIN * none)
+
+    def tried(rank: int, coarser: int) -> tuple[float, LowRank] | None:
+        one = _rounded(components, rank, kind, step.shape, (gain, unit, coarser))
+        if one is None:
+            return None
+        made = one.moved(before[chosen].reshape(-1), one.sums_of_rows(chosen))
+        return price.bits(made) + factors_bits(one) + _HEAD_BITS, one
+
     worse = 0
     for rank in _RANKS:
-        one = _rounded(components, rank, kind, step.shape, (gain, unit))
-        if one is None or worse > _WORSE_MAX:
+        found = tried(rank, 0)
+        if found is None or worse > _WORSE_MAX:
             break
-        made = one.moved(before[chosen].reshape(-1), one.sums_of_rows(chosen))
-        bits = price.bits(made) + factors_bits(one) + _HEAD_BITS
-        worse = 0 if bits < least else worse + 1
-        if bits < least:
-            best, least = one, bits
-    return best
+        worse = 0 if found[0] < least else worse + 1
+        if found[0] < least:
+            least, best = found
+    found = tried(len(best.shifts), 1) if best is not None else None
+    return found[1] if found is not None and found[0] < least else best
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,14 +306,14 @@ def _rounded(
     rank: int,
     kind: NumberKind,
     shape: tuple[int, int],
-    scales: tuple[float, float],
+    scales: tuple[float, float, int],
 ) -> LowRank | None:
     """The first components as a map: factors rounded so that it costs as much as finer ones.
 
-    ``scales``: the gain, and what the components are in units of. None where there are not so
-    many."""
+    ``scales``: the gain, what the components are in units of, and how often the products of two
+    factors are to stand for twice as much. None where there are not so many."""
     rows, columns = shape
-    gain, unit = scales
+    gain, unit, coarser = scales
     if rank > min(len(components.sizes), min(shape) // 2, FACTORS_MAX // (rows + columns)):
         return None
     # Rounding a unit vector's numbers to multiples of q adds q**2 / 12 for each to the noise.
@@ -314,7 +321,7 @@ def _rounded(
     exponents, left, right = [], [], []
     for k in range(rank):
         size = max(float(components.sizes[k]), 1e-12)
-        exponent = math.floor(math.log2(12 * noise / size))
+        exponent = math.floor(math.log2(12 * noise / size)) + coarser
         largest = max(np.abs(components.left[k]).max(), np.abs(components.right[k]).max())
         # The product of two factors stands for 2**exponent.
         while largest * math.sqrt(size / 2.0**exponent) > FACTOR_MAX:
