@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sdk.delta.products import product
 from edge_sdk.delta.strides import ReadSource
 from edge_sdk.delta.value_maps import (
     NUMBER_KINDS,
@@ -33,8 +34,6 @@ FACTORS_MAX = 1 << 18
 # Of the powers of two of all components: so all sums of products stay within 2**24.
 WEIGHTS_MAX = 1 << 10
 FACTOR_MAX = 127
-# For more, OpenBLAS starts threads that wait by spinning: a device's cores are for what it serves.
-_PRODUCTS_MAX = 1 << 18
 
 _FLOAT32 = NUMBER_KINDS["float32"]
 _FLOAT64 = NUMBER_KINDS["float64"]
@@ -109,15 +108,7 @@ class LowRank:
 
     def _products(self, left: Factors) -> NDArray[np.float32]:
         right = _sides(self)[1].astype(np.float32)
-        weighted = np.ascontiguousarray(left.T * self._weights)
-        sums = np.empty((len(weighted), self.columns), np.float32)
-        height = max(1, _PRODUCTS_MAX // right.size)
-        width = max(1, _PRODUCTS_MAX // (height * len(right)))
-        for row in range(0, len(weighted), height):
-            for column in range(0, self.columns, width):
-                part = slice(row, row + height), slice(column, column + width)
-                np.matmul(weighted[part[0]], right[:, part[1]], out=sums[part])
-        return sums.reshape(-1)
+        return product(left.T * self._weights, right).reshape(-1)
 
     def _sums(self, first: int, count: int) -> NDArray[np.float32]:
         """Of numbers ``first`` and on, in order."""

@@ -29,8 +29,9 @@ from edge_sdk.delta.low_rank import (
 )
 from edge_sdk.delta.numeric import kind_of
 from edge_sdk.delta.prediction import Prediction
+from edge_sdk.delta.products import product
 from edge_sdk.delta.strides import SourceRange
-from edge_sdk.delta.value_maps import NUMBER_KINDS, Array, NumberKind, cast
+from edge_sdk.delta.value_maps import NUMBER_KINDS, NumberKind, cast
 
 Matrix = NDArray[np.float32]
 
@@ -117,7 +118,7 @@ class Trained:
         step = _step(before, after, kind).reshape(-1, count)
         small, large = sorted(step.shape)
         by_chance = (1 + math.sqrt(small / large)) ** 2 / small
-        gram = step @ step.T if len(step) == small else step.T @ step
+        gram = product(step, step.T) if len(step) == small else product(step.T, step)
         squares = np.linalg.eigvalsh(gram.astype(np.float64))
         return bool(squares[-1] > _FIRST_SHARE * by_chance * squares.sum())
 
@@ -257,18 +258,19 @@ def _components(step: Matrix) -> _Components:
     rows, columns = step.shape
     wanted = min(_RANKS[-1] + _SPARE_RANKS, rows, columns)
     start = np.random.default_rng(5).standard_normal((columns, wanted), np.float32)
-    basis = _orthonormal(step @ start)
+    basis = _orthonormal(product(step, start))
     for _ in range(_ITERATIONS):
-        basis = _orthonormal(step @ _orthonormal(step.T @ basis))
-    inner = basis.T @ step
-    squares, turned = _eigen(inner @ inner.T)
+        basis = _orthonormal(product(step, _orthonormal(product(step.T, basis))))
+    inner = product(step.T, basis).T
+    squares, turned = _eigen(product(inner, inner.T))
     sizes = np.sqrt(squares)
     total = float(np.sum(np.square(step), dtype=np.float64))
     left_over = np.maximum(total - np.concatenate([[0.0], np.cumsum(squares)]), 1e-6 * total)
+    unit = np.asarray(turned / sizes, np.float32)
     return _Components(
         sizes=sizes,
-        left=(basis @ turned).T,
-        right=(turned / sizes.astype(np.float32)).T @ inner,
+        left=product(basis, turned).T,
+        right=product(unit.T, inner),
         left_over=left_over,
     )
 
@@ -277,8 +279,8 @@ def _gain(numbers: Matrix, step: Matrix, components: _Components, unit: float) -
     """What the source is to be multiplied by, where that explains much of what the components
     leave: a scale of quantised numbers that changed, or decay."""
     left, right = components.left, components.right
-    apart = numbers - left.T @ (left @ numbers)
-    apart -= (apart @ right.T) @ right
+    apart = numbers - product(left.T, product(left, numbers))
+    apart -= product(product(apart, right.T), right)
     own = float(np.sum(np.square(apart), dtype=np.float64))
     if own < _APART_MIN * float(np.sum(np.square(numbers), dtype=np.float64)):
         return 1.0
@@ -296,9 +298,9 @@ def _eigen(gram: Matrix) -> tuple[NDArray[np.float64], Matrix]:
 
 def _orthonormal(columns: Matrix) -> Matrix:
     """Columns that span the same."""
-    squares, vectors = _eigen(columns.T @ columns)
-    found: Array = columns @ (vectors / np.sqrt(squares).astype(np.float32))
-    return found
+    squares, vectors = _eigen(product(columns.T, columns))
+    unit = np.asarray(vectors / np.sqrt(squares), np.float32)
+    return product(columns, unit)
 
 
 def _rounded(
