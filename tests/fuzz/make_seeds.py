@@ -43,6 +43,7 @@ from tests.support import ggml_files, onnx_models, tflite_models, torch_files
 from tests.support.artifacts import make_artifact
 from tests.support.code_tables import fitting, one_table
 from tests.support.deltas import encoded, prefix_of, record_spans, safetensors, tuned, weights
+from tests.support.every_delta import every_delta
 
 Files = dict[str, bytes]
 _COUNT = 600
@@ -104,27 +105,40 @@ def alone() -> tuple[Files, Files]:
 def delta_seeds() -> None:
     makers = [mixed(), fine_tune("bfloat16"), fine_tune("float32"), fine_tune("int8")]
     for number, (old, new) in enumerate([*makers, derived(), alone()]):
-        roots = [EXAMPLES / str(number) / side for side in ("source", "target")]
-        for root, files in zip(roots, (old, new), strict=True):
-            for path, data in files.items():
-                (root / path).parent.mkdir(parents=True, exist_ok=True)
-                (root / path).write_bytes(data)
-        delta = encoded(roots[0] if old else None, roots[1])
-        _put("decoder", f"{number}-fed", bytes((number, 1, 0)) + delta)
-        _put("decoder", f"{number}-pieces", bytes((number, 0x7F, 1)) + delta)
-        _put("apply", f"{number}-new", bytes((number, 0)) + delta)
-        _put("apply", f"{number}-over", bytes((number, 0b001011)) + delta)
-        _put("container", str(number), _unframed_prefix(prefix_of(delta)))
-        bodies = [(kind, _body(delta[start:end])) for kind, start, end in record_spans(delta)]
-        framed = (
-            bytes((kind,)) + len(body).to_bytes(2, "little") + body
-            for kind, body in bodies
-            if kind != KIND_END
-        )
-        _put("records", str(number), bytes((number,)) + b"".join(framed))
-        for place, (kind, body) in enumerate(bodies):
-            if kind == 128 and body[0] >= 64:
-                _put("code_table", f"{number}-{place}", body[1:])
+        source, target = _put_example(number, old, new)
+        _put_delta(number, encoded(source if old else None, target))
+    repeats = next(one for one in every_delta() if one.name == "patch-repeats")
+    _put_example(6, {"s": repeats.source}, {"t": repeats.target})
+    _put_delta(6, repeats.delta)
+
+
+def _put_example(number: int, old: Files, new: Files) -> list[Path]:
+    """Source and target in folders."""
+    roots = [EXAMPLES / str(number) / side for side in ("source", "target")]
+    for root, files in zip(roots, (old, new), strict=True):
+        for path, data in files.items():
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_bytes(data)
+    return roots
+
+
+def _put_delta(number: int, delta: bytes) -> None:
+    """Seeds of every target that takes one, or a part of one."""
+    _put("decoder", f"{number}-fed", bytes((number, 1, 0)) + delta)
+    _put("decoder", f"{number}-pieces", bytes((number, 0x7F, 1)) + delta)
+    _put("apply", f"{number}-new", bytes((number, 0)) + delta)
+    _put("apply", f"{number}-over", bytes((number, 0b001011)) + delta)
+    _put("container", str(number), _unframed_prefix(prefix_of(delta)))
+    bodies = [(kind, _body(delta[start:end])) for kind, start, end in record_spans(delta)]
+    framed = (
+        bytes((kind,)) + len(body).to_bytes(2, "little") + body
+        for kind, body in bodies
+        if kind != KIND_END
+    )
+    _put("records", str(number), bytes((number,)) + b"".join(framed))
+    for place, (kind, body) in enumerate(bodies):
+        if kind == 128 and body[0] >= 64:
+            _put("code_table", f"{number}-{place}", body[1:])
 
 
 def _unframed_prefix(prefix: bytes) -> bytes:
