@@ -18,7 +18,6 @@ from edge_sdk.base import (
     chunk_length,
     file_digest,
 )
-from edge_sdk.delta.digests import FileHasher
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +54,7 @@ class Prover:
         self._global_chunk = first_chunk
         self._hash = hashlib.sha256()
         self._hashed_bytes = 0
-        self._whole = FileHasher()
+        self._found: list[Digest] = []
         self._pass_finished_files()
 
     def _find(self, first_chunk: int) -> tuple[int, int]:
@@ -82,8 +81,7 @@ class Prover:
             if self._file != file:
                 raise ProofError(f"target file {file} is longer than promised", file=file)
             wanted = chunk_length(self._files[file].size_bytes, self._chunk) - self._hashed_bytes
-            by_chunks = self._files[file].chunks is not None
-            (self._hash if by_chunks else self._whole).update(view[:wanted])
+            self._hash.update(view[:wanted])
             self._hashed_bytes += min(wanted, len(view))
             if len(view) >= wanted:
                 self._finish_chunk()
@@ -91,26 +89,24 @@ class Prover:
 
     def _finish_chunk(self) -> None:
         expected = self._files[self._file]
-        if expected.chunks is not None:
-            self._prove_chunk(expected.chunks[self._chunk])
-        self._global_chunk += 1
-        self._chunk += 1
-        self._hashed_bytes = 0
-        self._pass_finished_files()
-
-    def _prove_chunk(self, wanted: Digest) -> None:
         digest = Digest(self._hash.digest())
-        self._hash = hashlib.sha256()
-        if wanted != digest:
+        if expected.chunks is not None and expected.chunks[self._chunk] != digest:
             raise ProofError(
                 f"chunk {self._chunk} of target file {self._file} does not have its digest",
                 file=self._file,
                 chunk=self._chunk,
-                wanted=str(wanted),
+                wanted=str(expected.chunks[self._chunk]),
                 got=str(digest),
             )
         if self._on_chunk is not None:
             self._on_chunk(self._global_chunk, digest)
+        if expected.chunks is None:
+            self._found.append(digest)
+        self._global_chunk += 1
+        self._chunk += 1
+        self._hash = hashlib.sha256()
+        self._hashed_bytes = 0
+        self._pass_finished_files()
 
     def _pass_finished_files(self) -> None:
         """Goes on to the next file that still needs bytes, proving those that are complete."""
@@ -118,14 +114,14 @@ class Prover:
             expected = self._files[self._file]
             if self._chunk < chunk_count(expected.size_bytes):
                 return
-            found = expected.digest if expected.chunks is not None else self._whole.finish()
-            if found != expected.digest:
+            if expected.chunks is None and file_digest(self._found) != expected.digest:
                 raise ProofError(
                     f"target file {self._file} does not have its digest",
                     file=self._file,
                     wanted=str(expected.digest),
-                    got=str(found),
+                    got=str(file_digest(self._found)),
                 )
+            self._found = []
             self._file, self._chunk = self._file + 1, 0
 
     def finish(self) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_sdk.base import CHUNK_BYTES, Digest, file_digest
+from edge_sdk.base import CHUNK_BYTES
 from edge_sdk.delta.coder import KERNEL
-from edge_sdk.delta.digests import FileHasher, digests_of
+from edge_sdk.delta.digests import digests_of
 
 
 @given(
@@ -45,18 +45,3 @@ def test_the_kernel_refuses_what_it_cannot_hash() -> None:
         out = bytearray(room)
         assert _kernel.sha256_pair(bytes(first), bytes(second), out) < 0
         assert not any(out)
-
-
-@given(
-    st.lists(st.integers(0, 5 * CHUNK_BYTES // 2), max_size=4), st.sampled_from([700_001, 1 << 22])
-)
-@settings(max_examples=25, deadline=None)
-def test_a_file_is_hashed_from_pieces_of_any_size(sizes: list[int], piece_bytes: int) -> None:
-    """One file after the other, with the last chunk whole or not."""
-    hasher = FileHasher()
-    data = memoryview(bytes(range(251)) * (max(sizes, default=0) // 251 + 1))
-    for size in sizes:
-        for at in range(0, size, piece_bytes):
-            hasher.update(data[at : min(at + piece_bytes, size)])
-        chunks = (data[at : min(at + CHUNK_BYTES, size)] for at in range(0, size, CHUNK_BYTES))
-        assert hasher.finish() == file_digest(map(Digest.of, chunks))
