@@ -146,17 +146,6 @@ int edge_coder_decode(const void *decoder, size_t decoder_bytes, const uint8_t *
                       size_t count, unsigned lanes, const uint8_t *stream, size_t stream_bytes,
                       void *scratch, size_t scratch_bytes, uint8_t *target);
 
-/* --- digests --------------------------------------------------------------------------------- */
-
-enum { EDGE_SHA256_BYTES = 32 };
-
-/* Whether the processor hashes two pieces in about the time of one. */
-int edge_sha256_can_pair(void);
-
-/* The SHA-256 of two pieces of the same length, a multiple of 64. */
-int edge_sha256_pair(const uint8_t *first, const uint8_t *second, size_t bytes,
-                     uint8_t digests[2][EDGE_SHA256_BYTES]);
-
 #ifdef __cplusplus
 }
 #endif

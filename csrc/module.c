@@ -310,29 +310,6 @@ static PyObject *decode_scratch_bytes(PyObject *self, PyObject *args) {
     return PyLong_FromSize_t(edge_coder_decode_scratch_bytes());
 }
 
-static PyObject *sha256_can_pair(PyObject *self, PyObject *args) {
-    (void)self;
-    (void)args;
-    return PyBool_FromLong(edge_sha256_can_pair());
-}
-
-static PyObject *sha256_pair(PyObject *self, PyObject *args) {
-    (void)self;
-    struct buffers b = {0};
-    if (!PyArg_ParseTuple(args, "y*y*w*", &b.at[0], &b.at[1], &b.at[2])) {
-        release(&b);
-        return NULL;
-    }
-    Py_ssize_t result = EDGE_CODER_ARGUMENT;
-    if (is_length(&b.at[1], length_of(&b.at[0]), 1) &&
-        is_length(&b.at[2], 2, EDGE_SHA256_BYTES)) {
-        Py_BEGIN_ALLOW_THREADS result =
-            edge_sha256_pair(b.at[0].buf, b.at[1].buf, length_of(&b.at[0]), b.at[2].buf);
-        Py_END_ALLOW_THREADS
-    }
-    return result_of(&b, result);
-}
-
 static PyMethodDef methods[] = {
     {"scales", scales, METH_VARARGS, "scales(kind, source, target, counts, sums)"},
     {"levels", levels, METH_VARARGS, "levels(kind, source, target, inverse_means, levels)"},
@@ -355,8 +332,6 @@ static PyMethodDef methods[] = {
      "encode(encoder, source, target, levels, lanes, scratch, stream)"},
     {"decode", decode, METH_VARARGS, "decode(decoder, source, lanes, stream, scratch, target)"},
     {"decode_scratch_bytes", decode_scratch_bytes, METH_NOARGS, "decode_scratch_bytes()"},
-    {"sha256_can_pair", sha256_can_pair, METH_NOARGS, "sha256_can_pair()"},
-    {"sha256_pair", sha256_pair, METH_VARARGS, "sha256_pair(first, second, digests)"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -10,12 +10,6 @@
 
 #include <cpuid.h>
 
-/* SHA-256 in instructions of its own. */
-static inline bool processor_has_sha(void) {
-    unsigned eax, ebx, ecx, edx;
-    return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ebx >> 29 & 1);
-}
-
 /* AVX-512 F, BW, VL, VBMI and VBMI2, with an operating system that keeps its registers. */
 static inline bool processor_has_avx512(void) {
     unsigned eax, ebx, ecx, edx, kept, unused;
@@ -33,7 +27,6 @@ static inline bool processor_has_avx512(void) {
 #else
 #define HAS_WIDE_PASSES 0
 
-static inline bool processor_has_sha(void) { return false; }
 static inline bool processor_has_avx512(void) { return false; }
 
 #endif

@@ -10,7 +10,6 @@ import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from itertools import chain
 from pathlib import Path
 
 from edge_sdk.base import (
@@ -24,7 +23,6 @@ from edge_sdk.base import (
     explain_os_error,
 )
 from edge_sdk.delta.container import FILES_MAX
-from edge_sdk.delta.digests import CHUNKS_AT_ONCE, digests_of
 
 _NAMELESS = "model"  # stands for a single file whose own name no artifact could hold
 
@@ -55,23 +53,22 @@ class OpenFile:
         return data
 
     def chunk_digests(self, threads: int = 1) -> tuple[Digest, ...]:
-        """Reads all of it once; memory is two chunks for each thread.
+        """Reads all of it once; memory is one chunk for each thread.
 
         Raises: UnavailableError (it became shorter).
         """
-        starts = range(0, self.size_bytes, CHUNKS_AT_ONCE * CHUNK_BYTES)
+        starts = range(0, self.size_bytes, CHUNK_BYTES)
         if threads == 1:
-            return tuple(chain.from_iterable(map(self._digests_from, starts)))
+            return tuple(map(self._chunk_digest, starts))
         with ThreadPoolExecutor(threads) as pool:
-            return tuple(chain.from_iterable(pool.map(self._digests_from, starts)))
+            return tuple(pool.map(self._chunk_digest, starts))
 
-    def _digests_from(self, start: int) -> list[Digest]:
-        """Of as many chunks as are hashed at once."""
-        wanted = min(CHUNKS_AT_ONCE * CHUNK_BYTES, self.size_bytes - start)
-        data = memoryview(self.read(start, wanted))
+    def _chunk_digest(self, start: int) -> Digest:
+        wanted = min(CHUNK_BYTES, self.size_bytes - start)
+        data = self.read(start, wanted)
         if len(data) != wanted:
             raise self.changed()
-        return digests_of([data[at : at + CHUNK_BYTES] for at in range(0, wanted, CHUNK_BYTES)])
+        return Digest.of(data)
 
     def changed(self) -> UnavailableError:
         """The error for a file that is not what it was when it was opened."""
