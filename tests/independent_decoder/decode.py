@@ -9,17 +9,21 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from tests.independent_decoder.addresses import Addresses
 from tests.independent_decoder.code_tables import ALONE, DIFFERENCE, CodeTable
 from tests.independent_decoder.frames import unpack
 from tests.independent_decoder.patches import patched
+from tests.independent_decoder.places import Places
 from tests.independent_decoder.predictions import Prediction
 from tests.independent_decoder.prefix import Run, TableEntry, read_prefix
-from tests.independent_decoder.reading import CHUNK, MIB, Reader, digest, need
+from tests.independent_decoder.reading import MIB, Reader, digest, need
 from tests.independent_decoder.streams import coded
 
 END, TABLE = 0, 128
 COPY, LITERAL, PATCH, RESIDUAL, PLANES = 1, 2, 3, 4, 5
 END_MARK = bytes.fromhex("1A454E44E50D0A8B")
+TABLE_MAX = 8 << 10
+PREDICTION_MAX = 328 << 10
 
 
 def decode(delta: bytes, sources: Sequence[bytes], memory_limit: int = 1 << 32) -> dict[str, bytes]:
@@ -33,12 +37,15 @@ def decode(delta: bytes, sources: Sequence[bytes], memory_limit: int = 1 << 32) 
 
 
 def decode_from(delta: bytes, sources: Sequence[bytes], chunk: int, before: bytes = b"") -> bytes:
-    """All target bytes from the first of a chunk on, without the records before it. ``before``:
-    the bytes that precede it, where records may read them."""
+    """All target bytes from the first of a chunk on, without the records before it.
+
+    ``before`` is the target before the chunk; only where the header says that it is read.
+    """
     decoder = Decoder(delta, sources, 1 << 32)
-    file, offset = decoder.place_of(chunk)
-    made = decoder.begin_at(chunk, file, offset, before)
-    return made[file][offset:] + b"".join(made[file + 1 :])
+    begin = decoder.places.chunk_start(chunk)
+    at_hand = len(before) == begin or not decoder.prefix.header.reads_target
+    need(at_hand, "bytes before the chunk are not at hand")
+    return b"".join(decoder.begin_at(chunk, before))[begin:]
 
 
 @dataclass(frozen=True)
@@ -49,35 +56,6 @@ class Record:
     length: int
     kind: int
     body: bytes
-
-
-class Made:
-    """The bytes of the target files so far, one file behind the other."""
-
-    def __init__(self, sizes: Sequence[int]) -> None:
-        self.sizes = sizes
-        self.starts = [sum(sizes[:number]) for number in range(len(sizes) + 1)]
-        self.data = bytearray()
-
-    def place(self) -> tuple[int, int]:
-        """File and offset of the next byte."""
-        done = len(self.data)
-        file = max(number for number, start in enumerate(self.starts[:-1]) if start <= done)
-        return file, done - self.starts[file]
-
-    def begun(self, length: int) -> int:
-        """How many chunks have their first byte among the next ``length``."""
-        first, end = len(self.data), len(self.data) + length
-        borders = (
-            start + at
-            for start, size in zip(self.starts, self.sizes, strict=False)
-            for at in range(0, size, CHUNK)
-        )
-        return sum(first <= border < end for border in borders)
-
-    def files(self) -> list[bytes]:
-        ends = self.starts[1:]
-        return [bytes(self.data[a:b]) for a, b in zip(self.starts, ends, strict=False)]
 
 
 class Decoder:
@@ -93,37 +71,36 @@ class Decoder:
         need(len(sources) == len(self.prefix.header.sources), "number of sources")
         for file, data in zip(self.prefix.header.sources, self.sources, strict=True):
             need(len(data) == file.size and digest(data) == file.digest, "a source differs")
+        self.places = Places([file.size for file in self.prefix.header.targets])
+        self.made = bytearray()
+        reads_target = self.prefix.header.reads_target
+        self.addresses = Addresses(self.sources, self.made, target=reads_target)
         self.predictions: dict[int, Prediction] = {}
         self.codes: dict[int, CodeTable] = {}
 
-    def place_of(self, chunk: int) -> tuple[int, int]:
-        """The file in which a chunk lies, and its offset there."""
-        for number, file in enumerate(self.prefix.header.targets):
-            if chunk < file.chunks:
-                return number, chunk * CHUNK
-            chunk -= file.chunks
-        raise ValueError("no such chunk")
-
-    def begin_at(self, chunk: int, file: int, offset: int, before: bytes) -> list[bytes]:
+    def begin_at(self, chunk: int, before: bytes) -> list[bytes]:
         """The tables in force at a chunk's first record, then all from there on."""
         index = self.prefix.index
-        number = 0
-        while chunk >= index.runs[number].chunks:
-            chunk -= index.runs[number].chunks
+        number, left = 0, chunk
+        while left >= index.runs[number].chunks:
+            left -= index.runs[number].chunks
             number += 1
         begin = index.runs[number].offset
-        earlier = [entry for entry in index.tables if entry.offset < begin]
-        in_force = {entry.slot: entry for entry in earlier}.values()
+        tables = [entry for entry in index.tables if entry.offset < begin]
+        in_force = {entry.slot: entry for entry in tables}.values()
         for entry in sorted(in_force, key=lambda entry: entry.offset):
             self.records.at = entry.offset
             self._set_table(self.record(), entry)
         self.records.at = begin
         place = Reader(self.record().body)
         self.records.at = begin
-        # A copy or a patch may begin before the chunk.
-        first = place.varint(), place.varint()
-        need(first <= (file, offset), "the first record begins behind the chunk")
-        return self.run(*first, number, len(earlier), before)
+        file, offset = place.varint(), place.varint()
+        # A copy or a patch may begin before the chunk, in an earlier file too.
+        first = self.places.position(file, offset)
+        need(first <= self.places.chunk_start(chunk), "the first record begins behind the chunk")
+        # What stands before the record is at hand only where the header says that it is read.
+        self.made += before[:first] if self.prefix.header.reads_target else bytes(first)
+        return self.run(file, offset, number, len(tables))
 
     def record(self) -> Record:
         """The next record."""
@@ -145,7 +122,7 @@ class Decoder:
         need(entry == TableEntry(record.offset, slot, record.length), "a table is not in the index")
         need(slot < 16, "slot of a table")
         maps = self.prefix.header.maps
-        most = 335872 if slot < 8 and maps else 8192
+        most = PREDICTION_MAX if slot < 8 and maps else TABLE_MAX
         need(len(record.body) <= most, "a table is too long")
         if slot < 8:
             self.predictions[slot] = Prediction(reader.rest(), self.sources, maps)
@@ -153,14 +130,11 @@ class Decoder:
             self.codes[slot] = CodeTable(reader.rest())
             self._check_memory(0)
 
-    def run(
-        self, file: int, offset: int, runs_before: int, tables_before: int, before: bytes = b""
-    ) -> list[bytes]:
-        """The bytes of each file; those before the beginning are ``before``, or zero."""
-        targets, index = self.prefix.header.targets, self.prefix.index
-        made = Made([one.size for one in targets])
-        made.data += before[: made.starts[file] + offset]
-        made.data += bytes(made.starts[file] + offset - len(made.data))
+    def run(self, file: int, offset: int, runs_before: int, tables_before: int) -> list[bytes]:
+        """The bytes of each file; those before this place are what they were."""
+        index = self.prefix.index
+        if self.made:
+            need(len(self.made) == self.places.position(file, offset), "the first place")
         runs = iter(index.runs[runs_before:])
         tables = iter(index.tables[tables_before:])
         from_start = self.records.at == 0
@@ -169,36 +143,32 @@ class Decoder:
             count += 1
             if record.kind == TABLE:
                 self._set_table(record, next(tables, None))
-                continue
-            made.data += self._data(record, made, runs)
-        need(len(made.data) == made.starts[-1], "files are not complete")
+            else:
+                self.made += self._data(record, runs)
+        need(len(self.made) == self.places.total, "files are not complete")
         need(next(runs, None) is None, "a run without a record")
         need(next(tables, None) is None, "a table without a record")
         need(record.offset == index.end_offset, "the end is not where the index says")
         reader = Reader(record.body)
-        need(reader.varint() == sum(one.size for one in targets), "sum of the sizes")
+        need(reader.varint() == self.places.total, "sum of the sizes")
         need(reader.varint() == count or not from_start, "number of records")
         reader.end("the end record")
         need(self.records.take(8) == END_MARK, "end mark")
         self.records.end("the end mark")
-        return made.files()
+        return self.places.split(bytes(self.made))
 
-    def _data(self, record: Record, made: Made, runs: Iterator[Run]) -> bytes:
+    def _data(self, record: Record, runs: Iterator[Run]) -> bytes:
         """What a data record makes, its place compared with where it must lie."""
-        need(len(made.data) < made.starts[-1], "a record behind the last file")
-        file, done = made.place()
         need(record.kind in self.prefix.header.methods, "a method is not in the header")
         reader = Reader(record.body)
-        place = reader.varint(), reader.varint()
-        length = reader.varint()
-        need(place == (file, done) and length >= 1, "a place")
-        end = done + length
-        if record.kind in (COPY, PATCH):
-            need(len(made.data) + length <= made.starts[-1], "a place lies outside of the target")
-        else:
-            need(end <= self.prefix.header.targets[file].size, "a place lies outside of its file")
-            need(done // CHUNK == (end - 1) // CHUNK, "a place over chunks")
-        begun = made.begun(length)
+        file, offset, length = reader.varint(), reader.varint(), reader.varint()
+        origin = len(self.made)
+        need(origin < self.places.total, "a record behind the last file")
+        need((file, offset) == self.places.place(origin) and length >= 1, "a place")
+        need(origin + length <= self.places.total, "a place lies outside of the target")
+        if record.kind not in (COPY, PATCH):
+            need(length <= self.places.left_of_chunk(origin), "a place over chunks")
+        begun = self.places.chunks_begun(origin, origin + length)
         if begun:
             need(next(runs, None) == Run(record.offset, begun), "a record is not in the index")
         wanted = {COPY: min(length, 262144), LITERAL: length, PATCH: 4 * MIB}
@@ -208,16 +178,11 @@ class Decoder:
             return self._coded(record.kind, length, reader)
         if record.kind == LITERAL:
             return unpack(reader.rest(), length)
-        there = b"".join(self.sources)
-        origin = len(made.data)
-        if self.prefix.header.repeats:
-            there += made.data
         if record.kind == PATCH:
-            return patched(reader, length, there, origin)
+            return patched(reader, length, origin, self.addresses)
         address = reader.varint()
         reader.end("a copy")
-        need(address + length <= len(there), "a copy of what is not there")
-        return there[address : address + length]
+        return self.addresses.read(address, length)
 
     def _check_memory(self, record_bytes: int) -> None:
         """A record must not need more than the header says."""
@@ -235,8 +200,9 @@ class Decoder:
         need(slot in self.codes, "slot of a code table")
         need(lanes in (0, 3, 5), "lanes")
         code = self.codes[slot]
-        from_zero = kind == PLANES and code.model == DIFFERENCE and not code.floats
-        need(from_zero or (code.model == ALONE) == (kind == PLANES), "model of a record")
-        if from_zero:
+        if kind == RESIDUAL:
+            need(code.model != ALONE, "model of a record")
+        elif code.model != ALONE:
+            need(code.model == DIFFERENCE and not code.floats, "model of a record")
             predicted = bytes(length)
         return coded(code, predicted, length, phase, 1 << lanes, reader)

@@ -9,13 +9,13 @@ from tests.independent_decoder.reading import MIB, Reader, need
 MAGIC = b"\x28\xb5\x2f\xfd"
 
 
-def unpack(frame: bytes, length: int, dictionary: bytes | None = None) -> bytes:
-    """What one frame holds; its header is compared first."""
+def unpack(frame: bytes, length: int, history: bytes = b"") -> bytes:
+    """What one frame holds, with ``history`` decoded just before; its header is compared first."""
     check_header(Reader(frame), length)
     prefix = None
-    if dictionary is not None:
+    if history:
         kind = zstandard.DICT_TYPE_RAWCONTENT
-        prefix = zstandard.ZstdCompressionDict(dictionary, dict_type=kind)
+        prefix = zstandard.ZstdCompressionDict(history, dict_type=kind)
     decoder = zstandard.ZstdDecompressor(dict_data=prefix).decompressobj()
     try:
         made = decoder.decompress(frame)

@@ -1,4 +1,4 @@
-"""Value map 5 after "Value maps" of FORMAT.md: numbers with a sum of products added."""
+"""Value map 5, "low rank", after "Value maps" of FORMAT.md."""
 
 from __future__ import annotations
 
@@ -9,93 +9,95 @@ from tests.independent_decoder.value_maps import (
     FLOAT32,
     FLOAT64,
     FLOATS,
-    INTEGERS,
+    OneFromOne,
+    add,
+    as_float32,
     cast,
-    infinity,
-    kind_bytes,
-    load,
+    multiply,
+    rounded_to,
 )
 
-NAN = np.array([infinity(FLOAT32) | 1 << 22], np.uint32).view(np.float32)[0]
+LOW_RANK = 5
+COLUMNS_MAX = 65536
+RANK_MAX = 32
+FACTORS_MAX = 262144
+WEIGHTS_MAX = 1024
 
 
-class Bits:
-    """Bits from the lowest of the first byte on."""
+class FactorBits:
+    """Packed bits of factors; the first bit is the lowest of the first byte."""
 
     def __init__(self, data: bytes) -> None:
-        self.left, self.at = int.from_bytes(data, "little"), 0
-        self.count = 8 * len(data)
-        self.text = format(self.left, f"0{self.count}b")[::-1] if data else ""
+        self.bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
+        self.ones = np.flatnonzero(self.bits)
+        self.at = 0
 
-    def number(self, bits: int) -> int:
-        need(self.at + bits <= self.count, "bits of a map")
-        digits = self.text[self.at : self.at + bits][::-1]
-        self.at += bits
-        return int(digits or "0", 2)
+    def numbers(self, count: int, width: int) -> np.ndarray:
+        """So many numbers of so many bits, the lowest bit of each first."""
+        end = self.at + count * width
+        need(end <= len(self.bits), "too few bits")
+        rows = self.bits[self.at : end].reshape(count, width).astype(np.int64)
+        self.at = end
+        return (rows << np.arange(width)).sum(axis=1)
 
-    def unary(self) -> int:
-        one = self.text.find("1", self.at)
-        need(one >= 0, "bits of a map")
-        zeros, self.at = one - self.at, one + 1
+    def number(self, width: int) -> int:
+        return int(self.numbers(1, width)[0])
+
+    def unary(self, count: int) -> np.ndarray:
+        """So many numbers, each as so many zero bits and a one."""
+        first = int(np.searchsorted(self.ones, self.at))
+        places = self.ones[first : first + count]
+        need(len(places) == count, "too few bits")
+        zeros = np.diff(places, prepend=self.at - 1) - 1
+        self.at = int(places[-1]) + 1
         return zeros
 
+    def side(self, count: int) -> np.ndarray:
+        """The factors of one side of one component."""
+        low = self.number(3)
+        folded = self.numbers(count, low)
+        folded += self.unary(count) << low
+        need(bool((folded < 256).all()), "a factor is too large")
+        bits = [width * count + int((folded >> width).sum()) for width in range(8)]
+        need(low == bits.index(min(bits)), "factors could take fewer bits")
+        return np.where(folded % 2 == 0, folded // 2, -((folded + 1) // 2))
 
-class LowRank:
-    """A value map with its parameters."""
+    def end(self) -> None:
+        left = self.bits[self.at :]
+        need(len(left) < 8 and not left.any(), "bits left over")
 
-    number = 5
 
-    def __init__(self, parameters: bytes) -> None:
+class LowRank(OneFromOne):
+    """A matrix to which one of low rank is added, each times a number."""
+
+    def __init__(self, parameters: bytes, total: int) -> None:
         reader = Reader(parameters)
-        self.source, self.target = reader.varint(), reader.varint()
-        self.source_bytes, self.target_bytes = kind_bytes(self.source), kind_bytes(self.target)
-        narrow = [kind for kind in FLOATS if kind != FLOAT64]
-        floats = self.source in narrow and self.target in narrow
-        need(floats or (self.source in INTEGERS and self.source == self.target), "kinds of a map")
+        super().__init__(LOW_RANK, reader.varint(), reader.varint(), total)
+        need(FLOAT64 not in (self.source, self.target), "a kind of low rank")
+        whole = self.source not in FLOATS
+        need(self.source == self.target if whole else self.target in FLOATS, "kinds of low rank")
         rows, self.columns, rank = reader.varint(), reader.varint(), reader.varint()
-        need(rows >= 1 and 1 <= self.columns <= 65536 and 1 <= rank <= 32, "size of a map")
-        need((rows + self.columns) * rank <= 262144, "factors of a map")
-        self.count = rows * self.columns
-        self.gain, self.step = load(reader.take(8), FLOAT32).view(np.float32)
-        bits = Bits(reader.rest())
+        need(rows >= 1 and 1 <= self.columns <= COLUMNS_MAX, "rows and columns")
+        need(1 <= rank <= RANK_MAX, "rank")
+        need(rank * (rows + self.columns) <= FACTORS_MAX, "rank times rows and columns")
+        need(total == rows * self.columns * self.source_bytes, "numbers of low rank")
+        self.gain, self.step = (np.frombuffer(reader.take(4), "<f4") for _ in range(2))
+        bits = FactorBits(reader.rest())
         self.components = []
         for _ in range(rank):
             weight = 1 << bits.number(4)
-            self.components.append((weight, self._side(bits, rows), self._side(bits, self.columns)))
-        need(sum(weight for weight, _, _ in self.components) <= 1024, "weights of a map")
-        need(bits.count - bits.at < 8, "bits behind a map")
-        need(bits.number(bits.count - bits.at) == 0, "padding of a map")
+            self.components.append((weight, bits.side(rows), bits.side(self.columns)))
+        bits.end()
+        need(sum(weight for weight, _, _ in self.components) <= WEIGHTS_MAX, "weights")
 
-    @staticmethod
-    def _side(bits: Bits, count: int) -> np.ndarray:
-        width = bits.number(3)
-        low = [bits.number(width) for _ in range(count)]
-        folded = [one + (bits.unary() << width) for one in low]
-        need(max(folded) < 256, "a factor")
-        lengths = [sum(b + 1 + (one >> b) for one in folded) for b in range(8)]
-        need(lengths.index(min(lengths)) == width, "low bits of factors")
-        return np.array([-(one + 1) // 2 if one % 2 else one // 2 for one in folded], np.int64)
-
-    def apply(self, raw: bytes, first: int) -> bytes:
-        """The target's numbers from ``first`` on, made from the bytes of the source's."""
-        x = load(raw, self.source)
-        place = np.arange(first, first + len(x), dtype=np.int64)
-        row, column = place // self.columns, place % self.columns
-        total = np.zeros(len(x), np.int64)
+    def apply(self, x: np.ndarray, first: int) -> bytes:
+        row, column = np.divmod(np.arange(first, first + len(x), dtype=np.int64), self.columns)
+        sums = np.zeros(len(x), np.int64)
         for weight, left, right in self.components:
-            total += weight * left[row] * right[column]
-        with np.errstate(all="ignore"):
-            c = self._plain(total.astype(np.float32) * self.step)
-            floats = self.source in FLOATS
-            wide = cast(x, self.source, FLOAT32).view(np.float32) if floats else x.astype("f4")
-            y = self._plain(self._plain(wide * self.gain) + c)
-            if floats:
-                return cast(y.view(np.uint32), FLOAT32, self.target).tobytes()
-            rounded = np.rint(np.where(np.isnan(y), np.float32(0), y))
-        whole = np.clip(rounded, -131072, 131072).astype(np.int64)
-        kind = INTEGERS[self.target]
-        return np.clip(whole, np.iinfo(kind).min, np.iinfo(kind).max).astype(kind).tobytes()
-
-    @staticmethod
-    def _plain(numbers: np.ndarray) -> np.ndarray:
-        return np.where(np.isnan(numbers), NAN, numbers).astype(np.float32)
+            sums += weight * left[row] * right[column]
+        scaled = multiply(as_float32(x, self.source), self.gain).view(np.float32)
+        moves = multiply(sums.astype(np.float32), self.step).view(np.float32)
+        y = add(scaled, moves)
+        if self.target in FLOATS:
+            return cast(y, FLOAT32, self.target).tobytes()
+        return rounded_to(self.target, y.view(np.float32), np.int64(0))

@@ -31,7 +31,7 @@ class Header:
     """What a container says of itself."""
 
     maps: bool
-    repeats: bool
+    reads_target: bool
     memory: int
     methods: list[int]
     sources: list[File]
@@ -89,8 +89,8 @@ def read_prefix(delta: bytes, memory_limit: int) -> Prefix:
     need(header.memory <= memory_limit, "memory above the limit")
     chunks = sum(file.chunks for file in header.targets)
     index = read_index(delta[18 + header_bytes : length - 4], chunks)
-    total = sum(file.size for file in header.targets)
-    most = 65536 + 64 * len(header.targets) + 2 * total
+    sizes = sum(file.size for file in header.targets)
+    most = 65536 + 64 * len(header.targets) + 2 * sizes
     need(index.records_bytes <= most, "the records are too long")
     return Prefix(length, header, index)
 
@@ -161,13 +161,12 @@ def read_index(data: bytes, chunks: int) -> Index:
         runs.append(Run(at, count))
     need(covered == chunks, "runs do not cover the chunks")
     tables: list[TableEntry] = []
-    at = end = 0
+    at = before = 0
     for number in range(reader.varint()):
         step, slot, length = reader.varint(), reader.varint(), reader.varint()
         need(slot < 16 and (step >= 1 or number == 0), "a table entry")
-        at += step
-        need(at >= end, "tables overlap")
-        end = at + length
+        need(step >= before, "a table begins before the end of the one before it")
+        at, before = at + step, length
         need(at < end_offset, "a table lies outside")
         tables.append(TableEntry(at, slot, length))
     reader.end("the index")

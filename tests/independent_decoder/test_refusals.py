@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,14 +10,12 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_sdk.base import DeltaError
 from edge_sdk.delta.coder.tables import CodeTable, pack
 from edge_sdk.delta.varint import varints
-from tests.independent_decoder.decode import Decoder
+from tests.independent_decoder.agreement import damaged, taken
 from tests.support.code_tables import code_tables
 from tests.support.deltas import (
     Crafted,
-    Target,
     encoded,
     file_ref,
     place,
@@ -30,30 +27,6 @@ from tests.support.deltas import (
     weights,
     write_folder,
 )
-
-
-def taken(delta: bytes, sources: Sequence[bytes] = ()) -> bool:
-    """Whether the decoders take it; they must agree, and where they do, on every byte."""
-    target = Target(sources)
-    try:
-        decoder = target.decoder()
-        decoder.feed(delta)
-        decoder.finish()
-        ours = [bytes(data) for data in target.files]
-    except DeltaError:
-        ours = None
-    try:
-        other = Decoder(delta, sources, 32 << 20).run(0, 0, 0, 0)
-    except ValueError:
-        other = None
-    assert ours == other
-    return ours is not None
-
-
-def damaged(body: bytes, bit: int) -> bytes:
-    out = bytearray(body)
-    out[bit // 8 % len(out)] ^= 1 << bit % 8
-    return bytes(out)
 
 
 @settings(max_examples=150)

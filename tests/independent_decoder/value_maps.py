@@ -11,6 +11,7 @@ from tests.independent_decoder.reading import BEYOND, Reader, need
 
 FLOAT16, BFLOAT16, FLOAT32, FLOAT64 = 4, 5, 6, 7
 CAST, SCALE, QUANTISE, DEQUANTISE = 1, 2, 3, 4
+LIST_WORK_MAX = 256
 INTEGERS = {0: np.int8, 1: np.int16, 8: np.uint8, 9: np.uint16}
 FLOATS = {FLOAT16: (16, 10), BFLOAT16: (16, 7), FLOAT32: (32, 23), FLOAT64: (64, 52)}  # w, m
 PATTERNS = {16: np.uint16, 32: np.uint32, 64: np.uint64}
@@ -70,21 +71,74 @@ def quiet(bits: np.ndarray, source: int, target: int) -> np.ndarray:
 def multiply(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """The product's bit patterns; every NaN is the one that the text names."""
     with np.errstate(all="ignore"):
-        product = first * second
-    kind = FLOAT32 if product.itemsize == 4 else FLOAT64
-    bits = product.view(PATTERNS[8 * product.itemsize]).copy()
-    bits[np.isnan(product)] = infinity(kind) | 1 << (FLOATS[kind][1] - 1)
+        return patterns(first * second)
+
+
+def add(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The sum's bit patterns; every NaN is the one that the text names."""
+    with np.errstate(all="ignore"):
+        return patterns(first + second)
+
+
+def patterns(floats: np.ndarray) -> np.ndarray:
+    """The bit patterns of what an operation gave, its NaNs replaced."""
+    kind = FLOAT32 if floats.itemsize == 4 else FLOAT64
+    bits = floats.view(PATTERNS[8 * floats.itemsize]).copy()
+    bits[np.isnan(floats)] = infinity(kind) | 1 << (FLOATS[kind][1] - 1)
     return bits
 
 
-class ValueMap:
-    """A value map with its parameters."""
+def as_float32(x: np.ndarray, kind: int) -> np.ndarray:
+    """f32 of bit patterns of floats, or of integers."""
+    if kind in FLOATS:
+        return cast(x, kind, FLOAT32).view(np.float32)
+    return x.astype(np.float32)
 
-    def __init__(self, number: int, parameters: bytes, sources: Sequence[bytes]) -> None:
+
+def rounded_to(kind: int, floats: np.ndarray, zero: np.ndarray | np.int64) -> bytes:
+    """The integers of ``kind`` nearest to the floats when rounded, with zero points added."""
+    with np.errstate(all="ignore"):
+        rounded = np.rint(np.where(np.isnan(floats), np.float32(0), floats))
+    whole = np.clip(rounded, -131072, 131072).astype(np.int64) + zero
+    numbers = INTEGERS[kind]
+    limits = np.iinfo(numbers)
+    return np.clip(whole, limits.min, limits.max).astype(f"<{np.dtype(numbers).str[1:]}").tobytes()
+
+
+class OneFromOne:
+    """A value map that makes one number from one, in their order."""
+
+    def __init__(self, number: int, source: int, target: int, total: int) -> None:
+        self.number, self.source, self.target = number, source, target
+        self.source_bytes, self.target_bytes = kind_bytes(source), kind_bytes(target)
+        need(total % self.source_bytes == 0, "ranges end in a number")
+        self.length = total // self.source_bytes * self.target_bytes
+        need(self.length < BEYOND, "a prediction is too long")
+
+    def takes(self, position: int, length: int) -> tuple[int, int]:
+        """The first byte of the ranges, and the one behind the last, that a part is made from."""
+        first, end = position // self.target_bytes, -(-(position + length) // self.target_bytes)
+        return first * self.source_bytes, end * self.source_bytes
+
+    def part(self, raw: bytes, position: int, length: int) -> bytes:
+        """A part of the prediction, made from the bytes that it takes."""
+        first, inside = divmod(position, self.target_bytes)
+        return self.apply(load(raw, self.source), first)[inside : inside + length]
+
+    def apply(self, x: np.ndarray, first: int) -> bytes:
+        """The target's numbers from number ``first`` on, made from those of the source."""
+        raise NotImplementedError
+
+
+class ValueMap(OneFromOne):
+    """Value maps 1 to 4 with their parameters."""
+
+    def __init__(
+        self, number: int, parameters: bytes, sources: Sequence[bytes], total: int
+    ) -> None:
         need(CAST <= number <= DEQUANTISE, "not supported: value map")
         reader = Reader(parameters)
-        self.number, self.source, self.target = number, reader.varint(), reader.varint()
-        self.source_bytes, self.target_bytes = kind_bytes(self.source), kind_bytes(self.target)
+        super().__init__(number, reader.varint(), reader.varint(), total)
         need((self.source in FLOATS) == (number != DEQUANTISE), "source kind of a value map")
         need((self.target in FLOATS) == (number != QUANTISE), "target kind of a value map")
         if number == CAST:
@@ -110,7 +164,7 @@ class ValueMap:
             return load(reader.take(size), kind), kind
         place = Range(reader, sources)
         need(place.bytes == size, "range of a list")
-        need(place.work(0, size) <= 256, "too much work for a list")
+        need(place.work(0, size) <= LIST_WORK_MAX, "work of a list")
         return load(place.read(0, size), kind), kind
 
     def _zero_points(self, reader: Reader, sources: Sequence[bytes]) -> np.ndarray:
@@ -121,9 +175,7 @@ class ValueMap:
         need(kind in INTEGERS, "kind of the zero points")
         return numbers.astype(np.int64)
 
-    def apply(self, raw: bytes, first: int) -> bytes:
-        """The target's numbers from ``first`` on, made from the bytes of the source's."""
-        x = load(raw, self.source)
+    def apply(self, x: np.ndarray, first: int) -> bytes:
         if self.number == CAST:
             return cast(x, self.source, self.target).tobytes()
         index = np.arange(first, first + len(x), dtype=np.int64)
@@ -135,15 +187,8 @@ class ValueMap:
         if self.number == DEQUANTISE:
             floats = (x.astype(np.int64) - self.zeros[channel]).astype(np.float32)
         else:
-            floats = cast(x, self.source, FLOAT32).view(np.float32)
+            floats = as_float32(x, self.source)
         if self.number == QUANTISE:
-            return self._quantised(floats, factor, self.zeros[channel])
+            with np.errstate(all="ignore"):
+                return rounded_to(self.target, floats / factor, self.zeros[channel])
         return cast(multiply(floats, factor), FLOAT32, self.target).tobytes()
-
-    def _quantised(self, x: np.ndarray, factor: np.ndarray, zero: np.ndarray) -> bytes:
-        with np.errstate(all="ignore"):
-            quotient = x / factor
-            rounded = np.rint(np.where(np.isnan(quotient), np.float32(0), quotient))
-        whole = np.clip(rounded, -131072, 131072).astype(np.int64) + zero
-        kind = INTEGERS[self.target]
-        return np.clip(whole, np.iinfo(kind).min, np.iinfo(kind).max).astype(kind).tobytes()
