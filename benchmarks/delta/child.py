@@ -13,12 +13,14 @@ from edge_sdk import delta
 _READ_BYTES = 256 << 10
 
 
-def _decode(source: Path, made: Path) -> None:
-    """What ``apply`` does without proving source or target, and without writing."""
-    handle = os.open(source, os.O_RDONLY)
+def _decode(source: Path, target: Path, made: Path) -> None:
+    """What ``apply`` does without proving source or target, and without writing: what it reads of
+    the target comes from one that was made before."""
+    before, after = os.open(source, os.O_RDONLY), os.open(target, os.O_RDONLY)
     try:
         decoder = delta.Decoder(
-            read_source=lambda _file, offset, length: os.pread(handle, length, offset),
+            read_source=lambda _file, offset, length: os.pread(before, length, offset),
+            read_target=lambda _file, offset, length: os.pread(after, length, offset),
             write=lambda _file, _offset, _data: None,
             memory_limit_bytes=delta.DEFAULT_MEMORY_LIMIT_BYTES,
         )
@@ -27,7 +29,8 @@ def _decode(source: Path, made: Path) -> None:
                 decoder.feed(data)
         decoder.finish()
     finally:
-        os.close(handle)
+        os.close(before)
+        os.close(after)
 
 
 def main() -> None:
@@ -41,7 +44,7 @@ def main() -> None:
     elif job == "apply":
         delta.apply(old, made, new)
     elif job == "decode":
-        _decode(old, made)
+        _decode(old, new, made)
     else:
         sys.exit(f"no job {job!r}")
     seconds = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}

@@ -192,8 +192,8 @@ def _with_nans(before: Array, after: Array, source: NumberKind, target: NumberKi
     assert from_mantissa is not None and to_mantissa is not None
     infinity = _infinity(source)
     unsigned = from_bits & from_bits.dtype.type(2 ** (8 * source.width_bytes - 1) - 1)
-    places = np.flatnonzero(unsigned > infinity)
-    if not len(places):
+    places = np.nonzero(unsigned > infinity)
+    if not len(places[0]):
         return after
     payload = (unsigned[places] - infinity).astype(np.uint64)
     shift = np.uint64(abs(to_mantissa - from_mantissa))

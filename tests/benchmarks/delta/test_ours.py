@@ -53,3 +53,15 @@ def test_engine_version_is_stable() -> None:
     """The same engine has the same version."""
     assert ours.engine_version() == ours.engine_version()
     assert len(ours.engine_version()) == 16
+
+
+def test_a_delta_that_reads_its_target_is_decoded(tmp_path: Path) -> None:
+    """The same bytes twice in the target travel once, and are read from where they were made."""
+    before, after = np.random.default_rng(3).standard_normal((2, 50_000)).astype(np.float32)
+    for name, tensors in (("old.st", {"a": before}), ("new.st", {"b": after, "c": after})):
+        with (tmp_path / name).open("wb") as stream:
+            write_safetensors(stream, tensors)
+    pair = Pair(id="twice", row="", old=tmp_path / "old.st", new=tmp_path / "new.st")
+    found = ours.measure(pair, bound=False)
+    assert found["bytes"] < 0.6 * pair.new_bytes
+    assert found["decode_wall_s"] > 0

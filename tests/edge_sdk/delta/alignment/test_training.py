@@ -53,8 +53,23 @@ def test_a_step_of_low_rank_is_taken_into_the_prediction(kind: str, tmp_path: Pa
     roots = folders(tmp_path, files)
     delta = encoded(*roots)
     assert decoded(delta, files[:1]) == files[1:]
-    plain = encoded(*roots, methods=("copy", "literal", "dictionary", "residual", "planes"))
+    plain = encoded(*roots, methods=("copy", "literal", "patch", "residual", "planes"))
     assert len(delta) < 0.8 * len(plain)
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16", "float32"])
+def test_numbers_that_are_none_travel_too(kind: str, tmp_path: Path) -> None:
+    """NaNs with payloads, of both signs, and infinities, within a step of low rank."""
+    special = {"float16": [0x7C01, 0xFE2A, 0x7C00], "bfloat16": [0x7F81, 0xFFAB, 0xFF80]}
+    special["float32"] = [0x7F800001, 0xFFC0BEEF, 0xFF800000]
+    random = np.random.default_rng(5)
+    before = random.normal(0, 0.05, (120, 160))
+    after = before + random.normal(0, 0.02, (120, 1)) @ random.normal(0, 1, (1, 160))
+    pair = [bits(one, kind) for one in (before, after)]
+    for matrix, rows in zip(pair, ([3, 50, 60], [3, 51, 60]), strict=True):
+        matrix[rows, 7] = special[kind]
+    files = [safetensors({"w": (kind, one)}) for one in pair]
+    assert decoded(encoded(*folders(tmp_path, files)), files[:1]) == files[1:]
 
 
 def test_noise_is_left_alone(tmp_path: Path) -> None:
