@@ -44,6 +44,8 @@ _FIRST_CORRELATION = 0.15
 _SURE_CORRELATION = 0.999
 # Numbers that differ by less need no factors, they were rounded or hardly trained.
 _ROUNDING_ERROR = 2.0**-9
+# Unless one factor leaves less than this share of it, as decay does.
+_FACTOR_ERROR_SHARE = 0.25
 _QUANTISED_SHARE_MIN = 0.6
 _EXACT_SHARE = 0.98
 # A tensor whose scales are computed is read as a whole.
@@ -163,7 +165,7 @@ class _Case:
         equal = float(np.mean(predicted == after))
         fit = Fit(layout=self._layout, values=plain, equal_share=equal)
         x, y = as_values(predicted, self._to), as_values(after, self._to)
-        if relative_error(x, y) < _ROUNDING_ERROR:
+        if relative_error(x, y) < _ROUNDING_ERROR and not _by_one_factor(x, y):
             return fit
         return self._scaled() or fit
 
@@ -270,6 +272,15 @@ class _Case:
             factors=_number_list(scales.factors, scales.numbers, held_by_source),
             zeros=zeros,
         )
+
+
+def _by_one_factor(x: Values, y: Values) -> bool:
+    """Whether one factor near 1 explains nearly all of what little the numbers differ by."""
+    known = (x != 0) & (y != 0) & np.isfinite(x) & np.isfinite(y)
+    if not np.any(known):
+        return False
+    factor = np.median(y[known] / x[known])
+    return relative_error(x * factor, y) < _FACTOR_ERROR_SHARE * relative_error(x, y)
 
 
 def _number_list(one: LocatedTensor, numbers: Values, held_by_source: bool) -> NumberList:

@@ -14,10 +14,12 @@ from edge_sdk.formats import write_safetensors
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Pair:
-    values = np.random.default_rng(3).standard_normal(200_000).astype(np.float32)
-    for name, factor in (("old.st", 1.0), ("new.st", 1.001)):
+    random = np.random.default_rng(3)
+    values = random.standard_normal(200_000).astype(np.float32)
+    tuned = values * random.normal(1, 0.001, len(values)).astype(np.float32)
+    for name, one in (("old.st", values), ("new.st", tuned)):
         with (tmp_path / name).open("wb") as stream:
-            write_safetensors(stream, {"a": values * np.float32(factor)})
+            write_safetensors(stream, {"a": one})
     return Pair(id="made", row="", old=tmp_path / "old.st", new=tmp_path / "new.st")
 
 

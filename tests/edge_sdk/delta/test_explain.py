@@ -33,7 +33,7 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
     new = write(
         tmp_path / "new.safetensors",
         kept=kept,
-        tuned=tuned * np.float32(1.001),
+        tuned=tuned * random.normal(1, 0.001, WEIGHTS).astype(np.float32),
         wide=wide.astype(np.float16),
         words=np.frombuffer(b"the same again " * 100, np.uint8),
     )

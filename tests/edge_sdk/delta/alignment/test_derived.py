@@ -161,6 +161,15 @@ def test_factors_by_channel_are_fitted(tmp_path: Path) -> None:
     assert found.share() < 0.03
 
 
+@pytest.mark.parametrize("factor", [0.97, 0.999, 0.99999, 1.0003])
+def test_one_factor_is_found_however_near_to_1(tmp_path: Path, factor: float) -> None:
+    """Decay of all weights alike leaves nothing to send but the factor."""
+    decayed = WEIGHTS * np.float32(factor)
+    found = pair(tmp_path, {"w": stored("float32", WEIGHTS)}, {"w": stored("float32", decayed)})
+    assert found.operations() == [Operation.SCALE]
+    assert found.share() < 0.01
+
+
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("kind", ["int8", "uint8"])
 def test_quantised_weights_are_computed(tmp_path: Path, axis: int, kind: str) -> None:
