@@ -16,10 +16,10 @@ from edge_sdk.delta.coder.tables import ALONE, CodeTable
 from edge_sdk.delta.container import CODE_SLOTS
 from edge_sdk.delta.files import OpenFile
 from edge_sdk.delta.frames import Bytes, Effort, Packer
-from edge_sdk.delta.guessing import likely_phase
 from edge_sdk.delta.methods import Method, Planes, Residual
 from edge_sdk.delta.methods.elements import Split
 from edge_sdk.delta.numeric import KINDS, Bits, ElementKind
+from edge_sdk.delta.phase import likely_phase
 from edge_sdk.delta.prediction import Prediction, ReadAhead, put_prediction
 from edge_sdk.delta.records import Place
 from edge_sdk.delta.writer import Predicted, slot_of

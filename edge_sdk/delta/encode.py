@@ -1,8 +1,9 @@
-"""Where a delta is computed: chunk by chunk, in bounded memory, the same bytes every time.
+"""Where a delta is computed: chunk by chunk, in bounded memory, on one machine the same bytes
+every time.
 
 Each chunk of a target file is cut into pieces: tensors that have a counterpart in the source
-(alignment), and the bytes between. A piece that the source holds as it is becomes a copy,
-other numbers a residual, other bytes a dictionary or literal record, whatever is smallest.
+(alignment), and the bytes between. Numbers become residuals or planes; copies, changed copies
+and other bytes between two records of numbers one patch, or whatever is smallest.
 """
 
 from __future__ import annotations

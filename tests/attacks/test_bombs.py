@@ -27,8 +27,6 @@ COPY, LITERAL, PATCH = 1, 2, 3
 SOURCE = bytes(range(256)) * 4096
 MIB = 1 << 20
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="limits are of Unix")
-
 
 def crafted(target_bytes: int, **changes: object) -> Crafted:
     target = FileRef(path="t", size_bytes=target_bytes, digest=Digest(bytes(32)))

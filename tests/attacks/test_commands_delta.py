@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -145,7 +144,6 @@ def test_signals_leave_no_half_delta(tmp_path: Path, number: signal.Signals) -> 
     assert sorted(tmp_path.iterdir()) == [source, target]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="limits are of Unix")
 def test_disk_that_is_full(made: Path) -> None:
     """Where no more can be written it is exit 8, and nothing of the file stays."""
     limit = ["/bin/sh", "-c", 'ulimit -f 1; exec "$@"', "sh"]

@@ -9,23 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_sdk.formats import TensorMap, open_model
 from edge_sdk.formats import ggml as ggml_reader
+from edge_sdk.formats import open_model
 from tests.support.ggml_files import GgmlTensor, ggml
+from tests.support.tensor_maps import contents, opened
 
 F = GgmlTensor("encoder.w", 0, (3, 2), np.arange(6, dtype=np.float32).tobytes())
 S = GgmlTensor("scale", 0, (), np.float32(0.5).tobytes())
 Q = GgmlTensor("q", 2, (32, 2), bytes(36))
-
-
-def opened(tmp_path: Path, content: bytes) -> TensorMap:
-    (tmp_path / "model.bin").write_bytes(content)
-    return open_model(tmp_path / "model.bin")
-
-
-def contents(found: TensorMap) -> dict[str, bytes]:
-    data = found.path.read_bytes()
-    return {one.name: data[one.offset : one.end] for one in found.tensors}
 
 
 @pytest.mark.parametrize(

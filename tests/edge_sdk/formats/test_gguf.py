@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from edge_sdk.base import FormatError
-from edge_sdk.formats import TensorMap, open_model
 from edge_sdk.formats import gguf as gguf_reader
 from tests.support.ggml_files import (
     ARRAY,
@@ -22,15 +21,11 @@ from tests.support.ggml_files import (
     key,
     string,
 )
+from tests.support.tensor_maps import contents, opened
 
 F = GgmlTensor("blk.0.attn.weight", 0, (3, 2), np.arange(6, dtype=np.float32).tobytes())
 H = GgmlTensor("h", 1, (5,), np.arange(5, dtype=np.float16).tobytes())
 Q = GgmlTensor("q", 8, (64, 3), bytes(range(204)))
-
-
-def opened(tmp_path: Path, content: bytes) -> TensorMap:
-    (tmp_path / "model.bin").write_bytes(content)
-    return open_model(tmp_path / "model.bin")
 
 
 def refused(tmp_path: Path, content: bytes) -> FormatError:
@@ -38,11 +33,6 @@ def refused(tmp_path: Path, content: bytes) -> FormatError:
         opened(tmp_path, content)
     assert 0 <= error.value.facts["offset"] <= len(content)
     return error.value
-
-
-def contents(found: TensorMap) -> dict[str, bytes]:
-    data = found.path.read_bytes()
-    return {one.name: data[one.offset : one.end] for one in found.tensors}
 
 
 @pytest.mark.parametrize("version", [2, 3])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edge_sdk.base import FormatError
-from edge_sdk.formats import TensorMap, open_model
+from tests.support.tensor_maps import contents, opened
 
 W = np.arange(6, dtype=np.float32).reshape(2, 3)
 NUMBERS = (
@@ -33,16 +33,6 @@ def archived(save: Any = np.savez, **arrays: Any) -> bytes:
     out = io.BytesIO()
     save(out, **arrays)
     return out.getvalue()
-
-
-def opened(folder: Path, content: bytes) -> TensorMap:
-    (folder / "model.bin").write_bytes(content)
-    return open_model(folder / "model.bin")
-
-
-def contents(found: TensorMap) -> dict[str, bytes]:
-    data = found.path.read_bytes()
-    return {one.name: data[one.offset : one.end] for one in found.tensors}
 
 
 @given(hnp.arrays(st.sampled_from(NUMBERS), hnp.array_shapes(min_dims=0, max_dims=3)))

@@ -11,15 +11,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_sdk.base import FormatError
-from edge_sdk.formats import TensorMap, open_model
+from edge_sdk.formats import open_model
 from tests.support.onnx_models import finish, linear, mlp, save, value
+from tests.support.tensor_maps import opened
 from tests.support.wire_bytes import message, number, onnx_model, onnx_tensor, varint
-
-
-def opened(tmp_path: Path, content: bytes) -> TensorMap:
-    path = tmp_path / "model.bin"
-    path.write_bytes(content)
-    return open_model(path)
 
 
 def refused(tmp_path: Path, content: bytes) -> FormatError:

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edge_sdk.base import FormatError
 from edge_sdk.formats import TensorMap, onnx_graph, open_model
 from tests.support.onnx_models import OPSET, finish, save, value
+from tests.support.tensor_maps import opened
 from tests.support.wire_bytes import message, number, onnx_external, onnx_model, onnx_tensor
 
 
@@ -23,12 +24,6 @@ def array(seed: int, count: int = 3) -> Any:
 
 def tensor(seed: int, name: str = "") -> Any:
     return numpy_helper.from_array(array(seed), name)
-
-
-def opened(tmp_path: Path, content: bytes) -> TensorMap:
-    path = tmp_path / "model.bin"
-    path.write_bytes(content)
-    return open_model(path)
 
 
 def named(found: TensorMap) -> dict[str, bytes]:

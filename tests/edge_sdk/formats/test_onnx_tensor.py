@@ -11,20 +11,15 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_sdk.base import FormatError
-from edge_sdk.formats import DTYPE_BITS, TensorMap, TensorRange, open_model
+from edge_sdk.formats import DTYPE_BITS, TensorRange, open_model
 from edge_sdk.formats.onnx_tensor import DTYPES
 from tests.support.onnx_models import finish, mlp, save
+from tests.support.tensor_maps import opened
 from tests.support.wire_bytes import message, number, onnx_external, onnx_model, onnx_tensor, varint
 
 
 def model_of(*tensors: bytes) -> bytes:
     return onnx_model(*(message(5, tensor) for tensor in tensors))
-
-
-def opened(tmp_path: Path, content: bytes) -> TensorMap:
-    path = tmp_path / "model.bin"
-    path.write_bytes(content)
-    return open_model(path)
 
 
 def refused(tmp_path: Path, content: bytes) -> FormatError:

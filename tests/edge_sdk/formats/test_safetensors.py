@@ -19,6 +19,7 @@ from hypothesis.extra import numpy as hnp
 from edge_sdk.base import FormatError, NotFoundError, UsageError
 from edge_sdk.formats import open_model, read_safetensors, write_safetensors
 from edge_sdk.formats.safetensors import HEADER_BYTES_MAX
+from tests.support.tensor_maps import opened
 
 NATIVE = ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64",
           "float16", "float32", "float64", "complex64")  # fmt: skip
@@ -33,12 +34,6 @@ def stated(
 def file_of(header: object, data: bytes = b"", *, length: int | None = None) -> bytes:
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text) if length is None else length) + text + data
-
-
-def opened(tmp_path: Path, content: bytes) -> Any:
-    path = tmp_path / "model.bin"
-    path.write_bytes(content)
-    return open_model(path)
 
 
 def refused(tmp_path: Path, content: bytes) -> FormatError:

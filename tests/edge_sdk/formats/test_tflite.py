@@ -9,24 +9,12 @@ import numpy as np
 import pytest
 
 from edge_sdk.base import FormatError
-from edge_sdk.formats import TensorMap, flatbuffer, open_model
+from edge_sdk.formats import flatbuffer
+from tests.support.tensor_maps import contents, opened
 from tests.support.tflite_models import INT8, Shape, Weights, add_model
 
 W = np.arange(4, dtype=np.float32).reshape(1, 4)
 V = np.arange(7, dtype=np.int8)
-
-
-def opened(tmp_path: Path, content: bytes) -> TensorMap:
-    path = tmp_path / "model.bin"
-    path.write_bytes(content)
-    return open_model(path)
-
-
-def contents(found: TensorMap) -> dict[str, bytes]:
-    return {
-        one.name: (found.path.parent / one.file).read_bytes()[one.offset : one.end]
-        for one in found.tensors
-    }
 
 
 @pytest.mark.parametrize("append", [False, True], ids=["inside", "behind"])

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_sdk.formats import TensorMap, flatbuffer, open_model
+from edge_sdk.formats import flatbuffer
+from tests.support.tensor_maps import contents, opened
 from tests.support.tflite_models import INT8, Weights, add_model
 
 W = np.arange(4, dtype=np.float32)
@@ -17,16 +18,6 @@ V = np.arange(7, dtype=np.int8)
 ONE = add_model([Weights("w", W)])
 TWO = add_model([Weights("v", V, INT8)])
 APPENDED = add_model([Weights("v", V, INT8)], append=True)
-
-
-def opened(tmp_path: Path, content: bytes) -> TensorMap:
-    (tmp_path / "model.bin").write_bytes(content)
-    return open_model(tmp_path / "model.bin")
-
-
-def contents(found: TensorMap) -> dict[str, bytes]:
-    data = found.path.read_bytes()
-    return {one.name: data[one.offset : one.end] for one in found.tensors}
 
 
 @pytest.mark.parametrize("before", [b"x", b"firmware" * 99, b"...TFL3....TFL3"])

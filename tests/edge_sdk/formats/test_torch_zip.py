@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from edge_sdk.base import FormatError
-from edge_sdk.formats import TensorMap, open_model, pickle_reader
+from edge_sdk.formats import pickle_reader
+from tests.support.tensor_maps import contents, opened
 from tests.support.torch_files import (
     Instance,
     Named,
@@ -26,16 +27,6 @@ from tests.support.torch_files import (
 W = np.arange(6, dtype=np.float32).reshape(2, 3)
 V = np.arange(5, dtype=np.int64)
 H = np.linspace(0, 1, 7).astype(np.float16)
-
-
-def opened(tmp_path: Path, content: bytes) -> TensorMap:
-    (tmp_path / "model.bin").write_bytes(content)
-    return open_model(tmp_path / "model.bin")
-
-
-def contents(found: TensorMap) -> dict[str, bytes]:
-    data = found.path.read_bytes()
-    return {one.name: data[one.offset : one.end] for one in found.tensors}
 
 
 def test_a_state_dict_is_found_in_place(tmp_path: Path) -> None:

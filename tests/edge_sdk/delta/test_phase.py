@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_sdk.delta.guessing import likely_phase
 from edge_sdk.delta.numeric import KINDS, ElementKind
+from edge_sdk.delta.phase import likely_phase
 from tests.support.deltas import weights
 
 
