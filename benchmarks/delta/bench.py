@@ -122,15 +122,15 @@ class Run:
         ours_ = self._results.get(pair.key)
         return Measured(pair=pair, ours=ours_, peers=record.get("peers", {}))
 
-    def times(self, one: Measured) -> dict[str, Any] | None:
+    def times(self, one: Measured) -> timing.Times | None:
         """In turns with the peers, where those are installed."""
-        key = f"times.{one.pair.id}"
+        key = f"turns.{one.pair.id}"
         if self._results.get(key) is None:
             if self.left_s() < 60 or any(self._room.version(name) is None for name in one.named):
                 return None
             click.echo(f"Timing {one.pair.id} in turns ...", err=True)
             self._results.put(key, timing.time_pair(one, self._room))
-        times: dict[str, Any] = self._results.get(key)
+        times: timing.Times = self._results.get(key)
         return times
 
     def rows(self, what: str, needs_s: float, work: Callable[[], list[Row]]) -> list[Row]:
@@ -179,7 +179,7 @@ def _unmeasured(identity: str, what: str) -> Row:
 
 def _beside_rows(job: Run, measured: Sequence[Measured]) -> list[Row]:
     chosen = [one for one in measured if one.pair.id in timing.SUBSET]
-    return [timing.row_of(one, job.times(one)) for one in chosen]
+    return [row for one in chosen for row in timing.rows_of(one, job.times(one))]
 
 
 @click.command()

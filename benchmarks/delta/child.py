@@ -12,6 +12,8 @@ from edge_sdk import delta
 
 _READ_BYTES = 256 << 10
 
+Seconds = dict[str, float]
+
 
 def _decode(source: Path, target: Path, made: Path) -> None:
     """What ``apply`` does without proving source or target, and without writing: what it reads of
@@ -33,11 +35,44 @@ def _decode(source: Path, target: Path, made: Path) -> None:
         os.close(after)
 
 
+def _from_memory(source: Path, target: Path, made: Path) -> Seconds:
+    """Bytes to bytes, nothing proved: what is timed beside a peer that is a library."""
+    before, delta_bytes = memoryview(source.read_bytes()), made.read_bytes()
+    length = target.stat().st_size
+    begun = _now()
+    after = memoryview(bytearray(length))
+
+    def write(_file: int, offset: int, data: memoryview) -> None:
+        after[offset : offset + len(data)] = data
+
+    decoder = delta.Decoder(
+        read_source=lambda _file, offset, length: bytes(before[offset : offset + length]),
+        read_target=lambda _file, offset, length: bytes(after[offset : offset + length]),
+        write=write,
+        memory_limit_bytes=delta.DEFAULT_MEMORY_LIMIT_BYTES,
+    )
+    decoder.feed(delta_bytes)
+    decoder.finish()
+    seconds = _since(begun)
+    if after != target.read_bytes():
+        sys.exit("the target does not come out")
+    return seconds
+
+
+def _now() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+def _since(begun: tuple[float, float]) -> Seconds:
+    wall, cpu = _now()
+    return {"wall_s": wall - begun[0], "cpu_s": cpu - begun[1]}
+
+
 def main() -> None:
     job, old, new, made = sys.argv[1], *map(Path, sys.argv[2:5])
     print("idle", flush=True)
     sys.stdin.readline()
-    wall, cpu = time.perf_counter(), time.process_time()
+    begun = _now()
     if job == "encode":
         with made.open("wb") as out:
             delta.encode(old, new, out)
@@ -45,9 +80,9 @@ def main() -> None:
         delta.apply(old, made, new)
     elif job == "decode":
         _decode(old, new, made)
-    else:
+    elif job != "memory":
         sys.exit(f"no job {job!r}")
-    seconds = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
+    seconds = _from_memory(old, new, made) if job == "memory" else _since(begun)
     print(json.dumps(seconds), flush=True)
 
 

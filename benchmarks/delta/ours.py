@@ -42,7 +42,8 @@ class Job:
 
 
 def run_job(name: str, old: Path, new: Path, made: Path) -> Job:
-    """``encode``, ``apply``, or ``decode`` (without hashing, writing nothing)."""
+    """``encode``, ``apply``, ``decode`` (without hashing, writing nothing), or ``memory`` (the
+    same from bytes to bytes, which are compared with ``new`` when the clock has stopped)."""
     command = [sys.executable, "-m", "benchmarks.delta.child", name]
     with subprocess.Popen(
         [*command, str(old), str(new), str(made)],

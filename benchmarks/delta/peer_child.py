@@ -1,13 +1,19 @@
 """One peer on one pair, in the peers' own environment: NumPy, the peers, nothing of ours.
 
-``peer_child.py make|apply NAME BUNDLE DELTA`` where BUNDLE is a folder that holds ``old``,
-``new``, and, where our readers know both files, ``old.tensors``, ``new.tensors`` (the aligned
-tensors, one after the other), ``old.rest``, ``new.rest`` and ``tensors.json`` (their dtypes
-and lengths). Prints one JSON object. ``apply`` proves that the target comes out.
+``peer_child.py make|apply|decode NAME BUNDLE DELTA`` where BUNDLE is a folder that holds
+``old``, ``new``, ``digests.json`` (their SHA-256) and, where our readers know both files,
+``tensors.json``: of each aligned tensor its dtype, where it begins in either, and its length.
+Prints one JSON object.
+
+``apply`` does what ours does: it reads source and delta, proves the source, makes the target,
+proves it, and leaves it as the durable file ``rebuilt``. ``decode`` makes the bytes of the target
+from bytes of source and delta, all in memory, and proves nothing.
 """
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import importlib.metadata
 import io
 import json
@@ -18,7 +24,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -30,6 +37,10 @@ _WIDTHS = {"bfloat16": 2, "float16": 2, "float32": 4, "float64": 8, "int8": 1, "
 
 # ZipNN 0.5.4 crashes on buffers of one byte or a few: those count as they are.
 _ZIPNN_BYTES_MIN = 64
+
+
+# Of a tensor: dtype, where it begins in the old and in the new file, and its length.
+Aligned = tuple[Any, ...]
 
 
 class NotApplicableError(Exception):
@@ -56,9 +67,11 @@ def package(name: str) -> str:
 class CommandPeer:
     """A command-line tool on the two files."""
 
+    modules: tuple[str, ...] = ()
+
     def __init__(self, program: str, make: str, apply: str) -> None:
         self._program = program
-        self._commands = {"make": make, "apply": apply}
+        self._make_command, self._apply_command = make, apply
 
     def version(self) -> str:
         tool(self._program)
@@ -73,14 +86,17 @@ class CommandPeer:
         )
         return ended.stdout or "unknown"
 
-    def run(self, job: str, bundle: Path, made: Path) -> None:
-        old_bytes = (bundle / "old").stat().st_size
-        words = self._commands[job].format(
-            old=bundle / "old",
-            new=bundle / ("new" if job == "make" else "rebuilt"),
-            delta=made,
-            window=max(old_bytes, 1 << 20),
-        )
+    def make(self, bundle: Path, made: Path) -> None:
+        self._call(self._make_command, bundle, bundle / "new", made)
+
+    def apply_to_file(self, bundle: Path, made: Path, rebuilt: Path) -> str:
+        """The SHA-256 of what it made."""
+        self._call(self._apply_command, bundle, rebuilt, made)
+        return file_sha256(rebuilt)
+
+    def _call(self, command: str, bundle: Path, new: Path, made: Path) -> None:
+        window = max((bundle / "old").stat().st_size, 1 << 20)
+        words = command.format(old=bundle / "old", new=new, delta=made, window=window)
         first, *rest = words.split()
         call(tool(first), *rest)
 
@@ -90,16 +106,21 @@ class BytesPeer:
 
     def __init__(self, name: str, distribution: str) -> None:
         self._name, self._distribution = name, distribution
+        self.modules: tuple[str, ...] = (name,)
 
     def version(self) -> str:
         return package(self._distribution)
 
-    def run(self, job: str, bundle: Path, made: Path) -> None:
-        work = getattr(self, f"_{self._name}_{job}")
-        if job == "make":
-            made.write_bytes(work((bundle / "old").read_bytes(), (bundle / "new").read_bytes()))
-        else:
-            (bundle / "rebuilt").write_bytes(work((bundle / "old").read_bytes(), made.read_bytes()))
+    def make(self, bundle: Path, made: Path) -> None:
+        work = getattr(self, f"_{self._name}_make")
+        made.write_bytes(work((bundle / "old").read_bytes(), (bundle / "new").read_bytes()))
+
+    def open(self, _bundle: Path) -> None:
+        """Nothing but bytes is wanted of a bundle."""
+
+    def apply(self, old: bytes, made: bytes) -> bytes:
+        result: bytes = getattr(self, f"_{self._name}_apply")(old, made)
+        return result
 
     @staticmethod
     def _hdiffpatch_make(old: bytes, new: bytes) -> bytes:
@@ -137,31 +158,54 @@ class BytesPeer:
 class TensorPeer:
     """A float tool: aligned tensors by the tool, all other bytes by zstd with the old ones.
 
-    Its delta's size counts payloads only, none of the framing that a real tool would need.
+    Its delta's size counts payloads only, none of the framing that a real tool would need; where
+    the tensors are it is told.
     """
 
-    def __init__(self, name: str, distribution: str) -> None:
+    def __init__(self, name: str, distribution: str, *modules: str) -> None:
         self._name, self._distribution = name, distribution
+        self.modules = modules
+        self._aligned: list[Aligned] = []
 
     def version(self) -> str:
         return package(self._distribution)
 
-    def run(self, job: str, bundle: Path, made: Path) -> None:
-        if not (bundle / "tensors.json").is_file():
+    def open(self, bundle: Path) -> None:
+        """Raises: NotApplicableError."""
+        index = bundle / "tensors.json"
+        if not index.is_file():
             raise NotApplicableError("our readers do not know both files, or nothing aligns")
-        tensors = list(_tensors(bundle))
-        if job == "make":
-            work = getattr(self, f"_{self._name}_make")
-            payloads = [work(kind, old, new) for kind, old, new in tensors]
-            old_rest, new_rest = ((bundle / f"{one}.rest").read_bytes() for one in ("old", "new"))
-            rest = _zstd(19, old_rest).compress(new_rest)
-            made.write_bytes(pickle.dumps((payloads, rest)))
-            return
-        payloads, _ = pickle.loads(made.read_bytes())
+        self._aligned = [(kind, *numbers) for kind, *numbers in json.loads(index.read_text())]
+
+    def make(self, bundle: Path, made: Path) -> None:
+        self.open(bundle)
+        work = getattr(self, f"_{self._name}_make")
+        old, new = ((bundle / name).read_bytes() for name in ("old", "new"))
+        payloads = [
+            work(kind, old[before : before + length], new[after : after + length])
+            for kind, before, after, length in self._aligned
+        ]
+        rest = _zstd(19, self._old_rest(old)).compress(_rest(new, self._places(1)))
+        made.write_bytes(pickle.dumps((payloads, rest, len(new))))
+
+    def apply(self, old: bytes, made: bytes) -> bytearray:
+        payloads, packed, new_bytes = pickle.loads(made)
         work = getattr(self, f"_{self._name}_apply")
-        for (kind, old, new), payload in zip(tensors, payloads, strict=True):
-            if work(kind, old, payload) != new:
-                raise RuntimeError("a tensor did not come back")
+        new = bytearray(new_bytes)
+        for (kind, before, after, length), payload in zip(self._aligned, payloads, strict=True):
+            new[after : after + length] = work(kind, old[before : before + length], payload)
+        rest, taken = _unpacked(packed, self._old_rest(old)), 0
+        for at, end in _gaps(self._places(1), new_bytes):
+            new[at:end] = rest[taken : taken + end - at]
+            taken += end - at
+        return new
+
+    def _old_rest(self, old: bytes) -> bytes:
+        return _rest(old, self._places(0))
+
+    def _places(self, side: int) -> list[tuple[int, int]]:
+        """Where the tensors of the old file (0) or the new one (1) begin and end."""
+        return sorted((one[1 + side], one[1 + side] + one[3]) for one in self._aligned)
 
     @staticmethod
     def _z4ai_make(kind: str, old: bytes, new: bytes) -> bytes:
@@ -179,9 +223,6 @@ class TensorPeer:
 
     @staticmethod
     def _zipnn_coder(kind: str) -> Any:
-        # ZipNN imports these for its other inputs; bytes need none of them.
-        for name in ("torch", "safetensors", "safetensors.torch"):
-            sys.modules.setdefault(name, mock.MagicMock())
         import zipnn
 
         return zipnn.ZipNN(
@@ -266,10 +307,26 @@ def _zstd(level: int, dictionary: bytes = b"") -> Any:
     return zstandard.ZstdCompressor(dict_data=content, compression_params=parameters)
 
 
-def _tensors(bundle: Path) -> Iterator[tuple[str, bytes, bytes]]:
-    with (bundle / "old.tensors").open("rb") as old, (bundle / "new.tensors").open("rb") as new:
-        for kind, length in json.loads((bundle / "tensors.json").read_text()):
-            yield kind, old.read(length), new.read(length)
+def _unpacked(packed: bytes, dictionary: bytes) -> bytes:
+    import zstandard
+
+    kind = zstandard.DICT_TYPE_RAWCONTENT
+    content = zstandard.ZstdCompressionDict(dictionary, dict_type=kind) if dictionary else None
+    unpacked: bytes = zstandard.ZstdDecompressor(dict_data=content).decompress(packed)
+    return unpacked
+
+
+def _gaps(places: Sequence[tuple[int, int]], length: int) -> Iterator[tuple[int, int]]:
+    """What lies between sorted ranges of ``length`` bytes, before the first and behind the last."""
+    at = 0
+    for begin, end in chain(places, [(length, length)]):
+        if at < begin:
+            yield at, begin
+        at = max(at, end)
+
+
+def _rest(data: bytes, places: Sequence[tuple[int, int]]) -> bytes:
+    return b"".join(data[at:end] for at, end in _gaps(places, len(data)))
 
 
 def _ordered(kind: str, data: bytes) -> Any:
@@ -291,11 +348,13 @@ def _unordered(kind: str, ordered: Any) -> bytes:
 def delta_bytes(name: str, made: Path) -> int:
     if not isinstance(PEERS[name], TensorPeer):
         return made.stat().st_size
-    payloads, rest = pickle.loads(made.read_bytes())
+    payloads, rest, _ = pickle.loads(made.read_bytes())
     return sum(map(len, payloads)) + len(rest)
 
 
-PEERS: dict[str, CommandPeer | BytesPeer | TensorPeer] = {
+Peer = CommandPeer | BytesPeer | TensorPeer
+
+PEERS: dict[str, Peer] = {
     "zstd": CommandPeer(
         "zstd",
         "zstd -q -f -19 --long=31 --patch-from={old} {new} -o {delta}",
@@ -309,11 +368,84 @@ PEERS: dict[str, CommandPeer | BytesPeer | TensorPeer] = {
     "bsdiff": CommandPeer("bsdiff", "bsdiff {old} {new} {delta}", "bspatch {old} {new} {delta}"),
     "hdiffpatch": BytesPeer("hdiffpatch", "hdiffpatch"),
     "detools": BytesPeer("detools", "detools"),
-    "z4ai": TensorPeer("z4ai", "z4ai"),
-    "zipnn": TensorPeer("zipnn", "zipnn"),
-    "pcodec": TensorPeer("pcodec", "pcodec"),
-    "bitx": TensorPeer("bitx", "zstandard"),
+    "z4ai": TensorPeer("z4ai", "z4ai", "z4ai.delta", "zstandard"),
+    "zipnn": TensorPeer("zipnn", "zipnn", "zipnn", "zstandard"),
+    "pcodec": TensorPeer("pcodec", "pcodec", "pcodec.standalone", "zstandard"),
+    "bitx": TensorPeer("bitx", "zstandard", "zstandard"),
 }
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def prove(found: str, expected: str) -> None:
+    if found != expected:
+        raise RuntimeError("a file is not what it should be")
+
+
+def load(peer: Peer) -> None:
+    """Imports what the peer is, which no clock counts: ours is imported before it, too."""
+    # ZipNN imports these for its other inputs; bytes need none of them.
+    for name in ("torch", "safetensors", "safetensors.torch"):
+        sys.modules.setdefault(name, mock.MagicMock())
+    for name in peer.modules:
+        importlib.import_module(name)
+
+
+def apply(peer: Peer, bundle: Path, made: Path) -> tuple[float, float]:
+    """Files to a durable file, both proved: what it took. Ends with ``rebuilt`` in the bundle."""
+    digests = json.loads((bundle / "digests.json").read_text())
+    part, rebuilt = bundle / "rebuilt.part", bundle / "rebuilt"
+    with Clock() as clock:
+        if isinstance(peer, CommandPeer):
+            prove(file_sha256(bundle / "old"), digests["old"])
+            prove(peer.apply_to_file(bundle, made, part), digests["new"])
+        else:
+            old = (bundle / "old").read_bytes()
+            prove(hashlib.sha256(old).hexdigest(), digests["old"])
+            peer.open(bundle)
+            new = peer.apply(old, made.read_bytes())
+            prove(hashlib.sha256(new).hexdigest(), digests["new"])
+            part.write_bytes(new)
+        with part.open("rb") as stream:
+            os.fsync(stream.fileno())
+        part.replace(rebuilt)
+        folder = os.open(bundle, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+    return clock.taken
+
+
+def decode(peer: Peer, bundle: Path, made: Path) -> tuple[float, float]:
+    """Bytes to bytes: what it took. Raises: NotApplicableError (it knows only files)."""
+    if isinstance(peer, CommandPeer):
+        raise NotApplicableError("it works on files")
+    old, delta = (bundle / "old").read_bytes(), made.read_bytes()
+    peer.open(bundle)
+    with Clock() as clock:
+        new = peer.apply(old, delta)
+    if new != (bundle / "new").read_bytes():
+        raise RuntimeError("the target does not come out")
+    return clock.taken
+
+
+class Clock:
+    """Seconds of the clock, and those of processors, children included."""
+
+    def __enter__(self) -> Clock:
+        self._begun = self._now()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        wall, cpu = self._now()
+        self.taken = wall - self._begun[0], cpu - self._begun[1]
+
+    @staticmethod
+    def _now() -> tuple[float, float]:
+        used = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        return time.perf_counter(), sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def main() -> None:
@@ -325,17 +457,21 @@ def main() -> None:
     bundle, made = map(Path, sys.argv[3:5])
     available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (available, available))
-    wall, cpu = time.perf_counter(), sum(os.times()[:4])
+    load(peer)
     try:
-        peer.run(job, bundle, made)
+        if job == "make":
+            with Clock() as clock:
+                peer.make(bundle, made)
+            wall_s, cpu_s = clock.taken
+        else:
+            wall_s, cpu_s = (apply if job == "apply" else decode)(peer, bundle, made)
     except NotApplicableError:
         print(json.dumps({"bytes": None, "why": "not applicable"}))
         return
     except MemoryError:
         print(json.dumps({"bytes": None, "why": "beyond this machine's memory"}))
         return
-    taken = {"wall_s": time.perf_counter() - wall, "cpu_s": sum(os.times()[:4]) - cpu}
-    print(json.dumps({"bytes": delta_bytes(name, made), **taken}))
+    print(json.dumps({"bytes": delta_bytes(name, made), "wall_s": wall_s, "cpu_s": cpu_s}))
 
 
 if __name__ == "__main__":

@@ -11,13 +11,12 @@ import subprocess
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
 
-from benchmarks.delta.pairs import Pair
+from benchmarks.delta.pairs import Pair, sha256
 from edge_sdk.base import FormatError
 from edge_sdk.formats import TensorRange, open_model
 
@@ -30,7 +29,6 @@ _CHILD = Path(__file__).with_name("peer_child.py")
 _LIMIT_S = 600
 # The most that bsdiff and what is built like it (detools) need, in sizes of old and new.
 _SUFFIX_SORTED = {"bsdiff": 17, "detools": 17, "hdiffpatch": 10}
-_PIECE_BYTES = 8 << 20
 
 # Why a peer may have no size and still count as one that was run.
 NO_MEMORY = "beyond this machine's memory"
@@ -127,7 +125,8 @@ class PeerRoom:
         return {"bytes": made["bytes"]}
 
     def job(self, job: str, name: str, bundle: Path) -> Record:
-        """``make`` or ``apply`` once, in a process: bytes and seconds, or why there are none."""
+        """``make``, ``apply`` or ``decode`` once, in a process: bytes and seconds, or why there
+        are none."""
         answer = self._call(job, name, str(bundle), str(bundle / f"{name}.delta"))
         rebuilt = bundle / "rebuilt"
         if isinstance(answer, str):
@@ -163,31 +162,16 @@ def _available_bytes() -> int:
 
 
 def write_bundle(pair: Pair, folder: Path) -> Path:
-    """The pair's files, and apart from them its aligned tensors and its other bytes."""
+    """The pair's files, their digests, and where their aligned tensors are."""
+    digests = {}
     for name, path in (("old", pair.old), ("new", pair.new)):
         (folder / name).symlink_to(path.resolve())
+        digests[name] = sha256(path)
+    (folder / "digests.json").write_text(json.dumps(digests))
     aligned = aligned_tensors(pair)
-    if not aligned:
-        return folder
-    index = [[new.dtype, new.length] for _, new in aligned]
-    (folder / "tensors.json").write_text(json.dumps(index))
-    for number, (name, path) in enumerate((("old", pair.old), ("new", pair.new))):
-        ranges = [both[number] for both in aligned]
-        with ExitStack() as stack:
-            model = stack.enter_context(path.open("rb"))
-            tensors = stack.enter_context((folder / f"{name}.tensors").open("wb"))
-            rest = stack.enter_context((folder / f"{name}.rest").open("wb"))
-            for one in ranges:
-                model.seek(one.offset)
-                tensors.write(model.read(one.length))
-            at = 0
-            for one in sorted(ranges, key=lambda one: one.offset):
-                model.seek(at)
-                rest.write(model.read(one.offset - at))
-                at = one.offset + one.length
-            model.seek(at)
-            while data := model.read(_PIECE_BYTES):
-                rest.write(data)
+    if aligned:
+        index = [[new.dtype, old.offset, new.offset, new.length] for old, new in aligned]
+        (folder / "tensors.json").write_text(json.dumps(index))
     return folder
 
 

@@ -36,6 +36,16 @@ def test_size_time_memory_and_bound_are_measured(pair: Pair) -> None:
     assert sorted(path.name for path in pair.new.parent.iterdir()) == ["new.st", "old.st"]
 
 
+def test_from_memory_the_target_is_compared(pair: Pair, tmp_path: Path) -> None:
+    """Seconds count only where the bytes of the target come out."""
+    made, other = tmp_path / "delta", tmp_path / "other"
+    ours.run_job("encode", pair.old, pair.new, made)
+    assert ours.run_job("memory", pair.old, pair.new, made).wall_s > 0
+    other.write_bytes(pair.new.read_bytes()[:-1] + b"?")
+    with pytest.raises(RuntimeError, match="memory"):
+        ours.run_job("memory", pair.old, other, made)
+
+
 def test_a_child_that_fails_is_an_error(pair: Pair, tmp_path: Path) -> None:
     """No figure comes from a job that did not end well."""
     (tmp_path / "delta").write_bytes(b"no delta")

@@ -39,11 +39,35 @@ def child(*words: str | Path) -> dict[str, float | str | None]:
 
 
 def test_bitx_makes_and_gives_back(bundle: Path) -> None:
-    """Its size is that of its payloads, smaller than the tensor; applying proves it."""
+    """Its size is that of its payloads, smaller than the tensor; all of the file comes back."""
     made = child("make", "bitx", bundle, bundle / "delta")
     assert made["bytes"] is not None
     assert 8_000 < float(made["bytes"]) < 20_000
     assert "wall_s" in child("apply", "bitx", bundle, bundle / "delta")
+    assert (bundle / "rebuilt").read_bytes() == (bundle / "new").read_bytes()
+    assert "wall_s" in child("decode", "bitx", bundle, bundle / "delta")
+
+
+@pytest.mark.parametrize("name", ["old", "new"])
+def test_a_peer_proves_source_and_target(bundle: Path, name: str) -> None:
+    """As ours does: where a digest differs no file is left."""
+    child("make", "bitx", bundle, bundle / "delta")
+    digests = json.loads((bundle / "digests.json").read_text())
+    (bundle / "digests.json").write_text(json.dumps({**digests, name: "0" * 64}))
+    with pytest.raises(subprocess.CalledProcessError):
+        child("apply", "bitx", bundle, bundle / "delta")
+    assert not (bundle / "rebuilt").exists()
+
+
+def test_tools_that_know_files_only_have_no_time_in_memory(bundle: Path) -> None:
+    """A command's time in memory is not its time with files."""
+    assert child("decode", "xdelta3", bundle, bundle / "delta")["why"] == "not applicable"
+
+
+def test_what_lies_between_tensors() -> None:
+    """Also where tensors share bytes, and at both ends."""
+    assert list(peer_child._gaps([(2, 4), (3, 6), (6, 8)], 10)) == [(0, 2), (8, 10)]
+    assert peer_child._rest(b"0123456789", [(2, 4), (3, 6)]) == b"016789"
 
 
 def test_float_tools_need_tensors(bundle: Path) -> None:

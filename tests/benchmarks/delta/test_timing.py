@@ -23,20 +23,25 @@ def measured(tmp_path: Path) -> Measured:
 
 
 def test_it_is_the_median_in_turns(measured: Measured) -> None:
-    """Samples are ours of its median; the fastest peer does not matter."""
-    times = {"apply_s": {"ours": [0.2, 0.1, 0.3], "zstd": [0.01], "pcodec": [0.3, 0.4, 0.5]}}
-    row = timing.row_of(measured, times)
-    assert row.value == pytest.approx(0.5)
-    assert row.met
-    assert row.anchor is not None
-    assert (row.anchor.name, row.anchor.value) == ("pcodec, seconds", 0.4)
+    """Samples are ours of its median, on the same work; the fastest peer does not matter."""
+    files = {"ours": [0.2, 0.1, 0.3], "zstd": [0.01], "pcodec": [0.3, 0.4, 0.5]}
+    memory = {"ours": [0.3], "pcodec": [0.1]}
+    beside, within = timing.rows_of(measured, {"files_s": files, "memory_s": memory})
+    assert beside.value == pytest.approx(0.5)
+    assert beside.met
+    assert beside.anchor is not None
+    assert (beside.anchor.name, beside.anchor.value) == ("pcodec, seconds", 0.4)
+    assert within.value == pytest.approx(3)
+    assert within.met is False
 
 
-@pytest.mark.parametrize("times", [None, {"apply_s": {"ours": [0.2], "zstd": [0.1]}}])
+@pytest.mark.parametrize(
+    "times", [None, {f"{work}_s": {"ours": [0.2], "zstd": [0.1]} for work in ("files", "memory")}]
+)
 def test_without_its_time_nothing_is_met(
     measured: Measured, times: dict[str, dict[str, list[float]]] | None
 ) -> None:
     """Peers that are not installed, or the smallest of them not timed."""
-    row = timing.row_of(measured, times)
-    assert row.value is None
-    assert row.met is None
+    for row in timing.rows_of(measured, times):
+        assert row.value is None
+        assert row.met is None
