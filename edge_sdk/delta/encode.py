@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from edge_sdk.base import CHUNK_BYTES, Digest, UsageError, file_digest
-from edge_sdk.delta.alignment import AlignedRange, align, locate_tensors
+from edge_sdk.delta.alignment import AlignedRange, LocatedTensor, align, locate_tensors
 from edge_sdk.delta.choose import Candidate, Chooser
 from edge_sdk.delta.container import (
     CODE_SLOTS,
@@ -93,6 +93,9 @@ def encode(
             threads=threads,
         )
         job.run(progress or (lambda _count: None))
+        # Of what was predicted from a source that changed, no decoder could make the target.
+        for file in (*sources, *targets):
+            file.check_rests()
         delta_bytes, memory_bytes = job.writer.finish(
             out, folder=target.is_dir(), memory_limit_bytes=memory_limit_bytes
         )
@@ -120,14 +123,23 @@ def _aligned(
     mapped: bool,
 ) -> Mapping[int, Sequence[AlignedRange]]:
     """For each target file its tensors that have a counterpart in the source."""
-    found = [] if source is None else locate_tensors(source, [file.path for file in sources])
+    found = [] if source is None else _located(source, sources)
     return align(
         found,
-        locate_tensors(target, [file.path for file in targets]),
+        _located(target, targets),
         source_files=sources,
         target_files=targets,
         mapped=mapped,
     )
+
+
+def _located(root: Path, files: Sequence[OpenFile]) -> list[LocatedTensor]:
+    """Raises: UnavailableError (another file took the name of one that is open)."""
+    found = locate_tensors(root, [file.path for file in files])
+    for one in found:
+        if one.end > files[one.file].size_bytes:
+            raise files[one.file].changed()
+    return found
 
 
 def _usable(names: Collection[str], memory_limit_bytes: int) -> frozenset[int]:

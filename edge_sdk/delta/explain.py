@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_sdk.base import UnavailableError
 from edge_sdk.delta.addresses import Addresses
 from edge_sdk.delta.alignment import LocatedTensor, locate_tensors
 from edge_sdk.delta.apply import read_header
@@ -88,17 +89,32 @@ def explain(source: Path, target: Path, *, progress: Progress | None = None) -> 
     """
     with tempfile.TemporaryDirectory(prefix="edge-delta-") as folder, ExitStack() as stack:
         made = Path(folder) / "delta"
-        with made.open("wb") as out:
-            encode(source, target, out, progress=progress)
         sources = stack.enter_context(open_tree(source))
         targets = stack.enter_context(open_tree(target))
+        with made.open("wb") as out:
+            encode(source, target, out, progress=progress)
         container = stack.enter_context(open_one(made, str(made)))
         header = read_header(container, memory_limit_bytes=PREFIX_BYTES_MAX)
+        _check_same(header, sources, targets)
         origins = _Origins([(source, sources), (target, targets)])
         ledger = _Ledger(header, origins, targets, _parts(target, header.targets))
-        for record in records(container, header):
-            ledger.add(record)
+        try:
+            for record in records(container, header):
+                ledger.add(record)
+        finally:  # also where what is read now does not fit the records
+            _check_same(header, sources, targets)
         return ledger.finish()
+
+
+def _check_same(header: Header, sources: Sequence[OpenFile], targets: Sequence[OpenFile]) -> None:
+    """Raises: UnavailableError (the files are not those that the delta was made of)."""
+    for opened, files in ((sources, header.sources), (targets, header.targets)):
+        if [file.path for file in opened] != [ref.path for ref in files]:
+            raise UnavailableError("files came or went meanwhile; run it again when they rest")
+        for file, ref in zip(opened, files, strict=True):
+            if file.size_bytes != ref.size_bytes:
+                raise file.changed()
+            file.check_rests()
 
 
 @dataclass(slots=True)

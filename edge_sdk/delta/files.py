@@ -41,14 +41,19 @@ class OpenFile:
         if not stat.S_ISREG(found.st_mode):
             raise FormatError(f"{shown} is not a regular file")
         self.size_bytes = found.st_size
+        self._modified_ns = found.st_mtime_ns
 
     def read(self, offset: int, length: int) -> bytes:
-        """``length`` bytes from ``offset``, or fewer where the file ends."""
+        """``length`` bytes from ``offset``, or fewer where the file ended when it was opened.
+
+        Raises: UnavailableError (it became shorter).
+        """
+        length = min(length, max(0, self.size_bytes - offset))
         data = _read_at(self._handle, length, offset)
-        while 0 < len(data) < length:
+        while len(data) < length:
             more = _read_at(self._handle, length - len(data), offset + len(data))
             if not more:
-                break
+                raise self.changed()
             data += more
         return data
 
@@ -65,10 +70,13 @@ class OpenFile:
 
     def _chunk_digest(self, start: int) -> Digest:
         wanted = min(CHUNK_BYTES, self.size_bytes - start)
-        data = self.read(start, wanted)
-        if len(data) != wanted:
+        return Digest.of(self.read(start, wanted))
+
+    def check_rests(self) -> None:
+        """Raises: UnavailableError where the system knows of a change since it was opened."""
+        found = os.fstat(self._handle)
+        if (found.st_size, found.st_mtime_ns) != (self.size_bytes, self._modified_ns):
             raise self.changed()
-        return Digest.of(data)
 
     def changed(self) -> UnavailableError:
         """The error for a file that is not what it was when it was opened."""

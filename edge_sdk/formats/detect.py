@@ -40,7 +40,7 @@ from edge_sdk.formats import (
     torch_legacy,
     torch_zip,
 )
-from edge_sdk.formats.model_file import Contents, Format, ModelFile, open_mapped
+from edge_sdk.formats.model_file import Contents, Format, ModelFile, open_file
 from edge_sdk.formats.tensor_map import TensorMap, arrange
 
 FORMATS: tuple[Format, ...] = (
@@ -63,9 +63,9 @@ def open_model(path: Path) -> TensorMap:
 
     Reads what the file says about itself, not its tensors; never executes or trusts it.
     Raises: FormatError (facts ``file``, ``offset``, and ``tensor`` where one is to blame),
-    NotFoundError, UsageError.
+    NotFoundError, UsageError, UnavailableError (it became shorter meanwhile).
     """
-    with open_mapped(path) as file:
+    with open_file(path) as file:
         for form in FORMATS:
             contents = form.read(file)
             if contents is not None:

@@ -93,7 +93,8 @@ class FlatBuffer:
         """A vector of 32-bit numbers, copied; None where it is absent. Raises: FormatError."""
         start, count = self.vector(table, slot, 4)
         self._charge(start, 4 * count)
-        return struct.unpack_from(f"<{count}i", self._data, start) if start else None
+        held = self._data[start : start + 4 * count]
+        return struct.unpack(f"<{count}i", held) if start else None
 
     def text(self, table: Table, slot: int) -> str:
         """A string, what is no UTF-8 in it escaped."""
@@ -124,7 +125,7 @@ class FlatBuffer:
 
     def _number(self, kind: struct.Struct, position: int) -> int:
         self._check(position, kind.size)
-        number: int = kind.unpack_from(self._data, position)[0]
+        number: int = kind.unpack(self._data[position : position + kind.size])[0]
         return number
 
     def _check(self, start: int, length: int) -> None:

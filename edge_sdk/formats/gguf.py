@@ -71,11 +71,13 @@ class _Reader:
         return found
 
     def u32(self) -> int:
-        number: int = _U32.unpack_from(self._file.data, self._skip(_U32.size))[0]
+        at = self._skip(_U32.size)
+        number: int = _U32.unpack(self._file.data[at : at + _U32.size])[0]
         return number
 
     def _u64(self) -> int:
-        number: int = _U64.unpack_from(self._file.data, self._skip(_U64.size))[0]
+        at = self._skip(_U64.size)
+        number: int = _U64.unpack(self._file.data[at : at + _U64.size])[0]
         return number
 
     def _skip(self, count: int) -> int:
@@ -111,7 +113,8 @@ class _Reader:
             self._values(kind, 1)
         if key != _ALIGNMENT_KEY:
             return None
-        alignment = _U32.unpack_from(self._file.data, at)[0] if kind == _UINT32 else 0
+        stated = self._file.data[at : at + _U32.size]
+        alignment = _U32.unpack(stated)[0] if kind == _UINT32 else 0
         if not 0 < alignment <= _ALIGNMENT_MAX:
             raise self._file.damaged(at, "the alignment of the tensors is no size")
         return int(alignment)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
-import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,15 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_sdk.base import FormatError, UsageError, explain_os_error
+from edge_sdk.formats.file_bytes import Bytes, FileBytes
 from edge_sdk.formats.tensor_map import ModelFacts, TensorRange
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFile:
-    """A file's bytes, memory-mapped and untouched."""
+    """A file's bytes, untouched, and read where they are asked for."""
 
     path: Path
-    data: mmap.mmap | bytes
+    data: Bytes
     size_bytes: int
 
     def damaged(self, offset: int, what: str, **facts: object) -> FormatError:
@@ -51,18 +50,18 @@ class Format:
 
 
 @contextmanager
-def open_mapped(path: Path) -> Iterator[ModelFile]:
-    """Maps a regular file. Raises: NotFoundError, UsageError."""
+def open_file(path: Path) -> Iterator[ModelFile]:
+    """A regular file, open while the block runs.
+
+    Raises: NotFoundError, UsageError; UnavailableError from ``data``, where the file becomes
+    shorter meanwhile.
+    """
     try:
         # Asked before opening: opening a FIFO would wait for a writer.
         if not stat.S_ISREG(path.stat().st_mode):
             raise UsageError(f"{path} is not a regular file; name a model file")
-        with path.open("rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            if size == 0:
-                yield ModelFile(path=path, data=b"", size_bytes=0)
-                return
-            with mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_READ) as data:
-                yield ModelFile(path=path, data=data, size_bytes=size)
+        with path.open("rb", buffering=0) as stream:
+            data = FileBytes(path, stream)
+            yield ModelFile(path=path, data=data, size_bytes=data.size_bytes)
     except OSError as error:
         raise explain_os_error(error, path) from error

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.base import FormatError, UsageError
-from edge_sdk.formats.model_file import Contents, Format, ModelFile, open_mapped
+from edge_sdk.formats.model_file import Contents, Format, ModelFile, open_file
 from edge_sdk.formats.tensor_map import DTYPE_BITS, TensorRange, packed_bytes
 
 # 100,000 tensors take about as much. The reference allows 100 MB; hostile JSON of that size
@@ -33,7 +33,8 @@ _ELEMENTS_MAX = 1 << 60
 _LENGTH_BYTES = 8
 _ALIGNMENT = 8
 _METADATA = "__metadata__"
-_BEGIN = re.compile(rb'.{5}\0{3}\{[ \t\r\n]*["}]', re.DOTALL)
+_LIKELY = re.compile(rb".{5}\0{3}\{", re.DOTALL)
+_BEGIN = re.compile(rb'[ \t\r\n]*["}]')
 
 _DTYPES: Mapping[str, str] = MappingProxyType(
     {
@@ -63,7 +64,7 @@ class _Entry:
 
 def read(file: ModelFile) -> Contents | None:
     """The ranges of all tensors; None where the file is something else. Raises: FormatError."""
-    if not _BEGIN.match(file.data):
+    if not _begins(file):
         return None
     start, entries = _read_header(file)
     ranges = [
@@ -80,6 +81,13 @@ def read(file: ModelFile) -> Contents | None:
         if entry.dtype in _DTYPES
     ]
     return Contents(tensors=ranges)
+
+
+def _begins(file: ModelFile) -> bool:
+    first = _LENGTH_BYTES + 1
+    if not _LIKELY.match(file.data[:first]):
+        return False
+    return bool(_BEGIN.match(file.data[first : first + HEADER_BYTES_MAX]))
 
 
 def _read_header(file: ModelFile) -> tuple[int, list[_Entry]]:
@@ -191,8 +199,8 @@ def read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
 
     Raises: FormatError, NotFoundError, UsageError.
     """
-    with open_mapped(path) as file:
-        if not _BEGIN.match(file.data):
+    with open_file(path) as file:
+        if not _begins(file):
             raise file.damaged(0, "not a safetensors file")
         start, entries = _read_header(file)
         return {entry.name: _load(file, start, entry) for entry in entries}

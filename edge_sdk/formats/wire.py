@@ -22,7 +22,8 @@ VARINT, I64, LEN, I32 = 0, 1, 2, 5
 FIELDS_MAX = 4_000_000
 NAME_BYTES_MAX = 4096
 _TAG_MAX = (1 << 32) - 1
-_RUN_MAX = 4096
+_RUN_BYTES = 1024
+_RUN_FIELD_BYTES = 11  # at most, its tag being one byte
 
 
 class WireError(FormatError):
@@ -131,8 +132,15 @@ class Wire:
         pattern = self._runs.get(field.tag)
         if pattern is None:
             pattern = self._runs[field.tag] = _run_pattern(field.tag, kind)
-        run = pattern.match(self._data, field.end, end)
-        return run.end() if run else field.end
+        at, passed, held = field.end, 0, b""
+        while len(held) - passed < _RUN_FIELD_BYTES:  # as at the start, it may go on behind
+            held = self._data[at : min(end, at + _RUN_BYTES)]
+            run = pattern.match(held)
+            passed = run.end() if run else 0
+            at += passed
+            if not passed:
+                break
+        return at
 
     def _error(self, offset: int, what: str) -> WireError:
         path = self._file.path
@@ -142,7 +150,7 @@ class Wire:
 def _run_pattern(tag: int, kind: int) -> re.Pattern[bytes]:
     number = {VARINT: rb"[\x80-\xff]{0,9}[\x00-\x7f]", I32: rb".{4}", I64: rb".{8}"}[kind]
     once = re.escape(bytes([tag])) + number
-    return re.compile(b"(?:%s){1,%d}" % (once, _RUN_MAX), re.DOTALL)
+    return re.compile(b"(?:%s)+" % once, re.DOTALL)
 
 
 def signed(value: int) -> int:

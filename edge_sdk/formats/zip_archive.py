@@ -84,8 +84,9 @@ def _entries(file: ModelFile) -> Iterator[Entry]:
 def _directory(file: ModelFile) -> tuple[int, int]:
     """First byte of the directory, and the one behind it."""
     lowest = max(0, file.size_bytes - _END.size - _COMMENT_BYTES_MAX)
-    at = file.data.rfind(_END_MAGIC, lowest)
-    if at < 0 or at + _END.size > file.size_bytes:
+    found = file.data[lowest:].rfind(_END_MAGIC)
+    at = lowest + found
+    if found < 0 or at + _END.size > file.size_bytes:
         raise file.damaged(file.size_bytes, "truncated: the archive has no directory")
     _, size, start, _ = _END.unpack(file.data[at : at + _END.size])
     locator = at - _LOCATOR.size

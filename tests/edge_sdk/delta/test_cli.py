@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from edge_sdk.base import EdgeError
+from edge_sdk.base import EdgeError, UnavailableError
 from edge_sdk.delta.cli import cli
 from edge_sdk.delta.coder import KERNEL
 from tests.support.deltas import safetensors, tuned, weights, write_folder
@@ -54,6 +54,41 @@ def test_diff_apply_and_inspect(here: Path) -> None:
     shown = invoke("inspect", "up").output
     assert "residual" in shown
     assert "memory to decode" in shown
+
+
+SHORTENED = """
+import os, sys
+from contextlib import contextmanager
+from edge_sdk.formats import detect
+from edge_sdk.delta.cli import main
+opened = detect.open_file
+
+@contextmanager
+def then_shortened(path):
+    with opened(path) as file:
+        os.truncate(path, 0)
+        yield file
+
+detect.open_file = then_shortened
+main()
+"""
+
+
+@pytest.mark.parametrize("command", [("diff", "v1", "v2", "-o", "up"), ("explain", "v1", "v2")])
+def test_a_file_that_shrinks_under_a_reader_ends_the_command_only(
+    here: Path, command: tuple[str, ...]
+) -> None:
+    """One line says what happened, and nothing is left; no signal ends the program."""
+    ended = subprocess.run(
+        [sys.executable, "-c", SHORTENED, *command],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == UnavailableError.exit_code
+    assert "v1 changed while it was read" in ended.stderr
+    assert sorted(path.name for path in here.iterdir()) == ["a1", "a2", "v1", "v2"]
 
 
 def test_folders_and_wholes(here: Path) -> None:

@@ -3,7 +3,8 @@
 import io
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,14 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge_sdk.base import CHUNK_BYTES, NotFoundError, UnavailableError, UsageError
+from edge_sdk.base import (
+    CHUNK_BYTES,
+    NotFoundError,
+    ProofError,
+    UnavailableError,
+    UsageError,
+    WrongSourceError,
+)
 from edge_sdk.delta import METHODS, apply, encode
 from edge_sdk.delta.files import OpenFile
 from tests.support.deltas import (
@@ -23,6 +31,9 @@ from tests.support.deltas import (
     weights,
     write_folder,
 )
+
+# The package has a function of that name.
+encode_module = import_module("edge_sdk.delta.encode")
 
 KINDS = ["int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"]
 
@@ -238,6 +249,79 @@ def test_a_source_that_becomes_shorter_is_told(
     monkeypatch.setattr(OpenFile, "chunk_digests", then_shorten)
     with pytest.raises(UnavailableError, match="'m' changed"):
         encoded(source, tmp_path / "v2")
+
+
+def rewritten_while_it_is_read(
+    monkeypatch: pytest.MonkeyPatch, path: Path, content: bytes, *, unseen: bool
+) -> None:
+    """Changes ``path`` once its digests are known; ``unseen``: with the time it had before."""
+    proved = OpenFile.chunk_digests
+    os.utime(path, ns=(0, 0))
+
+    def then_rewrite(file: OpenFile, threads: int) -> object:
+        found = proved(file, threads)
+        if file.shown == path:
+            path.write_bytes(content)
+            if unseen:
+                os.utime(path, ns=(0, 0))
+        return found
+
+    monkeypatch.setattr(OpenFile, "chunk_digests", then_rewrite)
+
+
+@pytest.mark.parametrize("changed", ["v1", "v2"])
+def test_a_file_that_changes_at_the_same_length_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    """Source or target, also where only what was read already is other now."""
+    before = weights("float16", 700_000, 1)
+    for version, seed in (("v1", 2), ("v2", 3)):
+        content = safetensors({"w": ("float16", tuned(before, seed))})
+        write_folder(tmp_path / version, {"m": content})
+    other = safetensors({"w": ("float16", tuned(before, 9))})
+    path = tmp_path / changed / "m"
+    assert path.stat().st_size == len(other)
+    rewritten_while_it_is_read(monkeypatch, path, other, unseen=False)
+    with pytest.raises(UnavailableError, match="'m' changed"):
+        encoded(tmp_path / "v1", tmp_path / "v2")
+
+
+def test_a_change_that_no_one_sees_makes_no_wrong_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A source that changes behind its time: the delta of it is refused for either content."""
+    before = weights("float16", 700_000, 1)
+    first, second = (safetensors({"w": ("float16", tuned(before, seed))}) for seed in (2, 9))
+    target = safetensors({"w": ("float16", tuned(before, 3))})
+    write_folder(tmp_path, {"v1": first, "v2": target, "made": b"what was here"})
+    rewritten_while_it_is_read(monkeypatch, tmp_path / "v1", second, unseen=True)
+    (tmp_path / "delta").write_bytes(encoded(tmp_path / "v1", tmp_path / "v2"))
+    monkeypatch.undo()
+    for content, error in ((first, ProofError), (second, WrongSourceError)):
+        (tmp_path / "v1").write_bytes(content)
+        with pytest.raises(error):
+            apply(tmp_path / "v1", tmp_path / "delta", tmp_path / "made", replace=True)
+    assert (tmp_path / "made").read_bytes() == b"what was here"
+
+
+def test_a_file_that_another_one_replaces_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tensors that are found by name do not lie where the open file ends."""
+    small, large = (
+        safetensors({"w": ("float16", weights("float16", count, 1))}) for count in (1000, 9000)
+    )
+    write_folder(tmp_path, {"v1/m": small, "v2/m": small, "new": large})
+    located = encode_module.locate_tensors
+
+    def then_replace(root: Path, paths: Sequence[str]) -> object:
+        if (tmp_path / "new").exists():
+            (tmp_path / "new").replace(tmp_path / "v1/m")
+        return located(root, paths)
+
+    monkeypatch.setattr(encode_module, "locate_tensors", then_replace)
+    with pytest.raises(UnavailableError, match="'m' changed"):
+        encoded(tmp_path / "v1", tmp_path / "v2")
 
 
 def test_threads_change_no_byte(tmp_path: Path) -> None:

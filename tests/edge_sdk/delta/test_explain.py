@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import io
 import json
+import os
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from edge_sdk.base import UnavailableError
 from edge_sdk.delta import encode
 from edge_sdk.delta.cli import cli
 from edge_sdk.delta.explain import NOTHING, OUTSIDE, explain
 from edge_sdk.formats import write_safetensors
+
+# The package has a function of that name.
+explain_module = import_module("edge_sdk.delta.explain")
 
 WEIGHTS = 60_000
 
@@ -53,6 +60,54 @@ def test_every_byte_is_counted_once(pair: tuple[Path, Path]) -> None:
         assert sum(part.methods.values()) == part.delta_bytes
         assert sum(part.predicted_from.values()) == part.target_bytes
     assert facts.methods == dict(sorted(facts.methods.items(), key=lambda one: -one[1]))
+
+
+def shorten(path: Path) -> None:
+    os.truncate(path, 1000)
+
+
+def write_again(path: Path) -> None:
+    path.write_bytes(path.read_bytes())
+
+
+def replace(path: Path) -> None:
+    path.with_name("other").write_bytes(b"other")
+    path.with_name("other").replace(path)
+
+
+def add(path: Path) -> None:
+    path.with_name("more").write_bytes(b"more")
+
+
+@pytest.mark.parametrize("change", [shorten, write_again, replace, add])
+@pytest.mark.parametrize("made_before", [False, True])
+def test_files_that_change_meanwhile_are_told(
+    pair: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[Path], None],
+    made_before: bool,
+) -> None:
+    """Before or after the delta is made of them; but not where the open files stay as they are."""
+    old, new = pair
+    source = old.parent / "v1"
+    source.mkdir()
+    old.rename(source / "m")
+    os.utime(source / "m", ns=(0, 0))
+    real = explain_module.encode
+
+    def with_change(*artifacts: object, progress: object) -> None:
+        if made_before:
+            real(*artifacts, progress=progress)
+        change(source / "m")
+        if not made_before:
+            real(*artifacts, progress=progress)
+
+    monkeypatch.setattr(explain_module, "encode", with_change)
+    if made_before and change in (replace, add):
+        assert explain(source, new).target_bytes == new.stat().st_size
+    else:
+        with pytest.raises(UnavailableError, match="run it again when"):
+            explain(source, new)
 
 
 def test_each_tensor_says_what_predicts_it(pair: tuple[Path, Path]) -> None:
