@@ -245,7 +245,9 @@ class Chooser:
         )
 
     def _predicted(self, place: Place, length: int, aligned: AlignedRange) -> _Source | None:
-        if self._residual.number not in self._methods or not aligned.is_predicted:
+        if self._residual.number not in self._methods:
+            return None
+        if not aligned.is_predicted and aligned.prediction is None:
             return None
         predicted: Predicted = aligned.source_file
         position = aligned.source_start + place.offset - aligned.start

@@ -23,6 +23,7 @@ from edge_sdk.delta.container import PREDICTION_SLOTS, PREFIX_BYTES_MAX, FileRef
 from edge_sdk.delta.encode import encode
 from edge_sdk.delta.files import OpenFile, open_one, open_tree
 from edge_sdk.delta.inspect import HeldRecord, records
+from edge_sdk.delta.low_rank import LowRank
 from edge_sdk.delta.methods import DecodeContext
 from edge_sdk.delta.methods.patch import open_patch
 from edge_sdk.delta.prediction import Prediction, SourceRange, parse_prediction
@@ -31,6 +32,7 @@ from edge_sdk.formats import DTYPE_BITS
 
 OUTSIDE = "outside of tensors"
 NOTHING = "nothing"
+SIZES = "nothing; sizes of rows and columns"
 _COMPARED_BYTES = 1 << 20
 # What an operation of a patch costs, about, where new bytes cost one each.
 _OPERATION_BYTES = 4
@@ -380,6 +382,8 @@ class _Predicted(_Origin):
 
     def what(self, at: int) -> str:
         values = self._prediction.values
+        if _tells_sizes(self._prediction):
+            return SIZES
         at += self._position
         if values is not None:
             at = at // values.target.width_bytes * values.source.width_bytes
@@ -396,5 +400,13 @@ class _Predicted(_Origin):
             words.append(f"{values.operation.name.lower()} {change}")
         return ", ".join(words)
 
-    def predicted(self, at: int, length: int) -> bytes:
+    def predicted(self, at: int, length: int) -> bytes | None:
+        if _tells_sizes(self._prediction):
+            return None
         return bytes(self._prediction.read(self._position + at, length, self._origins.read))
+
+
+def _tells_sizes(prediction: Prediction) -> bool:
+    """Whether it says nothing but how large numbers are."""
+    values = prediction.values
+    return isinstance(values, LowRank) and values.gain == 0

@@ -11,6 +11,7 @@ import numpy as np
 from edge_sdk.delta.alignment.fitting import Fitter, Scales
 from edge_sdk.delta.alignment.layouts import Layout
 from edge_sdk.delta.alignment.located import LocatedTensor
+from edge_sdk.delta.alignment.magnitudes import Magnitudes
 from edge_sdk.delta.alignment.opaque_sources import find_in_opaque
 from edge_sdk.delta.alignment.pairing import Pairing, Pairs
 from edge_sdk.delta.alignment.ranges import AlignedRange, Fit, mapped_ranges
@@ -68,6 +69,7 @@ def _ranges(
         source_files, target_files
     )
     ranges: dict[int, list[AlignedRange]] = defaultdict(list)
+    magnitudes = Magnitudes(source_files if mapped else (), target_sampler)
     if mapped:
         finder = _Finder(sources, targets, pairs, source_sampler, target_sampler)
         resized = Resized(sources, source_files, source_sampler, target_sampler)
@@ -78,6 +80,8 @@ def _ranges(
         if source is not None:
             found = found or [_plain(sources[source], target)]
             found = trained.find(sources[source], target, found) if mapped else found
+            if len(found) == 1:
+                found = magnitudes.find(target, found[0]) or found
         ranges[target.file] += found or (resized.find(target) if mapped else [])
     if mapped and source_files:
         strangers = [targets[number] for number in sorted(pairs.strangers)]
@@ -89,7 +93,7 @@ def _ranges(
             source_files=source_files,
             target_files=target_files,
         )
-    _add_unpredicted(ranges, targets, pairs)
+    _add_unpredicted(ranges, targets, pairs, magnitudes)
     return ranges
 
 
@@ -116,13 +120,15 @@ def _add_unread(
         ranges[number] += regions.find(file, gaps)
 
 
-def _add_unpredicted(ranges: Ranges, targets: Sequence[LocatedTensor], pairs: Pairs) -> None:
-    """Tensors of which only the kind of number is known."""
+def _add_unpredicted(
+    ranges: Ranges, targets: Sequence[LocatedTensor], pairs: Pairs, magnitudes: Magnitudes
+) -> None:
+    """Tensors of which only the kind of number is known, or how large they are."""
     known = _Spans(ranges, ())
     for number, target in enumerate(targets):
         touched = known.touch(target.file, target.tensor.offset, target.end)
         if not touched and _says_something(target, number in pairs.strangers):
-            ranges[target.file].append(_unpredicted(target))
+            ranges[target.file] += magnitudes.find(target) or [_unpredicted(target)]
 
 
 def _apart(ranges: Sequence[AlignedRange]) -> Iterator[AlignedRange]:

@@ -24,7 +24,7 @@ class AlignedRange:
     ``kind`` is None where the bytes are no numbers. Without ``prediction`` they are predicted
     by as many source bytes from ``source_start`` on; otherwise by ``prediction`` from its
     byte ``position`` on. Where ``is_predicted`` is false nothing predicts them: only the kind
-    is known.
+    is known, and by ``prediction``, if there is one, how large they are.
     """
 
     start: int

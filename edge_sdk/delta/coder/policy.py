@@ -161,7 +161,7 @@ class Policy:
             return self._reused(trial)
         lasting = following >= _LASTING or len(target) >= _MANY_ELEMENTS
         fitter = Fitter(kind=kind, source=source, target=target, lasting=lasting)
-        made = _fitted(fitter, alone=alone)
+        made = best_fit(fitter, alone=alone)
         if made is None:
             return None if trial is None else self._reused(trial)
         if trial is not None:
@@ -314,7 +314,7 @@ def _choice(
     )
 
 
-def _fitted(fitter: Fitter, *, alone: bool) -> Fit | None:
+def best_fit(fitter: Fitter, *, alone: bool) -> Fit | None:
     """The cheapest of the models that can be cheapest."""
     kind = fitter.kind
     best = fitter.fit(fitter.difference_model()) if fitter.source is not None else None
