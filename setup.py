@@ -15,7 +15,7 @@ from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 
 _SWITCH = os.environ.get("EDGE_DELTA_KERNEL", "auto")
-_SOURCES = ("common", "statistics", "encoder", "decoder", "module")
+_SOURCES = ("common", "statistics", "encoder", "decoder", "parser", "module")
 # The buffers of the limited API came with 3.11, and builds without the interpreter's lock have
 # no limited API.
 _LIMITED = sys.version_info >= (3, 11) and not sysconfig.get_config_var("Py_GIL_DISABLED")

@@ -1,4 +1,4 @@
-/* Hostile streams for the decoder, and round trips.
+/* Hostile streams for the decoder, hostile table records for the parser, and round trips.
  *
  * With libFuzzer:  clang -g -O1 -fsanitize=fuzzer,address,undefined *.c (without module.c)
  * Without:         cc -g -O1 -DFUZZ_MAIN -fsanitize=address,undefined *.c (without module.c)
@@ -426,10 +426,239 @@ static void foreign(struct input *input, struct code *code, uint8_t *out) {
     free(stream);
 }
 
+/* --- table records --------------------------------------------------------------------------- */
+
+/* Packs bits, the lowest of each byte first. */
+struct packed {
+    uint8_t bytes[EDGE_CODER_TABLE_BYTES_MAX];
+    size_t at;
+};
+
+static void put_bit(struct packed *out, unsigned bit) {
+    if (out->at < 8 * sizeof out->bytes) {
+        out->bytes[out->at / 8] |= (uint8_t)(bit << out->at % 8);
+        out->at++;
+    }
+}
+
+static void put_number(struct packed *out, unsigned value, unsigned width) {
+    for (unsigned i = 0; i < width; i++) {
+        put_bit(out, value >> i & 1);
+    }
+}
+
+static unsigned width_of(unsigned value) {
+    unsigned width = 0;
+    while (value >> width) {
+        width++;
+    }
+    return width;
+}
+
+static void put_gamma(struct packed *out, unsigned value) {
+    const unsigned width = width_of(value);
+    put_number(out, 0, width - 1);
+    for (unsigned i = width; i-- > 0;) {
+        put_bit(out, value >> i & 1);
+    }
+}
+
+/* A table of the first `count` symbols, 0 the most frequent. */
+static void put_table(struct input *input, struct packed *out, unsigned count, unsigned count_bits,
+                      unsigned rows) {
+    unsigned lengths[2] = {7, 7};
+    put_number(out, count - 1, count_bits);
+    put_number(out, 0, width_of(count - 1));
+    put_gamma(out, 1);
+    for (unsigned i = 1; i < count; i++) {
+        unsigned *before = &lengths[(i - 1) % rows], length = take(input) % 5;
+        put_gamma(out, 1);
+        put_gamma(out, length > *before ? 2 * (length - *before) + 1
+                       : length < *before ? 2 * (*before - length)
+                                          : 1);
+        put_number(out, take(input), length < 3 ? length : 3);
+        *before = length;
+    }
+}
+
+/* A code table that has to be taken. */
+static void put_code(struct input *input, struct packed *out) {
+    static const unsigned widths[] = {8, 16, 32, 64, 16, 16, 32, 64};
+    const unsigned kind = take(input) % 8, is_float = kind >= EDGE_CODER_FLOAT16;
+    const unsigned model = is_float ? take(input) % 4 : take(input) % 2 * 2;
+    const unsigned bounds = is_float && model != EDGE_CODER_ALONE ? take(input) % 4 : 0;
+    const unsigned levels = 1 + take(input) % EDGE_CODER_LEVELS_MAX;
+    const unsigned cells = (bounds + 1) * levels, tables = 1 + take(input) % (cells < 9 ? cells : 9);
+    const unsigned differs = model == EDGE_CODER_DIFFERENCE || model == 3;
+    put_number(out, kind, 3);
+    put_number(out, model, 2);
+    put_number(out, bounds, 5);
+    for (unsigned i = 0; i < bounds; i++) {
+        put_number(out, 20 * (i + 1), 8);
+    }
+    put_number(out, levels - 1, 3);
+    put_number(out, tables - 1, 6);
+    for (unsigned i = 0; i < cells; i++) {
+        put_number(out, i % tables, width_of(tables - 1));
+    }
+    for (unsigned i = 0; i < tables; i++) {
+        const unsigned raw = differs ? take(input) % widths[kind] : fixed_raw_bits((int)kind);
+        const unsigned bits = widths[kind] - raw;
+        put_number(out, raw, 6);
+        put_table(input, out, 1 + take(input) % (bits > 4 ? 16 : 1u << bits), 8, differs ? 2 : 1);
+    }
+    for (unsigned i = 0; levels > 1 && i < levels; i++) {
+        put_table(input, out, 1 + take(input) % levels, 3, 1);
+    }
+}
+
+/* What the parser takes, decoders can be made of. */
+static void make_parsed(const uint16_t *numbers, size_t count) {
+    static struct code code;
+    const uint16_t *at = numbers, *end = numbers + count;
+    uint8_t raw_bits[EDGE_CODER_TABLES_MAX];
+    uint16_t counts[2][EDGE_CODER_TABLES_MAX];
+    uint16_t *symbols = new_bytes(2 * count), *frequencies = new_bytes(2 * count);
+    edge_coder_shape shape = {0};
+    shape.kind = *at++;
+    shape.model = *at++ % 3;
+    const unsigned bounds = *at++;
+    const uint16_t *cells = (at += bounds) + 2;
+    shape.levels = *at++;
+    shape.tables = *at++;
+    shape.table_of = code.table_of;
+    shape.raw_bits = raw_bits;
+    for (unsigned level = 0; level < shape.levels; level++) {
+        for (unsigned key = 0; key < EDGE_CODER_KEYS; key++) {
+            code.table_of[level * EDGE_CODER_KEYS + key] =
+                (uint8_t)cells[key % (bounds + 1) * shape.levels + level];
+        }
+    }
+    at += (bounds + 1) * shape.levels;
+    edge_coder_frequencies both[2] = {{counts[0], symbols, frequencies, 0}, {0}};
+    for (unsigned which = 0; which < 2; which++) {
+        const unsigned tables = !which ? shape.tables : shape.levels > 1 ? shape.levels : 0;
+        const size_t first = both[0].entries;
+        both[which] = (edge_coder_frequencies){counts[which], symbols + first,
+                                               frequencies + first, 0};
+        for (unsigned i = 0; i < tables; i++) {
+            if (!which) {
+                raw_bits[i] = (uint8_t)*at++;
+            }
+            const unsigned held = *at++;
+            memcpy((void *)(symbols + first * which + both[which].entries), at, 2 * held);
+            memcpy((void *)(frequencies + first * which + both[which].entries), at + held, 2 * held);
+            counts[which][i] = (uint16_t)held;
+            both[which].entries += held;
+            at += 2 * held;
+        }
+    }
+    must(at == end, "the numbers are those of a table");
+    const size_t bytes = edge_coder_decoder_bytes(&shape);
+    void *decoder = new_bytes(bytes);
+    must(bytes > 0 && edge_coder_make_decoder(&shape, &both[0], &both[1], 0, decoder, bytes) == 0,
+         "a decoder can be made of what was parsed");
+    free(decoder);
+    free(symbols);
+    free(frequencies);
+}
+
+static void parse_table(struct input *input) {
+    static struct packed packed;
+    memset(&packed, 0, sizeof packed);
+    const unsigned made = take(input) & 1, room = take(input);
+    if (made) {
+        put_code(input, &packed);
+    }
+    size_t length = (packed.at + 7) / 8;
+    const size_t changes = input->left;
+    while (input->left > 0) {
+        const unsigned at = take(input) << 8 | take(input);
+        if (made) {
+            packed.bytes[length ? at / 8 % length : 0] ^= (uint8_t)(1 << at % 8);
+        } else if (length + 1 < sizeof packed.bytes) {
+            packed.bytes[length++] = (uint8_t)(at >> 8);
+            packed.bytes[length++] = (uint8_t)at;
+        }
+    }
+    uint8_t *body = new_bytes(length);
+    memcpy(body, packed.bytes, length);
+    const size_t numbers_max = room & 1 ? room : EDGE_CODER_TABLE_NUMBERS_MAX;
+    uint16_t *numbers = new_bytes(2 * numbers_max);
+    const ptrdiff_t count = edge_coder_parse_table(body, length, numbers, numbers_max);
+    must(!made || changes > 0 || room & 1 || count > 0, "what was packed is taken");
+    must(count < 0 || (size_t)count <= numbers_max, "there is room for what is taken");
+    if (count >= 0) {
+        make_parsed(numbers, (size_t)count);
+    }
+    must(edge_coder_parse_table(NULL, length, numbers, numbers_max) < 0 &&
+             edge_coder_parse_table(body, length, NULL, numbers_max) < 0 &&
+             edge_coder_parse_table(body, EDGE_CODER_TABLE_BYTES_MAX + 1, numbers, numbers_max) < 0,
+         "a wrong argument is refused");
+    free(numbers);
+    free(body);
+}
+
+/* One component whose factors take no low bits, and small ones, has to be taken. */
+static void parse_factors(struct input *input) {
+    static struct packed packed;
+    memset(&packed, 0, sizeof packed);
+    const unsigned made = take(input) & 1, shift = take(input) % 11;
+    const size_t rank = 1 + take(input) % 3, rows = 1 + take(input) * take(input);
+    const size_t columns = 1 + take(input) % 60;
+    if (made) {
+        for (size_t i = 0; i < rank; i++) {
+            put_number(&packed, shift, 4);
+            for (unsigned side = 0; side < 2; side++) {
+                put_number(&packed, 0, 3);
+                for (size_t j = 0; j < (side ? columns : rows); j++) {
+                    put_bit(&packed, 1);
+                }
+            }
+        }
+    }
+    const int is_whole = made && packed.at < 8 * sizeof packed.bytes;
+    size_t length = (packed.at + 7) / 8;
+    const size_t changes = input->left;
+    while (input->left > 0) {
+        const unsigned at = take(input) << 8 | take(input);
+        if (made) {
+            packed.bytes[at / 8 % length] ^= (uint8_t)(1 << at % 8);
+        } else if (length + 1 < sizeof packed.bytes) {
+            packed.bytes[length++] = (uint8_t)(at >> 8);
+            packed.bytes[length++] = (uint8_t)at;
+        }
+    }
+    uint8_t *bits = new_bytes(length), *shifts = new_bytes(rank);
+    int8_t *left = new_bytes(rank * rows), *right = new_bytes(rank * columns);
+    memcpy(bits, packed.bytes, length);
+    const int found =
+        edge_coder_parse_factors(bits, length, rows, columns, rank, shifts, left, right);
+    must(!is_whole || changes > 0 || found == 0, "what was packed is taken");
+    for (size_t i = 0; found == 0 && i < rank; i++) {
+        must(shifts[i] < 16, "shifts have four bits");
+    }
+    const size_t too_many = EDGE_CODER_FACTORS_MAX;
+    must(edge_coder_parse_factors(bits, length, 0, 1, 1, shifts, left, right) < 0 &&
+             edge_coder_parse_factors(bits, length, 1, 1, 0, shifts, left, right) < 0 &&
+             edge_coder_parse_factors(bits, length, too_many, 1, 1, shifts, left, right) < 0 &&
+             edge_coder_parse_factors(bits, length, 1, 1, too_many, shifts, left, right) < 0 &&
+             edge_coder_parse_factors(NULL, length, 1, 1, 1, shifts, left, right) < 0,
+         "a wrong argument is refused");
+    free(bits);
+    free(shifts);
+    free(left);
+    free(right);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static struct code code;
     struct input input = {data, size};
     const unsigned way = take(&input);
+    if (way % 8 == 2 || way % 8 == 6) {
+        (way % 8 == 2 ? parse_table : parse_factors)(&input);
+        return 0;
+    }
     take_shape(&input, &code);
     make_elements(&input, &code);
     uint8_t *out = new_bytes(code.count * code.width);

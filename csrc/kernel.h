@@ -95,6 +95,27 @@ int edge_coder_histogram(const edge_coder_shape *shape, const uint8_t *source,
                          const uint8_t *target, size_t count, const uint8_t *levels,
                          uint32_t *bins);
 
+/* --- parsing table records ------------------------------------------------------------------- */
+
+enum {
+    EDGE_CODER_TABLE_BYTES_MAX = 8 << 10, /* of a code table, packed */
+    EDGE_CODER_TABLE_NUMBERS_MAX = 34000, /* that it can hold */
+    EDGE_CODER_FACTORS_MAX = 1 << 18,     /* of a map of low rank */
+};
+
+/* What a packed code table holds, in this order: kind; model, where 3 is the difference without
+ * reflection; the number of bounds, and they; levels; tables; the cells; of each table raw_bits,
+ * the number of its symbols, they, and their frequencies; if there are several levels the same of
+ * each table of levels, but no raw_bits. Returns how many numbers, or an error: what is not
+ * canonical is refused, and what is taken, decoders can be made of. */
+ptrdiff_t edge_coder_parse_table(const uint8_t *body, size_t body_bytes, uint16_t *numbers,
+                                 size_t numbers_max);
+
+/* The bits of a map of low rank, behind gain and step: shifts[rank], left[rank][rows] and
+ * right[rank][columns]. What the weights are together is for the caller to check. */
+int edge_coder_parse_factors(const uint8_t *bits, size_t bits_bytes, size_t rows, size_t columns,
+                             size_t rank, uint8_t *shifts, int8_t *left, int8_t *right);
+
 /* --- encoders and decoders -------------------------------------------------------------------- */
 
 /* What an encoder or decoder is made for. */

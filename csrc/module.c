@@ -310,6 +310,39 @@ static PyObject *decode_scratch_bytes(PyObject *self, PyObject *args) {
     return PyLong_FromSize_t(edge_coder_decode_scratch_bytes());
 }
 
+static PyObject *parse_table(PyObject *self, PyObject *args) {
+    (void)self;
+    struct buffers b = {0};
+    if (!PyArg_ParseTuple(args, "y*w*", &b.at[0], &b.at[1])) {
+        release(&b);
+        return NULL;
+    }
+    Py_ssize_t result = EDGE_CODER_ARGUMENT;
+    if (is_aligned_to(&b.at[1], 2)) {
+        result = edge_coder_parse_table(b.at[0].buf, length_of(&b.at[0]), b.at[1].buf,
+                                        length_of(&b.at[1]) / sizeof(uint16_t));
+    }
+    return result_of(&b, result);
+}
+
+static PyObject *parse_factors(PyObject *self, PyObject *args) {
+    (void)self;
+    struct buffers b = {0};
+    if (!PyArg_ParseTuple(args, "y*w*w*w*", &b.at[0], &b.at[1], &b.at[2], &b.at[3])) {
+        release(&b);
+        return NULL;
+    }
+    const size_t rank = length_of(&b.at[1]);
+    const size_t rows = rank ? length_of(&b.at[2]) / rank : 0;
+    const size_t columns = rank ? length_of(&b.at[3]) / rank : 0;
+    Py_ssize_t result = EDGE_CODER_ARGUMENT;
+    if (is_length(&b.at[2], rank, rows) && is_length(&b.at[3], rank, columns)) {
+        result = edge_coder_parse_factors(b.at[0].buf, length_of(&b.at[0]), rows, columns, rank,
+                                          b.at[1].buf, b.at[2].buf, b.at[3].buf);
+    }
+    return result_of(&b, result);
+}
+
 static PyMethodDef methods[] = {
     {"scales", scales, METH_VARARGS, "scales(kind, source, target, counts, sums)"},
     {"levels", levels, METH_VARARGS, "levels(kind, source, target, inverse_means, levels)"},
@@ -332,6 +365,8 @@ static PyMethodDef methods[] = {
      "encode(encoder, source, target, levels, lanes, scratch, stream)"},
     {"decode", decode, METH_VARARGS, "decode(decoder, source, lanes, stream, scratch, target)"},
     {"decode_scratch_bytes", decode_scratch_bytes, METH_NOARGS, "decode_scratch_bytes()"},
+    {"parse_table", parse_table, METH_VARARGS, "parse_table(body, numbers)"},
+    {"parse_factors", parse_factors, METH_VARARGS, "parse_factors(bits, shifts, left, right)"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 
 from edge_sdk.base import CHUNK_BYTES, DeltaError, UsageError
+from edge_sdk.delta import coder
 from edge_sdk.delta.addresses import Addresses
-from edge_sdk.delta.coder import tables as code_tables
 from edge_sdk.delta.container import (
     CODE_TABLE_BYTES,
     END_MARK,
@@ -317,7 +317,7 @@ class Decoder:
         if is_code:
             self._codes.add(slot)
             self._check_memory(0, body)
-            self._context.set_code(slot, code_tables.parse(body))
+            self._context.set_code(slot, coder.parse(body))
             return
         prediction = parse_prediction(body, self._context.sources)
         if not (mapped or prediction.is_plain):

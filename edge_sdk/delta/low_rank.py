@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sdk.delta import coder
 from edge_sdk.delta.products import product
 from edge_sdk.delta.strides import ReadSource
 from edge_sdk.delta.value_maps import (
@@ -187,10 +188,9 @@ def parse_low_rank(cursor: Cursor) -> LowRank:
     if (rows + columns) * rank > FACTORS_MAX:
         raise cursor.error(f"has more than {FACTORS_MAX} factors")
     gain, step = np.frombuffer(cursor.take(8), "<f4")
-    bits = _BitsIn(cursor)
-    components = [(bits.shift(), bits.factors(rows), bits.factors(columns)) for _ in range(rank)]
-    bits.end()
-    shifts, left, right = zip(*components, strict=True)
+    bits = cursor.rest()
+    found = coder.factors(bits, rows, columns, rank)
+    shifts, left, right = found or _parse_factors(cursor, bits, rows, columns, rank)
     if sum(1 << shift for shift in shifts) > WEIGHTS_MAX:
         raise cursor.error("has components that weigh too much")
     return LowRank(
@@ -201,17 +201,28 @@ def parse_low_rank(cursor: Cursor) -> LowRank:
         gain=gain,
         step=step,
         shifts=shifts,
-        left=b"".join(left),
-        right=b"".join(right),
+        left=left,
+        right=right,
     )
+
+
+def _parse_factors(
+    cursor: Cursor, bits: memoryview, rows: int, columns: int, rank: int
+) -> coder.Factors:
+    """Raises: DeltaError."""
+    taken = _BitsIn(cursor, bits)
+    components = [(taken.shift(), taken.factors(rows), taken.factors(columns)) for _ in range(rank)]
+    taken.end()
+    shifts, left, right = zip(*components, strict=True)
+    return shifts, b"".join(left), b"".join(right)
 
 
 class _BitsIn:
     """Takes bits, the lowest of each byte first. Raises: DeltaError from every method."""
 
-    def __init__(self, cursor: Cursor) -> None:
+    def __init__(self, cursor: Cursor, bits: memoryview) -> None:
         self._cursor = cursor
-        self._bits = np.unpackbits(np.frombuffer(cursor.rest(), np.uint8), bitorder="little")
+        self._bits = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")
 
     def shift(self) -> int:
         return self._number(_SHIFT_BITS)

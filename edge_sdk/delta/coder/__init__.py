@@ -18,9 +18,10 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.delta.coder import twin
+from edge_sdk.delta.coder import tables, twin
 from edge_sdk.delta.coder.tables import DIFFERENCE, UNREFLECTED, CodeTable
 from edge_sdk.delta.numeric import Bits, ElementKind, mirrored
+from edge_sdk.delta.varint import Cursor
 
 _U8 = NDArray[np.uint8]
 _U32 = NDArray[np.uint32]
@@ -29,7 +30,9 @@ _U64 = NDArray[np.uint64]
 _PIECE = 1 << 15
 Bytes = bytes | bytearray | memoryview
 
-__all__ = ["KERNEL", "decode", "encode", "histogram", "levels", "scales"]
+Factors = tuple[tuple[int, ...], bytes, bytes]
+
+__all__ = ["KERNEL", "decode", "encode", "factors", "histogram", "levels", "parse", "scales"]
 
 
 def _backend(choice: str) -> ModuleType:
@@ -50,6 +53,27 @@ _chosen = _backend(os.environ.get("EDGE_DELTA_KERNEL", "auto"))
 KERNEL: str = "numpy" if _chosen is twin else "c"
 scales: Callable[[ElementKind, Bits, Bits], tuple[_U64, _U64]] = _chosen.scales
 levels: Callable[[ElementKind, Bits, Bits, _U32], _U8] = _chosen.levels
+# Only the kernel's are there.
+_parse: Callable[[Bytes], CodeTable | None] | None = getattr(_chosen, "parse", None)
+_factors: Callable[[Bytes, int, int, int], Factors | None] | None = getattr(
+    _chosen, "factors", None
+)
+
+
+def parse(cursor: Cursor) -> CodeTable:
+    """``tables.parse``, which also says what is wrong where the kernel refuses a code table."""
+    start = cursor.position
+    table = _parse(cursor.rest()) if _parse is not None else None
+    if table is not None:
+        return table
+    cursor.position = start
+    return tables.parse(cursor)
+
+
+def factors(bits: Bytes, rows: int, columns: int, rank: int) -> Factors | None:
+    """Shifts, left and right factors of a map of low rank, as bytes of int8; None where the
+    caller has to look at the bits itself: without a kernel, or where it refuses them."""
+    return _factors(bits, rows, columns, rank) if _factors is not None else None
 
 
 def histogram(table: CodeTable, source: Bits | None, target: Bits, levels: _U8 | None) -> _U32:

@@ -6,9 +6,10 @@ Importing this raises ImportError where the extension was not built.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from edge_sdk.base import DeltaError
 from edge_sdk.delta import _kernel
 from edge_sdk.delta.coder.tables import LEVEL_ELEMENTS, CodeTable, Table
-from edge_sdk.delta.numeric import Bits, ElementKind
+from edge_sdk.delta.numeric import KINDS, Bits, ElementKind
 
 KEYS = 256
 COLUMNS = 512
@@ -34,12 +35,16 @@ _FAULTS = {
     _NO_SYMBOL: "has a symbol without frequency",
 }
 _NOTHING = np.empty(0, np.uint8)
+# EDGE_CODER_TABLE_NUMBERS_MAX.
+_TABLE_NUMBERS_MAX = 34000
 # As many as slots for code tables; a decoder takes 17 KiB for each table.
 _PREPARED_MAX = 8
 
 _Shape = tuple[int, int, int, NDArray[np.uint8], NDArray[np.uint8]]
 _Numbers = NDArray[np.uint16]
 _Three = tuple[_Numbers, _Numbers, _Numbers]
+Bytes = bytes | bytearray | memoryview
+Factors = tuple[tuple[int, ...], bytes, bytes]
 
 
 def scales(
@@ -104,7 +109,7 @@ def decode(
     source: Bits | None,
     count: int,
     lanes: int,
-    stream: bytes | bytearray | memoryview,
+    stream: Bytes,
     *,
     into: Bits | None = None,
     plain: bool = False,
@@ -116,6 +121,46 @@ def decode(
     decoder = _decoder(table, plain).memory
     _checked(_kernel.decode(decoder, _bytes(source), lanes, stream, scratch, _bytes(target)))
     return target
+
+
+def parse(body: Bytes) -> CodeTable | None:
+    """What ``tables.parse`` makes of these bytes; None where it refuses them."""
+    room = np.empty(_TABLE_NUMBERS_MAX, np.uint16)
+    length = _kernel.parse_table(body, room)
+    if length < 0:
+        return None
+    numbers = iter(room[:length].tolist())
+    kind, model = KINDS[next(numbers)], next(numbers)
+    bounds = _taken(numbers, next(numbers))
+    levels, tables = next(numbers), next(numbers)
+    return CodeTable(
+        kind=kind,
+        model=model,
+        bounds=bounds,
+        levels=levels,
+        cells=_taken(numbers, (len(bounds) + 1) * levels),
+        tables=tuple(_table(numbers, next(numbers)) for _ in range(tables)),
+        level_tables=tuple(_table(numbers, 0) for _ in range(levels if levels > 1 else 0)),
+    )
+
+
+def _table(numbers: Iterator[int], shift: int) -> Table:
+    count = next(numbers)
+    symbols, frequencies = _taken(numbers, count), _taken(numbers, count)
+    return Table(shift=shift, symbols=symbols, frequencies=frequencies)
+
+
+def _taken(numbers: Iterator[int], count: int) -> tuple[int, ...]:
+    return tuple(islice(numbers, count))
+
+
+def factors(bits: Bytes, rows: int, columns: int, rank: int) -> Factors | None:
+    """Shifts, left and right factors of a map of low rank, the latter as bytes of int8, whose
+    number is bounded; None where they are not as they must be."""
+    shifts, left, right = bytearray(rank), bytearray(rank * rows), bytearray(rank * columns)
+    if _kernel.parse_factors(bits, shifts, left, right) < 0:
+        return None
+    return tuple(shifts), bytes(left), bytes(right)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_sdk.base import DeltaError, Digest
-from edge_sdk.delta import FileRef
+from edge_sdk.delta import FileRef, coder
 from edge_sdk.delta.low_rank import (
     FACTORS_MAX,
     LowRank,
+    _parse_factors,
     factors_bits,
     parse_low_rank,
     put_low_rank,
@@ -228,6 +229,32 @@ def test_what_breaks_a_rule_is_refused(parameters: bytes, problem: str) -> None:
     """Kinds, sizes, weights, bits that are missing or left."""
     with pytest.raises(DeltaError, match=problem):
         parse_low_rank(Cursor(parameters, "a map"))
+
+
+@settings(max_examples=60)
+@given(data=st.data())
+def test_factors_are_parsed_by_the_kernel_as_in_python(data: st.DataObject) -> None:
+    """Whole ones come back; of changed, cut and longer bits each is taken by both or none."""
+    rows, columns, rank = (data.draw(st.integers(1, most)) for most in (70, 9, 3))
+    bound = data.draw(st.sampled_from([0, 1, 7, 40, 127]))
+    random = np.random.default_rng(data.draw(st.integers(0, 99)))
+    left, right = (random.integers(-bound - 1, bound + 1, (rank, n)) for n in (rows, columns))
+    whole = put_low_rank(low_rank(left.tolist(), right.tolist()))
+    bits = bytearray(whole[len(varints(6, 6, rows, columns, rank)) + 8 :])
+
+    def parsed() -> object:
+        try:
+            return _parse_factors(Cursor(b"", "a map"), memoryview(bits), rows, columns, rank)
+        except DeltaError:
+            return None
+
+    assert parsed() == ((0,) * rank, left.astype("i1").tobytes(), right.astype("i1").tobytes())
+    for _ in range(data.draw(st.integers(0, 2))):
+        bits[data.draw(st.integers(0, len(bits) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    bits = bits[: data.draw(st.integers(0, len(bits)))] if data.draw(st.booleans()) else bits
+    bits += data.draw(st.binary(max_size=1))
+    found = coder.factors(bytes(bits), rows, columns, rank)
+    assert found == (parsed() if coder.KERNEL == "c" else None)
 
 
 def test_the_largest_map_is_taken() -> None:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge_sdk.base import DeltaError
-from edge_sdk.delta.coder import twin
+from edge_sdk.delta import coder
+from edge_sdk.delta.coder import tables, twin
 from edge_sdk.delta.coder.tables import ALONE, DIFFERENCE, CodeTable, Table
 from edge_sdk.delta.numeric import KINDS
-from tests.support.code_tables import fitting, one_table
+from edge_sdk.delta.varint import Cursor
+from tests.support.code_tables import code_tables, fitting, one_table
 from tests.support.deltas import tuned, weights
 
 _kernel = pytest.importorskip("edge_sdk.delta._kernel", exc_type=ImportError)
@@ -198,3 +203,59 @@ def test_nothing_outside_is_touched(tmp_path: Path) -> None:
     run = subprocess.run([str(program), "400", "1"], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     assert run.stdout == "400 inputs\n"
+
+
+def outcome(parse: Callable[[], object]) -> object:
+    """What it makes; None where it refuses."""
+    try:
+        return parse()
+    except DeltaError:
+        return None
+
+
+@given(code_tables(), st.data())
+def test_tables_are_parsed_as_in_python(table: CodeTable, data: st.DataObject) -> None:
+    """Whole ones come back; of changed, cut and longer bodies each is taken by both or none."""
+    body = bytearray(tables.pack(table))
+    assert kernel.parse(bytes(body)) == table
+    for _ in range(data.draw(st.integers(1, 3))):
+        body[data.draw(st.integers(0, len(body) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    changed = (
+        bytes(body)[: data.draw(st.integers(0, len(body)))]
+        if data.draw(st.booleans())
+        else (bytes(body) + data.draw(st.binary(max_size=2)))
+    )
+    expected = outcome(lambda: tables.parse(Cursor(changed, "this")))
+    assert kernel.parse(changed) == expected
+
+
+@given(st.binary(max_size=40))
+def test_arbitrary_bytes_are_parsed_as_in_python(body: bytes) -> None:
+    """Taken by both or none."""
+    assert kernel.parse(body) == outcome(lambda: tables.parse(Cursor(body, "this")))
+
+
+def test_a_refused_table_is_explained() -> None:
+    """The kernel only refuses; what is wrong is said by the twin, and the same."""
+    body = tables.pack(one_table(INT8, DIFFERENCE, (0,), (4096,))) + b"\0"
+    cursor = Cursor(b"?" + body, "this")
+    cursor.take(1)
+    with pytest.raises(DeltaError, match="bits behind its code table"):
+        coder.parse(cursor)
+
+
+def test_a_table_takes_no_more_numbers_than_there_is_room_for() -> None:
+    """Also where the table itself is right."""
+    body = tables.pack(fitted(4096)[0])
+    count = _kernel.parse_table(body, np.empty(34000, np.uint16))
+    assert count > 0
+    assert _kernel.parse_table(body, np.empty(count, np.uint16)) == count
+    for room in range(count):
+        assert _kernel.parse_table(body, np.empty(room, np.uint16)) < 0
+
+
+def test_buffers_of_factors_belong_together() -> None:
+    """Factors of as many components as there are weights."""
+    for lengths in [(0, 0, 0), (2, 3, 2), (2, 2, 3), (1, 0, 1), (1, 1, 0)]:
+        shifts, left, right = map(bytearray, lengths)
+        assert _kernel.parse_factors(bytes(9), shifts, left, right) < 0
