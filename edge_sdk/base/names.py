@@ -147,12 +147,16 @@ def check_path(path: str) -> str:
         any(segment in (b"", b".", b"..") for segment in segments)
         or "\\" in path
         or ":" in path
-        or any(unicodedata.category(character) in ("Cc", "Cf", "Cs") for character in path)
+        or not (path.isprintable() or _is_plain(path))
         or unicodedata.normalize("NFC", path) != path
     )
     if bad:
         raise FormatError(f"path {shown!r} is not a plain relative path", path=shown)
     return path
+
+
+def _is_plain(path: str) -> bool:
+    return all(unicodedata.category(character) not in ("Cc", "Cf", "Cs") for character in path)
 
 
 def check_paths(paths: Iterable[str]) -> None:

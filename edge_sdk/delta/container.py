@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edge_sdk.base import (
     CHUNK_BYTES,
     DeltaError,
@@ -45,6 +48,13 @@ CODE_TABLE_BYTES = 5 << 18
 MAPPED_BYTES = 8 << 20
 
 DEFAULT_MEMORY_LIMIT_BYTES = 32 << 20
+
+# More than the chunks of 4096 files of 2**63 bytes together.
+_CHUNKS_MAX = 1 << 44
+# Entries of the index that are read at once.
+_BLOCK_ENTRIES_MIN = 16
+_BLOCK_ENTRIES_MAX = 512
+Numbers = NDArray[np.uint64]
 
 _FLAG_TARGET_FOLDER = 1
 _FLAG_MAPPED = 2
@@ -95,6 +105,10 @@ class TableEntry:
     length: int
 
 
+def _table(offset: int, slot: int, length: int) -> TableEntry:
+    return TableEntry(offset=offset, slot=slot, length=length)
+
+
 class Index:
     """Where each chunk's record and each table lies. Offsets count from the end of the prefix.
 
@@ -112,77 +126,115 @@ class Index:
 
     @property
     def chunk_count(self) -> int:
-        return sum(run.chunks for run in self.runs())
+        return sum(int(chunks.sum()) for chunks, _ in self._run_blocks())
 
-    def runs(self) -> Iterator[ChunkRun]:
-        """In order of the chunks; chunks of all target files are numbered through."""
-        cursor = Cursor(self.body, "the index")
-        cursor.position = self._runs_at
-        chunk = 0
-        offset = -1
-        for _ in range(cursor.varint()):
-            chunks = cursor.varint()
-            step = cursor.varint()
-            if chunks == 0 or (step == 0 and offset >= 0):
-                raise cursor.error("holds an empty run of chunks, or one that goes on")
-            offset = step if offset < 0 else offset + step
-            yield ChunkRun(first_chunk=chunk, chunks=chunks, offset=offset)
-            chunk += chunks
-        self._tables_at = cursor.position
+    @property
+    def table_count(self) -> int:
+        return sum(len(offsets) for offsets, _, _ in self._table_blocks())
 
-    def tables(self) -> Iterator[TableEntry]:
-        """In order of their offsets."""
-        if not self._tables_at:
-            for _ in self.runs():
-                pass
-        cursor = Cursor(self.body, "the index")
-        cursor.position = self._tables_at
-        offset = -1
-        for _ in range(cursor.varint()):
-            step = cursor.varint()
-            if step == 0 and offset >= 0:
-                raise cursor.error("holds two tables at one place")
-            offset = step if offset < 0 else offset + step
-            slot = cursor.varint()
-            yield TableEntry(offset=offset, slot=slot, length=cursor.varint())
-        cursor.end()
+    def runs(self, chunk: int = 0) -> Iterator[ChunkRun]:
+        """From the one that holds ``chunk`` on; chunks of all target files are numbered through.
+
+        Raises: DeltaError.
+        """
+        first = 0
+        for lengths, offsets in self._run_blocks():
+            following = first + int(lengths.sum())
+            if following > chunk:
+                for chunks, offset in zip(lengths.tolist(), offsets.tolist(), strict=True):
+                    if first + chunks > chunk:
+                        yield ChunkRun(first_chunk=first, chunks=chunks, offset=offset)
+                    first += chunks
+            first = following
+
+    def tables(self, behind: int = -1) -> Iterator[TableEntry]:
+        """Those behind the offset ``behind``, in order of their offsets. Raises: DeltaError."""
+        for columns in self._table_blocks():
+            if int(columns[0][-1]) > behind:
+                for entry in zip(*(column.tolist() for column in columns), strict=True):
+                    if entry[0] > behind:
+                        yield _table(*entry)
 
     def check(self, chunks_wanted: int) -> None:
         """Reads all of it once. Raises: DeltaError where it cannot be true."""
         if not self.end_offset < self.records_bytes:
             raise DeltaError("the index has its end outside the container")
-        chunks = 0
-        for run in self.runs():
-            chunks += run.chunks
-            self._check_offset(run.offset)
+        chunks = self.chunk_count
         if chunks != chunks_wanted:
             raise DeltaError(f"the index knows {chunks} chunks; the target has {chunks_wanted}")
         end = 0
-        for table in self.tables():
-            self._check_offset(table.offset + table.length - 1)
-            if table.slot >= TABLE_SLOTS or table.length == 0 or table.offset < end:
+        for offsets, slots, lengths in self._table_blocks():
+            ends = offsets + lengths
+            apart = (offsets[1:] >= ends[:-1]).all() and int(offsets[0]) >= end
+            if not (apart and (slots < np.uint64(TABLE_SLOTS)).all() and lengths.all()):
                 raise DeltaError("the index holds a table that cannot be")
-            end = table.offset + table.length
-
-    def _check_offset(self, offset: int) -> None:
-        if offset >= self.end_offset:
-            raise DeltaError("the index points past the records")
+            end = int(ends[-1])
+            if end > self.end_offset:
+                raise DeltaError("the index points past the records")
 
     def run_of(self, chunk: int) -> ChunkRun:
         """The run that holds ``chunk``. Raises: DeltaError."""
-        for run in self.runs():
-            if chunk < run.first_chunk + run.chunks:
-                return run
+        for run in self.runs(chunk):
+            return run
         raise DeltaError(f"the index knows no chunk {chunk}")
 
     def tables_in_force(self, offset: int) -> tuple[TableEntry, ...]:
         """The tables that a record at ``offset`` may use, in order of their offsets."""
-        latest: dict[int, TableEntry] = {}
-        for table in self.tables():
-            if table.offset >= offset:
+        latest: dict[int, tuple[int, int, int]] = {}
+        for offsets, slots, lengths in self._table_blocks():
+            count = int(np.searchsorted(offsets, np.uint64(offset)))
+            last = dict(zip(slots[:count].tolist(), range(count), strict=True))
+            for slot, number in last.items():
+                latest[slot] = int(offsets[number]), slot, int(lengths[number])
+            if count < len(offsets):
                 break
-            latest[table.slot] = table
-        return tuple(sorted(latest.values(), key=lambda table: table.offset))
+        return tuple(_table(*entry) for entry in sorted(latest.values()))
+
+    def _run_blocks(self) -> Iterator[tuple[Numbers, Numbers]]:
+        """Chunks and offsets of runs, in blocks, none of them empty."""
+        cursor = Cursor(self.body, "the index")
+        cursor.position = self._runs_at
+        problem = "holds an empty run of chunks, or one that goes on"
+        for (chunks, _), offsets in self._blocks(cursor, 2, 1, problem):
+            if not chunks.all():
+                raise cursor.error(problem)
+            if (chunks > np.uint64(_CHUNKS_MAX)).any():  # so that no sum of them can wrap
+                raise cursor.error("holds a run of more chunks than any target has")
+            yield chunks, offsets
+        self._tables_at = cursor.position
+
+    def _table_blocks(self) -> Iterator[tuple[Numbers, Numbers, Numbers]]:
+        """Offsets, slots and lengths of tables, in blocks, none of them empty."""
+        if not self._tables_at:
+            for _ in self._run_blocks():
+                pass
+        cursor = Cursor(self.body, "the index")
+        cursor.position = self._tables_at
+        for columns, offsets in self._blocks(cursor, 3, 0, "holds two tables at one place"):
+            yield offsets, columns[1], columns[2]
+        cursor.end()
+
+    def _blocks(
+        self, cursor: Cursor, width: int, steps_at: int, problem: str
+    ) -> Iterator[tuple[Numbers, Numbers]]:
+        """The columns of a list of entries, and their offsets. A few at first: most indexes are
+        short, and of the others often only the beginning is wanted."""
+        left, most = cursor.varint(), _BLOCK_ENTRIES_MIN
+        offset, first = np.uint64(0), 1  # only the first step may be 0
+        while left:
+            count = min(left, most)
+            columns = cursor.varints(count * width).reshape(count, width).T
+            steps = columns[steps_at]
+            if not steps[first:].all():
+                raise cursor.error(problem)
+            offsets = np.cumsum(steps, dtype=np.uint64) + offset
+            # Two numbers below 2**63 do not wrap: the first offset that is too large is seen.
+            if (offsets >= np.uint64(self.end_offset)).any():
+                raise DeltaError("the index points past the records")
+            yield columns, offsets
+            offset, first = offsets[-1], 0
+            left -= count
+            most = min(2 * most, _BLOCK_ENTRIES_MAX)
 
 
 @dataclass(frozen=True)  # no slots: cached_property needs a dictionary

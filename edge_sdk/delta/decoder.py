@@ -256,9 +256,7 @@ class Decoder:
             in_force = index.tables_in_force(start)
         else:
             start, in_force = index.end_offset, ()
-        runs = (one for one in index.runs() if one.first_chunk + one.chunks > chunk)
-        tables = chain(in_force, (one for one in index.tables() if one.offset > start))
-        self._begin(header, runs, tables)
+        self._begin(header, index.runs(chunk), chain(in_force, index.tables(start)))
         self._whole = False
         self._resumed = True
         if chunk < header.chunk_count:

@@ -68,7 +68,7 @@ def inspect(delta: Path) -> DeltaFacts:
         sources=header.sources,
         targets=header.targets,
         chunks=header.chunk_count,
-        tables=min(TABLE_SLOTS, sum(1 for _ in header.index.tables())),
+        tables=min(TABLE_SLOTS, header.index.table_count),
         methods=uses,
     )
 

@@ -1,5 +1,7 @@
 """Prefix, header and index: one valid encoding, everything else refused."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -102,6 +104,113 @@ def test_an_index_reads_its_tables_without_its_runs() -> None:
         tables=[TableEntry(offset=0, slot=3, length=4)],
     )
     assert list(Index(body).tables()) == [TableEntry(offset=0, slot=3, length=4)]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 300), st.integers(1, 1 << 20)), max_size=70),
+    st.lists(st.tuples(st.integers(0, 300), st.integers(0, 15), st.integers(1, 300)), max_size=70),
+    st.integers(0, 9000),
+)
+def test_an_index_answers_from_any_place(
+    run_steps: list[tuple[int, int]], table_steps: list[tuple[int, int, int]], place: int
+) -> None:
+    """Whatever is asked for, read in blocks as it is: what a list of all entries answers."""
+    runs, chunk, offset = [], 0, 0
+    for chunks, step in run_steps:
+        runs.append(ChunkRun(first_chunk=chunk, chunks=chunks, offset=offset))
+        chunk, offset = chunk + chunks, offset + step
+    tables, at = [], 0
+    for gap, slot, length in table_steps:
+        tables.append(TableEntry(offset=at + gap, slot=slot, length=length))
+        at += gap + length
+    end = max(offset, at, 1)
+    index = Index(put_index(records_bytes=end + 1, end_offset=end, runs=runs, tables=tables))
+    index.check(chunk)
+    assert list(index.runs()) == runs
+    assert list(index.runs(place)) == [run for run in runs if run.first_chunk + run.chunks > place]
+    assert list(index.tables()) == tables
+    assert list(index.tables(place)) == [table for table in tables if table.offset > place]
+    assert index.table_count == len(tables)
+    latest = {table.slot: table for table in tables if table.offset < place}
+    assert set(index.tables_in_force(place)) == set(latest.values())
+
+
+LARGEST = 2**63 - 1
+
+
+@pytest.mark.parametrize("before", [0, 100])
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        ((0, 5), "empty run"),
+        ((1, 0), "goes on"),
+        ((1, LARGEST), "past the records"),
+        ((LARGEST, 5), "more chunks than any"),
+        (((1 << 44) + 1, 5), "more chunks than any"),
+    ],
+)
+def test_a_run_that_cannot_be_is_refused(before: int, entry: tuple[int, int], problem: str) -> None:
+    """In the first block of the index or a later one, with numbers whose sums would wrap."""
+    runs = varints(1, 3) + varints(1, 5) * before + varints(*entry) * 3
+    index = Index(varints(LARGEST, LARGEST - 1, before + 4) + runs + varints(0))
+    with pytest.raises(DeltaError, match=problem):
+        index.check(before + 4)
+
+
+@pytest.mark.parametrize("before", [0, 100])
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        ((0, 0, 1), "two tables at one place"),
+        ((1, 0, 1), "a table that cannot be"),
+        ((9, 16, 1), "a table that cannot be"),
+        ((9, 0, 0), "a table that cannot be"),
+        ((9, 0, LARGEST), "past the records"),
+        ((LARGEST, 0, 9), "past the records"),
+    ],
+)
+def test_a_table_that_cannot_be_is_refused(
+    before: int, entry: tuple[int, int, int], problem: str
+) -> None:
+    """As for runs, and where one begins before the end of that of another block."""
+    tables = varints(3, 0, 5) + varints(5, 1, 5) * before + varints(*entry)
+    index = Index(varints(LARGEST, LARGEST - 1, 0, before + 2) + tables)
+    with pytest.raises(DeltaError, match=problem):
+        index.check(0)
+
+
+def hostile(what: str) -> bytes:
+    """A prefix of almost 16 MiB, of as many entries as that can hold."""
+    room = PREFIX_BYTES_MAX - 300
+    if what == "files":
+        paths = [
+            f"{number:04x}/"
+            + "/".join(["\N{GREEK SMALL LETTER IOTA WITH DIALYTIKA AND TONOS}" * 66] * 7)
+            for number in range(FILES_MAX)
+        ]
+        files = [ref(path, 1) for path in paths]
+        runs = [ChunkRun(first_chunk=n, chunks=1, offset=n) for n in range(FILES_MAX)]
+        index = put_index(records_bytes=9999, end_offset=9998, runs=runs, tables=[])
+        return put_prefix(header(sources=files, targets=files), index)
+    runs_count, tables_count = (room // 2, 0) if what == "runs" else (1, room // 3)
+    runs = varints(1, 1) * (runs_count - 1) + varints((1 << 30) - runs_count + 1, 1)
+    tables = varints(2, 3, 1) * tables_count
+    index = varints(1 << 40, 1 << 39, runs_count) + runs + varints(tables_count) + tables
+    return put_prefix(header(targets=[ref("c", 1 << 50)]), index)
+
+
+@pytest.mark.parametrize("what", ["runs", "tables", "files"])
+def test_no_prefix_keeps_a_decoder_busy(what: str) -> None:
+    """The longest ones are read, and asked from their end, in a time that a bound far off says."""
+    data = hostile(what)
+    begun_s = time.process_time()
+    found = parse_prefix(data)
+    last = found.chunk_count - 1
+    assert found.index.run_of(last).first_chunk <= last
+    assert len(found.index.tables_in_force(1 << 39)) == (what == "tables")
+    assert found.chunk_start(last)[1] % CHUNK_BYTES == 0
+    # A second here; one number at a time took more than 20.
+    assert time.process_time() - begun_s < 12
 
 
 def test_tables_do_not_overlap() -> None:

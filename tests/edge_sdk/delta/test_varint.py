@@ -27,6 +27,33 @@ def test_a_number_has_one_spelling(data: bytes) -> None:
     assert varints(value) == data[: cursor.position]
 
 
+numbers = st.one_of(st.integers(0, 300), st.integers(0, VALUE_MAX))
+
+
+@given(st.lists(numbers, max_size=40), st.binary(max_size=3))
+def test_several_numbers_are_read_at_once(values: list[int], rest: bytes) -> None:
+    """As one by one, and what follows stays."""
+    cursor = Cursor(b"x" + varints(*values) + rest, "a test")
+    cursor.take(1)
+    assert cursor.varints(len(values)).tolist() == values
+    assert cursor.rest() == rest
+
+
+@given(st.binary(max_size=40), st.integers(0, 12))
+def test_any_bytes_are_read_at_once_as_one_by_one(data: bytes, count: int) -> None:
+    """The same numbers, or the same error."""
+    one, many = Cursor(data, "a test"), Cursor(data, "a test")
+    try:
+        values = [one.varint() for _ in range(count)]
+    except DeltaError as error:
+        with pytest.raises(DeltaError) as refused:
+            many.varints(count)
+        assert refused.value.message == error.message
+        return
+    assert many.varints(count).tolist() == values
+    assert many.position == one.position
+
+
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
