@@ -36,6 +36,8 @@ _JOINED_NUMBERS_BYTES_MAX = 16 << 10
 # A tensor in which at most so many numbers changed is sparse.
 _SPARSE_SHARE = 0.125
 _BESIDE_CHANGED_MAX = 16
+# So many bytes between two tensors of single bytes cost less among these than as a record.
+_BETWEEN_BYTES_MAX = 2 << 10
 # Tensors that a common table would cost more than a record have one each.
 _RECORD_BITS = 8 * 28
 
@@ -132,7 +134,8 @@ class Cutter:
     def pieces(self, number: int, base: int, data: bytes) -> list[Piece]:
         """The pieces of a chunk that begins at ``base`` of target file ``number``."""
         pieces = _join_tensors(self._with_repeats(number, base, data))
-        return list(_among_others(_join_copies(self._join_sparse(base, data, pieces))))
+        joined = _join_copies(self._join_sparse(base, data, pieces))
+        return list(_among_others(_join_alone(base, joined)))
 
     def _join_sparse(self, base: int, data: bytes, pieces: Iterable[Piece]) -> Iterator[Piece]:
         """Makes one piece of tensors of single bytes that hardly changed, and of the few bytes
@@ -356,6 +359,41 @@ def _joined_numbers(before: Piece, piece: Piece) -> Piece | None:
         aligned=replace(first, end=second.end),
         near=before.near or before.copy_from,
     )
+
+
+def _join_alone(base: int, pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Makes one piece of tensors of single bytes that nothing predicts, and of the few bytes
+    between: levels tell apart what is unlike, and records of their own cost more."""
+    before: Piece | None = None
+    between: list[Piece] = []
+    for piece in pieces:
+        if before is not None and _is_alone(piece):
+            assert before.aligned is not None and piece.aligned is not None
+            aligned = replace(before.aligned, end=max(base + piece.end, piece.aligned.end))
+            before = replace(before, end=piece.end, aligned=aligned)
+            between = []
+        elif before is not None and _may_stand_between(piece, between):
+            between.append(piece)
+        else:
+            yield from (before, *between) if before is not None else ()
+            before, between = (piece, []) if _is_alone(piece) else (None, [])
+            if before is None:
+                yield piece
+    yield from (before, *between) if before is not None else ()
+
+
+def _is_alone(piece: Piece) -> bool:
+    """Whether it is numbers of one byte that nothing predicts, enough for a record."""
+    aligned = piece.aligned
+    if piece.copy_from is not None or aligned is None or aligned.kind is None:
+        return False
+    nothing = not aligned.is_predicted and aligned.prediction is None
+    return nothing and aligned.kind.width_bytes == 1 and piece.length > _SMALL_NUMBERS_BYTES_MAX
+
+
+def _may_stand_between(piece: Piece, others: Sequence[Piece]) -> bool:
+    length = sum(one.length for one in others) + piece.length
+    return piece.copy_from is None and length <= _BETWEEN_BYTES_MAX
 
 
 def _sparse_together(first: _Compared, second: _Compared, base: int) -> _Compared | None:

@@ -30,7 +30,7 @@ from edge_sdk.delta.coder.estimate import (
     total,
     transitions,
 )
-from edge_sdk.delta.coder.leveling import ByMean, BySize, Leveling
+from edge_sdk.delta.coder.leveling import ByCode, ByMean, BySize, Joined, Leveling
 from edge_sdk.delta.coder.tables import (
     ALONE,
     CLASSES_MAX,
@@ -38,6 +38,7 @@ from edge_sdk.delta.coder.tables import (
     DIFFERENCES,
     GIVEN,
     LEVEL_ELEMENTS,
+    LEVELS_MAX,
     SCALE,
     SYMBOLS_MAX,
     TABLES_MAX,
@@ -62,6 +63,8 @@ _SPARE_BITS = 1.45 / SCALE
 _SPARE_BITS_MIN = 32
 _LEVEL_ELEMENTS_MIN = 1 << 13
 _LEVEL_TABLE_BITS = 40
+# Elements that are wider have too many symbols.
+_CODED_BYTES_MAX = 4
 # A look at so many tells which way differences go.
 _SIGN_ELEMENTS = 1 << 16
 # What signs must come down to: chance alone is not worth the mirror.
@@ -183,16 +186,18 @@ class Fitter:
         grid = self._grid(model, bounds, leveled)
         clusters = merged_clusters(self._cells(grid, model), model, TABLES_MAX - 1)
         classes, rows = _classes(bounds, clusters, leveled.used)
+        leveled, rows = _joined(leveled, rows)
         bits = sum(one.cost_bits for one in clusters)
         if leveled.used > 1:
             steps = transitions(leveled.levels)
             bits += float(entropy_bits(steps).sum()) + _LEVEL_TABLE_BITS * leveled.used
+        escape = model in DIFFERENCES and self.lasting and leveled.used < LEVELS_MAX
         return _Plan(
             bounds=classes,
             rows=rows,
             clusters=clusters,
             leveled=leveled,
-            wide=grid.sum(axis=(0, 1)) if model in DIFFERENCES and self.lasting else None,
+            wide=grid.sum(axis=(0, 1)) if escape else None,
             cost_bits=bits,
         )
 
@@ -204,6 +209,10 @@ class Fitter:
             yield self._by_size()
         elif model == ALONE:
             yield ByMean.of(self.kind, self.target)
+        unpredicted = model == ALONE or not (self.kind.is_float or np.any(self.source))
+        if unpredicted and self.kind.width_bytes <= _CODED_BYTES_MAX:
+            first = ByMean.of(self.kind, self.target).levels(None, self.target)
+            yield ByCode.of(self.kind, self.target, first)
 
     def _by_size(self) -> BySize:
         counts, sums = self._found_scales()
@@ -321,6 +330,18 @@ class Fitter:
             loss_share=max(0.0, loss_bits) / max(1.0, symbol_bits),
             table_bytes=len(pack(table)) + 8,
         )
+
+
+def _joined(leveled: _Leveled, rows: list[list[int]]) -> tuple[_Leveled, list[list[int]]]:
+    """Levels whose tables are the same in every class as one."""
+    columns = list(zip(*rows, strict=True))
+    kept = list(dict.fromkeys(columns))
+    if leveled.leveling is None or len(kept) == leveled.used:
+        return leveled, rows
+    numbers = np.array([kept.index(one) for one in columns], np.uint8)
+    leveling = Joined(leveling=leveled.leveling, numbers=numbers)
+    joined = _Leveled(numbers[leveled.levels], leveling, len(kept))
+    return joined, [list(row) for row in zip(*kept, strict=True)]
 
 
 def _widened(counts: Counts, shape: CodeTable) -> Counts:

@@ -44,7 +44,7 @@ _INTEGER_BITS = 1
 _HALVES = tuple(kind for kind in KINDS if kind.name in {"float16", "bfloat16"})
 _ALSO = {kind.name: tuple(one for one in _HALVES if one != kind) for kind in _HALVES}
 # Lanes by the least bytes of a stream: their states are to be a small part of it.
-_LANES = ((48 << 10, 5), (4 << 10, 3), (0, 0))
+_LANES = ((48 << 10, 5), (16 << 10, 3), (0, 0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -156,3 +156,34 @@ def test_bytes_are_apart_that_are_better_apart(
     ranges = [aligned(0, 18_000, 0, BYTES), aligned(middle, 36_000, middle + shift, BYTES)]
     pieces = cut(tmp_path, NOISE, target, *ranges)
     assert [piece.aligned for piece in pieces if piece.aligned is not None] == ranges
+
+
+def alone(start: int, end: int, kind: str = "int8") -> AlignedRange:
+    """Numbers that nothing predicts."""
+    return AlignedRange(
+        start=start,
+        end=end,
+        source_file=0,
+        source_start=0,
+        kind=kind_of(kind),
+        is_predicted=False,
+    )
+
+
+def test_bytes_between_tensors_that_nothing_predicts_are_joined_to_them(tmp_path: Path) -> None:
+    """Small tensors of other kinds too, but not those at either end."""
+    ranges = [alone(300, 3000), alone(3010, 3200, "int32"), alone(3300, 6000)]
+    before, joined, behind = cut(tmp_path, b"", NOISE[:6200], *ranges)
+    assert (joined.start, joined.end) == (300, 6000)
+    assert joined.aligned == alone(300, 6000)
+    assert before.aligned is None
+    assert behind.aligned is None
+
+
+@pytest.mark.parametrize("kind", ["int8", "int16"])
+def test_many_bytes_between_keep_tensors_apart(kind: str, tmp_path: Path) -> None:
+    """Nor are wider numbers joined, however few bytes are between."""
+    gap = 3000 if kind == "int8" else 10
+    ranges = [alone(0, 3000, kind), alone(3000 + gap, 6000 + gap, kind)]
+    first, _, last = cut(tmp_path, b"", NOISE[: 6000 + gap], *ranges)
+    assert [first.aligned, last.aligned] == ranges

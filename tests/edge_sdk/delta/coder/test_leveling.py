@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from edge_sdk.delta.coder.leveling import ByMean, BySize
+from edge_sdk.delta.coder.fit import Fitter
+from edge_sdk.delta.coder.leveling import ByCode, ByMean, BySize, Joined
 from edge_sdk.delta.coder.policy import Policy
 from edge_sdk.delta.coder.tables import ALONE
 from edge_sdk.delta.numeric import KINDS
@@ -47,3 +48,35 @@ def test_numbers_alone_have_levels_where_they_pay() -> None:
     found = [Policy().choose(FLOAT32, None, one.view("<u4")) for one in (even, uneven)]
     assert [one is not None and one.table.model for one in found] == [ALONE, ALONE]
     assert [one is not None and one.table.levels > 1 for one in found] == [False, True]
+
+
+def spread(random: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Groups of one mean whose numbers lie near to it or far from it, and which they are."""
+    which = random.integers(0, 2, count)
+    sizes = np.repeat(np.array([4, 40])[which], 256)
+    return which, np.clip(random.normal(128, sizes), 0, 255).astype(np.uint8)
+
+
+def test_codes_tell_groups_apart_that_means_do_not() -> None:
+    """The level of a group is that of the code in which it is shortest."""
+    which, target = spread(np.random.default_rng(8), 200)
+    first = ByMean.of(INT8, target).levels(None, target)
+    levels = ByCode.of(INT8, target, first).levels(None, target)
+    near, far = (set(levels[which == number].tolist()) for number in range(2))
+    assert not near & far
+
+
+def test_levels_of_one_table_are_joined() -> None:
+    """Two kinds of groups need two levels, not as many as there may be."""
+    _, target = spread(np.random.default_rng(9), 200)
+    found = Fitter(kind=INT8, source=None, target=target, lasting=False).fit(ALONE)
+    assert found is not None
+    assert (found.table.levels, len(found.table.tables)) == (2, 2)
+
+
+def test_joined_levels_hold_for_other_elements() -> None:
+    """Levels that were not seen when they were joined are like the last that was."""
+    means = ByMean(kind=INT8, cuts=np.array([50.0, 100.0, 150.0]))
+    joined = Joined(leveling=means, numbers=np.array([0, 1, 0], np.uint8))
+    target = np.repeat(np.array([20, 70, 120, 220], np.uint8), 256)
+    assert joined.levels(None, target).tolist() == [0, 1, 0, 0]
