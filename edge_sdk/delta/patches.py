@@ -39,6 +39,8 @@ _SMALL_BYTES = 64 << 10
 _NEAR_SHARE = 1.03
 _HOPELESS_SHARE = 1.3
 _TWICE_BYTES_MAX = 256 << 10
+# A source up to here is a window as a whole.
+_WHOLE_SOURCE_BYTES_MAX = 256 << 10
 # Fewer repeated bytes are left to the compressor, which sees what is in one record.
 _REPEATED_BYTES_MIN = 32 << 10
 # New bytes are looked for in those of the record before, where these are many.
@@ -206,7 +208,10 @@ class Patches:
     def _patched(self, pending: _Pending) -> Iterator[_Way]:
         plain = pending.stretches
         changed = with_changes(plain, self._read, self._readable(pending))
-        for stretches in (plain,) if changed == plain else (plain, changed):
+        found = [plain] if changed == plain else [plain, changed]
+        if 0 < self._source_bytes <= _WHOLE_SOURCE_BYTES_MAX >= pending.length:
+            found.append([self._all_new(pending)])
+        for stretches in found:
             new = gathered(stretches)
             if len(new.operations) > operations_max(pending.length):
                 continue
@@ -229,6 +234,18 @@ class Patches:
                     ),
                     self._reads_target(stretches) or self._reads_target(chosen),
                 )
+
+    def _all_new(self, pending: _Pending) -> Stretch:
+        """All bytes as new ones that are like the whole source: the compressor may know better
+        what is worth copying."""
+        data = b"".join(
+            one.new if one.address is None else self._referred(one) for one in pending.stretches
+        )
+        return Stretch(length=len(data), new=data, near=0)
+
+    def _referred(self, one: Stretch) -> bytes:
+        assert one.address is not None
+        return self._read(one.address, one.length)
 
     def _reads_target(self, ranges: Sequence[Stretch | Window]) -> bool:
         return any((one.end or 0) > self._source_bytes for one in ranges)

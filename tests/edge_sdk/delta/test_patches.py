@@ -140,3 +140,24 @@ def test_a_source_that_shrinks_meanwhile_is_told(tmp_path: Path) -> None:
         taking.literal(place(len(TEXT) - 5), TEXT[:-5], (0, 0))
         with pytest.raises(UnavailableError, match="'00' changed"):
             taking.flush()
+
+
+def test_small_files_are_left_to_the_compressor_where_it_knows_better(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many short copies, each an operation, are shorter as new bytes like the whole source."""
+    random_ = random.Random(12)
+    starts = [random_.randrange(len(TEXT) - 99) for _ in range(400)]
+    parts = [TEXT[at : at + random_.randrange(20, 30)] for at in starts]
+    sizes = []
+    for limit_bytes in (0, len(TEXT)):
+        monkeypatch.setattr("edge_sdk.delta.patches._WHOLE_SOURCE_BYTES_MAX", limit_bytes)
+        made = Made([TEXT], [b"".join(parts)])
+        with patches(tmp_path / str(limit_bytes), made) as taking:
+            at = 0
+            for start, part in zip(starts, parts, strict=True):
+                taking.copy(place(len(part), at), 0, start)
+                at += len(part)
+        assert made.kinds() == [PATCH]
+        sizes.append(len(made.delta))
+    assert sizes[1] < sizes[0]
