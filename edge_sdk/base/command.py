@@ -20,16 +20,6 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.table import Table
 
 from edge_sdk.base.errors import EdgeError, FormatError, ResourceError, UsageError
 from edge_sdk.base.files import explain_os_error
@@ -42,6 +32,9 @@ else:
 
 EXIT_INTERRUPTED = 130
 EXIT_DEFECT = 1
+
+# By these rich takes for a terminal what is none.
+_TERMINAL_NAMES = ("FORCE_COLOR", "TTY_COMPATIBLE")
 
 # Whether a document is on standard output: an error after it must not become a second one.
 _PRINTED: ContextVar[bool] = ContextVar("printed", default=False)
@@ -252,19 +245,22 @@ def print_json(document: Mapping[str, Any]) -> None:
     click.echo(json.dumps(document, indent=2, sort_keys=True, default=str))
 
 
-class _Console(Console):
-    def on_broken_pipe(self) -> NoReturn:
-        """As everywhere: ``run`` ends the program (rich would exit with 1)."""
-        raise BrokenPipeError
-
-
 def print_table(columns: list[str], rows: list[list[str]], *, title: str | None = None) -> None:
     """A table for people; plain where standard output is no terminal or ``NO_COLOR`` is set."""
+    # Imported where something is drawn: it takes as long as a small delta takes to apply.
+    from rich.console import Console
+    from rich.table import Table
+
+    class OwnConsole(Console):
+        def on_broken_pipe(self) -> NoReturn:
+            """As everywhere: ``run`` ends the program (rich would exit with 1)."""
+            raise BrokenPipeError
+
     table = Table(*columns, title=title, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*map(printable, row))
     # Cells are text of devices and models: "[agent]" is no markup and ":ok:" no picture.
-    console = _Console(
+    console = OwnConsole(
         highlight=False, markup=False, emoji=False, soft_wrap=not sys.stdout.isatty()
     )
     if not sys.stdout.isatty():
@@ -290,6 +286,19 @@ def bytes_text(count: int) -> str:
 @contextmanager
 def progress(label: str, total_bytes: int | None) -> Iterator[Callable[[int], None]]:
     """A bar on standard error, only on a terminal. Yields ``advance(byte_count)``."""
+    if not (sys.stderr.isatty() or any(map(os.environ.get, _TERMINAL_NAMES))):
+        yield lambda _count: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda _count: None

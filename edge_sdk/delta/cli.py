@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,11 +25,13 @@ from edge_sdk.delta.apply import apply, naming, read_header
 from edge_sdk.delta.coder import KERNEL
 from edge_sdk.delta.container import DEFAULT_MEMORY_LIMIT_BYTES, FileRef
 from edge_sdk.delta.encode import encode
-from edge_sdk.delta.explain import Explanation, Part, explain
 from edge_sdk.delta.files import open_one, open_tree
 from edge_sdk.delta.inspect import inspect
 from edge_sdk.delta.methods import NAMES
 from edge_sdk.delta.writer import MethodUse
+
+if TYPE_CHECKING:
+    from edge_sdk.delta.explain import Explanation, Part
 
 _NOTHING = "-"
 _BACKENDS = {"c": "the compiled kernel", "numpy": "NumPy, slowly: there is no compiled kernel"}
@@ -59,7 +60,7 @@ _force = click.option("--force", is_flag=True, help="Replace what is already the
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("edge-model-sdk"))
+@click.version_option(package_name="edge-model-sdk")
 @_debug
 def cli() -> None:
     """Computes, applies and shows deltas between versions of a model.
@@ -221,6 +222,8 @@ def explain_command(old: Path, new: Path, everything: bool, as_json: bool) -> No
     \b
     Example: edge-delta explain v1.onnx v2.onnx
     """
+    from edge_sdk.delta.explain import explain
+
     with progress("explain", _total_bytes(new)) as advance:
         facts = explain(old, new, progress=advance)
     if as_json:

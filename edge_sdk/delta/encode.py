@@ -4,6 +4,8 @@ every time.
 Each chunk of a target file is cut into pieces: tensors that have a counterpart in the source
 (alignment), and the bytes between. Numbers become residuals or planes; copies, changed copies
 and other bytes between two records of numbers one patch, or whatever is smallest.
+
+What only encoding needs is imported once it begins: a device that applies deltas does without.
 """
 
 from __future__ import annotations
@@ -15,11 +17,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from edge_sdk.base import CHUNK_BYTES, Digest, UsageError, file_digest
-from edge_sdk.delta.alignment import AlignedRange, LocatedTensor, align, locate_tensors
-from edge_sdk.delta.choose import Candidate, Chooser
 from edge_sdk.delta.container import (
     CODE_SLOTS,
     CODE_TABLE_BYTES,
@@ -27,13 +27,14 @@ from edge_sdk.delta.container import (
     MAPPED_BYTES,
     FileRef,
 )
-from edge_sdk.delta.cutting import Cutter
 from edge_sdk.delta.files import OpenFile, open_tree
 from edge_sdk.delta.methods import MAPS, NAMES, REGISTRY, REPEATS
-from edge_sdk.delta.patches import Patches
 from edge_sdk.delta.records import Place
-from edge_sdk.delta.repeats import Repeats
 from edge_sdk.delta.writer import ContainerWriter, MethodUse
+
+if TYPE_CHECKING:
+    from edge_sdk.delta.alignment import AlignedRange, LocatedTensor
+    from edge_sdk.delta.choose import Candidate
 
 Progress = Callable[[int], None]
 
@@ -123,6 +124,8 @@ def _aligned(
     mapped: bool,
 ) -> Mapping[int, Sequence[AlignedRange]]:
     """For each target file its tensors that have a counterpart in the source."""
+    from edge_sdk.delta.alignment import align
+
     found = [] if source is None else _located(source, sources)
     return align(
         found,
@@ -135,6 +138,8 @@ def _aligned(
 
 def _located(root: Path, files: Sequence[OpenFile]) -> list[LocatedTensor]:
     """Raises: UnavailableError (another file took the name of one that is open)."""
+    from edge_sdk.delta.alignment import locate_tensors
+
     found = locate_tensors(root, [file.path for file in files])
     for one in found:
         if one.end > files[one.file].size_bytes:
@@ -189,6 +194,11 @@ class _Encoding:
         repeats: bool,
         threads: int,
     ) -> None:
+        from edge_sdk.delta.choose import Chooser
+        from edge_sdk.delta.cutting import Cutter
+        from edge_sdk.delta.patches import Patches
+        from edge_sdk.delta.repeats import Repeats
+
         self._targets = targets
         self._threads = threads
         self._copies = any(REGISTRY[number].name == "copy" for number in methods)

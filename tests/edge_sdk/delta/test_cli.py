@@ -237,3 +237,14 @@ def test_the_room_needs_only_the_base_install() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_applying_does_without_what_only_encoding_and_drawing_need() -> None:
+    """Importing takes longer than a small delta: alignment, readers and rich are left out."""
+    program = "import sys, edge_sdk.delta.cli; print(*sys.modules)"
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    imported = set(ran.stdout.split())
+    assert "edge_sdk.delta.decoder" in imported
+    assert not imported & {"edge_sdk.delta.alignment", "edge_sdk.formats", "rich"}

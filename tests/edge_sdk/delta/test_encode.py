@@ -4,7 +4,6 @@ import io
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from edge_sdk.base import (
     UsageError,
     WrongSourceError,
 )
-from edge_sdk.delta import METHODS, apply, encode
+from edge_sdk.delta import METHODS, alignment, apply, encode
 from edge_sdk.delta.files import OpenFile
 from tests.support.deltas import (
     decoded,
@@ -33,8 +32,6 @@ from tests.support.deltas import (
 )
 
 # The package has a function of that name.
-encode_module = import_module("edge_sdk.delta.encode")
-
 KINDS = ["int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"]
 
 
@@ -312,14 +309,14 @@ def test_a_file_that_another_one_replaces_is_told(
         safetensors({"w": ("float16", weights("float16", count, 1))}) for count in (1000, 9000)
     )
     write_folder(tmp_path, {"v1/m": small, "v2/m": small, "new": large})
-    located = encode_module.locate_tensors
+    located = alignment.locate_tensors
 
     def then_replace(root: Path, paths: Sequence[str]) -> object:
         if (tmp_path / "new").exists():
             (tmp_path / "new").replace(tmp_path / "v1/m")
         return located(root, paths)
 
-    monkeypatch.setattr(encode_module, "locate_tensors", then_replace)
+    monkeypatch.setattr(alignment, "locate_tensors", then_replace)
     with pytest.raises(UnavailableError, match="'m' changed"):
         encoded(tmp_path / "v1", tmp_path / "v2")
 
