@@ -40,7 +40,7 @@ def examples() -> tuple[FuzzExample, ...]:
             sources=_files(folder / "source"),
             targets=_files(folder / "target"),
         )
-        for folder in sorted(EXAMPLES.iterdir())
+        for folder in sorted(EXAMPLES.iterdir(), key=lambda one: int(one.name))
     )
 
 

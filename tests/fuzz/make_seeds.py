@@ -19,13 +19,15 @@ from edge_sdk.delta import coder
 from edge_sdk.delta.coder import tables
 from edge_sdk.delta.coder.rans import LANES
 from edge_sdk.delta.container import CHECK_BYTES, PREAMBLE_BYTES
-from edge_sdk.delta.low_rank import LowRank
+from edge_sdk.delta.low_rank import LowRank, put_low_rank
+from edge_sdk.delta.methods.patch import Operation as PatchOperation
+from edge_sdk.delta.methods.patch import put_operations
 from edge_sdk.delta.numeric import KINDS
 from edge_sdk.delta.prediction import Prediction, SourceRange, put_prediction
 from edge_sdk.delta.records import KIND_END
 from edge_sdk.delta.text_map import TextMap
 from edge_sdk.delta.value_maps import NUMBER_KINDS, NumberList, Operation, ValueMap
-from edge_sdk.delta.varint import Cursor
+from edge_sdk.delta.varint import Cursor, put_signed, varints
 from edge_sdk.manifest import (
     AssignedModel,
     Assignment,
@@ -39,6 +41,7 @@ from edge_sdk.manifest import (
 from tests.fuzz.delta_targets import PREDICTED, source_elements
 from tests.fuzz.examples import EXAMPLES, SEEDS
 from tests.fuzz.file_targets import BESIDE
+from tests.fuzz.part_targets import PATCHED_AT
 from tests.support import ggml_files, onnx_models, tflite_models, torch_files
 from tests.support.artifacts import make_artifact
 from tests.support.code_tables import fitting, one_table
@@ -47,6 +50,8 @@ from tests.support.every_delta import every_delta
 
 Files = dict[str, bytes]
 _COUNT = 600
+# Small deltas with what the encoder needs a larger model for.
+_BY_HAND = ("patch-repeats", "low-rank", "text", "quantise", "float16-3-3")
 
 
 def text(lines: int, skip: int = 0) -> bytes:
@@ -107,9 +112,11 @@ def delta_seeds() -> None:
     for number, (old, new) in enumerate([*makers, derived(), alone()]):
         source, target = _put_example(number, old, new)
         _put_delta(number, encoded(source if old else None, target))
-    repeats = next(one for one in every_delta() if one.name == "patch-repeats")
-    _put_example(6, {"s": repeats.source}, {"t": repeats.target})
-    _put_delta(6, repeats.delta)
+    made = {one.name: one for one in every_delta()}
+    for number, name in enumerate(_BY_HAND, len(makers) + 2):
+        one = made[name]
+        _put_example(number, {"s": one.source}, {"t": one.target})
+        _put_delta(number, one.delta, over=0b001101)
 
 
 def _put_example(number: int, old: Files, new: Files) -> list[Path]:
@@ -122,12 +129,12 @@ def _put_example(number: int, old: Files, new: Files) -> list[Path]:
     return roots
 
 
-def _put_delta(number: int, delta: bytes) -> None:
-    """Seeds of every target that takes one, or a part of one."""
+def _put_delta(number: int, delta: bytes, *, over: int = 0b001011) -> None:
+    """Seeds of every target that takes one, or a part of one; ``over`` replaces what is there."""
     _put("decoder", f"{number}-fed", bytes((number, 1, 0)) + delta)
     _put("decoder", f"{number}-pieces", bytes((number, 0x7F, 1)) + delta)
     _put("apply", f"{number}-new", bytes((number, 0)) + delta)
-    _put("apply", f"{number}-over", bytes((number, 0b001011)) + delta)
+    _put("apply", f"{number}-over", bytes((number, over)) + delta)
     _put("container", str(number), _unframed_prefix(prefix_of(delta)))
     bodies = [(kind, _body(delta[start:end])) for kind, start, end in record_spans(delta)]
     framed = (
@@ -197,7 +204,7 @@ def prediction_seeds() -> None:
     """Plain and strided ranges, and each map."""
     plain = SourceRange(file=0, offset=8, length=1200)
     strided = SourceRange(file=1, offset=8, length=4, dimensions=((3, 200), (5, 40), (4, 8)))
-    turned = SourceRange(file=0, offset=2000, length=8, dimensions=((6, -8), (20, 8)))
+    turned = SourceRange(file=0, offset=2000, length=8, dimensions=((6, -8), (20, 64)))
     held = SourceRange(file=0, offset=len(PREDICTED) - 64, length=4, dimensions=((3, 8),))
     listed = NumberList(
         kind=NUMBER_KINDS["float32"], content=np.array([0.5, -2, 3e38], "<f4").tobytes()
@@ -247,6 +254,9 @@ def prediction_seeds() -> None:
     )
     added = put_prediction(Prediction(ranges=(plain,), values=low_rank))
     _put("prediction", "low_rank-plain", added)
+    whole = replace(low_rank, source=kinds["int8"], target=kinds["int8"], rows=1, left=b"\x01\xff")
+    for name, one in {"floats": low_rank, "integers": whole}.items():
+        _put("low_rank", name, put_low_rank(one))
     texts = Prediction(ranges=(plain, strided), values=TextMap())
     _put("prediction", "text", put_prediction(texts))
     for name, values in {"identity": None, **maps}.items():
@@ -256,6 +266,32 @@ def prediction_seeds() -> None:
                 f"{name}-{shown}",
                 put_prediction(Prediction(ranges=ranges, values=values)),
             )
+
+
+def patch_seeds() -> None:
+    """Windows and operations as they stand in a record, without its frame."""
+    operations = (
+        PatchOperation(literal=3, changed=6, copied=49, address=5),
+        PatchOperation(copied=200, address=len(PREDICTED) + 10),
+        PatchOperation(literal=2),
+    )
+    packed = put_operations(operations, PATCHED_AT)
+    windows = bytearray(varints(2))
+    for step, length in ((-PATCHED_AT, 40), (9, 5)):
+        put_signed(windows, step)
+        windows += varints(length)
+    new = b"newxy" + bytes([0, 0, 1, 255, 0, 7])
+    for name, head in {"windows": bytes(windows), "plain": varints(0)}.items():
+        numbers = (len(head), len(packed), 260)
+        framed = b"".join(number.to_bytes(2, "little") for number in numbers)
+        _put("patch", name, framed + head + packed + new)
+
+
+def text_seeds() -> None:
+    """Characters of one byte and of two, and what is neither."""
+    every = bytes(range(256))
+    _put("text", "every", every.decode("latin-1").encode())
+    _put("text", "none", every + bytes((195, 194, 128, 195, 65, 194)))
 
 
 def model_seeds() -> None:
@@ -387,6 +423,8 @@ if __name__ == "__main__":
     delta_seeds()
     code_seeds()
     prediction_seeds()
+    patch_seeds()
+    text_seeds()
     model_seeds()
     torch_seeds()
     ggml_seeds()

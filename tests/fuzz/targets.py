@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.fuzz import apply_targets, delta_targets, file_targets
+from tests.fuzz import apply_targets, delta_targets, file_targets, part_targets
 from tests.fuzz.examples import SEEDS
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
@@ -16,6 +16,9 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "code_table": delta_targets.code_table,
     "codes": delta_targets.codes,
     "prediction": delta_targets.prediction,
+    "low_rank": part_targets.low_rank,
+    "text": part_targets.text,
+    "patch": part_targets.patch,
     "onnx": file_targets.model,
     "tflite": file_targets.model,
     "torch_legacy": file_targets.model,

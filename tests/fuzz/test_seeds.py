@@ -10,18 +10,24 @@ from tests.fuzz import delta_targets
 from tests.fuzz.examples import SEEDS
 from tests.fuzz.targets import TARGETS, seeds_of
 
+# What is wrong on purpose, or was found by a fuzzer: each ends in a typed error. All else is valid.
+REFUSED = {
+    "npz": {"no-array", "seek-before-start"},
+    "npz_member": {"no-token"},
+}
+
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_each_seed_ends_in_a_typed_error_or_holds(name: str) -> None:
-    """No seed raises anything but an EdgeError, and what a target promises holds for each."""
-    seeds = seeds_of(name)
-    assert seeds
-    taken = 0
+    """No seed raises anything but an EdgeError, what a target promises holds for each, and none
+    has grown stale with a change of the format: the fuzzer would begin in the dark."""
+    seeds, taken = seeds_of(name), set()
     for seed in seeds:
         with suppress(EdgeError):
             TARGETS[name](seed.read_bytes())
-            taken += 1
-    assert taken, "no seed is valid: the fuzzer would begin in the dark"
+            taken.add(seed.name)
+    assert {seed.name for seed in seeds} - taken == REFUSED.get(name, set())
+    assert taken
 
 
 def test_each_folder_of_seeds_has_a_target() -> None:
