@@ -39,7 +39,7 @@ else
 endif
 
 .PHONY: help demo test test-310 test-install lint format bench bench-delivery bench-delta fuzz \
-        protos exports readme wheelhouse clean
+        coverage-delta protos exports readme wheelhouse clean
 
 help:  ## list these targets
 	@grep -E '^[a-z0-9-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*  ## /\1\t/' \
@@ -92,6 +92,9 @@ fuzz: $(FUZZ_VENV)/.ready  ## every parser with hostile bytes; SECONDS=60 each, 
 	$(FUZZ_VENV)/bin/python -m tests.fuzz.run --seconds $(SECONDS) $(ARGS)
 	.ci/fuzz-kernel $(SECONDS) build/fuzz \
 	    $(FUZZ_VENV)/lib/python3.*/site-packages/libclang_rt.fuzzer_no_main.a
+
+coverage-delta: $(DEV_READY)  ## branches of all that decodes, in Python and C: 95 % of each file
+	$(RUN) .ci/coverage_delta.py build/coverage-delta $(WORKERS)
 
 protos: $(DEV_READY)  ## write edge_sdk/protos again from protos/*.proto
 	$(RUN) -m grpc_tools.protoc -I edge_sdk/protos=protos --python_out=. --grpc_python_out=. \

@@ -14,13 +14,13 @@ static void NAME(put)(const struct form *form, const uint8_t *restrict source,
         for (size_t i = 0; i < count; i++) {
             NAME(put_element)(target + i * sizeof values[0], values[i]);
         }
-    } else if (form->model == EDGE_CODER_GIVEN) {
+    } else if (HAS_FLOATS && form->model == EDGE_CODER_GIVEN) {
         for (size_t i = 0; i < count; i++) {
             const UNSIGNED s = NAME(element)(source + i * sizeof s);
             NAME(put_element)(target + i * sizeof s,
                               (UNSIGNED)(values[i] ^ (UNSIGNED)(s & SIGN_BIT)));
         }
-    } else if (form->is_float) {
+    } else if (HAS_FLOATS && form->is_float) {
         for (size_t i = 0; i < count; i++) {
             const UNSIGNED s = NAME(element)(source + i * sizeof s);
             const UNSIGNED ordered = (UNSIGNED)(s + values[i]);

@@ -7,6 +7,9 @@
 #define JOIN(name, bits) JOIN_(name, bits)
 #define NAME(name) JOIN(name, BITS)
 
+/* No float has 8 bits: branches of floats are not there for them. */
+#define HAS_FLOATS (BITS > 8)
+
 #if BITS == 8
 #define UNSIGNED uint8_t
 #define WORK uint32_t
@@ -47,7 +50,7 @@ static inline UNSIGNED NAME(crossed)(UNSIGNED source, UNSIGNED other) {
 static inline void NAME(differences)(bool is_float, const uint8_t *restrict source,
                                      const uint8_t *restrict target, size_t count,
                                      UNSIGNED *restrict out) {
-    if (is_float) {
+    if (HAS_FLOATS && is_float) {
         for (size_t i = 0; i < count; i++) {
             const UNSIGNED s = NAME(element)(source + i * sizeof s);
             const UNSIGNED t = NAME(element)(target + i * sizeof t);
@@ -68,7 +71,7 @@ static inline void NAME(take)(const struct form *form, const uint8_t *restrict s
                               UNSIGNED *restrict values) {
     if (form->model == EDGE_CODER_DIFFERENCE) {
         NAME(differences)(form->is_float, source, target, count, values);
-    } else if (form->model == EDGE_CODER_GIVEN) {
+    } else if (HAS_FLOATS && form->model == EDGE_CODER_GIVEN) {
         for (size_t i = 0; i < count; i++) {
             const UNSIGNED s = NAME(element)(source + i * sizeof s);
             values[i] = (UNSIGNED)(NAME(element)(target + i * sizeof s) ^ (UNSIGNED)(s & SIGN_BIT));
@@ -107,4 +110,5 @@ static inline void NAME(choose)(const struct form *form, const uint16_t *restric
 #undef UNSIGNED
 #undef WORK
 #undef SIGN_BIT
+#undef HAS_FLOATS
 #undef BITS

@@ -286,8 +286,13 @@ static void misuse_tables(const struct code *code, uint8_t *decoder, size_t byte
     foreign.symbols = symbols;
     never.frequencies = zero;
     above.frequencies = more_than_all;
-    const edge_coder_frequencies *wrong[] = {NULL,     &longer, &shorter, &none,
-                                             &foreign, &never,  &above};
+    edge_coder_frequencies past = code->tables;
+    static uint16_t too_many[TABLES_MAX];
+    memcpy(too_many, code->counts, sizeof too_many);
+    too_many[0] = EDGE_CODER_SYMBOLS_MAX + 1;
+    past.counts = too_many;
+    const edge_coder_frequencies *wrong[] = {NULL,   &longer, &shorter, &none, &foreign,
+                                             &never, &above,  &past};
     for (unsigned i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         must(edge_coder_make_decoder(shape, wrong[i], &code->level_tables, 0, decoder, bytes) < 0,
              "tables that cannot be are refused");
@@ -300,6 +305,11 @@ static void misuse_tables(const struct code *code, uint8_t *decoder, size_t byte
          "memory that is not aligned is refused");
     if (shape->levels > 1) {
         edge_coder_frequencies levels = code->level_tables, more = code->level_tables;
+        static uint16_t no_levels[EDGE_CODER_LEVELS_MAX];
+        edge_coder_frequencies empty = code->level_tables;
+        empty.counts = no_levels;
+        must(edge_coder_make_decoder(shape, &code->tables, &empty, 0, decoder, bytes) < 0,
+             "tables of no level are refused");
         uint16_t of_levels[EDGE_CODER_LEVELS_MAX * EDGE_CODER_LEVELS_MAX];
         memcpy(of_levels, code->level_symbols, sizeof of_levels);
         of_levels[levels.entries - 1] = (uint16_t)shape->levels;
@@ -312,6 +322,48 @@ static void misuse_tables(const struct code *code, uint8_t *decoder, size_t byte
     }
 }
 
+/* What is to be encoded or counted is looked at first: nothing is read that is not there. */
+static void misuse_elements(const struct code *code) {
+    const size_t bytes = edge_coder_encoder_bytes(&code->shape), count = code->count;
+    const int needs_source = code->shape.model != EDGE_CODER_ALONE;
+    uint8_t *const encoder = new_bytes(bytes);
+    must(edge_coder_make_encoder(&code->shape, &code->tables, &code->level_tables, encoder,
+                                 bytes) == 0,
+         "an encoder can be made");
+    edge_coder_facts facts;
+    must(edge_coder_describe(encoder, bytes, &facts) == 0 && facts.element_bytes == code->width,
+         "an encoder says what it takes");
+    must(edge_coder_describe(NULL, bytes, &facts) < 0 &&
+             edge_coder_describe(encoder + 1, bytes - 1, &facts) < 0 &&
+             edge_coder_describe(encoder, 8, &facts) < 0,
+         "what holds no coder is refused");
+    encoder[0] ^= 2;
+    must(edge_coder_describe(encoder, bytes, &facts) < 0, "what does not say so is no coder");
+    free(encoder);
+    const struct {
+        const uint8_t *source, *target, *levels;
+        size_t count;
+        int is_wrong;
+    } inputs[] = {
+        {code->source, code->target, code->levels, (size_t)EDGE_CODER_COUNT_MAX + 1, 1},
+        {NULL, code->target, code->levels, count, count > 0 && needs_source},
+        {code->source, NULL, code->levels, count, count > 0},
+        {code->source, code->target, NULL, count, count > 0 && code->shape.levels > 1},
+        {NULL, NULL, NULL, 0, 0},
+    };
+    const long bins = edge_coder_bins(&code->shape);
+    const size_t size = code->shape.tables * (size_t)bins * sizeof(uint32_t);
+    uint32_t *const counted = new_bytes(size);
+    for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++) {
+        memset(counted, 0, size);
+        must((edge_coder_histogram(&code->shape, inputs[i].source, inputs[i].target,
+                                   inputs[i].count, inputs[i].levels, counted) < 0) ==
+                 inputs[i].is_wrong,
+             "elements that are not there are refused");
+    }
+    free(counted);
+}
+
 static void misuse(const struct code *code, uint8_t *out) {
     const size_t bytes = edge_coder_decoder_bytes(&code->shape);
     const size_t room = edge_coder_decode_scratch_bytes();
@@ -321,6 +373,7 @@ static void misuse(const struct code *code, uint8_t *out) {
     uint8_t *decoder = new_bytes(bytes + 8), *scratch = new_bytes(room + 8);
     misuse_shape(code, decoder, bytes);
     misuse_tables(code, decoder, bytes);
+    misuse_elements(code);
     must(edge_coder_decode(decoder, bytes, source, count, lanes, stream, 1, scratch, room, out) < 0,
          "memory that holds no decoder is refused");
     must(edge_coder_make_decoder(&code->shape, &code->tables, &code->level_tables, 0, decoder,

@@ -17,7 +17,7 @@ from edge_sdk.base import DeltaError
 from edge_sdk.delta import coder
 from edge_sdk.delta.coder import tables, twin
 from edge_sdk.delta.coder.tables import ALONE, DIFFERENCE, CodeTable, Table
-from edge_sdk.delta.numeric import KINDS
+from edge_sdk.delta.numeric import KINDS, ElementKind
 from edge_sdk.delta.varint import Cursor
 from tests.support.code_tables import code_tables, fitting, one_table
 from tests.support.deltas import tuned, weights
@@ -81,6 +81,38 @@ def test_threads_share_a_table() -> None:
     with ThreadPoolExecutor(4) as pool:
         found = [pool.submit(kernel.decode, table, source, 60_000, 8, stream) for _ in range(16)]
         assert all(np.array_equal(one.result(), target) for one in found)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_still_pieces_between_moving_ones(kind: ElementKind, plain: bool) -> None:
+    """Pieces without raw bits have a way of their own, into which and out of which they go."""
+    source = weights(kind.name, 9000, 1)
+    target = source.copy()
+    for start in (1500, 5000):
+        target[start : start + 1500] = tuned(source, 2, 99)[start : start + 1500]
+    table = fitting(one_table(kind, DIFFERENCE, (0,), (4096,)), source, target, None)
+    assert table is not None
+    for lanes in (1, 8, 32):
+        stream = kernel.encode(table, source, target, None, lanes)
+        made = kernel.decode(table, source, len(source), lanes, stream, plain=plain)
+        assert np.array_equal(made, target)
+
+
+def test_levels_that_end_too_early_are_refused() -> None:
+    """A word less than the levels need, all else being in its place, by kernel and twin."""
+    count = 256 * 40
+    levels = (np.arange(40) % 3 % 2).astype(np.uint8)
+    table, source, target = fitted(count, levels)
+    stream = twin.encode(table, source, target, levels, 8)
+    assert stream is not None
+    held_bytes = stream[0]
+    assert 4 < held_bytes < 128
+    cut = bytes((held_bytes - 2,)) + stream[1 : held_bytes - 1] + stream[1 + held_bytes :]
+    for backend in (kernel, twin):
+        assert np.array_equal(backend.decode(table, source, count, 8, stream), target)
+        with pytest.raises(DeltaError):
+            backend.decode(table, source, count, 8, cut)
 
 
 @pytest.mark.parametrize(
