@@ -47,7 +47,7 @@ def main() -> int:
     ways = {way: measure(tree, folder, way, workers) for way in ("require", "skip")}
     subprocess.run([objects / "fuzz", FUZZ_INPUTS, FUZZ_SEED], check=True, cwd=tree)
     kernel = kernel_branches(objects)
-    low = print_table(ways["require"], ways["skip"], kernel)
+    low = print_table(tree, ways["require"], ways["skip"], kernel)
     print(f"below {FLOOR_PERCENT:.0f} %: {', '.join(low) or 'none'}")
     return 1 if low else 0
 
@@ -145,11 +145,11 @@ def python_files(tree: Path) -> list[str]:
     return listed
 
 
-def print_table(kernel: Percents, twin: Percents, parts: Percents) -> list[str]:
+def print_table(tree: Path, kernel: Percents, twin: Percents, parts: Percents) -> list[str]:
     """Returns the names of those that are below the floor."""
     low = []
     print(f"{'file':<44}{'kernel':>9}{'twin':>9}")
-    for path in python_files(Path.cwd()):
+    for path in python_files(tree):
         alone = path.endswith("coder/kernel.py")  # not loaded where the twin is
         shown = [kernel[path]] if alone else [kernel[path], twin[path]]
         print(f"{path:<44}" + "".join(f"{percent:8.1f}%" for percent in shown))

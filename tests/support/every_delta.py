@@ -22,7 +22,7 @@ from edge_sdk.delta.varint import varints
 from tests.support.code_tables import fitting, one_table
 from tests.support.deltas import Crafted, file_ref, place, tuned, weights
 
-PATCH, RESIDUAL, PLANES = 3, 4, 5
+COPY, LITERAL, PATCH, RESIDUAL, PLANES = 1, 2, 3, 4, 5
 _CODE_SLOT = 9
 _COUNT = 40
 _LEVELED_COUNT = 600  # three groups, each with a level
@@ -47,6 +47,7 @@ def every_delta() -> Iterator[DeltaCase]:
                 yield _coded(kind, model, 3)
     for name, (prediction, source) in _predictions().items():
         yield _predicted(name, prediction, source)
+    yield _stored()
     yield _patched(repeats=False)
     yield _patched(repeats=True)
 
@@ -111,6 +112,15 @@ def _predicted(name: str, prediction: Prediction, source: bytes) -> DeltaCase:
     crafted.table(varints(_CODE_SLOT) + pack(table))
     crafted.data(RESIDUAL, place(len(after)), varints(0, 0, _CODE_SLOT, 0, 0) + tail)
     return DeltaCase(name=name, delta=crafted.build(), source=source, target=after.tobytes())
+
+
+def _stored() -> DeltaCase:
+    """A copy, and what is new beside it."""
+    source, new = bytes(range(200)), b"new bytes, and again new bytes"
+    target = source[50:150] + new
+    crafted = _begun(source, target).data(COPY, place(100), varints(50))
+    crafted.data(LITERAL, place(len(new), 100), Packer().pack(new, Effort.DENSE))
+    return DeltaCase(name="stored", delta=crafted.build(), source=source, target=target)
 
 
 def _patched(*, repeats: bool) -> DeltaCase:
