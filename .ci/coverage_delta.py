@@ -27,13 +27,22 @@ DELTA = [
 ]
 CODER = ("kernel", "rans", "rawbits", "tables", "twin")
 WHOLE_FOLDERS = ("edge_sdk/delta/methods", "edge_sdk/formats")
-KERNEL_PARTS = ("common", "statistics", "encoder", "decoder")
-KERNEL_FILES = ("common.c", "common.h", "decoder.c", "decoder_passes.h", "elements.h", "module.c")
+KERNEL_PARTS = ("common", "statistics", "encoder", "decoder", "parser")
+KERNEL_FILES = (
+    "common.c",
+    "common.h",
+    "decoder.c",
+    "decoder_passes.h",
+    "elements.h",
+    "module.c",
+    "parser.c",
+)
 WIDE_FILES = ("decoder_avx512.h",)  # nothing of it runs where the processor has no such passes
 TESTS = (
     *("tests/edge_sdk/delta", "tests/edge_sdk/formats", "tests/independent_decoder"),
     *("tests/vectors", "tests/fuzz", "tests/attacks/test_bombs.py"),
-    *("tests/attacks/test_flipped_deltas.py", "tests/attacks/test_commands_delta.py"),
+    *("tests/attacks/test_bad_inputs.py", "tests/attacks/test_flipped_deltas.py"),
+    "tests/attacks/test_commands_delta.py",
 )
 FUZZ_INPUTS, FUZZ_SEED = "500", "1"
 Percents = dict[str, float]

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from itertools import islice
+from types import ModuleType
 
 import numpy as np
 
@@ -185,8 +186,15 @@ def records(data: bytes) -> None:
 
 
 def code_table(data: bytes) -> None:
-    """A code table; one that is taken has this one spelling."""
-    table = tables.parse(Cursor(data, "a code table"))
+    """A code table; one that is taken has this one spelling, and kernel and twin take the same."""
+    kernel = _kernel()
+    by_kernel = kernel.parse(data) if kernel is not None else None
+    try:
+        table = tables.parse(Cursor(data, "a code table"))
+    except DeltaError:
+        assert by_kernel is None, "the kernel takes what the twin refuses"
+        raise
+    assert kernel is None or by_kernel == table, "kernel and twin differ"
     assert tables.pack(table) == data, "a second spelling of a code table"
     for one in (*table.tables, *table.level_tables):
         assert sum(one.frequencies) == tables.SCALE
@@ -268,14 +276,17 @@ def check_files(targets: Sequence[FileRef], files: Sequence[bytes], example: Fuz
         assert originals.get(stated.digest, data) == data, "proved, but not the original"
 
 
-def _backends() -> list[object]:
-    if KERNEL == "numpy":
-        return [twin]
-    return [import_module("edge_sdk.delta.coder.kernel"), twin]
+def _kernel() -> ModuleType | None:
+    return None if KERNEL == "numpy" else import_module("edge_sdk.delta.coder.kernel")
+
+
+def _backends() -> list[ModuleType]:
+    kernel = _kernel()
+    return [twin] if kernel is None else [kernel, twin]
 
 
 def _decoded(
-    backend: object,
+    backend: ModuleType,
     table: tables.CodeTable,
     source: np.ndarray | None,
     count: int,
@@ -284,9 +295,10 @@ def _decoded(
 ) -> bytes | None:
     """None where it is refused."""
     try:
-        return backend.decode(table, source, count, lanes, stream).tobytes()  # type: ignore[attr-defined]
+        made: bytes = backend.decode(table, source, count, lanes, stream).tobytes()
     except DeltaError:
         return None
+    return made
 
 
 def _read_predicted(file: int, offset: int, length: int) -> bytes:

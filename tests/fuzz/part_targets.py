@@ -4,11 +4,14 @@ a frame packs, and parameters of maps. As in ``delta_targets.py``."""
 from __future__ import annotations
 
 from functools import lru_cache
+from unittest.mock import patch as patched
 
 import numpy as np
 
+from edge_sdk.base import DeltaError
+from edge_sdk.delta import coder
 from edge_sdk.delta.frames import Effort, Packer
-from edge_sdk.delta.low_rank import parse_low_rank, put_low_rank
+from edge_sdk.delta.low_rank import LowRank, parse_low_rank, put_low_rank
 from edge_sdk.delta.methods import DecodeContext, Patch
 from edge_sdk.delta.methods.patch import New, open_patch, put_operations
 from edge_sdk.delta.text_map import TextMap
@@ -24,7 +27,7 @@ _NUMBERS_MAX = 1 << 12
 
 def low_rank(data: bytes) -> None:
     """Parameters of a matrix that is added: one spelling, and parts that are as in the whole."""
-    found = parse_low_rank(Cursor(data, "a map"))
+    found = _parsed(data)
     assert put_low_rank(found) == data, "a second spelling of factors"
     count = min(found.count, _NUMBERS_MAX)
     width = found.source.width_bytes
@@ -38,6 +41,24 @@ def low_rank(data: bytes) -> None:
             assert part == whole[made], "a part is not as in the whole"
     last = found.count - 1
     assert len(found.apply(numbers[:width], last)) == found.target.width_bytes
+
+
+def _parsed(data: bytes) -> LowRank:
+    """As the kernel's factors are taken where there is one, and as the twin's are: the same, or
+    both are refused."""
+    found: list[LowRank | DeltaError] = []
+    for factors in (coder.factors, lambda *_given: None):
+        with patched.object(coder, "factors", factors):
+            try:
+                found.append(parse_low_rank(Cursor(data, "a map")))
+            except DeltaError as error:
+                found.append(error)
+    one, other = found
+    if isinstance(one, LowRank) and isinstance(other, LowRank):
+        assert put_low_rank(one) == put_low_rank(other), "kernel and twin differ"
+        return one
+    assert isinstance(one, DeltaError) and isinstance(other, DeltaError), "only one refuses"
+    raise one
 
 
 def text(data: bytes) -> None:

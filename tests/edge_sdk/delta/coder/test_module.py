@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from edge_sdk.delta.coder.tables import CodeTable, Table
+from edge_sdk.delta.coder.tables import CodeTable, Table, pack
 from edge_sdk.delta.numeric import KINDS
 from tests.support.code_tables import fitting
 from tests.support.deltas import tuned, weights
@@ -59,6 +59,11 @@ def calls() -> dict[str, Arguments]:
     both = {"source": source.view("u1"), "target": target.view("u1")}
     encoder, decoder = kernel._encoder(table).memory, kernel._decoder(table, False).memory
     scratch_bytes, stream_bytes = _kernel.encode_bytes(encoder, COUNT, 8)
+    rows, columns = (np.zeros(2 * count, np.uint8) for count in (2, 3))
+    # Twice a weight of 1, and factors that are all 0: no low bits, and a one for each.
+    factors = np.packbits(
+        [0, 0, 0, 0, *[0] * 3, *[1] * 2, *[0] * 3, *[1] * 3] * 2, bitorder="little"
+    )
     keys, groups = {"means": np.ones(256, np.uint32)}, {"levels": levels}
     return {
         "scales": {"kind": kind, **both, "out": zeros(256), "sums": zeros(256)},
@@ -79,6 +84,11 @@ def calls() -> dict[str, Arguments]:
             **{"coder": decoder, "source": source.view("u1"), "lanes": 8, "stream": stream},
             "scratch": zeros(_kernel.decode_scratch_bytes() // 8 + 1).view("u1"),
             "out": np.zeros(2 * COUNT, np.uint8),
+        },
+        "parse_table": {"body": pack(table), "out": np.zeros(4096, np.uint16)},
+        "parse_factors": {
+            **{"bits": factors, "shifts": np.zeros(2, np.uint8)},
+            **{"left": rows, "out": columns},
         },
     }
 
@@ -142,6 +152,12 @@ WRONG: list[tuple[str, str, Change, int]] = [
     *(("decode", part, shorter, ARGUMENT) for part in ("source", "out")),
     *((name, "coder", lambda coder: coder[:-8], ARGUMENT) for name in ("encode", "decode")),
     *((name, "lanes", lambda _lanes: 2, ARGUMENT) for name in ("encode", "decode")),
+    ("parse_table", "out", askew, ARGUMENT),
+    ("parse_table", "body", lambda body: body + bytes(1 << 13), ARGUMENT),
+    ("parse_table", "body", lambda body: body[:-1], TABLE),
+    ("parse_factors", "shifts", lambda shifts: shifts[:0], ARGUMENT),
+    *(("parse_factors", part, shorter, ARGUMENT) for part in ("left", "out")),
+    ("parse_factors", "bits", shorter, TABLE),
 ]  # fmt: skip
 
 
@@ -170,7 +186,7 @@ def test_one_wrong_argument_is_refused(
     assert getattr(_kernel, name)(*arguments.values()) == error
     written = ("out", "sums")
     for key in written:
-        if key in before and name not in MAKERS:
+        if key in before and name not in (*MAKERS, "parse_table", "parse_factors"):
             assert np.array_equal(arguments[key], before[key])
 
 
