@@ -200,6 +200,25 @@ def _code_seed(shape: tables.CodeTable) -> None:
     _put("codes", name, head + bytes((number, seed)) + packed + stream)
 
 
+def kernel_seeds() -> None:
+    """What ``csrc/fuzz_decode.c`` takes: round trips of each kind and model with damage behind
+    them, tables and factors from numbers that are drawn."""
+    damage = bytes(value * 37 % 256 for value in range(64))
+    for kind in KINDS:
+        for model in range(3) if kind.is_float else (tables.DIFFERENCE, tables.ALONE):
+            for levels in (1, 3):
+                shape = bytes((1, kind.number, model, levels - 1, 1, kind.number % 4, 3, 100))
+                raw_bits = bytes((1, 0)) if model == tables.DIFFERENCE else b""
+                elements = bytes((60, levels, 9 * levels))
+                _put(
+                    "kernel", f"{kind.name}-{model}-{levels}", shape + raw_bits + elements + damage
+                )
+    for name, way in {"table": 2, "factors": 6}.items():
+        for seed in range(4):
+            drawn = np.random.default_rng(seed).bytes(80)
+            _put("kernel", f"{name}-{seed}", bytes((way,)) + drawn)
+
+
 def prediction_seeds() -> None:
     """Plain and strided ranges, and each map."""
     plain = SourceRange(file=0, offset=8, length=1200)
@@ -422,6 +441,7 @@ def _put(target: str, name: str, data: bytes) -> None:
 if __name__ == "__main__":
     delta_seeds()
     code_seeds()
+    kernel_seeds()
     prediction_seeds()
     patch_seeds()
     text_seeds()
