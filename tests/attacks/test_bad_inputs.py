@@ -37,7 +37,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from edge_sdk.base import DeltaError, EdgeError, ProofError, WrongSourceError
+from edge_sdk.base import DeltaError, EdgeError, ProofError, UnavailableError
 from edge_sdk.delta import apply, coder, encode
 from edge_sdk.delta.coder import twin
 from edge_sdk.delta.varint import varints
@@ -146,7 +146,7 @@ def overwrite(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "error", "words"),
-    [(cut, WrongSourceError, "ends before"), (overwrite, ProofError, "digest")],
+    [(cut, UnavailableError, "changed while it was read"), (overwrite, ProofError, "digest")],
 )
 def test_a_source_that_changes_while_it_is_read(
     change: Callable[[Path], None], error: type[EdgeError], words: str, tmp_path: Path
