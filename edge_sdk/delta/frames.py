@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
+from itertools import pairwise
 from typing import Any
 
 import zstandard
@@ -27,6 +28,8 @@ class Effort(Enum):
     DENSE = "dense"
 
 
+# Fewer bytes are hardly worth two sets of statistics; more are several blocks anyhow.
+_CUT_BYTES = range(64 << 10, 128 << 10)
 _LEVELS = {Effort.QUICK: 5, Effort.DENSE: 22}
 
 
@@ -43,17 +46,39 @@ class Packer:
 
     def pack_parts(self, parts: Sequence[Bytes], effort: Effort, dictionary: bytes) -> bytes:
         """One frame of all parts, each of which has statistics of its own; made with
-        ``dictionary`` as if it stood before them."""
+        ``dictionary`` as if it stood before them. Where effort is worth it, a first part that
+        is one block is cut where that is shorter."""
         compressor = self._compressors[effort]
         if dictionary:
             compressor = _compressor(effort, dict_data=_raw_content(dictionary))
-        frame = compressor.compressobj(size=sum(map(len, parts)))
-        *others, last = parts
-        out = b""
-        for part in others:
-            out += frame.compress(part) + frame.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
-        packed: bytes = out + frame.compress(last) + frame.flush()
+        packed = _packed(compressor, parts)
+        if effort is Effort.DENSE and len(parts[0]) in _CUT_BYTES:
+            first, *others = parts
+            cuts: set[int] = set()
+            while True:
+                tried = [cuts | {eighth} for eighth in range(1, 8) if eighth not in cuts]
+                found = [(_packed(compressor, [*_cut(first, one), *others]), one) for one in tried]
+                shorter, one = min(found, key=lambda it: len(it[0]), default=(packed, cuts))
+                if len(shorter) >= len(packed):
+                    break
+                packed, cuts = shorter, one
         return packed
+
+
+def _cut(data: Bytes, eighths: set[int]) -> list[Bytes]:
+    """The parts between some eighths of it."""
+    ends = [len(data) * one // 8 for one in (0, *sorted(eighths), 8)]
+    return [data[start:end] for start, end in pairwise(ends)]
+
+
+def _packed(compressor: Any, parts: Sequence[Bytes]) -> bytes:
+    frame = compressor.compressobj(size=sum(map(len, parts)))
+    *others, last = parts
+    out = b""
+    for part in others:
+        out += frame.compress(part) + frame.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+    packed: bytes = out + frame.compress(last) + frame.flush()
+    return packed
 
 
 class Unpacker:

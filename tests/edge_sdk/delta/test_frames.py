@@ -1,5 +1,7 @@
 """zstd frames: one kind is allowed, and no claim of a frame is believed."""
 
+import random
+
 import numpy as np
 import pytest
 import zstandard
@@ -102,3 +104,13 @@ def test_fewer_bytes_than_a_frame_claims_are_not_believed() -> None:
     assert frames._decompress(Short(), b"abc", 3) == b"abc"
     with pytest.raises(DeltaError, match="holds 3 bytes, not 4"):
         frames._decompress(Short(), b"abcd", 4)
+
+
+def test_a_block_of_two_kinds_is_cut_where_that_is_shorter() -> None:
+    """With effort only, and into a frame like any other."""
+    random_ = random.Random(5)
+    kinds = [bytes(random_.choices(range(16 * n, 16 * n + 16), k=40_000)) for n in range(2)]
+    data = b"".join(kinds)
+    dense = Packer().pack_parts([data], Effort.DENSE, b"")
+    assert len(dense) <= len(Packer().pack(data, Effort.DENSE))
+    assert Unpacker().unpack(dense, len(data)) == data
