@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from types import MappingProxyType
 
 from distributor.planning.history import History, Pair
 from edge_sdk.base.digest import Digest
@@ -21,7 +22,7 @@ class Use(IntEnum):
     NOTHING = 0
     TAIL = 1  # a way of versions that no device runs now
     FLEET = 2  # devices run its source, or hold nothing yet
-    NEEDED = 3  # by a rollout that is not over, or it was asked for a moment ago
+    NEEDED = 3  # by a rollout that is not over, or somebody asked for it lately
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,12 +77,12 @@ def needed_pairs(
     waiting: Iterable[tuple[str, Digest, Collection[Digest]]],
     history: History,
     *,
-    asked: Collection[Pair] = (),
+    asked: Mapping[Pair, float] = MappingProxyType({}),
 ) -> dict[Pair, tuple[str, ...]]:
     """The deltas that must not go, each with why.
 
     waiting: rollout, target, and what the device holds, for each device that is under way.
-    asked: what somebody asked for a moment ago, and is about to fetch.
+    asked: what somebody is about to fetch, with the seconds since it was asked for.
     """
     found: dict[Pair, set[str]] = {}
     for rollout, target, held in waiting:
@@ -97,8 +98,8 @@ def needed_pairs(
         pair: tuple(f"rollout {rollout} needs it" for rollout in sorted(rollouts))
         for pair, rollouts in found.items()
     }
-    for pair in asked:
-        said.setdefault(pair, ("asked for a moment ago",))
+    for pair, age_s in asked.items():
+        said.setdefault(pair, (f"asked for {age_s:.0f} s ago",))
     return said
 
 

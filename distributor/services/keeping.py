@@ -74,12 +74,12 @@ class Stock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """What deltas are wanted for: by devices as they are, by rollouts, by who just asked."""
+    """What deltas are wanted for: by devices as they are, by rollouts, by who asked lately."""
 
     running: Mapping[Digest, int]
     waiting: Sequence[tuple[str, Digest, frozenset[Digest]]]
     newest: Collection[Digest]
-    asked: Collection[Pair]
+    asked: Mapping[Pair, float]
 
 
 class Keeper:
@@ -90,19 +90,20 @@ class Keeper:
     ) -> None:
         self._database = database
         self._blobs = blobs
-        self._asked: dict[Pair, float] = {}  # until when
+        self._asked: dict[Pair, float] = {}  # when last
         self.budget_bytes = budget_bytes
         self.asked_s = asked_s  # how long what was asked for stays, whatever else comes
 
     def ask(self, job: DeltaJob) -> None:
         """Somebody asks for a delta, to plan with it and then to fetch it."""
-        self._asked[job.source, job.target] = time.monotonic() + self.asked_s
+        self._asked[job.source, job.target] = time.monotonic()
 
-    def asked(self) -> frozenset[Pair]:
-        """What was asked for a moment ago."""
+    def asked(self) -> Mapping[Pair, float]:
+        """What was asked for lately, with the seconds since then."""
         now_s = time.monotonic()
-        self._asked = {pair: end_s for pair, end_s in self._asked.items() if end_s > now_s}
-        return frozenset(self._asked)
+        first_s = now_s - self.asked_s
+        self._asked = {pair: at_s for pair, at_s in self._asked.items() if at_s > first_s}
+        return {pair: now_s - at_s for pair, at_s in self._asked.items()}
 
     async def make(self, size_bytes: int = 0) -> None:
         """Evicts what is least useful until so many bytes more are within the budget.
@@ -129,7 +130,7 @@ class Keeper:
         return sum(sizes.values())
 
 
-def stock(connection: Connection, model: ModelName | None, asked: Collection[Pair]) -> Stock:
+def stock(connection: Connection, model: ModelName | None, asked: Mapping[Pair, float]) -> Stock:
     """Raises: NotFoundError (nothing of that name is published)."""
     found = catalog.list_artifacts(connection, model)
     if model is not None and not found:
@@ -153,7 +154,7 @@ def no_such_model(model: ModelName) -> NotFoundError:
 
 
 def _evict(
-    connection: Connection, short_bytes: int, asked: Collection[Pair]
+    connection: Connection, short_bytes: int, asked: Mapping[Pair, float]
 ) -> tuple[list[Kept], dict[Digest, int]]:
     """What goes, and the blobs that nothing speaks of any more, with their bytes."""
     judged = [kept for shelf in shelves(connection, None, asked) for kept in shelf.kept]
@@ -164,7 +165,7 @@ def _evict(
 
 
 def shelves(
-    connection: Connection, model: ModelName | None, asked: Collection[Pair]
+    connection: Connection, model: ModelName | None, asked: Mapping[Pair, float]
 ) -> list[Shelf]:
     """Every model in every variant, or those of one model, by name."""
     lines: dict[tuple[ModelName, str], list[Published]] = defaultdict(list)

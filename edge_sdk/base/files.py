@@ -5,19 +5,21 @@ from __future__ import annotations
 import atexit
 import errno
 import os
+import re
 import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from edge_sdk.base.errors import ConflictError, NotFoundError, ResourceError, UsageError
+from edge_sdk.base.leftovers import hold, remove_leftovers
 
 T = TypeVar("T")
 
-_OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
 # What somebody named that the system does not take: the path has to change, not the program.
 _IMPOSSIBLE = (errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS, errno.EBUSY, errno.ENXIO)
@@ -33,16 +35,19 @@ def whole_file(path: Path, *, replace: bool) -> Iterator[BinaryIO]:
     """Opens a temporary file that takes the name ``path`` only when the block ends well.
 
     The bytes and the name are durable afterwards (fsync, rename, fsync of the folder). On
-    any exception, Ctrl-C included, the temporary file is gone and ``path`` is untouched.
+    any exception, Ctrl-C included, the temporary file is gone and ``path`` is untouched; what a
+    killed process left goes when the next one writes here.
 
     Raises: ConflictError (``path`` is there and ``replace`` is false), NotFoundError (no
     such folder), UsageError (``path`` is a folder), ResourceError (disk full).
     """
     refuse_existing(path, replace=replace)
     temporary = _beside(path, "tmp")
-    with _half_made(temporary):
+    with _half_made(temporary), ExitStack() as stack:
         try:
-            with _made_in(path, lambda: temporary.open("x+b")) as stream:
+            remove_leftovers(path.parent, _leftover_of(path))
+            with _made_in(path, lambda: _open_held(temporary)) as stream:
+                stack.callback(os.close, os.dup(stream.fileno()))  # held until it is renamed
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -65,9 +70,10 @@ def whole_folder(path: Path, *, replace: bool) -> Iterator[Path]:
     """
     _refuse_existing_folder(path, replace=replace)
     temporary = _beside(path, "tmp")
-    with _half_made(temporary):
+    with _half_made(temporary), ExitStack() as stack:
         try:
-            _made_in(path, temporary.mkdir)
+            remove_leftovers(path.parent, _leftover_of(path))
+            stack.callback(os.close, _made_in(path, lambda: _make_held_folder(temporary)))
             yield temporary
             _sync_tree(temporary)
             _refuse_existing_folder(path, replace=replace)
@@ -78,6 +84,28 @@ def whole_folder(path: Path, *, replace: bool) -> Iterator[Path]:
 
 def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.{suffix}")
+
+
+def _leftover_of(path: Path) -> re.Pattern[str]:
+    return re.compile(re.escape(f".{path.name[:200]}.") + r"[0-9a-f]{12}\.tmp", re.DOTALL)
+
+
+def _open_held(temporary: Path) -> BinaryIO:
+    while True:
+        stream = temporary.open("x+b")
+        if hold(stream.fileno(), temporary):
+            return stream
+        stream.close()
+
+
+def _make_held_folder(temporary: Path) -> int:
+    """A handle that holds it."""
+    while True:
+        temporary.mkdir()
+        handle = os.open(temporary, os.O_RDONLY)
+        if hold(handle, temporary):
+            return handle
+        os.close(handle)
 
 
 def _made_in(path: Path, make: Callable[[], T]) -> T:
@@ -194,6 +222,11 @@ def explain_os_error(error: OSError, path: Path) -> Exception:
     if error.errno in _OUT_OF_SPACE:
         return ResourceError(
             f"no space left to write {path}; free some and run it again", short="disk"
+        )
+    if error.errno == errno.EFBIG:
+        return ResourceError(
+            f"{path} would be larger than a file may be here; allow more (ulimit -f), or write to "
+            "a disk that takes it"
         )
     if error.errno in _TOO_MANY_FILES:
         return ResourceError(f"too many open files for {path}; allow more (ulimit -n)")

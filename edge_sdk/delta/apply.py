@@ -31,6 +31,7 @@ from edge_sdk.delta.container import (
 from edge_sdk.delta.decoder import Decoder
 from edge_sdk.delta.files import OpenFile, open_beneath, open_one
 from edge_sdk.delta.prover import ExpectedFile, Prover
+from edge_sdk.delta.varint import VARINT_BYTES_MAX, Cursor
 
 _READ_BYTES = 256 << 10
 
@@ -100,7 +101,14 @@ def read_header(container: OpenFile, *, memory_limit_bytes: int) -> Header:
         raise DeltaError(f"{container.path} is truncated, or no delta")
     length = prefix_length(preamble)
     if length > memory_limit_bytes:
-        raise DeltaError(f"header and index of {container.path} need {length} bytes of memory")
+        stated = Cursor(container.read(PREAMBLE_BYTES, 2 * VARINT_BYTES_MAX), "the header")
+        _flags, wanted = stated.varint(), stated.varint()
+        raise DeltaError(
+            f"{container.path} needs {wanted} bytes of memory, {length} of them for its header "
+            f"and index; the limit is {memory_limit_bytes}",
+            wanted=wanted,
+            limit=memory_limit_bytes,
+        )
     prefix = container.read(0, length)
     if len(prefix) < length:
         raise DeltaError(f"{container.path} is truncated")

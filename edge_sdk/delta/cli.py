@@ -151,8 +151,8 @@ def apply_command(
     """Makes TARGET from SOURCE and DELTA, and proves every byte of it.
 
     SOURCE may be - where DELTA holds a whole. TARGET is a file or a folder, as DELTA says,
-    and appears complete or not at all; --force replaces what stands there, also a folder
-    with all that is in it.
+    and appears complete or not at all. With --force a folder takes the place of whatever
+    stands there, with all that is in it; a file only that of a file, never of a folder.
 
     \b
     Example: edge-delta apply v1/ v1-v2.delta -o v2/

@@ -157,7 +157,10 @@ def _usable(names: Collection[str], memory_limit_bytes: int) -> frozenset[int]:
     if "literal" not in names:
         raise UsageError("no delta can be made without the method 'literal'")
     if literal.number not in numbers:
-        raise UsageError(f"no delta can be decoded in {memory_limit_bytes} bytes of memory")
+        raise UsageError(
+            f"no delta can be decoded in {memory_limit_bytes} bytes of memory; allow at "
+            f"least {_needed_bytes(literal.number)}"
+        )
     return numbers
 
 
@@ -171,12 +174,13 @@ def _code_slots(numbers: Iterable[int], memory_limit_bytes: int) -> int:
 
 def _affordable(numbers: Iterable[int], memory_limit_bytes: int) -> frozenset[int]:
     """Those methods of which even the largest record stays within the limit."""
+    return frozenset(number for number in numbers if _needed_bytes(number) <= memory_limit_bytes)
+
+
+def _needed_bytes(number: int) -> int:
+    """What the largest record of a method needs, with room for the delta's header and index."""
     largest, reserve = CHUNK_BYTES + (64 << 10), 1 << 20
-    return frozenset(
-        number
-        for number in numbers
-        if REGISTRY[number].memory_bytes(CHUNK_BYTES, largest) + reserve <= memory_limit_bytes
-    )
+    return REGISTRY[number].memory_bytes(CHUNK_BYTES, largest) + reserve
 
 
 class _Encoding:

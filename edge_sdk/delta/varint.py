@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from edge_sdk.base import DeltaError
 
 VALUE_MAX = 2**63 - 1
-_BYTES_MAX = 9  # 9 groups of 7 bits hold every number below 2**63
+VARINT_BYTES_MAX = 9  # 9 groups of 7 bits hold every number below 2**63
 
 
 def put_varint(out: bytearray, value: int) -> None:
@@ -54,7 +54,7 @@ class Cursor:
     def varint(self) -> int:
         """The next number; any spelling but the shortest is refused."""
         value = 0
-        for count in range(_BYTES_MAX):
+        for count in range(VARINT_BYTES_MAX):
             if self.position >= len(self._data):
                 raise self.error("ends within a number")
             byte = self._data[self.position]
@@ -68,7 +68,7 @@ class Cursor:
 
     def varints(self, count: int) -> NDArray[np.uint64]:
         """The next ``count`` numbers, as by ``varint``; takes about 50 bytes of memory for each."""
-        window = np.frombuffer(self._data[self.position :][: _BYTES_MAX * count], np.uint8)
+        window = np.frombuffer(self._data[self.position :][: VARINT_BYTES_MAX * count], np.uint8)
         if len(window) >= count and window[:count].max(initial=0) < 0x80:
             self.position += count
             return window[:count].astype(np.uint64)
@@ -76,7 +76,7 @@ class Cursor:
         lengths = np.diff(ends, prepend=-1)
         longest = int(lengths.max(initial=1))
         padded = (window[ends] == 0) & (lengths > 1)
-        if len(ends) < count or longest > _BYTES_MAX or padded.any():
+        if len(ends) < count or longest > VARINT_BYTES_MAX or padded.any():
             for _ in range(count):
                 self.varint()  # says which one it is
         starts = ends - lengths + 1

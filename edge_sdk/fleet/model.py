@@ -69,7 +69,7 @@ class StoredDelta:
     """A delta that is built; without a source it is the whole.
 
     methods, decoder_memory_bytes: what a device must know and allow. use: ``needed`` (by
-    a rollout that is not over, or by who asked a moment ago), ``fleet`` (devices as they are
+    a rollout that is not over, or by who asked for it lately), ``fleet`` (devices as they are
     now), ``tail`` (older versions, should one come back) or ``nothing``. worth_bytes: what
     more would travel now without it.
     """

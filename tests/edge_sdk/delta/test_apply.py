@@ -190,9 +190,17 @@ def test_memory_above_the_limit_is_refused(tmp_path: Path) -> None:
     """The declared memory, and already the size of the prefix, are held against the limit."""
     delta = folder_pair(tmp_path)
     for limit in (1 << 20, 100):
-        with pytest.raises(DeltaError, match="memory"):
+        with pytest.raises(DeltaError, match="bytes of memory") as refused:
             apply(tmp_path / "source", delta, tmp_path / "out", memory_limit_bytes=limit)
+        assert refused.value.facts["limit"] == limit
+        assert f"{refused.value.facts['wanted']} bytes of memory" in refused.value.message
     assert_untouched(tmp_path, {"source", "target", "delta"})
+    apply(
+        tmp_path / "source",
+        delta,
+        tmp_path / "out",
+        memory_limit_bytes=refused.value.facts["wanted"],
+    )
 
 
 def test_what_is_there_stays_without_replace(tmp_path: Path) -> None:

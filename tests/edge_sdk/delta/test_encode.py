@@ -188,8 +188,11 @@ def test_the_memory_limit_chooses_the_methods(tmp_path: Path) -> None:
     small = encoded(tmp_path / "source", tmp_path / "target", memory_limit_bytes=4 << 20)
     assert decoded(small, [source], memory_limit_bytes=4 << 20) == [target]
     assert len(encoded(tmp_path / "source", tmp_path / "target")) < len(small)
-    with pytest.raises(UsageError, match="1000000 bytes"):
+    with pytest.raises(UsageError, match="1000000 bytes of memory; allow at least") as refused:
         encoded(tmp_path / "source", tmp_path / "target", memory_limit_bytes=1_000_000)
+    least = int(refused.value.message.split()[-1])
+    smallest = encoded(tmp_path / "source", tmp_path / "target", memory_limit_bytes=least)
+    assert decoded(smallest, [source], memory_limit_bytes=least) == [target]
 
 
 def test_the_summary_and_progress_add_up(tmp_path: Path) -> None:
