@@ -21,10 +21,10 @@ from edge_sdk.delta.value_maps import (
     Bytes,
     NumberKind,
     Operation,
-    as_whole,
     canonical,
     cast,
     parse_kind,
+    saturated,
 )
 from edge_sdk.delta.varint import Cursor, varints
 
@@ -95,13 +95,13 @@ class LowRank:
             if self.source.is_float:
                 moved = canonical(self._sum(cast(numbers, self.source, _FLOAT32), sums))
                 return cast(moved, _FLOAT32, self.target)
-            whole = as_whole(self._sum(numbers.astype(np.float32), sums))
-            bounds = np.iinfo(self.target.storage)
-            return np.clip(whole, bounds.min, bounds.max).astype(self.target.storage)
+            return saturated(self._sum(numbers.astype(np.float32), sums), self.target)
 
     def _sum(self, numbers: NDArray[np.float32], sums: NDArray[np.float32]) -> Array:
         gained = numbers if self.gain == 1 else numbers * self.gain
-        return gained + sums * self.step
+        moved = sums * self.step
+        moved += gained
+        return moved
 
     def sums_of_rows(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Of all numbers of some rows."""

@@ -174,11 +174,17 @@ def cast(numbers: Array, source: NumberKind, target: NumberKind) -> Array:
     if _FLOAT32 not in (source, target):
         return cast(cast(numbers, source, _FLOAT32), _FLOAT32, target)
     if source.name == "bfloat16":
-        cast_numbers: Array = (numbers.astype("<u4") << np.uint32(16)).view("<f4")
+        wide = numbers.astype("<u4")
+        wide <<= np.uint32(16)
+        cast_numbers: Array = wide.view("<f4")
     elif target.name == "bfloat16":
         bits = numbers.view("<u4")
-        half = np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-        cast_numbers = ((bits + half) >> np.uint32(16)).astype("<u2")
+        wide = bits >> np.uint32(16)  # and from here on in place: memory takes most of the time
+        wide &= np.uint32(1)
+        wide += np.uint32(0x7FFF)
+        wide += bits
+        wide >>= np.uint32(16)
+        cast_numbers = wide.astype("<u2")
     else:
         cast_numbers = numbers.astype(target.storage)
     return _with_nans(numbers, cast_numbers, source, target)
@@ -192,9 +198,9 @@ def _with_nans(before: Array, after: Array, source: NumberKind, target: NumberKi
     assert from_mantissa is not None and to_mantissa is not None
     infinity = _infinity(source)
     unsigned = from_bits & from_bits.dtype.type(2 ** (8 * source.width_bytes - 1) - 1)
-    places = np.nonzero(unsigned > infinity)
-    if not len(places[0]):
+    if unsigned.max(initial=0) <= infinity:
         return after
+    places = np.nonzero(unsigned > infinity)
     payload = (unsigned[places] - infinity).astype(np.uint64)
     shift = np.uint64(abs(to_mantissa - from_mantissa))
     payload = payload << shift if to_mantissa > from_mantissa else payload >> shift
@@ -221,7 +227,9 @@ def _product(numbers: Array, factors: Array) -> Array:
 
 def canonical(found: Array) -> Array:
     """What is no number becomes the canonical NaN, in place."""
-    found[np.isnan(found)] = found.dtype.type(_CANONICAL_NAN)
+    places = np.isnan(found)
+    if places.any():
+        found[places] = found.dtype.type(_CANONICAL_NAN)
     return found
 
 
@@ -230,6 +238,19 @@ def as_whole(numbers: Array) -> NDArray[np.int32]:
     steps = np.rint(numbers)
     steps[np.isnan(steps)] = 0
     return np.clip(steps, -_INTEGER_BOUND, _INTEGER_BOUND).astype(np.int32)
+
+
+def saturated(numbers: Array, target: NumberKind) -> Array:
+    """Float32, changed in place, rounded to integers that ``target`` holds; 0 for what is no
+    number. All bounds of integers are within those of ``as_whole``."""
+    np.rint(numbers, out=numbers)
+    places = np.isnan(numbers)
+    if places.any():
+        numbers[places] = 0
+    bounds = np.iinfo(target.storage)
+    np.maximum(numbers, np.float32(bounds.min), out=numbers)
+    np.minimum(numbers, np.float32(bounds.max), out=numbers)
+    return numbers.astype(target.storage)
 
 
 def quantised(numbers: Array, factors: Array, zeros: Array, target: NumberKind) -> Array:
