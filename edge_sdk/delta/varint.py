@@ -53,6 +53,9 @@ class Cursor:
 
     def varint(self) -> int:
         """The next number; any spelling but the shortest is refused."""
+        if self.position < len(self._data) and (byte := self._data[self.position]) < 0x80:
+            self.position += 1  # most numbers are small
+            return byte
         value = 0
         for count in range(VARINT_BYTES_MAX):
             if self.position >= len(self._data):
