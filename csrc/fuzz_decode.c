@@ -694,7 +694,13 @@ static void parse_factors(struct input *input) {
     const size_t too_many = EDGE_CODER_FACTORS_MAX;
     must(edge_coder_parse_factors(bits, length, 0, 1, 1, shifts, left, right) < 0 &&
              edge_coder_parse_factors(bits, length, 1, 1, 0, shifts, left, right) < 0 &&
+             edge_coder_parse_factors(bits, length, 1, 0, 1, shifts, left, right) < 0 &&
              edge_coder_parse_factors(bits, length, too_many, 1, 1, shifts, left, right) < 0 &&
+             edge_coder_parse_factors(bits, length, too_many + 1, 1, 1, shifts, left, right) < 0 &&
+             edge_coder_parse_factors(bits, length, 1, too_many + 1, 1, shifts, left, right) < 0 &&
+             edge_coder_parse_factors(bits, length, 1, 1, 1, NULL, left, right) < 0 &&
+             edge_coder_parse_factors(bits, length, 1, 1, 1, shifts, NULL, right) < 0 &&
+             edge_coder_parse_factors(bits, length, 1, 1, 1, shifts, left, NULL) < 0 &&
              edge_coder_parse_factors(bits, length, 1, 1, too_many, shifts, left, right) < 0 &&
              edge_coder_parse_factors(NULL, length, 1, 1, 1, shifts, left, right) < 0,
          "a wrong argument is refused");
