@@ -66,11 +66,12 @@ def open_model(path: Path) -> TensorMap:
     NotFoundError, UsageError, UnavailableError (it became shorter meanwhile).
     """
     with open_file(path) as file:
-        for form in FORMATS:
-            contents = form.read(file)
-            if contents is not None:
-                return _map(file, form.name, contents)
-    raise AssertionError("the last format takes everything")
+        # There is a first one: the last takes everything.
+        return next(
+            _map(file, form.name, contents)
+            for form in FORMATS
+            if (contents := form.read(file)) is not None
+        )
 
 
 def _map(file: ModelFile, name: str, contents: Contents) -> TensorMap:

@@ -99,6 +99,15 @@ def test_a_source_that_ends_too_early_is_a_wrong_source() -> None:
         context.set_table(1, Prediction(ranges=whole.ranges, values=values))
 
 
+@pytest.mark.parametrize(("file", "offset", "length"), [(1, 0, 1), (0, 10, 1), (0, 0, 11)])
+def test_bytes_that_no_file_has_are_never_asked_for(file: int, offset: int, length: int) -> None:
+    """No such file, behind its end, across it: DeltaError, and nothing is read."""
+    source = Source(10)
+    with pytest.raises(DeltaError, match="no source has"):
+        source.context().read_file(file, offset, length)
+    assert source.reads == []
+
+
 def test_what_is_not_in_force_is_refused() -> None:
     """A slot that no table record has set."""
     context = Source(10).context()
