@@ -538,14 +538,15 @@ static void put_table(struct input *input, struct packed *out, unsigned count, u
 static void put_code(struct input *input, struct packed *out) {
     static const unsigned widths[] = {8, 16, 32, 64, 16, 16, 32, 64};
     const unsigned kind = take(input) % 8, is_float = kind >= EDGE_CODER_FLOAT16;
-    const unsigned model = is_float ? take(input) % 4 : take(input) % 2 * 2;
-    const unsigned bounds = is_float && model != EDGE_CODER_ALONE ? take(input) % 4 : 0;
+    const unsigned model = is_float ? take(input) % 5 : take(input) % 3 * 2;
+    const unsigned has_classes = model == 4 || (is_float && model != EDGE_CODER_ALONE);
+    const unsigned bounds = has_classes ? take(input) % 4 : 0;
     const unsigned levels = 1 + take(input) % EDGE_CODER_LEVELS_MAX;
     const unsigned cells = (bounds + 1) * levels, tables = 1 + take(input) % (cells < 9 ? cells : 9);
-    const unsigned differs = model == EDGE_CODER_DIFFERENCE || model == 3;
+    const unsigned differs = model == EDGE_CODER_DIFFERENCE || model >= 3;
     put_number(out, kind, 3);
-    put_number(out, model, 2);
-    put_number(out, bounds, 5);
+    put_number(out, model, 3);
+    put_number(out, bounds, 6);
     for (unsigned i = 0; i < bounds; i++) {
         put_number(out, 20 * (i + 1), 8);
     }
@@ -574,7 +575,8 @@ static void make_parsed(const uint16_t *numbers, size_t count) {
     uint16_t *symbols = new_bytes(2 * count), *frequencies = new_bytes(2 * count);
     edge_coder_shape shape = {0};
     shape.kind = *at++;
-    shape.model = *at++ % 3;
+    const unsigned model = *at++;
+    shape.model = model >= 3 ? EDGE_CODER_DIFFERENCE : (int)model;
     const unsigned bounds = *at++;
     const uint16_t *cells = (at += bounds) + 2;
     shape.levels = *at++;

@@ -104,7 +104,7 @@ enum {
 };
 
 /* What a packed code table holds, in this order: kind; model, where 3 is the difference without
- * reflection; the number of bounds, and they; levels; tables; the cells; of each table raw_bits,
+ * reflection and 4 the difference by lean; the number of bounds, and they; levels; tables; the cells; of each table raw_bits,
  * the number of its symbols, they, and their frequencies; if there are several levels the same of
  * each table of levels, but no raw_bits. Returns how many numbers, or an error: what is not
  * canonical is refused, and what is taken, decoders can be made of. */

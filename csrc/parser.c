@@ -1,7 +1,8 @@
 /* What table records hold, packed in bits: code tables, and the factors of low rank. See kernel.h. */
 #include "common.h"
 
-#define MODEL_UNREFLECTED 3
+/* Models that are a difference to the rest of the kernel; 3 is that without reflection. */
+#define MODEL_LEANING 4
 #define GAMMA_ZEROS_MAX 12
 #define KEPT_BITS 3
 #define FIRST_LENGTH 7
@@ -167,12 +168,13 @@ ptrdiff_t edge_coder_parse_table(const uint8_t *body, size_t body_bytes, uint16_
     struct bits bits = bits_of(body, body_bytes);
     struct numbers out = {numbers, numbers_max};
     struct form form;
-    const unsigned kind = number(&bits, 3), model = number(&bits, 2);
-    const bool differs = model == EDGE_CODER_DIFFERENCE || model == MODEL_UNREFLECTED;
-    const unsigned bounds = number(&bits, 5);
+    const unsigned kind = number(&bits, 3), model = number(&bits, 3);
+    const bool differs = model != EDGE_CODER_GIVEN && model != EDGE_CODER_ALONE;
+    const unsigned bounds = number(&bits, 6);
     (void)edge_coder_form_of_kind((int)kind, &form);
-    form.model = (uint8_t)(model == MODEL_UNREFLECTED ? EDGE_CODER_DIFFERENCE : model);
-    if ((!form.is_float && (bounds || model & 1)) || (bounds && model == EDGE_CODER_ALONE) ||
+    form.model = (uint8_t)(differs ? EDGE_CODER_DIFFERENCE : model);
+    if (model > MODEL_LEANING || (!form.is_float && (model & 1)) ||
+        (bounds && model != MODEL_LEANING && (!form.is_float || model == EDGE_CODER_ALONE)) ||
         !put(&out, kind) || !put(&out, model) || !take_bounds(&bits, &out, bounds)) {
         return EDGE_CODER_TABLE;
     }

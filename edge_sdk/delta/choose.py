@@ -11,6 +11,7 @@ import numpy as np
 
 from edge_sdk.delta.alignment import AlignedRange
 from edge_sdk.delta.coder.guess import guessed_bits
+from edge_sdk.delta.coder.leaning import Leans
 from edge_sdk.delta.coder.policy import Choice, Policy
 from edge_sdk.delta.coder.tables import ALONE, CodeTable
 from edge_sdk.delta.container import CODE_SLOTS
@@ -60,6 +61,7 @@ class _Source:
     predicted: Predicted
     position: int
     data: Bytes
+    leans: Leans | None = None
 
 
 class Chooser:
@@ -205,6 +207,7 @@ class Chooser:
                 position=source.position,
                 table=choice.table,
                 levels=choice.levels,
+                leans=source.leans,
                 **shared,
             )
         if tail is None:
@@ -238,6 +241,7 @@ class Chooser:
             kind,
             before,
             after,
+            leans=None if source is None else source.leans,
             alone=alone,
             following=(aligned.end - place.end) / len(data),
             tensor=(place.file, aligned.start),
@@ -258,12 +262,32 @@ class Chooser:
                 return None
             if not predicted.is_affordable(position, length):
                 return None
+            width = predicted.number_bytes
+            if width and aligned.kind is not None and aligned.kind.width_bytes == width:
+                phase = _phase(place, length, aligned, aligned.kind)
+                return self._leaning(predicted, position, length, phase)
             data = self._ahead.read(aligned.prediction, position, length, self._read_source)
         elif position + length > self._sources[aligned.source_file].size_bytes:
             return None
         else:
             data = self._read_source(aligned.source_file, position, length)
         return _Source(predicted=predicted, position=position, data=data)
+
+    def _leaning(self, prediction: Prediction, position: int, length: int, phase: int) -> _Source:
+        """``phase``: bytes before the first whole number."""
+        width = prediction.number_bytes
+        end = phase + (length - phase) // width * width
+        numbers, leans = prediction.read_leaning(position + phase, end - phase, self._read_source)
+        before, behind = (
+            bytes(prediction.read(position + start, stop - start, self._read_source))
+            for start, stop in ((0, phase), (end, length))
+        )
+        return _Source(
+            predicted=prediction,
+            position=position,
+            data=before + numbers + behind,
+            leans=np.frombuffer(leans, np.uint8),
+        )
 
     def _read_source(self, file: int, offset: int, length: int) -> bytes:
         return self._sources[file].read(offset, length)

@@ -45,7 +45,7 @@ TABLES_BYTES = PREDICTION_SLOTS * TABLE_BODY_BYTES_MAX
 # What it needs for each slot that ever holds a code table: the largest, made ready for use.
 CODE_TABLE_BYTES = 5 << 18
 # What it needs besides where predictions are not plain: lists, gathered and mapped numbers.
-MAPPED_BYTES = 8 << 20
+MAPPED_BYTES = 12 << 20
 
 DEFAULT_MEMORY_LIMIT_BYTES = 32 << 20
 

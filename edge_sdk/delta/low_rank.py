@@ -21,10 +21,10 @@ from edge_sdk.delta.value_maps import (
     Bytes,
     NumberKind,
     Operation,
+    Unrounded,
     canonical,
     cast,
     parse_kind,
-    saturated,
 )
 from edge_sdk.delta.varint import Cursor, varints
 
@@ -86,16 +86,25 @@ class LowRank:
 
     def apply(self, data: Bytes, first: int) -> bytes:
         """The bytes of the numbers ``first`` and on, whose source bytes are ``data``."""
-        numbers = np.frombuffer(data, self.source.storage)
-        return self.moved(numbers, self._sums(first, len(numbers))).tobytes()
+        return self._unrounded(data, first).rounded(self.target).tobytes()
 
-    def moved(self, numbers: Array, sums: NDArray[np.float32]) -> Array:
+    def apply_leaning(self, data: Bytes, first: int) -> tuple[bytes, bytes]:
+        """The same, and the lean of each number."""
+        exact = self._unrounded(data, first)
+        return exact.rounded(self.target).tobytes(), exact.leans(self.target).tobytes()
+
+    def _unrounded(self, data: Bytes, first: int) -> Unrounded:
+        numbers = np.frombuffer(data, self.source.storage)
+        return self.moved(numbers, self._sums(first, len(numbers)))
+
+    def moved(self, numbers: Array, sums: NDArray[np.float32]) -> Unrounded:
         """What the numbers become; ``sums`` are those of the components."""
         with np.errstate(all="ignore"):
             if self.source.is_float:
-                moved = canonical(self._sum(cast(numbers, self.source, _FLOAT32), sums))
-                return cast(moved, _FLOAT32, self.target)
-            return saturated(self._sum(numbers.astype(np.float32), sums), self.target)
+                numbers = canonical(self._sum(cast(numbers, self.source, _FLOAT32), sums))
+            else:
+                numbers = self._sum(numbers.astype(np.float32), sums)
+            return Unrounded(numbers=numbers, kind=_FLOAT32)
 
     def _sum(self, numbers: NDArray[np.float32], sums: NDArray[np.float32]) -> Array:
         gained = numbers if self.gain == 1 else numbers * self.gain

@@ -6,7 +6,7 @@ so -0.0, subnormals and NaN payloads survive.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,18 @@ Bits = NDArray[Any]  # unsigned integers of 1, 2, 4 or 8 bytes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ElementKind:
-    """How elements are read. ``mantissa_bits`` is None for integers."""
+    """How elements are read. ``mantissa_bits`` is None for integers; ``difference_bits`` hold
+    each difference of two elements, modulo their power of two."""
 
     number: int
     name: str
     width_bytes: int
     mantissa_bits: int | None = None
+    difference_bits: int = field(default=0)
+
+    def __post_init__(self) -> None:
+        if not self.difference_bits:
+            object.__setattr__(self, "difference_bits", 8 * self.width_bytes)
 
     @property
     def bits(self) -> np.dtype[Any]:
@@ -70,15 +76,14 @@ def kind_of(dtype: str) -> ElementKind | None:
 
 def ordered(values: Bits, kind: ElementKind) -> Bits:
     """Bits of floats to unsigned integers in the floats' order, a bijection of shape (n,)."""
-    sign = _sign_bit(kind)
-    negative = values >= sign
-    return np.where(negative, ~values, values | sign)
+    found: Bits = values ^ (_spread_sign(values) | _sign_bit(kind))
+    return found
 
 
 def unordered(numbers: Bits, kind: ElementKind) -> Bits:
     """The inverse of ``ordered``."""
-    sign = _sign_bit(kind)
-    return np.where(numbers >= sign, numbers ^ sign, ~numbers)
+    found: Bits = numbers ^ (~_spread_sign(numbers) | _sign_bit(kind))
+    return found
 
 
 def difference(source: Bits, target: Bits, kind: ElementKind) -> Bits:
@@ -86,14 +91,14 @@ def difference(source: Bits, target: Bits, kind: ElementKind) -> Bits:
     between them, positive away from zero."""
     if not kind.is_float:
         return target - source
-    return _reflect(ordered(target, kind) - ordered(source, kind), source, kind)
+    return _reflect(ordered(target, kind) - ordered(source, kind), source)
 
 
 def moved(source: Bits, difference: Bits, kind: ElementKind) -> Bits:
     """The target that is ``difference`` from the source; all of shape (n,)."""
     if not kind.is_float:
         return source + difference
-    return unordered(ordered(source, kind) + _reflect(difference, source, kind), kind)
+    return unordered(ordered(source, kind) + _reflect(difference, source), kind)
 
 
 def mirrored(source: Bits, target: Bits, kind: ElementKind) -> Bits:
@@ -120,6 +125,18 @@ def _sign_bit(kind: ElementKind) -> Any:
     return kind.bits.type(1 << (8 * kind.width_bytes - 1))
 
 
-def _reflect(difference: Bits, source: Bits, kind: ElementKind) -> Bits:
+def _spread_sign(values: Bits) -> Bits:
+    """All bits set where the highest is."""
+    width_bytes = values.dtype.itemsize
+    spread: Bits = (values.view(f"<i{width_bytes}") >> (8 * width_bytes - 1)).view(values.dtype)
+    return spread
+
+
+def negated(values: Bits, where: Bits) -> Bits:
+    """The values, modulo 2**width, negated where all bits of ``where`` are set, not none."""
+    return (values ^ where) - where
+
+
+def _reflect(difference: Bits, source: Bits) -> Bits:
     """Negates where the source is negative, so that positive means away from zero."""
-    return np.where(source >= _sign_bit(kind), np.negative(difference), difference)
+    return negated(difference, _spread_sign(source))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from threading import Lock
 
@@ -68,6 +69,14 @@ class Prediction:
         return self.values is None and not any(one.dimensions for one in self.ranges)
 
     @property
+    def number_bytes(self) -> int:
+        """Of each of its numbers, if they have leans: those of all value maps but *text*;
+        otherwise 0."""
+        if self.values is None or isinstance(self.values, TextMap):
+            return 0
+        return self.values.target.width_bytes
+
+    @property
     def count(self) -> int:
         """Numbers that a value map makes."""
         assert self.values is not None
@@ -93,20 +102,29 @@ class Prediction:
         if self.values is None:
             return read_sequence(self.ranges, position, length, read_source)
         if position + length > self.length:
-            raise DeltaError("a record uses more of a prediction than there is")
-        width = self.values.target.width_bytes
-        first, end = self._places(position, length)
-        step = _GATHERED_BYTES // self.values.source.width_bytes
+            raise self.too_short()
         values = self.values.loaded(read_source)
         if isinstance(values, TextMap):
             text = read_sequence(self.ranges, 0, self.length, read_source)
             return values.apply(memoryview(text))[position : position + length]
-        data = b"".join(
-            self._mapped(values, start, min(step, end - start), read_source)
-            for start in range(first, end, step)
-        )
-        skipped = position - first * width
+        pieces = self._pieces(position, length, read_source)
+        data = b"".join(values.apply(piece, first) for piece, first in pieces)
+        skipped = position % values.target.width_bytes
         return data[skipped : skipped + length]
+
+    def read_leaning(
+        self, position: int, length: int, read_source: ReadSource
+    ) -> tuple[bytes, bytes]:
+        """The same of whole numbers, which are there and have leans, and these."""
+        assert self.values is not None and not isinstance(self.values, TextMap)
+        values = self.values.loaded(read_source)
+        pieces = self._pieces(position, length, read_source)
+        made = [values.apply_leaning(piece, first) for piece, first in pieces]
+        return b"".join(numbers for numbers, _ in made), b"".join(leans for _, leans in made)
+
+    def too_short(self) -> DeltaError:
+        """For a record that goes on behind its last byte."""
+        return DeltaError("a record uses more of a prediction than there is")
 
     def _places(self, position: int, length: int) -> tuple[int, int]:
         """The numbers that bytes of a mapped prediction need: the first, and the next one."""
@@ -116,16 +134,20 @@ class Prediction:
         width = self.values.target.width_bytes
         return position // width, -(-(position + length) // width)
 
-    def _mapped(
-        self, values: ValueMap | LowRank, first: int, count: int, read_source: ReadSource
-    ) -> bytes:
-        """Numbers ``first`` and on."""
-        width = values.source.width_bytes
-        source = memoryview(read_sequence(self.ranges, first * width, count * width, read_source))
-        return b"".join(
-            values.apply(source[at * width : (at + _MAPPED_NUMBERS) * width], first + at)
-            for at in range(0, count, _MAPPED_NUMBERS)
-        )
+    def _pieces(
+        self, position: int, length: int, read_source: ReadSource
+    ) -> Iterator[tuple[memoryview, int]]:
+        """Source bytes of the numbers that are needed, some at a time, and the first's place."""
+        assert self.values is not None
+        width = self.values.source.width_bytes
+        first, end = self._places(position, length)
+        step = _GATHERED_BYTES // width
+        for start in range(first, end, step):
+            count = min(step, end - start)
+            gathered = read_sequence(self.ranges, start * width, count * width, read_source)
+            source = memoryview(gathered)
+            for at in range(0, count, _MAPPED_NUMBERS):
+                yield source[at * width : (at + _MAPPED_NUMBERS) * width], start + at
 
 
 class ReadAhead:

@@ -32,6 +32,9 @@ CHANNELS_MAX = 1 << 16
 _LIST_READS_MAX = 256
 _CANONICAL_NAN = np.float32(np.nan)
 _INTEGER_BOUND = np.float32(1 << 17)
+# Leans are told apart by 15 sizes beside none, from 2**-8 of a step on.
+LEAN_SIZES = 16
+LEAN_BELOW = 0x80
 
 
 class Operation(IntEnum):
@@ -129,26 +132,39 @@ class ValueMap:
 
     def apply(self, data: Bytes, first: int) -> bytes:
         """The bytes of the numbers ``first`` and on, whose source bytes are ``data``."""
-        numbers = np.frombuffer(data, self.source.storage)
-        places = np.arange(first, first + len(numbers))
-        return self.apply_at(numbers, places).tobytes()
+        return self._unrounded(data, first).rounded(self.target).tobytes()
+
+    def apply_leaning(self, data: Bytes, first: int) -> tuple[bytes, bytes]:
+        """The same, and the lean of each number."""
+        exact = self._unrounded(data, first)
+        return exact.rounded(self.target).tobytes(), exact.leans(self.target).tobytes()
 
     def apply_at(self, numbers: Array, places: Array) -> Array:
         """What the numbers at these places become."""
+        return self._unrounded_at(numbers, places).rounded(self.target)
+
+    def _unrounded(self, data: Bytes, first: int) -> Unrounded:
+        numbers = np.frombuffer(data, self.source.storage)
+        return self._unrounded_at(numbers, np.arange(first, first + len(numbers)))
+
+    def _unrounded_at(self, numbers: Array, places: Array) -> Unrounded:
         with np.errstate(all="ignore"):
             if self.operation == Operation.CAST:
-                return cast(numbers, self.source, self.target)
+                last = self.source if _FLOAT32 in (self.source, self.target) else _FLOAT32
+                return Unrounded(numbers=cast(numbers, self.source, last), kind=last)
             channel = places // self.inner % self.channels
             assert self.factors is not None
-            factors = self.factors.cast(self._factor_kind).values[channel]
+            wide = self._factor_kind
+            factors = self.factors.cast(wide).values[channel]
             if self.operation == Operation.SCALE:
-                return self._scaled(numbers, factors)
+                widened = cast(numbers, self.source, wide)
+                return Unrounded(numbers=_product(widened, factors), kind=wide)
             zeros = self._zeros(channel)
             if self.operation == Operation.QUANTISE:
                 widened = cast(numbers, self.source, _FLOAT32)
-                return quantised(widened, factors, zeros, self.target)
+                return Unrounded(numbers=widened / factors, kind=_FLOAT32, zeros=zeros)
             steps = (numbers.astype(np.int32) - zeros).astype("<f4")
-            return cast(_product(steps, factors), _FLOAT32, self.target)
+            return Unrounded(numbers=_product(steps, factors), kind=_FLOAT32)
 
     @property
     def _factor_kind(self) -> NumberKind:
@@ -160,11 +176,6 @@ class ValueMap:
         if self.zeros is None:
             return np.zeros(len(channel), np.int32)
         return self.zeros.values[channel].astype(np.int32)
-
-    def _scaled(self, numbers: Array, factors: Array) -> Array:
-        if self.source == self.target == _FLOAT64:
-            return _product(numbers, factors)
-        return cast(_product(cast(numbers, self.source, _FLOAT32), factors), _FLOAT32, self.target)
 
 
 def cast(numbers: Array, source: NumberKind, target: NumberKind) -> Array:
@@ -233,31 +244,72 @@ def canonical(found: Array) -> Array:
     return found
 
 
-def as_whole(numbers: Array) -> NDArray[np.int32]:
-    """Float32 rounded to integers; 0 for what is no number, and bounded."""
-    steps = np.rint(numbers)
-    steps[np.isnan(steps)] = 0
-    return np.clip(steps, -_INTEGER_BOUND, _INTEGER_BOUND).astype(np.int32)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unrounded:
+    """What numbers are before they are rounded for the last time, floats of ``kind``.
+    ``zeros`` are added to integers when they are whole."""
 
+    numbers: Array
+    kind: NumberKind
+    zeros: Array | None = None
 
-def saturated(numbers: Array, target: NumberKind) -> Array:
-    """Float32, changed in place, rounded to integers that ``target`` holds; 0 for what is no
-    number. All bounds of integers are within those of ``as_whole``."""
-    np.rint(numbers, out=numbers)
-    places = np.isnan(numbers)
-    if places.any():
-        numbers[places] = 0
-    bounds = np.iinfo(target.storage)
-    np.maximum(numbers, np.float32(bounds.min), out=numbers)
-    np.minimum(numbers, np.float32(bounds.max), out=numbers)
-    return numbers.astype(target.storage)
+    def rounded(self, target: NumberKind) -> Array:
+        """As numbers of another kind; integers are 0 for what is no number, and bounded."""
+        with np.errstate(all="ignore"):
+            if target.is_float:
+                return cast(self.numbers, self.kind, target)
+            steps = np.rint(self.numbers)
+        places = np.isnan(steps)
+        if places.any():
+            steps[places] = 0
+        np.maximum(steps, -_INTEGER_BOUND, out=steps)
+        np.minimum(steps, _INTEGER_BOUND, out=steps)
+        if self.zeros is not None:
+            steps = steps.astype(np.int32) + self.zeros
+        bounds = np.iinfo(target.storage)
+        np.maximum(steps, steps.dtype.type(bounds.min), out=steps)
+        np.minimum(steps, steps.dtype.type(bounds.max), out=steps)
+        found: Array = steps.astype(target.storage)
+        return found
 
+    def leans(self, target: NumberKind) -> NDArray[np.uint8]:
+        """How far each is from what it is rounded to (FORMAT.md, "Leans"): its size, and
+        ``LEAN_BELOW`` where that is larger than it."""
+        dropped = self._dropped(target) if target.is_float else 0
+        if target.is_float and not dropped:
+            return np.zeros(len(self.numbers), np.uint8)
+        with np.errstate(all="ignore"):
+            above = self._above(target) if target.is_float else self._above_whole()
+        # Half octaves are told by the exponent of a float and the bit behind it.
+        wide = self.kind.width_bytes == 8
+        place, bias = (51, 1023) if wide else (22, 127)
+        bits = above.view("<i8" if wide else "<i4")
+        sizes = ((bits & np.iinfo(bits.dtype).max) >> place) - (2 * (bias + dropped - 8) - 1)
+        found: NDArray[np.uint8] = np.clip(sizes, 0, LEAN_SIZES - 1).astype(np.uint8)
+        found |= (above < 0).view(np.uint8) * np.uint8(LEAN_BELOW)
+        return found
 
-def quantised(numbers: Array, factors: Array, zeros: Array, target: NumberKind) -> Array:
-    """``round(numbers / factors) + zeros``, saturated; float32 by float32 and int32."""
-    whole = as_whole(numbers / factors) + zeros
-    bounds = np.iinfo(target.storage)
-    return np.clip(whole, bounds.min, bounds.max).astype(target.storage)
+    def _dropped(self, target: NumberKind) -> int:
+        """How many bits of a mantissa are rounded off."""
+        assert self.kind.mantissa_bits is not None and target.mantissa_bits is not None
+        return max(0, self.kind.mantissa_bits - target.mantissa_bits)
+
+    def _above(self, target: NumberKind) -> Array:
+        """How far each float is above its rounded one, in steps of its own kind."""
+        rounded = cast(cast(self.numbers, self.kind, target), target, self.kind)
+        signed = f"<i{self.kind.width_bytes}"
+        # Both have the same sign, so that this is how far their sizes are apart.
+        steps = self.numbers.view(signed) - rounded.view(signed)
+        above: Array = steps.astype(self.kind.storage)
+        above *= np.isfinite(rounded)
+        above *= np.copysign(above.dtype.type(1), self.numbers)
+        return above
+
+    def _above_whole(self) -> Array:
+        """How far each is above the nearest integer."""
+        above: Array = self.numbers - np.rint(self.numbers)
+        above[~(np.abs(self.numbers) < _INTEGER_BOUND)] = 0
+        return above
 
 
 # --- bytes ------------------------------------------------------------------------------

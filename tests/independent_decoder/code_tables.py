@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tests.independent_decoder.leans import size
 from tests.independent_decoder.reading import Bits, need
 
-DIFFERENCE, GIVEN, ALONE, UNREFLECTED = 0, 1, 2, 3
+DIFFERENCE, GIVEN, ALONE, UNREFLECTED, BY_LEAN = 0, 1, 2, 3, 4
 # By number: width, bits of the mantissa, bits of the exponent.
 ELEMENTS = [(8, 0, 0), (16, 0, 0), (32, 0, 0), (64, 0, 0)]
 ELEMENTS += [(16, 10, 5), (16, 7, 8), (32, 23, 8), (64, 52, 11)]
@@ -30,12 +31,14 @@ class CodeTable:
 
     def __init__(self, data: bytes) -> None:
         bits = Bits(data)
-        kind, self.model = bits.take(3), bits.take(2)
+        kind, self.model = bits.take(3), bits.take(3)
         self.width, self.mantissa, self.exponent = ELEMENTS[kind]
         self.floats = kind >= 4
-        need(self.floats or self.model in (DIFFERENCE, ALONE), "model of integers")
-        classes = bits.take(5) + 1
-        need(classes == 1 or (self.floats and self.model != ALONE), "classes")
+        need(self.model <= BY_LEAN, "an unknown model")
+        need(self.floats or self.model in (DIFFERENCE, ALONE, BY_LEAN), "model of integers")
+        classes = bits.take(6) + 1
+        keyed = self.model == BY_LEAN or (self.floats and self.model != ALONE)
+        need(classes == 1 or keyed, "classes")
         self.bounds = [bits.take(8) for _ in range(classes - 1)]
         need(self.bounds == sorted(set(self.bounds) - {0}), "bounds")
         self.levels = bits.take(3) + 1
@@ -57,7 +60,7 @@ class CodeTable:
             need(raw == self.mantissa, "raw bits")
         elif self.model == ALONE:
             need(raw == max(0, self.width - 8), "raw bits")
-        differences = self.model in (DIFFERENCE, UNREFLECTED)
+        differences = self.model in (DIFFERENCE, UNREFLECTED, BY_LEAN)
         symbols, slots = read_symbols(bits, bits.take(8) + 1, 2 if differences else 1)
         high = self.width - raw
         if differences and high > 4:
@@ -72,15 +75,16 @@ class CodeTable:
         need(symbols[-1] < self.levels, "a level")
         return slots
 
-    def classes(self, sources: np.ndarray) -> np.ndarray:
+    def classes(self, sources: np.ndarray, leans: np.ndarray | None) -> np.ndarray:
         """The class of each source element (uint64)."""
-        if not self.floats:
-            return np.zeros(len(sources), np.int64)
-        key = (sources >> np.uint64(self.mantissa)) & np.uint64((1 << self.exponent) - 1)
-        if self.width == 64:
-            key >>= np.uint64(3)
-        bounds = np.array(self.bounds, np.int64)
-        return np.searchsorted(bounds, key.astype(np.int64), side="right")
+        exponent = (sources >> np.uint64(self.mantissa)) & np.uint64((1 << self.exponent) - 1)
+        key = exponent.astype(np.int64)
+        if leans is not None:
+            first = (1 << self.exponent >> 1) - 16
+            key = size(leans) + (16 * np.clip(key - first, 0, 15) if self.floats else 0)
+        elif self.width == 64:
+            key >>= 3
+        return np.searchsorted(np.array(self.bounds, np.int64), key, side="right")
 
 
 def read_symbols(bits: Bits, count: int, rows: int) -> tuple[list[int], Slots]:

@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tests.independent_decoder.addresses import Addresses
-from tests.independent_decoder.code_tables import ALONE, DIFFERENCE, CodeTable
+from tests.independent_decoder.code_tables import ALONE, BY_LEAN, DIFFERENCE, CodeTable
 from tests.independent_decoder.frames import unpack
 from tests.independent_decoder.patches import patched
 from tests.independent_decoder.places import Places
 from tests.independent_decoder.predictions import Prediction
 from tests.independent_decoder.prefix import Run, TableEntry, read_prefix
 from tests.independent_decoder.reading import MIB, Reader, digest, need
-from tests.independent_decoder.streams import coded
+from tests.independent_decoder.streams import Shape, coded
 
 END, TABLE = 0, 128
 COPY, LITERAL, PATCH, RESIDUAL, PLANES = 1, 2, 3, 4, 5
@@ -187,22 +187,30 @@ class Decoder:
     def _check_memory(self, record_bytes: int) -> None:
         """A record must not need more than the header says."""
         header = self.prefix.header
-        tables = 65536 + (8 * MIB if header.maps else 0) + 5 * MIB // 4 * len(self.codes)
+        tables = 65536 + (12 * MIB if header.maps else 0) + 5 * MIB // 4 * len(self.codes)
         need(self.prefix.length + tables + record_bytes <= header.memory, "too little memory")
 
     def _coded(self, kind: int, length: int, reader: Reader) -> bytes:
-        predicted = None
+        slot = position = 0
         if kind == RESIDUAL:
             slot, position = reader.varint(), reader.varint()
             need(slot in self.predictions, "slot of a prediction")
-            predicted = self.predictions[slot].read(position, length)
-        slot, phase, lanes = reader.varint(), reader.varint(), reader.varint()
-        need(slot in self.codes, "slot of a code table")
+        code_slot, phase, lanes = reader.varint(), reader.varint(), reader.varint()
+        need(code_slot in self.codes, "slot of a code table")
         need(lanes in (0, 3, 5), "lanes")
-        code = self.codes[slot]
-        if kind == RESIDUAL:
+        code = self.codes[code_slot]
+        shape = Shape.of(code, length, phase)
+        end = length - shape.tail
+        predicted = leans = None
+        if kind == PLANES:
+            if code.model != ALONE:
+                need(code.model == DIFFERENCE and not code.floats, "model of a record")
+                predicted = bytes(end - phase)
+        elif code.model == BY_LEAN:
+            width = code.width // 8
+            read, leans = self.predictions[slot].read_leaning(position, length, phase, width)
+            predicted = read[phase:end]
+        else:
             need(code.model != ALONE, "model of a record")
-        elif code.model != ALONE:
-            need(code.model == DIFFERENCE and not code.floats, "model of a record")
-            predicted = bytes(length)
-        return coded(code, predicted, length, phase, 1 << lanes, reader)
+            predicted = self.predictions[slot].read(position, length)[phase:end]
+        return coded(code, predicted, shape, 1 << lanes, reader, leans)

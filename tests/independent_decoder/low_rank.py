@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from tests.independent_decoder.floats import FLOAT32, FLOAT64, FLOATS
+from tests.independent_decoder.leans import Made
 from tests.independent_decoder.reading import Reader, need
 from tests.independent_decoder.value_maps import (
-    FLOAT32,
-    FLOAT64,
-    FLOATS,
     OneFromOne,
     add,
     as_float32,
-    cast,
+    cast_to,
     multiply,
     rounded_to,
 )
@@ -90,7 +89,7 @@ class LowRank(OneFromOne):
         bits.end()
         need(sum(weight for weight, _, _ in self.components) <= WEIGHTS_MAX, "weights")
 
-    def apply(self, x: np.ndarray, first: int) -> bytes:
+    def apply(self, x: np.ndarray, first: int) -> Made:
         row, column = np.divmod(np.arange(first, first + len(x), dtype=np.int64), self.columns)
         sums = np.zeros(len(x), np.int64)
         for weight, left, right in self.components:
@@ -99,5 +98,5 @@ class LowRank(OneFromOne):
         moves = multiply(sums.astype(np.float32), self.step).view(np.float32)
         y = add(scaled, moves)
         if self.target in FLOATS:
-            return cast(y, FLOAT32, self.target).tobytes()
+            return cast_to(self.target, y, FLOAT32)
         return rounded_to(self.target, y.view(np.float32), np.int64(0))

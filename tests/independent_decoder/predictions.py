@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from tests.independent_decoder.low_rank import LOW_RANK, LowRank
 from tests.independent_decoder.ranges import Range
 from tests.independent_decoder.reading import BEYOND, Reader, need
 from tests.independent_decoder.texts import TEXT, Text
-from tests.independent_decoder.value_maps import ValueMap
+from tests.independent_decoder.value_maps import OneFromOne, ValueMap
 
 PARAMETERS_MAX = 320 << 10
 
@@ -45,6 +47,22 @@ class Prediction:
             return self._source_bytes(position, position + length)
         raw = self._source_bytes(*self.map.takes(position, length))
         return self.map.part(raw, position, length)
+
+    def read_leaning(
+        self, position: int, length: int, phase: int, width_bytes: int
+    ) -> tuple[bytes, np.ndarray]:
+        """What ``read`` gives, and the lean of each whole number from the byte ``phase`` on."""
+        need(position + length <= self.length, "outside of a prediction")
+        need(isinstance(self.map, OneFromOne), "a prediction without leans")
+        assert isinstance(self.map, OneFromOne)
+        need(self.map.target_bytes == width_bytes, "leans of another width")
+        number, inside = divmod(position + phase, width_bytes)
+        need(inside == 0, "an element does not begin a number")
+        low, high = self.map.takes(position, length)
+        first = low // self.map.source_bytes
+        made, leans = self.map.leaning(self._source_bytes(low, high), first)
+        start, count = position - first * width_bytes, (length - phase) // width_bytes
+        return made[start : start + length], leans[number - first :][:count]
 
     def _source_bytes(self, first: int, end: int) -> bytes:
         """A part of the ranges' bytes, refused where it is too much work to gather."""

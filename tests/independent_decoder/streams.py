@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from tests.independent_decoder.code_tables import ALONE, GIVEN, UNREFLECTED, CodeTable, Slots
@@ -35,15 +37,20 @@ class Lanes:
 
 
 def elements(
-    code: CodeTable, sources: np.ndarray | None, count: int, lanes: int, stream: bytes
+    code: CodeTable,
+    sources: np.ndarray | None,
+    count: int,
+    lanes: int,
+    stream: bytes,
+    leans: np.ndarray | None = None,
 ) -> np.ndarray:
-    """``count`` elements of the target (uint64), given those predicted."""
+    """``count`` elements of the target (uint64), given those predicted; their leans in model 4."""
     reader = Reader(stream)
     levels = read_levels(code, count, reader)
     words = reader.varint()
     states = [reader.u32() for _ in range(lanes if count else 0)]
     decoder = Lanes(states, reader.u16s(words))
-    classes = np.zeros(count, np.int64) if sources is None else code.classes(sources)
+    classes = np.zeros(count, np.int64) if sources is None else code.classes(sources, leans)
     table = code.cells[classes, np.repeat(levels, 256)[:count]]
     slots = [one.slots for one in code.tables]
     symbols = np.array([decoder.symbol(slots[one]) for one in table.tolist()], np.int64)
@@ -54,7 +61,7 @@ def elements(
     assert sources is not None
     if code.model == GIVEN:
         return given(code, sources, symbols, raw_bits(reader.rest(), raw))
-    return moved(code, sources, differences(symbols, raw, reader.rest()))
+    return moved(code, sources, differences(symbols, raw, reader.rest()), leans)
 
 
 def read_levels(code: CodeTable, count: int, reader: Reader) -> np.ndarray:
@@ -100,7 +107,7 @@ def given(code: CodeTable, sources: np.ndarray, symbols: np.ndarray, raw: np.nda
 
 
 def differences(symbols: np.ndarray, raw: np.ndarray, data: bytes) -> np.ndarray:
-    """Models 0 and 3: the differences, modulo 2^64."""
+    """Models 0, 3 and 4: the differences, modulo 2^64."""
     small, above = symbols < 31, symbols - 31
     more = np.where(small, 0, 2 + above // 8)
     size = np.where(small, (symbols + 1) // 2, 4 + above // 2 % 4).astype(np.uint64)
@@ -113,30 +120,54 @@ def differences(symbols: np.ndarray, raw: np.ndarray, data: bytes) -> np.ndarray
     return (high << low) + (value & ((np.uint64(1) << low) - np.uint64(1)))
 
 
-def moved(code: CodeTable, sources: np.ndarray, steps: np.ndarray) -> np.ndarray:
+def moved(
+    code: CodeTable, sources: np.ndarray, steps: np.ndarray, leans: np.ndarray | None
+) -> np.ndarray:
     """The elements that lie so far from those of the source."""
     full, sign = np.uint64((1 << code.width) - 1), np.uint64(1 << (code.width - 1))
+    minus = sources & sign > 0
+    back = np.zeros(len(sources), bool)
+    if leans is not None:
+        back = leans < 0
+    elif code.floats and code.model != UNREFLECTED:
+        back = minus
+    steps = np.where(back, np.uint64(0) - steps, steps)
     if not code.floats:
         return (sources + steps) & full
-    minus = sources & sign > 0
     ordered = np.where(minus, sources ^ full, sources | sign)
-    if code.model != UNREFLECTED:
-        steps = np.where(minus, np.uint64(0) - steps, steps)
     ordered = (ordered + steps) & full
     return np.where(ordered & sign > 0, ordered ^ sign, ordered ^ full)
 
 
+@dataclass(frozen=True)
+class Shape:
+    """Edges and whole elements of a record: bytes before, elements, bytes behind."""
+
+    phase: int
+    count: int
+    tail: int
+
+    @staticmethod
+    def of(code: CodeTable, length: int, phase: int) -> Shape:
+        width = code.width // 8
+        need(phase < width and phase <= length, "phase")
+        count, tail = divmod(length - phase, width)
+        return Shape(phase, count, tail)
+
+
 def coded(
-    code: CodeTable, predicted: bytes | None, length: int, phase: int, lanes: int, reader: Reader
+    code: CodeTable,
+    predicted: bytes | None,
+    shape: Shape,
+    lanes: int,
+    reader: Reader,
+    leans: np.ndarray | None = None,
 ) -> bytes:
-    """What a record with a stream makes: edges and elements, ``length`` bytes."""
+    """What a record with a stream makes: edges and elements. ``predicted``: whole elements."""
     dtype = np.dtype(f"<u{code.width // 8}")
-    need(phase < dtype.itemsize and phase <= length, "phase")
-    count = (length - phase) // dtype.itemsize
-    end = phase + count * dtype.itemsize
-    before, tail = reader.take(phase), reader.take(length - end)
+    before, tail = reader.take(shape.phase), reader.take(shape.tail)
     sources = None
     if predicted is not None:
-        sources = np.frombuffer(predicted[phase:end], dtype).astype(np.uint64)
-    made = elements(code, sources, count, lanes, reader.rest())
+        sources = np.frombuffer(predicted, dtype).astype(np.uint64)
+    made = elements(code, sources, shape.count, lanes, reader.rest(), leans)
     return before + made.astype(dtype).tobytes() + tail

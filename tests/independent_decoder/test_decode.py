@@ -23,6 +23,7 @@ from tests.support.deltas import (
 KINDS = ["int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"]
 CHUNK = 1 << 20
 COPY, LITERAL, PATCH, RESIDUAL, PLANES = 1, 2, 3, 4, 5
+BY_LEAN = 4
 
 Tensors = Mapping[str, np.ndarray]
 
@@ -180,6 +181,24 @@ def test_quantised_tensors_agree(tmp_path: Path, kind: str, back: bool) -> None:
     else:
         found = agree(tmp_path, {"m": model(w=floats)}, {"m": model(**small)})
     assert (DEQUANTISE if back else QUANTISE) in found.value_maps
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16", "int8", "uint8"])
+def test_rounded_revisions_agree(tmp_path: Path, kind: str) -> None:
+    """Weights that moved by less than a step before they were rounded: the code asks for leans."""
+    floats = matrix(90, 400, 1)
+    numbers, factor, zero = quantised(floats, "int8" if kind == "int8" else "uint8")
+    if kind in ("float16", "bfloat16"):
+        small = {"w": as_kind(floats + matrix(90, 400, 2) * 2e-4, kind)}
+    else:
+        moved = (floats + matrix(90, 400, 2) * 4e-3) / factor[:, None]
+        limits = np.iinfo(kind)
+        whole = np.clip(np.rint(moved) + zero[:, None], limits.min, limits.max)
+        small = {"w": whole.astype(numbers.dtype), "w_scale": factor}
+        small |= {} if kind == "int8" else {"w_zero_point": zero}
+    found = agree(tmp_path, {"m": model(w=floats)}, {"m": model(**small)})
+    assert found.value_maps <= {CAST, QUANTISE}
+    assert BY_LEAN in found.models
 
 
 @pytest.mark.parametrize("kind", ["float32", "int16"])

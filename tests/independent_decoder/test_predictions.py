@@ -11,19 +11,26 @@ import random
 import numpy as np
 import pytest
 
+from edge_sdk.delta import coder
+from edge_sdk.delta.coder.tables import CodeTable, Table, pack
+from edge_sdk.delta.numeric import KINDS as ELEMENTS
 from edge_sdk.delta.varint import varints
 from tests.independent_decoder.decode import decode
+from tests.independent_decoder.floats import cast
+from tests.independent_decoder.leans import SIZES, size
 from tests.independent_decoder.predictions import Prediction
 from tests.support.deltas import EDGE_BITS, Crafted, bits_dtype, decoded, file_ref, place
 
 RESIDUAL = 4
 # Element kind int8, model 0, one class, level and table, r = 0; its one symbol is 0.
-NO_DIFFERENCE = bytes([0, 0, 0, 0, 2])
+NO_DIFFERENCE = bytes([0, 0, 0, 0, 8])
 # One lane, its state 2^16, no words, no raw bits.
 NOTHING_CODED = bytes([0]) + (1 << 16).to_bytes(4, "little")
 KINDS = {4: "float16", 5: "bfloat16", 6: "float32", 7: "float64"}
 KINDS |= {0: "int8", 1: "int16", 8: "int8", 9: "int16"}
 FLOATS, INTEGERS = [4, 5, 6, 7], [0, 1, 8, 9]
+MANTISSAS = {4: 10, 5: 7, 6: 23, 7: 52}
+BY_LEAN = 4
 
 
 def zigzag(number: int) -> int:
@@ -162,6 +169,12 @@ def component(rows: int, columns: int, chance: random.Random) -> str:
     return bits
 
 
+def components(rows: int, columns: int, rank: int, chance: random.Random) -> bytes:
+    """Those of a low rank, packed."""
+    bits = "".join(component(rows, columns, chance) for _ in range(rank))
+    return int(bits[::-1], 2).to_bytes(-(-len(bits) // 8), "little")
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_maps_of_low_rank_agree(seed: int) -> None:
     """Every pair of kinds, any steps and factors, numbers with any bits."""
@@ -172,8 +185,7 @@ def test_maps_of_low_rank_agree(seed: int) -> None:
     rank = min(rank, 8)
     source = numbers(kind, rows * columns, chance)
     step = chance.choice([numbers(6, 1, chance), np.float32(chance.gauss(0, 1)).tobytes()])
-    bits = "".join(component(rows, columns, chance) for _ in range(rank))
-    packed = int(bits[::-1], 2).to_bytes(-(-len(bits) // 8), "little")
+    packed = components(rows, columns, rank, chance)
     gain = chance.choice(
         [numbers(6, 1, chance), np.float32(1).tobytes(), np.float32(0.9).tobytes()]
     )
@@ -196,3 +208,150 @@ def test_texts_agree(seed: int) -> None:
     total = sum(min(size, len(source) - at) for at, size in ranges)
     prediction = varints(len(heads)) + b"".join(heads) + varints(0, 0, 6, 0)
     agreed(prediction, source, position=chance.randrange(total))
+
+
+def all_symbols(element: int, chance: random.Random) -> CodeTable:
+    """By lean: a table of its own for each class, so that no key can be another unnoticed."""
+    kind = ELEMENTS[element]
+    width = 8 * kind.width_bytes
+    keys = range(1, 256 if kind.is_float else 17)
+    bounds = sorted(chance.sample(keys, min(len(keys), 24)))
+    raw, high = max(0, width - 16), min(width, 16)
+    symbols = (*range(31 + 8 * (high - 5)), 32 + 8 * (high - 5))
+    tables = []
+    for number in range(len(bounds) + 1):
+        frequencies = [1] * len(symbols)
+        frequencies[number] = 4097 - len(symbols)
+        tables.append(Table(shift=raw, symbols=symbols, frequencies=tuple(frequencies)))
+    return CodeTable(
+        kind=kind,
+        model=BY_LEAN,
+        bounds=tuple(bounds),
+        levels=1,
+        cells=tuple(range(len(tables))),
+        tables=tuple(tables),
+        level_tables=(),
+    )
+
+
+def lean_bytes(leans: np.ndarray) -> np.ndarray:
+    """As our coder wants them: the size, and 128 where it is below 0."""
+    return (size(leans) | np.where(leans < 0, 0x80, 0)).astype(np.uint8)
+
+
+def by_lean(prediction: bytes, source: bytes, width: int, chance: random.Random) -> np.ndarray:
+    """Both decoders make what our coder coded with the leans of this one: all elements differ
+    from their prediction, so no lean can have the other sign, nor another size, unnoticed."""
+    made = Prediction(prediction, [source], maps=True)
+    total = made.length // width
+    phase = chance.randrange(width)
+    first = chance.randrange(1, 3) if phase else chance.randrange(2)
+    behind = chance.randrange(2)
+    count, tail = total - first - behind, chance.randrange(width) if behind else 0
+    raw, leans = made.read_leaning(first * width, count * width, 0, width)
+    dtype = np.dtype(f"<u{width}")
+    before = np.frombuffer(raw, dtype)
+    moves = [chance.choice([-1, 1]) * chance.choice([1, 2, 9, 120]) for _ in before]
+    after = before + np.array(moves, np.int64).astype(dtype)
+    elements = {1: [0], 2: [1, 4, 5], 4: [2, 6], 8: [3, 7]}[width]
+    code = all_symbols(chance.choice(elements), chance)
+    lanes = chance.choice([0, 3, 5])
+    coded = coder.encode(code, before, after, None, 1 << lanes, leans=lean_bytes(leans))
+    assert coded is not None
+    edges = chance.randbytes(phase), chance.randbytes(tail)
+    target = edges[0] + after.tobytes() + edges[1]
+    body = varints(0, first * width - phase, 8, phase, lanes) + b"".join(edges) + coded
+    delta = (
+        Crafted(targets=[file_ref("t", target)], sources=[file_ref("s", source)], mapped=True)
+        .table(varints(0) + prediction)
+        .table(varints(8) + pack(code))
+        .data(RESIDUAL, place(len(target)), body)
+        .build()
+    )
+    return delta, target, leans
+
+
+def near_floats(kind: int, target: int, count: int, chance: random.Random) -> bytes:
+    """Floats that lie as far from those of another kind as lean sizes begin, and by a bit more
+    or less; ties among them, and whatever is special in either kind."""
+    middle = kind if 6 in (kind, target) else 6
+    more = MANTISSAS[middle] - MANTISSAS[target]
+    base = cast(
+        np.frombuffer(numbers(target, count, chance), bits_dtype(KINDS[target])),
+        *((target, middle)),
+    )
+    if more > 0:
+        places = [0, *(int(one * 2**more) for one in SIZES)]
+        steps = [
+            chance.choice([-1, 1]) * (chance.choice(places) + chance.choice([-1, 0, 0, 1]))
+            for _ in base
+        ]
+        base = base + np.array(steps, np.int64).astype(base.dtype)
+    found = cast(base, middle, kind)
+    return found.tobytes() + numbers(kind, count, chance)
+
+
+def near_integers(kind: int, count: int, chance: random.Random) -> bytes:
+    """Floats that lie as far from integers, and some where rounding has an end."""
+    found = []
+    for _ in range(count):
+        whole = chance.choice([0.0, -0.0, 1.0, chance.randrange(-300, 300), 131071.0, 131072.0])
+        part = chance.choice([0, 0, 1, -1]) * chance.choice(SIZES)
+        found.append(chance.choice([-1, 1]) * np.float32(whole + part))
+    y = np.array(found, np.float32)
+    toward = np.array([chance.choice([-np.inf, np.inf]) for _ in found], np.float32)
+    y = np.where([chance.random() < 0.5 for _ in found], np.nextafter(y, toward), y)
+    wide = cast(y.astype(np.float32).view(np.uint32), 6, kind)
+    return wide.tobytes() + numbers(kind, count, chance)
+
+
+def whole_range(source: bytes, number: int, parameters: bytes) -> bytes:
+    """A prediction of all of it, through a value map."""
+    return varints(1, 0, 0, len(source), 0, 0, 0, number, len(parameters)) + parameters
+
+
+LEANING = [(1, *pair) for pair in itertools.permutations(FLOATS, 2)]
+LEANING += [(2, *pair) for pair in itertools.product(FLOATS, repeat=2)]
+LEANING += [(3, *pair) for pair in itertools.product(FLOATS, INTEGERS)]
+LEANING += [(4, *pair) for pair in itertools.product(INTEGERS, FLOATS)]
+LEANING += [(5, *pair) for pair in itertools.product(FLOATS[:3], repeat=2)]
+LEANING += [(5, kind, kind) for kind in INTEGERS]
+
+
+@pytest.mark.parametrize(("number", "kind", "target"), LEANING)
+def test_leans_agree(number: int, kind: int, target: int) -> None:
+    """Every value map that has leans, between all of its kinds."""
+    chance = random.Random(f"{number} {kind} {target}")
+    count = 400
+    if kind in INTEGERS:
+        source = numbers(kind, 2 * count, chance)
+    elif target in INTEGERS:
+        source = near_integers(kind, count, chance)
+    else:
+        source = near_floats(kind, target, count, chance)
+    parameters = varints(kind, target)
+    if number == 5:
+        steps = np.array([1, 0 if kind == 6 else 1 / 512], "<f4").tobytes()
+        parameters += varints(20, count // 10, 6) + steps + components(20, count // 10, 6, chance)
+    elif number == 4:
+        factors = near_floats(6, target, count, chance) if target in (4, 5) else None
+        factors = factors or numbers(6, 2 * count, chance)
+        parameters += varints(1, 2 * count, 1, 6) + factors
+        dtype = bits_dtype(KINDS[kind])
+        points = np.frombuffer(source, dtype) - np.ones(1, dtype)
+        parameters += varints(1, kind) + points.astype(dtype).tobytes()
+    elif number > 1:
+        factors = np.array([1, -1, 1e-3, 1], "<f4")
+        parameters += varints(100, 4, 1, 6) + factors.tobytes()
+    if number == 3:
+        parameters += varints(0) if target == 9 else varints(1, 0) + bytes([0, 0, 3, 255])
+    width = bits_dtype(KINDS[target]).itemsize
+    prediction = whole_range(source, number, parameters)
+    delta, target_bytes, leans = by_lean(prediction, source, width, chance)
+    assert decode(delta, [source]) == {"t": target_bytes}
+    assert decoded(delta, [source]) == [target_bytes]
+    middle = kind if number == 1 and 6 in (kind, target) else 6
+    wider = target in FLOATS and MANTISSAS[middle] > MANTISSAS[target]
+    assert leans.any() == (target in INTEGERS or wider)
+    if number < 5 and kind not in (4, 5) and leans.any():
+        assert set(size(leans)) == set(range(16))

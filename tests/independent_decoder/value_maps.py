@@ -6,16 +6,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tests.independent_decoder.floats import (
+    FLOAT32,
+    FLOAT64,
+    FLOATS,
+    PATTERNS,
+    cast,
+    infinity,
+)
+from tests.independent_decoder.leans import Made, lean
 from tests.independent_decoder.ranges import Range
 from tests.independent_decoder.reading import BEYOND, Reader, need
 
-FLOAT16, BFLOAT16, FLOAT32, FLOAT64 = 4, 5, 6, 7
 CAST, SCALE, QUANTISE, DEQUANTISE = 1, 2, 3, 4
 LIST_WORK_MAX = 256
 INTEGERS = {0: np.int8, 1: np.int16, 8: np.uint8, 9: np.uint16}
-FLOATS = {FLOAT16: (16, 10), BFLOAT16: (16, 7), FLOAT32: (32, 23), FLOAT64: (64, 52)}  # w, m
-PATTERNS = {16: np.uint16, 32: np.uint32, 64: np.uint64}
-NUMPY_FLOATS = {16: np.float16, 32: np.float32, 64: np.float64}
 
 
 def kind_bytes(kind: int) -> int:
@@ -27,45 +32,6 @@ def load(raw: bytes, kind: int) -> np.ndarray:
     """Bit patterns of floats, or integers."""
     numbers = PATTERNS[FLOATS[kind][0]] if kind in FLOATS else INTEGERS[kind]
     return np.frombuffer(raw, np.dtype(numbers).newbyteorder("<"))
-
-
-def infinity(kind: int) -> int:
-    width, mantissa = FLOATS[kind]
-    return ((1 << (width - 1 - mantissa)) - 1) << mantissa
-
-
-def cast(bits: np.ndarray, source: int, target: int) -> np.ndarray:
-    """Bit patterns of one kind of float as those of another."""
-    if source == target:
-        return bits
-    if FLOAT32 not in (source, target):
-        return cast(cast(bits, source, FLOAT32), FLOAT32, target)
-    width = FLOATS[source][0]
-    if source == BFLOAT16:
-        made = bits.astype(np.uint32) << np.uint32(16)
-    elif target == BFLOAT16:
-        wide = bits.astype(np.uint64)
-        odd = (wide >> np.uint64(16)) & np.uint64(1)
-        made = ((wide + np.uint64(0x7FFF) + odd) >> np.uint64(16)).astype(np.uint16)
-    else:
-        with np.errstate(all="ignore"):
-            floats = bits.view(NUMPY_FLOATS[width]).astype(NUMPY_FLOATS[FLOATS[target][0]])
-        made = floats.view(PATTERNS[FLOATS[target][0]])
-    nan = (bits & bits.dtype.type((1 << (width - 1)) - 1)) > infinity(source)
-    return np.where(nan, quiet(bits, source, target), made).astype(made.dtype)
-
-
-def quiet(bits: np.ndarray, source: int, target: int) -> np.ndarray:
-    """The NaN of another kind: sign kept, mantissa cut or filled, its highest bit set."""
-    (width, mantissa), (width_to, mantissa_to) = FLOATS[source], FLOATS[target]
-    old = bits.astype(np.uint64)
-    sign = old >> np.uint64(width - 1) << np.uint64(width_to - 1)
-    low = old & np.uint64((1 << mantissa) - 1)
-    if mantissa > mantissa_to:
-        low = low >> np.uint64(mantissa - mantissa_to)
-    else:
-        low = low << np.uint64(mantissa_to - mantissa)
-    return sign | low | np.uint64(infinity(target) | 1 << (mantissa_to - 1))
 
 
 def multiply(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -95,14 +61,22 @@ def as_float32(x: np.ndarray, kind: int) -> np.ndarray:
     return x.astype(np.float32)
 
 
-def rounded_to(kind: int, floats: np.ndarray, zero: np.ndarray | np.int64) -> bytes:
+def rounded_to(kind: int, floats: np.ndarray, zero: np.ndarray | np.int64) -> Made:
     """The integers of ``kind`` nearest to the floats when rounded, with zero points added."""
     with np.errstate(all="ignore"):
         rounded = np.rint(np.where(np.isnan(floats), np.float32(0), floats))
     whole = np.clip(rounded, -131072, 131072).astype(np.int64) + zero
     numbers = INTEGERS[kind]
     limits = np.iinfo(numbers)
-    return np.clip(whole, limits.min, limits.max).astype(f"<{np.dtype(numbers).str[1:]}").tobytes()
+    whole = np.clip(whole, limits.min, limits.max).astype(f"<{np.dtype(numbers).str[1:]}")
+    return Made(whole, kind, floats.view(np.uint32), FLOAT32)
+
+
+def cast_to(kind: int, bits: np.ndarray, source: int) -> Made:
+    """Floats cast at last, by way of float32 where neither kind is that."""
+    if FLOAT32 not in (source, kind) and source != kind:
+        bits, source = cast(bits, source, FLOAT32), FLOAT32
+    return Made(cast(bits, source, kind), kind, bits, source)
 
 
 class OneFromOne:
@@ -123,9 +97,15 @@ class OneFromOne:
     def part(self, raw: bytes, position: int, length: int) -> bytes:
         """A part of the prediction, made from the bytes that it takes."""
         first, inside = divmod(position, self.target_bytes)
-        return self.apply(load(raw, self.source), first)[inside : inside + length]
+        made = self.apply(load(raw, self.source), first)
+        return made.numbers.tobytes()[inside : inside + length]
 
-    def apply(self, x: np.ndarray, first: int) -> bytes:
+    def leaning(self, raw: bytes, number: int) -> tuple[bytes, np.ndarray]:
+        """Whole numbers from ``number`` on, and the lean of each."""
+        made = self.apply(load(raw, self.source), number)
+        return made.numbers.tobytes(), lean(made)
+
+    def apply(self, x: np.ndarray, first: int) -> Made:
         """The target's numbers from number ``first`` on, made from those of the source."""
         raise NotImplementedError
 
@@ -175,14 +155,15 @@ class ValueMap(OneFromOne):
         need(kind in INTEGERS, "kind of the zero points")
         return numbers.astype(np.int64)
 
-    def apply(self, x: np.ndarray, first: int) -> bytes:
+    def apply(self, x: np.ndarray, first: int) -> Made:
         if self.number == CAST:
-            return cast(x, self.source, self.target).tobytes()
+            return cast_to(self.target, x, self.source)
         index = np.arange(first, first + len(x), dtype=np.int64)
         channel = index // min(self.inner, BEYOND - 1) % self.channels
         if self.number == SCALE and self.source == self.target == FLOAT64:
             factor = cast(self.factors, self.factor_kind, FLOAT64)[channel]
-            return multiply(x.view(np.float64), factor.view(np.float64)).tobytes()
+            product = multiply(x.view(np.float64), factor.view(np.float64))
+            return cast_to(FLOAT64, product, FLOAT64)
         factor = cast(self.factors, self.factor_kind, FLOAT32)[channel].view(np.float32)
         if self.number == DEQUANTISE:
             floats = (x.astype(np.int64) - self.zeros[channel]).astype(np.float32)
@@ -191,4 +172,4 @@ class ValueMap(OneFromOne):
         if self.number == QUANTISE:
             with np.errstate(all="ignore"):
                 return rounded_to(self.target, floats / factor, self.zeros[channel])
-        return cast(multiply(floats, factor), FLOAT32, self.target).tobytes()
+        return cast_to(self.target, multiply(floats, factor), FLOAT32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from hypothesis import strategies as st
@@ -14,6 +14,7 @@ from edge_sdk.delta.coder.tables import (
     DIFFERENCE,
     DIFFERENCES,
     GIVEN,
+    LEANING,
     LEVELS_MAX,
     UNREFLECTED,
     CodeTable,
@@ -22,6 +23,10 @@ from edge_sdk.delta.coder.tables import (
     raw_shift,
 )
 from edge_sdk.delta.numeric import KINDS, ElementKind
+
+# Those that backends know, and all.
+KNOWN_MODELS = (DIFFERENCE, GIVEN, ALONE)
+MODELS = (*KNOWN_MODELS, UNREFLECTED, LEANING)
 
 
 def one_table(
@@ -44,14 +49,14 @@ def one_table(
 
 
 @st.composite
-def shapes(draw: st.DrawFn, *, unreflected: bool = True) -> CodeTable:
-    """Any kind, model, classes, levels, cells and shifts; each table knows symbol 0 alone.
-    ``unreflected``: also the model that the backends leave to their caller."""
+def shapes(draw: st.DrawFn, *, models: Collection[int]) -> CodeTable:
+    """Any kind, one of the models, classes, levels, cells and shifts; each table knows symbol 0
+    alone."""
     kind = draw(st.sampled_from(KINDS))
-    models = [DIFFERENCE, GIVEN, ALONE, *([UNREFLECTED] if unreflected else [])]
-    model = draw(st.sampled_from(models if kind.is_float else [DIFFERENCE, ALONE]))
+    possible = [one for one in models if kind.is_float or one not in {GIVEN, UNREFLECTED}]
+    model = draw(st.sampled_from(possible))
     bounds: list[int] = []
-    if kind.is_float and model != ALONE:
+    if model == LEANING or (kind.is_float and model != ALONE):
         bounds = sorted(draw(st.sets(st.integers(1, 255), max_size=5)))
     levels = draw(st.integers(1, LEVELS_MAX))
     drawn = draw(
@@ -79,7 +84,7 @@ def shapes(draw: st.DrawFn, *, unreflected: bool = True) -> CodeTable:
 @st.composite
 def code_tables(draw: st.DrawFn) -> CodeTable:
     """Any code table."""
-    shape = draw(shapes())
+    shape = draw(shapes(models=MODELS))
     tables = []
     for one in shape.tables:
         chosen = draw(st.sets(st.integers(0, 80), min_size=1, max_size=20))

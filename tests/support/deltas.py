@@ -247,7 +247,7 @@ class Crafted:
     folder: bool = False
     mapped: bool = False
     repeats: bool = False
-    memory_bytes: int = 16 << 20
+    memory_bytes: int = 24 << 20
     methods: list[int] | None = None
     header: bytes | None = None
     index: bytes | None = None

@@ -8,7 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edge_sdk.delta import coder
-from edge_sdk.delta.coder.tables import ALONE, DIFFERENCES, CodeTable, Table, pack
+from edge_sdk.delta.coder.leaning import (
+    as_written,
+    standing_in,
+    standing_source,
+    standing_target,
+)
+from edge_sdk.delta.coder.tables import ALONE, DIFFERENCES, LEANING, CodeTable, Table, pack
 from edge_sdk.delta.frames import Effort, Packer
 from edge_sdk.delta.low_rank import LowRank
 from edge_sdk.delta.methods import Patch
@@ -47,6 +53,8 @@ def every_delta() -> Iterator[DeltaCase]:
                 yield _coded(kind, model, 3)
     for name, (prediction, source) in _predictions().items():
         yield _predicted(name, prediction, source)
+        if prediction.number_bytes:
+            yield _leaning(name, prediction, source)
     yield _stored()
     yield _patched(repeats=False)
     yield _patched(repeats=True)
@@ -112,6 +120,36 @@ def _predicted(name: str, prediction: Prediction, source: bytes) -> DeltaCase:
     crafted.table(varints(_CODE_SLOT) + pack(table))
     crafted.data(RESIDUAL, place(len(after)), varints(0, 0, _CODE_SLOT, 0, 0) + tail)
     return DeltaCase(name=name, delta=crafted.build(), source=source, target=after.tobytes())
+
+
+def _leaning(name: str, prediction: Prediction, source: bytes) -> DeltaCase:
+    """The prediction's numbers, some of them a little further on, by how they lean."""
+    kind = next(
+        one
+        for one in KINDS
+        if one.width_bytes == prediction.number_bytes and (one.is_float or one.width_bytes == 1)
+    )
+    numbers, lean_bytes = prediction.read_leaning(
+        0, prediction.length, lambda _file, at, length: source[at : at + length]
+    )
+    before, leans = np.frombuffer(numbers, kind.bits), np.frombuffer(lean_bytes, np.uint8)
+    after = before.copy()
+    after[::5] += 1
+    after[3::7] -= 2
+    shape = replace(one_table(kind, LEANING, (0,), (4096,)), bounds=(9,), cells=(0, 0))
+    known = standing_in(shape)
+    stood_in = standing_source(kind, before, leans)
+    fitted = fitting(known, stood_in, standing_target(kind, before, after, leans), None)
+    assert fitted is not None
+    table = as_written(fitted)
+    coded = coder.encode(table, before, after, None, 1, leans=leans)
+    assert coded is not None
+    target = after.tobytes()
+    crafted = _begun(source, target)
+    crafted.table(varints(0) + put_prediction(prediction))
+    crafted.table(varints(_CODE_SLOT) + pack(table))
+    crafted.data(RESIDUAL, place(len(target)), varints(0, 0, _CODE_SLOT, 0, 0) + coded)
+    return DeltaCase(name=f"{name}-leaning", delta=crafted.build(), source=source, target=target)
 
 
 def _stored() -> DeltaCase:

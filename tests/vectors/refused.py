@@ -15,7 +15,7 @@ DATA = b"abcdefgh" * 20
 SOURCE = {"s": DATA[::-1]}
 FRAME = zstandard.ZstdCompressor(write_content_size=True).compress(DATA)
 # Kind int8, difference, one class, level and table, no raw bits: the one symbol is 0.
-ONE_SYMBOL = bytes([0, 0, 0, 0, 2])
+ONE_SYMBOL = bytes([0, 0, 0, 0, 8])
 NOTHING_CODED = bytes([0]) + struct.pack("<I", 1 << 16)
 
 Refusal = tuple[str, str, bytes, Mapping[str, bytes] | None]

@@ -19,6 +19,12 @@ from edge_sdk.delta.alignment.located import LocatedTensor
 from edge_sdk.delta.alignment.ranges import AlignedRange
 from edge_sdk.delta.alignment.sampling import Sampler, count_of, number_kind
 from edge_sdk.delta.coder.fit import Fitter
+from edge_sdk.delta.coder.leaning import (
+    Leans,
+    leaning_kind,
+    standing_source,
+    standing_target,
+)
 from edge_sdk.delta.files import OpenFile
 from edge_sdk.delta.low_rank import (
     COLUMNS_MAX,
@@ -218,8 +224,9 @@ def _fitted(parts: Sequence[NDArray[np.generic]], kind: NumberKind) -> LowRank |
         one = _rounded(components, rank, kind, step.shape, (gain, unit, coarser))
         if one is None:
             return None
-        made = one.moved(before[chosen].reshape(-1), one.sums_of_rows(chosen))
-        return price.bits(made) + factors_bits(one) + _HEAD_BITS, one
+        exact = one.moved(before[chosen].reshape(-1), one.sums_of_rows(chosen))
+        bits = price.bits(exact.rounded(kind), exact.leans(kind))
+        return bits + factors_bits(one) + _HEAD_BITS, one
 
     worse = 0
     for rank in _RANKS:
@@ -241,15 +248,15 @@ class _Price:
     target: NDArray[np.generic]
     share: float
 
-    def bits(self, predicted: NDArray[np.generic]) -> float:
+    def bits(self, predicted: NDArray[np.generic], leans: Leans | None = None) -> float:
         kind = kind_of(self.kind.name)
         assert kind is not None
-        one = Fitter(
-            kind=kind,
-            source=predicted.view(kind.bits),
-            target=self.target.view(kind.bits),
-            lasting=False,
-        )
+        source, target = predicted.view(kind.bits), self.target.view(kind.bits)
+        if leans is not None:
+            target = standing_target(kind, source, target, leans)
+            source = standing_source(kind, source, leans)
+            kind = leaning_kind(kind)
+        one = Fitter(kind=kind, source=source, target=target, lasting=False)
         return one.least_bits() / self.share
 
 

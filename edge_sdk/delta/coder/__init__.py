@@ -19,14 +19,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sdk.delta.coder import tables, twin
-from edge_sdk.delta.coder.tables import DIFFERENCE, UNREFLECTED, CodeTable
+from edge_sdk.delta.coder.leaning import (
+    Leans,
+    standing_in,
+    standing_source,
+    standing_target,
+    target_of,
+)
+from edge_sdk.delta.coder.tables import DIFFERENCE, LEANING, UNREFLECTED, CodeTable
 from edge_sdk.delta.numeric import Bits, ElementKind, mirrored
 from edge_sdk.delta.varint import Cursor
 
 _U8 = NDArray[np.uint8]
 _U32 = NDArray[np.uint32]
 _U64 = NDArray[np.uint64]
-# Mirroring takes the memory of some copies of so many elements.
+# What is done here takes the memory of some copies of so many elements.
 _PIECE = 1 << 15
 Bytes = bytes | bytearray | memoryview
 
@@ -78,41 +85,76 @@ def factors(bits: Bytes, rows: int, columns: int, rank: int) -> Factors | None:
 
 def histogram(table: CodeTable, source: Bits | None, target: Bits, levels: _U8 | None) -> _U32:
     """How often each table is asked for each symbol, of shape (tables, 512); symbols from 511
-    on are counted there."""
-    counts: _U32 = _chosen.histogram(*_reflected(table, source, target), levels)
+    on are counted there. Elements with leans are counted as what stands in for them."""
+    counts: _U32 = _chosen.histogram(*_known(table, source, target), levels)
     return counts
 
 
 def encode(
-    table: CodeTable, source: Bits | None, target: Bits, levels: _U8 | None, lanes: int
+    table: CodeTable,
+    source: Bits | None,
+    target: Bits,
+    levels: _U8 | None,
+    lanes: int,
+    *,
+    leans: Leans | None = None,
 ) -> bytes | None:
-    """The stream; None where a symbol has no frequency."""
-    stream: bytes | None = _chosen.encode(*_reflected(table, source, target), levels, lanes)
+    """The stream; None where a symbol has no frequency. ``leans``: for model ``LEANING``."""
+    known = _known(table, source, target, leans)
+    stream: bytes | None = _chosen.encode(*known, levels, lanes)
     return stream
 
 
-def decode(table: CodeTable, source: Bits | None, lanes: int, stream: Bytes, into: Bits) -> None:
+def decode(
+    table: CodeTable,
+    source: Bits | None,
+    lanes: int,
+    stream: Bytes,
+    into: Bits,
+    *,
+    leans: Leans | None = None,
+) -> None:
     """Fills the memory of ``into`` with elements. Raises: DeltaError."""
-    if table.model != UNREFLECTED:
+    if table.model == LEANING:
+        assert source is not None and leans is not None
+        known = standing_in(table)
+        standing = np.empty(len(into), known.kind.bits)
+        before = np.empty(len(into), known.kind.bits)
+        for part in _pieces(len(into)):
+            before[part] = standing_source(table.kind, source[part], leans[part])
+        _chosen.decode(known, before, len(into), lanes, stream, into=standing)
+        for part in _pieces(len(into)):
+            into[part] = target_of(
+                table.kind, source[part], leans[part], before[part], standing[part]
+            )
+    elif table.model == UNREFLECTED:
+        assert source is not None
+        _chosen.decode(_with_reflection(table), source, len(into), lanes, stream, into=into)
+        for part in _pieces(len(into)):
+            into[part] = mirrored(source[part], into[part], table.kind)
+    else:
         _chosen.decode(table, source, len(into), lanes, stream, into=into)
-        return
-    assert source is not None
-    _chosen.decode(_with_reflection(table), source, len(into), lanes, stream, into=into)
-    for at in range(0, len(into), _PIECE):
-        part = slice(at, at + _PIECE)
-        into[part] = mirrored(source[part], into[part], table.kind)
 
 
-def _reflected(
-    table: CodeTable, source: Bits | None, target: Bits
+def _known(
+    table: CodeTable, source: Bits | None, target: Bits, leans: Leans | None = None
 ) -> tuple[CodeTable, Bits | None, Bits]:
     """The same symbols by a model that the backends know."""
-    if table.model != UNREFLECTED:
-        return table, source, target
-    assert source is not None
-    return _with_reflection(table), source, mirrored(source, target, table.kind)
+    if table.model == LEANING:
+        assert source is not None and leans is not None
+        before = standing_source(table.kind, source, leans)
+        after = standing_target(table.kind, source, target, leans)
+        return standing_in(table), before, after
+    if table.model == UNREFLECTED:
+        assert source is not None
+        return _with_reflection(table), source, mirrored(source, target, table.kind)
+    return table, source, target
 
 
 @lru_cache(maxsize=16)
 def _with_reflection(table: CodeTable) -> CodeTable:
     return replace(table, model=DIFFERENCE)
+
+
+def _pieces(count: int) -> list[slice]:
+    return [slice(at, at + _PIECE) for at in range(0, count, _PIECE)]

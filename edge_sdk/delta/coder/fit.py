@@ -150,7 +150,7 @@ class Fitter:
         start = max(0, len(self.target) - _SIGN_ELEMENTS) // 2
         part = slice(start, start + _SIGN_ELEMENTS)
         found = []
-        for model in DIFFERENCES:
+        for model in (DIFFERENCE, UNREFLECTED):
             table = CodeTable(
                 kind=self.kind,
                 model=model,

@@ -4,7 +4,7 @@ format.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,9 +14,17 @@ from edge_sdk.delta import coder
 from edge_sdk.delta.coder import estimate
 from edge_sdk.delta.coder.estimate import Counts, Levels
 from edge_sdk.delta.coder.fit import Fit, Fitter
+from edge_sdk.delta.coder.leaning import (
+    LeaningKind,
+    Leans,
+    as_written,
+    leaning_kind,
+    standing_source,
+    standing_target,
+)
 from edge_sdk.delta.coder.leveling import Leveling
 from edge_sdk.delta.coder.strays import lacks, stray_groups
-from edge_sdk.delta.coder.tables import ALONE, GIVEN, LEVEL_ELEMENTS, CodeTable
+from edge_sdk.delta.coder.tables import ALONE, DIFFERENCE, GIVEN, LEVEL_ELEMENTS, CodeTable
 from edge_sdk.delta.container import CODE_SLOTS, PREDICTION_SLOTS
 from edge_sdk.delta.numeric import KINDS, Bits, ElementKind
 
@@ -60,9 +68,47 @@ class Choice:
     table_bytes: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Elements:
+    """Elements of shape (n,), predicted by ``source`` or alone (None)."""
+
+    kind: ElementKind
+    source: Bits | None
+    target: Bits
+
+    def histogram(self, table: CodeTable, levels: Levels | None) -> Counts:
+        return coder.histogram(table, self.source, self.target, levels).astype(np.float64)
+
+    def fitter(self, lasting: bool) -> Fitter:
+        return Fitter(kind=self.kind, source=self.source, target=self.target, lasting=lasting)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Given:
+    """The elements of one record, and what stands in for them where their prediction leans."""
+
+    plain: _Elements
+    leaning: _Elements | None
+
+    def serves(self, one: _InForce) -> bool:
+        """Whether a table is for such elements."""
+        if isinstance(one.kind, LeaningKind):
+            return self.leaning is not None and self.leaning.kind == one.kind
+        predicted = self.plain.source is not None or one.table.model == ALONE
+        return predicted and self.plain.kind == one.kind
+
+    def of(self, one: _InForce) -> _Elements:
+        """The elements that the table is for."""
+        if isinstance(one.kind, LeaningKind):
+            assert self.leaning is not None
+            return self.leaning
+        return replace(self.plain, source=None) if one.table.model == ALONE else self.plain
+
+
 @dataclass(slots=True, kw_only=True)
 class _InForce:
-    """``kind`` is that of the elements, which the table may take for another of their width.
+    """``kind`` is that of the elements (or what stands in for them), which the table may take for
+    another of their width.
     ``loss_share``: of the bits of its symbols, what frequencies lose by being rounded."""
 
     kind: ElementKind
@@ -106,12 +152,14 @@ class Policy:
         source: Bits | None,
         target: Bits,
         *,
+        leans: Leans | None = None,
         alone: bool = True,
         following: float = 0.0,
         tensor: Hashable = None,
         sure: bool = True,
     ) -> Choice | None:
-        """For elements of shape (n,), predicted by ``source`` or alone (None).
+        """For elements of shape (n,), predicted by ``source`` or alone (None). ``leans``: those of
+        the prediction, where it has them.
 
         ``alone``: whether a prediction may be passed over. ``following``: how many more
         records like this one the tensor has; ``tensor`` tells tensors apart. A choice that
@@ -121,47 +169,42 @@ class Policy:
         if not len(target):
             return None
         known, self._tensor = tensor is not None and tensor == self._tensor, tensor
-        if known and not sure and self._unseen < _UNSEEN_MAX and self._repeats(source, target):
+        plain = _Elements(kind=kind, source=source, target=target)
+        given = _Given(plain=plain, leaning=_leaning(plain, leans))
+        if known and not sure and self._unseen < _UNSEEN_MAX and self._repeats(given):
             self._unseen += 1
-            return self._unchecked(source, target)
-        choice = self._checked(kind, source, target, alone=alone, known=known, following=following)
+            return self._unchecked(given)
+        choice = self._checked(given, alone=alone, known=known, following=following)
         self._unseen = 0 if choice is not None and tensor is not None else _UNSEEN_MAX
         self._last = choice
         return choice
 
-    def _repeats(self, source: Bits | None, target: Bits) -> bool:
+    def _repeats(self, given: _Given) -> bool:
         """Whether the last choice can be made once more."""
         assert self._last is not None
-        usable = source is not None or self._last.table.model == ALONE
-        return usable and len(target) <= _UNSEEN_TIMES_MAX * self._last_count
+        one = self._slots[self._last.slot]
+        return given.serves(one) and len(given.plain.target) <= _UNSEEN_TIMES_MAX * self._last_count
 
-    def _unchecked(self, source: Bits | None, target: Bits) -> Choice:
+    def _unchecked(self, given: _Given) -> Choice:
         """The last choice once more."""
         assert self._last is not None
         one = self._slots[self._last.slot]
-        levels = _levels(one, None if one.table.model == ALONE else source, target)
-        share = len(target) / max(1, self._last_count)
+        levels = _levels(one, given.of(one))
+        share = len(given.plain.target) / max(1, self._last_count)
         return replace(
             self._last, levels=levels, table_bytes=0, cost_bytes=int(self._last.cost_bytes * share)
         )
 
     def _checked(
-        self,
-        kind: ElementKind,
-        source: Bits | None,
-        target: Bits,
-        *,
-        alone: bool,
-        known: bool,
-        following: float,
+        self, given: _Given, *, alone: bool, known: bool, following: float
     ) -> Choice | None:
-        self._last_count = len(target)
-        trial = self._best_in_force(kind, source, target, alone=alone, first_only=known)
-        if trial is not None and self._serves(trial, len(target), known, following):
+        count = self._last_count = len(given.plain.target)
+        trial = self._best_in_force(given, alone=alone, first_only=known)
+        if trial is not None and self._serves(trial, count, known, following):
             return self._reused(trial)
-        lasting = following >= _LASTING or len(target) >= _MANY_ELEMENTS
-        fitter = Fitter(kind=kind, source=source, target=target, lasting=lasting)
-        made = best_fit(fitter, alone=alone)
+        lasting = following >= _LASTING or count >= _MANY_ELEMENTS
+        leaning = None if given.leaning is None else given.leaning.fitter(lasting)
+        made = best_fit(given.plain.fitter(lasting), leaning, alone=alone)
         if made is None:
             return None if trial is None else self._reused(trial)
         if trial is not None:
@@ -171,44 +214,35 @@ class Policy:
             gain = here + elsewhere * min(following, _FOLLOWING_MAX)
             if gain < 8 * made.table_bytes:
                 return self._reused(trial)
-        return self._new(kind, made)
+        return self._new(given.plain.kind, made)
 
     # --- tables in force --------------------------------------------------------------
 
-    def _best_in_force(
-        self,
-        kind: ElementKind,
-        source: Bits | None,
-        target: Bits,
-        *,
-        alone: bool,
-        first_only: bool,
-    ) -> _Trial | None:
+    def _best_in_force(self, given: _Given, *, alone: bool, first_only: bool) -> _Trial | None:
         fitting = [
             slot
             for slot, one in self._slots.items()
-            if one.kind == kind and (alone if one.table.model == ALONE else source is not None)
+            if given.serves(one) and (alone or one.table.model != ALONE)
         ]
         fitting.sort(key=lambda slot: -self._slots[slot].used)
         best: _Trial | None = None
         for slot in fitting[: 1 if first_only else _TRIED_MAX]:
-            trial = self._try(slot, source, target)
+            trial = self._try(slot, given)
             if trial is not None and (best is None or trial.payload_bits < best.payload_bits):
                 best = trial
         return best
 
-    def _try(self, slot: int, source: Bits | None, target: Bits) -> _Trial | None:
+    def _try(self, slot: int, given: _Given) -> _Trial | None:
         one = self._slots[slot]
-        if one.table.model == ALONE:
-            source = None
-        levels = _levels(one, source, target)
-        counts = coder.histogram(one.table, source, target, levels).astype(np.float64)
+        part = given.of(one)
+        levels = _levels(one, part)
+        counts = part.histogram(one.table, levels)
         lacking = lacks(counts, one.costs)
         if lacking.any():
-            levels = _escaped(one, source, target, levels, lacking)
+            levels = _escaped(one, part, levels, lacking)
             if levels is None:
                 return None
-            counts = coder.histogram(one.table, source, target, levels).astype(np.float64)
+            counts = part.histogram(one.table, levels)
             if lacks(counts, one.costs).any():
                 return None
         coded = estimate.total(counts, one.costs)
@@ -246,8 +280,9 @@ class Policy:
             slot = self._free.pop()
         else:
             slot = min(self._slots, key=lambda one: self._slots[one].used)
+        leaning = isinstance(made.table.kind, LeaningKind)
         self._slots[slot] = _InForce(
-            kind=kind,
+            kind=made.table.kind if leaning else kind,
             table=made.table,
             leveling=made.leveling,
             escape=made.escape,
@@ -261,32 +296,40 @@ class Policy:
         return _choice(made.table, slot, made.levels, made.payload_bits, made.table_bytes)
 
 
-def _levels(one: _InForce, source: Bits | None, target: Bits) -> Levels | None:
+def _leaning(plain: _Elements, leans: Leans | None) -> _Elements | None:
+    """What stands in for elements with leans, if any leans."""
+    if plain.source is None or leans is None or not leans.any():
+        return None
+    kind, source, target = plain.kind, plain.source, plain.target
+    return _Elements(
+        kind=leaning_kind(kind),
+        source=standing_source(kind, source, leans),
+        target=standing_target(kind, source, target, leans),
+    )
+
+
+def _levels(one: _InForce, part: _Elements) -> Levels | None:
     """As when the table was made."""
     if one.table.levels == 1:
         return None
     if one.leveling is None:
-        return np.zeros(-(-len(target) // LEVEL_ELEMENTS), np.uint8)
-    found = one.leveling.levels(source, target)
+        return np.zeros(-(-len(part.target) // LEVEL_ELEMENTS), np.uint8)
+    found = one.leveling.levels(part.source, part.target)
     return np.minimum(found, np.uint8(one.table.levels - 1 - one.escape))
 
 
 def _escaped(
-    one: _InForce,
-    source: Bits | None,
-    target: Bits,
-    levels: Levels | None,
-    lacking: NDArray[np.bool_],
+    one: _InForce, part: _Elements, levels: Levels | None, lacking: NDArray[np.bool_]
 ) -> Levels | None:
     """Levels with the last one where elements have symbols that their table lacks; None where
     there are too many such places."""
-    if not one.escape or levels is None or source is None:
+    if not one.escape or levels is None or part.source is None:
         return None
     room = max(1, len(levels) // _ESCAPED_SHARE)
     groups = stray_groups(
         one.table,
-        source,
-        target,
+        part.source,
+        part.target,
         code_bits=one.costs,
         lacking=lacking,
         levels=levels,
@@ -305,7 +348,7 @@ def _choice(
     payload_bytes = int(payload_bits / 8) + 1
     lanes_log2 = next(log2 for least, log2 in _LANES if payload_bytes >= least)
     return Choice(
-        table=table,
+        table=as_written(table),
         slot=slot,
         levels=levels,
         lanes_log2=lanes_log2,
@@ -314,17 +357,28 @@ def _choice(
     )
 
 
-def best_fit(fitter: Fitter, *, alone: bool) -> Fit | None:
-    """The cheapest of the models that can be cheapest."""
+def best_fit(fitter: Fitter, leaning: Fitter | None = None, *, alone: bool) -> Fit | None:
+    """The cheapest of the models that can be cheapest; ``leaning`` is for what stands in for the
+    elements where their prediction leans."""
     kind = fitter.kind
-    best = fitter.fit(fitter.difference_model()) if fitter.source is not None else None
+    found = []
+    if fitter.source is not None:
+        found.append(fitter.fit(fitter.difference_model()))
+    if leaning is not None:
+        found.append(leaning.fit(DIFFERENCE))
+    best = _cheapest(found)
     # Without a prediction an element takes its mantissa at least.
     least = len(fitter.target) * (kind.mantissa_bits or _INTEGER_BITS)
     if best is not None and best.payload_bits <= least:
         return best
-    found = [] if best is None else [best]
+    found = [best]
     # The first bits of a mantissa are not quite even: a kind with fewer has them in symbols.
     for one in (fitter, *(replace(fitter, kind=other) for other in _ALSO.get(kind.name, ()))):
         models = [ALONE] * alone + [GIVEN] * (fitter.source is not None and kind.is_float)
-        found += [fit for model in models if (fit := one.fit(model)) is not None]
-    return min(found, key=lambda one: one.cost_bits, default=None)
+        found += [one.fit(model) for model in models]
+    return _cheapest(found)
+
+
+def _cheapest(found: Iterable[Fit | None]) -> Fit | None:
+    made = (one for one in found if one is not None)
+    return min(made, key=lambda one: one.cost_bits, default=None)

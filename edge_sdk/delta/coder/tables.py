@@ -18,11 +18,12 @@ DIFFERENCE = 0
 GIVEN = 1
 ALONE = 2
 UNREFLECTED = 3
-DIFFERENCES = (DIFFERENCE, UNREFLECTED)
+LEANING = 4
+DIFFERENCES = (DIFFERENCE, UNREFLECTED, LEANING)
 
 SCALE_BITS = 12
 SCALE = 1 << SCALE_BITS
-CLASSES_MAX = 32
+CLASSES_MAX = 64
 LEVELS_MAX = 8
 TABLES_MAX = 64
 SYMBOLS_MAX = 256
@@ -79,9 +80,9 @@ def raw_shift(kind: ElementKind, model: int) -> int:
 
 def symbol_limit(kind: ElementKind, model: int, shift: int) -> int:
     """All possible symbols are below; for model 0 not all below are (``is_possible``)."""
-    bits = 8 * kind.width_bytes - shift
     if model not in DIFFERENCES:
-        return 1 << bits
+        return 1 << (8 * kind.width_bytes - shift)
+    bits = kind.difference_bits - shift
     if bits <= EXACT_BELOW.bit_length() - 1:
         return 1 << bits
     # The most negative number stands alone, behind all that have a smaller highest bit.
@@ -103,8 +104,8 @@ def pack(table: CodeTable) -> bytes:
     """The body of a table record behind its slot."""
     bits = _BitsOut()
     bits.number(table.kind.number, 3)
-    bits.number(table.model, 2)
-    bits.number(len(table.bounds), 5)
+    bits.number(table.model, 3)
+    bits.number(len(table.bounds), 6)
     for bound in table.bounds:
         bits.number(bound, 8)
     bits.number(table.levels - 1, 3)
@@ -123,7 +124,9 @@ def parse(cursor: Cursor) -> CodeTable:
     """Takes the rest of a table record. Raises: DeltaError for all that is not canonical."""
     bits = _BitsIn(cursor)
     kind = KINDS[bits.number(3)]
-    model = bits.number(2)
+    model = bits.number(3)
+    if model > LEANING:
+        raise cursor.error(f"has a code of model {model}, unknown to this release")
     if model in {GIVEN, UNREFLECTED} and not kind.is_float:
         raise cursor.error(f"has a code of model {model}, which {kind.name} cannot have")
     bounds = _parse_bounds(bits, kind, model)
@@ -146,8 +149,8 @@ def parse(cursor: Cursor) -> CodeTable:
 
 
 def _parse_bounds(bits: _BitsIn, kind: ElementKind, model: int) -> tuple[int, ...]:
-    count = bits.number(5)
-    if count and (model == ALONE or not kind.is_float):
+    count = bits.number(6)
+    if count and model != LEANING and (model == ALONE or not kind.is_float):
         raise bits.cursor.error("has classes, which its code cannot have")
     bounds = tuple(bits.number(8) for _ in range(count))
     if any(low >= high for low, high in zip((0, *bounds), bounds, strict=False)):

@@ -114,12 +114,32 @@ class DecodeContext:
 
     def predict(self, slot: int, position: int, length: int) -> Bytes:
         """Predicted bytes. Raises: DeltaError, WrongSourceError."""
+        prediction = self._prediction(slot, position, length)
+        return self._ahead.read(prediction, position, length, self.read_file)
+
+    def predict_leaning(
+        self, slot: int, position: int, length: int, *, phase: int, width_bytes: int
+    ) -> tuple[bytes, bytes]:
+        """Of predicted bytes the elements of this width, from the byte ``phase`` on, and the
+        lean of each.
+
+        Raises: DeltaError, WrongSourceError.
+        """
+        prediction = self._prediction(slot, position, length)
+        if prediction.number_bytes != width_bytes or (position + phase) % width_bytes:
+            raise DeltaError("a record has a code by leans, which its prediction does not have")
+        if position + length > prediction.length:
+            raise prediction.too_short()
+        whole_bytes = (length - phase) // width_bytes * width_bytes
+        return prediction.read_leaning(position + phase, whole_bytes, self.read_file)
+
+    def _prediction(self, slot: int, position: int, length: int) -> Prediction:
         if slot not in self.tables:
             raise DeltaError(f"a record uses table {slot}, which is not in force")
         prediction = self.tables[slot]
         if not prediction.is_affordable(position, length):
             raise DeltaError("a record is predicted from too many places of a source")
-        return self._ahead.read(prediction, position, length, self.read_file)
+        return prediction
 
     def code(self, slot: int) -> CodeTable:
         """Raises: DeltaError."""

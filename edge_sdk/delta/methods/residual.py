@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from edge_sdk.delta import coder
-from edge_sdk.delta.coder.tables import ALONE, CodeTable
+from edge_sdk.delta.coder.leaning import Leans
+from edge_sdk.delta.coder.tables import ALONE, LEANING, CodeTable
 from edge_sdk.delta.frames import Bytes
 from edge_sdk.delta.methods.contract import DecodeContext
 from edge_sdk.delta.methods.elements import Levels, Split, parse_split
@@ -36,17 +39,17 @@ class Residual:
         table: CodeTable,
         levels: Levels,
         lanes_log2: int,
+        leans: Leans | None = None,
     ) -> bytes | None:
         """The body behind the place; None where ``table`` lacks a symbol.
 
         ``source`` and ``target`` have the same length. ``phase``: bytes before the first
         whole element; ``position``: where in the prediction of table ``slot`` the source
-        bytes begin.
+        bytes begin; ``leans``: of the elements, for a table of model ``LEANING``.
         """
         parts = Split(length=len(target), phase=phase, kind=table.kind)
-        stream = coder.encode(
-            table, parts.elements(source), parts.elements(target), levels, 1 << lanes_log2
-        )
+        before, after = parts.elements(source), parts.elements(target)
+        stream = coder.encode(table, before, after, levels, 1 << lanes_log2, leans=leans)
         if stream is None:
             return None
         head = varints(slot, position, code_slot, phase, lanes_log2)
@@ -65,8 +68,16 @@ class Residual:
             raise body.error("has a prediction, but a code that takes none")
         parts, lanes = parse_split(body, length, table.kind)
         edges = body.take(parts.edge_bytes)
-        source = parts.elements(context.predict(slot, position, length))
+        leans = None
+        if table.model == LEANING:
+            predicted, lean_bytes = context.predict_leaning(
+                slot, position, length, phase=parts.phase, width_bytes=table.kind.width_bytes
+            )
+            source = np.frombuffer(predicted, table.kind.bits)
+            leans = np.frombuffer(lean_bytes, np.uint8)
+        else:
+            source = parts.elements(context.predict(slot, position, length))
         made = context.room(length)
-        coder.decode(table, source, lanes, body.rest(), parts.elements(made))
+        coder.decode(table, source, lanes, body.rest(), parts.elements(made), leans=leans)
         parts.put_edges(made, edges)
         yield made

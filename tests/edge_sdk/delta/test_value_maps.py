@@ -460,3 +460,122 @@ def test_every_flipped_bit_is_refused_or_harmless(body: bytes) -> None:
             length = min(1000, prediction.length - position)
             assert len(prediction.read(position, length, read)) == length
     assert outcomes == {"refused", "read"}
+
+
+# --- leans ------------------------------------------------------------------------------
+
+SIZES = [
+    Fraction(2) ** -power * share for power in range(8, 1, -1) for share in (1, Fraction(3, 2))
+]
+SIZES.append(Fraction(1, 2))
+
+
+def lean_byte(lean: Fraction) -> int:
+    """The size of a lean, with the highest bit where it is below 0."""
+    return sum(one <= abs(lean) for one in SIZES) | (0x80 if lean < 0 else 0)
+
+
+def float_lean(bits: int, source: NumberKind, target: NumberKind) -> Fraction:
+    """Of a number that is cast once."""
+    assert source.mantissa_bits is not None and target.mantissa_bits is not None
+    dropped = source.mantissa_bits - target.mantissa_bits
+    made = cast_bits(bits, source, target)
+    if dropped <= 0 or exact(made, target) in ("nan", "inf", "-inf"):
+        return Fraction(0)
+    sign = 1 << (8 * source.width_bytes - 1)
+    near = cast_bits(made, target, source)
+    lean = Fraction((bits & ~sign) - (near & ~sign), 2**dropped)
+    return -lean if bits & sign else lean
+
+
+def leaning(values: ValueMap, content: bytes) -> list[int]:
+    numbers, leans = values.apply_leaning(content, 3)
+    assert numbers == values.apply(content, 3)
+    return list(leans)
+
+
+@pytest.mark.parametrize("before", FLOATS)
+@pytest.mark.parametrize("after", FLOATS)
+@settings(max_examples=30)
+@given(data=st.data())
+def test_floats_lean_to_where_they_were(before: str, after: str, data: st.DataObject) -> None:
+    """How far the last cast moved them, in steps of the target kind."""
+    source, target = NUMBER_KINDS[before], NUMBER_KINDS[after]
+    bits = data.draw(st.lists(float_bits(source), min_size=1, max_size=8))
+    if before == after:
+        return
+    values = ValueMap(operation=Operation.CAST, source=source, target=target)
+    last, cast_last = source, bits
+    if "float32" not in (before, after):
+        last, cast_last = FLOAT32, [cast_bits(one, source, FLOAT32) for one in bits]
+    wanted = [lean_byte(float_lean(one, last, target)) for one in cast_last]
+    assert leaning(values, bytes_of(bits, source)) == wanted
+
+
+@pytest.mark.parametrize("after", INTEGERS)
+@settings(max_examples=40)
+@given(numbers=st.lists(float_bits(FLOAT32), min_size=1, max_size=8), shift=st.integers(-20, 20))
+def test_integers_lean_to_where_they_were(after: str, numbers: list[int], shift: int) -> None:
+    """How far rounding moved the quotient; halves lean by as much as can be."""
+    halves = [rounded(Fraction(one, 2), FLOAT32) for one in range(-5, 6)]
+    numbers = [
+        *numbers,
+        *halves,
+        rounded(Fraction(131071), FLOAT32),
+        rounded(Fraction(131072), FLOAT32),
+    ]
+    values = ValueMap(
+        operation=Operation.QUANTISE,
+        source=FLOAT32,
+        target=NUMBER_KINDS[after],
+        factors=listed(FLOAT32, [rounded(Fraction(2) ** shift, FLOAT32)]),
+    )
+
+    def wanted(bits: int) -> int:
+        value = exact(bits, FLOAT32)
+        if value in ("nan", "inf", "-inf", "-0"):
+            return 0
+        assert isinstance(value, Fraction)
+        quotient = exact(rounded(value / Fraction(2) ** shift, FLOAT32), FLOAT32)
+        if isinstance(quotient, str) or abs(quotient) >= 131072:
+            return 0
+        return lean_byte(quotient - round(quotient))
+
+    assert leaning(values, bytes_of(numbers, FLOAT32)) == [wanted(one) for one in numbers]
+
+
+@pytest.mark.parametrize("target", ["float16", "bfloat16", "float32"])
+def test_products_lean_by_their_last_rounding(target: str) -> None:
+    """Scaled and dequantised numbers: from the float32 product."""
+    kind = NUMBER_KINDS[target]
+    chance = np.random.default_rng(4)
+    steps = chance.integers(-128, 128, 50).astype("<i1")
+    factor = np.array([0.0123], "<f4")
+    factors = NumberList(kind=FLOAT32, content=factor.tobytes())
+    products = (steps.astype("<f4") * factor).view("<u4").tolist()
+    wanted = [lean_byte(float_lean(one, FLOAT32, kind)) for one in products]
+    dequantised = ValueMap(
+        operation=Operation.DEQUANTISE, source=NUMBER_KINDS["int8"], target=kind, factors=factors
+    )
+    assert leaning(dequantised, steps.tobytes()) == wanted
+    scaled = ValueMap(operation=Operation.SCALE, source=FLOAT32, target=kind, factors=factors)
+    assert leaning(scaled, steps.astype("<f4").tobytes()) == wanted
+    assert len(set(wanted)) > (1 if target == "float32" else 10) - (target == "float32")
+
+
+def test_leans_of_any_part_are_the_same() -> None:
+    """With their numbers, from anywhere in a prediction."""
+    source = np.linspace(-1, 1, 200_000, dtype="<f4").tobytes()
+    held = SourceRange(file=0, offset=0, length=len(source))
+    values = ValueMap(operation=Operation.CAST, source=FLOAT32, target=NUMBER_KINDS["float16"])
+    prediction = Prediction(ranges=(held,), values=values)
+
+    def read(_file: int, offset: int, length: int) -> bytes:
+        return source[offset : offset + length]
+
+    numbers, leans = prediction.read_leaning(0, prediction.length, read)
+    assert numbers == prediction.read(0, prediction.length, read)
+    assert leans == values.apply_leaning(source, 0)[1]
+    for first, count in ((0, 1), (65_535, 3), (199_993, 7), (5, 0)):
+        found = prediction.read_leaning(2 * first, 2 * count, read)
+        assert found == (numbers[2 * first :][: 2 * count], leans[first:][:count])

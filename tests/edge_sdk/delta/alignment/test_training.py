@@ -5,10 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_sdk.delta import coder
 from edge_sdk.delta.alignment import AlignedRange
+from edge_sdk.delta.coder.tables import LEANING
+from edge_sdk.delta.container import PREDICTION_SLOTS
 from edge_sdk.delta.low_rank import LowRank
+from edge_sdk.delta.records import KIND_TABLE
+from edge_sdk.delta.varint import Cursor
 from tests.edge_sdk.delta.alignment.test_align import aligned
-from tests.support.deltas import decoded, encoded, safetensors, write_folder
+from tests.support.deltas import decoded, encoded, record_spans, safetensors, write_folder
 
 SIDES = ("before", "after")
 KINDS = ("float32", "float16", "bfloat16", "int8", "uint8")
@@ -55,6 +60,22 @@ def test_a_step_of_low_rank_is_taken_into_the_prediction(kind: str, tmp_path: Pa
     assert decoded(delta, files[:1]) == files[1:]
     plain = encoded(*roots, methods=("copy", "literal", "patch", "residual", "planes"))
     assert len(delta) < 0.8 * len(plain)
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16", "int8", "uint8"])
+def test_steps_that_rounding_hides_are_told_by_leans(kind: str, tmp_path: Path) -> None:
+    """A step of less than what the kind can tell: most numbers stay, and which do not is known."""
+    files = versions(kind, (160, 256), 2, size=0.0003 if "int" in kind else 2.0**-14)
+    roots = folders(tmp_path, files)
+    delta = encoded(*roots)
+    assert decoded(delta, files[:1]) == files[1:]
+    models = []
+    for number, start, end in record_spans(delta):
+        record = Cursor(delta[start + 1 : end], "a record")
+        body = Cursor(record.take(record.varint()), "a table")
+        if number == KIND_TABLE and body.varint() >= PREDICTION_SLOTS:
+            models.append(coder.parse(body).model)
+    assert LEANING in models
 
 
 @pytest.mark.parametrize("kind", ["float16", "bfloat16", "float32"])

@@ -9,8 +9,9 @@ import pytest
 
 from edge_sdk.delta import coder
 from edge_sdk.delta.coder.policy import Choice, Policy
-from edge_sdk.delta.coder.tables import ALONE, DIFFERENCE, GIVEN, UNREFLECTED, pack
+from edge_sdk.delta.coder.tables import ALONE, DIFFERENCE, GIVEN, LEANING, UNREFLECTED, pack
 from edge_sdk.delta.numeric import KINDS, ElementKind
+from edge_sdk.delta.value_maps import NUMBER_KINDS, Unrounded, cast
 from tests.support.deltas import weights
 
 INT8, INT64, FLOAT16, BFLOAT16, FLOAT32 = (KINDS[number] for number in (0, 3, 4, 5, 6))
@@ -183,3 +184,61 @@ def test_the_same_elements_are_coded_the_same_way() -> None:
     first, again = (chosen(Policy(), one) for _ in range(2))
     assert first.table == again.table
     assert stream_of(one, first) == stream_of(one, again)
+
+
+# --- leans ------------------------------------------------------------------------------
+
+
+def leaning(kind: ElementKind, *, seed: int = 1, share: float = 0.3) -> tuple[Tensor, np.ndarray]:
+    """Weights that a known step moves by a part of what they are rounded to, and their leans."""
+    numbers = NUMBER_KINDS[kind.name]
+    chance = np.random.default_rng(seed)
+    whole = chance.normal(0, 20, COUNT) if kind is INT8 else chance.normal(0, 0.05, COUNT)
+    before = Unrounded(numbers=whole.astype("<f4"), kind=NUMBER_KINDS["float32"]).rounded(numbers)
+    size = {"int8": 1.0, "float16": 2.0**-15, "bfloat16": 2.0**-12}[kind.name]
+    exact = Unrounded(
+        numbers=(as_float(before, kind) + share * size * chance.normal(size=COUNT)).astype("<f4"),
+        kind=NUMBER_KINDS["float32"],
+    )
+    after = exact.numbers + 0.05 * size * chance.normal(size=COUNT).astype("<f4")
+    made = Unrounded(numbers=after, kind=exact.kind).rounded(numbers)
+    pair = (one.view(kind.bits) for one in (exact.rounded(numbers), made))
+    return Tensor(kind, *pair), exact.leans(numbers)
+
+
+def as_float(numbers: np.ndarray, kind: ElementKind) -> np.ndarray:
+    if kind is INT8:
+        return numbers.astype("<f4")
+    return cast(numbers, NUMBER_KINDS[kind.name], NUMBER_KINDS["float32"])
+
+
+@pytest.mark.parametrize("kind", [INT8, FLOAT16, BFLOAT16], ids=lambda one: one.name)
+def test_leans_are_used_where_they_tell(kind: ElementKind) -> None:
+    """What is left is far less than without them, is what the choice said, and comes back."""
+    one, leans = leaning(kind)
+    plain = chosen(Policy(), one)
+    choice = chosen(Policy(), one, leans=leans)
+    assert choice.table.model == LEANING
+    assert choice.cost_bytes < 0.85 * plain.cost_bytes
+    lanes = 1 << choice.lanes_log2
+    stream = coder.encode(choice.table, one.source, one.target, choice.levels, lanes, leans=leans)
+    assert stream is not None
+    took = len(stream) + choice.table_bytes
+    assert took == pytest.approx(choice.cost_bytes, rel=0.01, abs=40)
+    found = np.empty_like(one.target)
+    coder.decode(choice.table, one.source, lanes, stream, found, leans=leans)
+    assert np.array_equal(found, one.target)
+
+
+def test_a_table_for_leans_serves_only_elements_with_leans() -> None:
+    """It is used again for others that lean, and passed over where nothing leans."""
+    policy = Policy()
+    first, leans = leaning(BFLOAT16)
+    made = chosen(policy, first, leans=leans, following=3)
+    again, other_leans = leaning(BFLOAT16, seed=2)
+    used = chosen(policy, again, leans=other_leans)
+    assert (used.slot, used.table_bytes, used.table.model) == (made.slot, 0, LEANING)
+    unknown = chosen(policy, again)
+    assert unknown.table.model != LEANING
+    without = chosen(policy, again, leans=np.zeros(COUNT, np.uint8))
+    assert without.table.model != LEANING

@@ -14,7 +14,7 @@ from edge_sdk.base import DeltaError
 from edge_sdk.delta.coder import KERNEL, twin
 from edge_sdk.delta.coder.tables import ALONE, DIFFERENCE, CodeTable
 from edge_sdk.delta.numeric import KINDS
-from tests.support.code_tables import fitting, one_table, shapes
+from tests.support.code_tables import KNOWN_MODELS, fitting, one_table, shapes
 from tests.support.deltas import EDGE_BITS, tuned, weights
 
 BACKENDS: list[ModuleType] = [twin]
@@ -36,7 +36,7 @@ def cases(
     draw: st.DrawFn,
 ) -> tuple[CodeTable, np.ndarray | None, np.ndarray, np.ndarray | None, int]:
     """Any shape, elements of any bits or alike ones, edge values among them, any levels."""
-    shape = draw(shapes(unreflected=False))
+    shape = draw(shapes(models=KNOWN_MODELS))
     count = draw(st.one_of(st.integers(0, 70), st.sampled_from([255, 256, 257, 600])))
     seed = draw(st.integers(0, 2**32 - 1))
     chance = np.random.default_rng(seed)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edge_sdk.base import DeltaError, WrongSourceError
 from edge_sdk.delta.coder.policy import Policy
-from edge_sdk.delta.coder.tables import ALONE, CodeTable, Table, raw_shift
+from edge_sdk.delta.coder.tables import ALONE, LEANING, CodeTable, Table, raw_shift
 from edge_sdk.delta.frames import Effort, Packer
 from edge_sdk.delta.methods import (
     NAMES,
@@ -34,7 +34,11 @@ from edge_sdk.delta.methods.patch import (
 )
 from edge_sdk.delta.numeric import KINDS, ElementKind
 from edge_sdk.delta.prediction import Prediction, SourceRange
+from edge_sdk.delta.text_map import TextMap
+from edge_sdk.delta.value_maps import NUMBER_KINDS, ValueMap
+from edge_sdk.delta.value_maps import Operation as MapOperation
 from edge_sdk.delta.varint import Cursor, varints
+from tests.support.code_tables import one_table
 from tests.support.deltas import file_ref, tuned, weights
 
 PACKER = Packer()
@@ -433,3 +437,83 @@ def test_a_short_source_is_a_wrong_source() -> None:
     short = DecodeContext(refs, lambda _file, _at, _count: b"")
     with pytest.raises(WrongSourceError, match="'weights'"):
         made(Copy(), varints(0), 10, short)
+
+
+# --- residual by leans ------------------------------------------------------------------
+
+LEANING_SOURCE = np.linspace(-2, 2, 500, dtype="<f4").tobytes()
+BFLOAT16 = KINDS[5]
+
+
+def leaning_context(table: CodeTable, to: str | None = "bfloat16") -> DecodeContext:
+    """With a prediction in slot 0, cast unless ``to`` is None, and the table in slot 8."""
+    values = None
+    if to is not None:
+        kinds = NUMBER_KINDS["float32"], NUMBER_KINDS[to]
+        values = ValueMap(operation=MapOperation.CAST, source=kinds[0], target=kinds[1])
+    held = SourceRange(file=0, offset=0, length=len(LEANING_SOURCE))
+    found = context(LEANING_SOURCE)
+    found.set_table(0, Prediction(ranges=(held,), values=values))
+    found.codes[8] = table
+    return found
+
+
+def leaning_record(position: int, phase: int) -> tuple[bytes, bytes, CodeTable]:
+    """The tail of a record, what it makes, and its table: every third number one further on."""
+    every = leaning_context(one_table(BFLOAT16, LEANING, (0, 1, 2), (4094, 1, 1)))
+    start, size = position + phase, 600
+    numbers, lean_bytes = every.predict_leaning(0, start, size, phase=0, width_bytes=2)
+    before, leans = np.frombuffer(numbers, "<u2"), np.frombuffer(lean_bytes, np.uint8)
+    after = before.copy()
+    after[::3] += 1
+    source, target = (b"<" * phase + one.tobytes() + b">" for one in (before, after))
+    tail = Residual().encode(
+        source,
+        target,
+        phase=phase,
+        slot=0,
+        position=position,
+        code_slot=8,
+        table=every.codes[8],
+        levels=None,
+        lanes_log2=0,
+        leans=leans,
+    )
+    assert tail is not None
+    return tail, target, every.codes[8]
+
+
+@pytest.mark.parametrize(("position", "phase"), [(0, 0), (100, 0), (397, 1), (7, 1)])
+def test_elements_come_back_by_how_their_prediction_leans(position: int, phase: int) -> None:
+    """From any number on, with edges before and behind whole elements."""
+    tail, target, table = leaning_record(position, phase)
+    found = made(Residual(), tail, len(target), leaning_context(table))
+    assert found == target
+
+
+@pytest.mark.parametrize("to", [None, "float64"])
+def test_codes_by_leans_want_a_prediction_that_leans(to: str | None) -> None:
+    """Source bytes as they are have none, and those of other numbers are not for these."""
+    tail, target, table = leaning_record(0, 0)
+    with pytest.raises(DeltaError, match="code by leans"):
+        made(Residual(), tail, len(target), leaning_context(table, to))
+
+
+def test_codes_by_leans_are_for_whole_numbers() -> None:
+    """Elements that begin within a number have no lean; nor do text, and planes."""
+    tail, target, table = leaning_record(2, 0)
+    head = varints(0, 2, 8, 0, 0)
+    assert tail.startswith(head)
+    with pytest.raises(DeltaError, match="code by leans"):
+        shifted = varints(0, 3, 8, 0, 0) + tail[len(head) :]
+        made(Residual(), shifted, len(target), leaning_context(table))
+    with pytest.raises(DeltaError, match="more of a prediction"):
+        late = varints(0, 402, 8, 0, 0) + tail[len(head) :]
+        made(Residual(), late, len(target), leaning_context(table))
+    as_text = leaning_context(table)
+    held = SourceRange(file=0, offset=0, length=1000)
+    as_text.set_table(0, Prediction(ranges=(held,), values=TextMap()))
+    with pytest.raises(DeltaError, match="code by leans"):
+        made(Residual(), tail, len(target), as_text)
+    with pytest.raises(DeltaError, match="needs one"):
+        made(Planes(), varints(8, 0, 0) + bytes(20), 10, leaning_context(table))
