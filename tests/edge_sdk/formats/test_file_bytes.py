@@ -42,6 +42,8 @@ def test_slices_and_numbers_are_those_of_bytes(held: FileBytes, start: int, leng
     else:
         with pytest.raises(IndexError):
             held[start]
+    with pytest.raises(IndexError):
+        held[start + len(CONTENT) + PAGE]
 
 
 @settings(deadline=None)

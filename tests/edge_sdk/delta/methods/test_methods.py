@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edge_sdk.base import DeltaError, WrongSourceError
 from edge_sdk.delta.coder.policy import Policy
-from edge_sdk.delta.coder.tables import ALONE, LEANING, CodeTable, Table, raw_shift
+from edge_sdk.delta.coder.tables import ALONE, DIFFERENCE, LEANING, CodeTable, Table, raw_shift
 from edge_sdk.delta.frames import Effort, Packer
 from edge_sdk.delta.methods import (
     NAMES,
@@ -517,3 +517,14 @@ def test_codes_by_leans_are_for_whole_numbers() -> None:
         made(Residual(), tail, len(target), as_text)
     with pytest.raises(DeltaError, match="needs one"):
         made(Planes(), varints(8, 0, 0) + bytes(20), 10, leaning_context(table))
+
+
+def test_a_symbol_that_the_table_lacks_is_not_coded() -> None:
+    """None, from which a policy goes on to another table; with and without a prediction."""
+    given = {"phase": 0, "code_slot": 8, "levels": None, "lanes_log2": 0}
+    still = one_table(KINDS[0], DIFFERENCE, (0,), (4096,))
+    slot = {"slot": 0, "position": 0}
+    assert Residual().encode(b"ab", b"ac", table=still, **slot, **given) is None
+    assert Residual().encode(b"ab", b"ab", table=still, **slot, **given) is not None
+    assert Planes().encode(b"\0\1", table=still, **given) is None
+    assert Planes().encode(b"\0\0", table=still, **given) is not None
