@@ -18,6 +18,7 @@ import numpy as np
 from edge_sdk.base import DeltaError, Digest, EdgeError, ResourceError, WrongSourceError
 from edge_sdk.delta import Decoder, ExpectedFile, FileRef, Header, Prover
 from edge_sdk.delta.coder import KERNEL, tables, twin
+from edge_sdk.delta.coder.leaning import standing_in
 from edge_sdk.delta.coder.rans import LANES
 from edge_sdk.delta.container import parse_prefix, put_prefix
 from edge_sdk.delta.prediction import parse_prediction, put_prediction
@@ -211,6 +212,8 @@ def codes(data: bytes) -> None:
     table = tables.parse(Cursor(data[6 : 6 + at], "a code table"))
     if table.model == tables.UNREFLECTED:
         table = replace(table, model=tables.DIFFERENCE)
+    elif table.model == tables.LEANING:
+        table = standing_in(table)
     source = None
     if table.model != tables.ALONE:
         source = source_elements(table.kind.bits, count, fields[5])
