@@ -65,6 +65,7 @@ class SimulatedFleet:
 
     def __post_init__(self) -> None:
         self.facts = [artifact(version=f"1.{one}.0", size=FILE_BYTES) for one in range(61)]
+        self._numbers = {facts.artifact: number for number, facts in enumerate(self.facts)}
 
     def of(self, number: int) -> ArtifactFacts:
         return self.facts[number]
@@ -114,8 +115,7 @@ class SimulatedFleet:
         return sum(one.delta_bytes for one in self.built.values())
 
     def _build(self, source: Digest | None, target: Digest) -> None:
-        numbers = {facts.artifact: number for number, facts in enumerate(self.facts)}
-        pair = (0 if source is None else numbers[source], numbers[target])
+        pair = (0 if source is None else self._numbers[source], self._numbers[target])
         if pair in self.built:
             return
         size = delta_bytes(abs(pair[1] - pair[0])) if pair[0] else WHOLE_BYTES

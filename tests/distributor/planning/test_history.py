@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from statistics import mean
 
 import pytest
@@ -208,6 +209,7 @@ def test_a_fleet_that_keeps_up_gets_direct_deltas() -> None:
     assert sent[33] == direct[33]  # twenty devices: more than a hub's cost
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("budget_bytes", [40_000_000, 25_000_000])
 def test_a_budget_costs_no_traffic(budget_bytes: int) -> None:
     """Fifty releases to a fleet that leaves stragglers behind: without a limit the store grows
@@ -220,6 +222,7 @@ def test_a_budget_costs_no_traffic(budget_bytes: int) -> None:
     assert tight.sent_bytes == pytest.approx(free.sent_bytes, rel=1e-3)
 
 
+@pytest.mark.unmeasured
 def test_a_budget_that_is_too_small_keeps_what_is_needed() -> None:
     """Where one rollout alone needs more than the budget, every device still gets its plan."""
     over = _fifty_releases(5_000_000)
@@ -243,5 +246,6 @@ class _FiftyReleases:
         self.stored_bytes, self.builds = fleet.stored_bytes, fleet.builds
 
 
+@cache
 def _fifty_releases(budget_bytes: int | None) -> _FiftyReleases:
     return _FiftyReleases(budget_bytes)

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -29,6 +30,8 @@ from edge_sdk.base import Digest, file_digest
 from edge_sdk.delta import FORMAT_VERSION
 from tests.support.artifacts import make_artifact, noise
 from tests.support.catalog import AT_MS, MODEL, Catalog, open_catalog
+
+pytestmark = pytest.mark.unmeasured
 
 BUDGET_BYTES = 2_000
 LINE = [make_artifact({"m.bin": noise(50, f"{n}")}, version=f"{n}.0.0") for n in range(1, 13)]

@@ -29,6 +29,7 @@ def flipped(data: bytes, bit: int) -> bytes:
     return bytes(out)
 
 
+@pytest.mark.unmeasured
 def test_every_flipped_bit_is_refused(small: Example) -> None:
     """One flipped bit at any position, in any kind of record, is a DeltaError."""
     for bit in range(8 * len(small.delta)):
@@ -36,6 +37,7 @@ def test_every_flipped_bit_is_refused(small: Example) -> None:
             decoded(flipped(small.delta, bit), small.sources)
 
 
+@pytest.mark.unmeasured
 def test_every_resealed_flip_ends_in_an_error_or_the_target(small: Example) -> None:
     """With all checks made anew, the last line holds: never another file than the target."""
     errors, harmless = 0, 0
@@ -72,6 +74,7 @@ def test_resealed_changes_of_the_bytes_made_are_caught_by_the_prover(small: Exam
     assert proofs
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("kind", "whole"),
     [

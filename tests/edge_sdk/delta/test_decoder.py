@@ -250,6 +250,7 @@ def test_a_record_where_a_table_was_asked_for_is_refused(large: Example) -> None
 # --- what is refused ------------------------------------------------------------------
 
 
+@pytest.mark.unmeasured
 def test_truncation_at_every_byte_is_refused(small: Example) -> None:
     """A delta that ends too early is a DeltaError wherever it ends, the empty one too."""
     for length in range(len(small.delta)):
@@ -325,6 +326,7 @@ def test_a_prefix_above_the_limit_is_refused_before_it_is_collected() -> None:
         decoded(large, memory_limit_bytes=8 << 20)
 
 
+@pytest.mark.unmeasured
 def test_a_prefix_is_held_once() -> None:
     """Memory is that of the prefix and little more, which is what the header counts."""
     tables = varints(1 << 40, (1 << 40) - 1, 1, 1 << 20, 0, 200_000, 0, 0, 7)

@@ -135,6 +135,7 @@ def listed(kind: NumberKind, bits: list[int]) -> NumberList:
 CASTS = [(a, b) for a in FLOATS for b in FLOATS if a != b]
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(("before", "after"), CASTS)
 @settings(max_examples=30)
 @given(data=st.data())
@@ -147,6 +148,7 @@ def test_casts_round_to_nearest_even(before: str, after: str, data: st.DataObjec
     assert found == [cast_bits(one, source, target) for one in bits]
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("before", FLOATS)
 @pytest.mark.parametrize("after", FLOATS)
 @settings(max_examples=30)

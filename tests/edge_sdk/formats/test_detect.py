@@ -137,6 +137,7 @@ def damaged(data: st.DataObject, whole: bytes) -> bytes:
     return bytes(content)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
 @settings(max_examples=100, deadline=None)
@@ -145,6 +146,7 @@ def test_any_damage_to_a_model_is_survived(folder: Path, kind: str, data: st.Dat
     check(folder, damaged(data, valid(kind)))
 
 
+@pytest.mark.unmeasured
 @given(data=st.data())
 @settings(max_examples=100, deadline=None)
 def test_what_protobuf_takes_for_a_model_is_never_opaque(folder: Path, data: st.DataObject) -> None:
@@ -180,6 +182,7 @@ def stored_forms(tensor: onnx.TensorProto) -> Iterator[bytes]:
     yield np.array(tensor.double_data, np.float64).tobytes()
 
 
+@pytest.mark.unmeasured
 @given(data=st.data())
 @settings(max_examples=100, deadline=None)
 def test_what_is_taken_for_safetensors_the_reference_takes_too(
@@ -199,6 +202,7 @@ def test_what_is_taken_for_safetensors_the_reference_takes_too(
             assert reference[one.name] == content[one.offset : one.end]
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_one_flipped_bit_is_survived(folder: Path, kind: str) -> None:
     """Every single bit of a small model, one after the other."""

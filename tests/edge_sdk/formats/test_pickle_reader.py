@@ -70,6 +70,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 @given(value=VALUES)
 @settings(max_examples=60, deadline=None)
@@ -173,6 +174,7 @@ def test_any_bytes_are_a_pickle_or_refused(content: bytes) -> None:
 OPCODES = st.sampled_from([bytes((one,)) for one in pickle_reader._ACTIONS])
 
 
+@pytest.mark.unmeasured
 @given(program=st.lists(st.one_of(OPCODES, st.binary(max_size=6)), max_size=60).map(b"".join))
 @settings(max_examples=300, deadline=None)
 def test_any_program_of_opcodes_is_a_value_or_refused(program: bytes) -> None:

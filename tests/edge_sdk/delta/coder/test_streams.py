@@ -54,6 +54,7 @@ def cases(
     return shape, given_source, target, levels, draw(st.sampled_from([1, 8, 32]))
 
 
+@pytest.mark.unmeasured
 @both
 @given(case=cases())
 def test_any_elements_come_back(
@@ -75,6 +76,7 @@ def test_any_elements_come_back(
     assert np.array_equal(found, target)
 
 
+@pytest.mark.unmeasured
 @both
 @given(case=cases(), data=st.data())
 def test_damaged_streams_raise_only_typed_errors(

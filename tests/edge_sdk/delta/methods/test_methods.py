@@ -333,6 +333,7 @@ def test_small_integers_without_a_prediction_take_few_bits() -> None:
     assert len(tail) < 0.4 * len(after)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("alone", [False, True])
 @given(data=st.data())
