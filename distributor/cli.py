@@ -97,10 +97,10 @@ def init(data: Path | None, file: Path | None, as_json: bool) -> None:
     Example:
       edge-distributor init --data ./distributor-data
     """
-    from distributor.server import initialise
+    from distributor.storage import initialise
 
     config = _config(Settings("distributor", file), data=data)
-    created = initialise(config)
+    created = initialise(config.data)
     if as_json:
         print_json({"data": str(config.data), "created": created})
     else:

@@ -43,22 +43,6 @@ class Serving:
     keeper: Keeper
 
 
-def initialise(config: DistributorConfig) -> bool:
-    """Makes the data folder and its catalog, or brings them to this release.
-
-    False where they were there already. Raises: ConflictError, UsageError, ResourceError.
-    """
-    folder = DataFolder(config.data)
-    created = folder.create()
-    with folder.discarded_on_failure() if created else contextlib.nullcontext(), folder.owned():
-        database = Database(sqlite_url(folder.catalog))
-        try:
-            upgrade(database)
-        finally:
-            database.close()
-    return created
-
-
 async def serve(config: DistributorConfig, ready: Callable[[Serving], None]) -> signal.Signals:
     """Serves until SIGTERM or SIGINT, and says which; ``ready`` is called once both listeners
     answer."""

@@ -6,6 +6,15 @@ Knows nothing of models, devices or rollouts; rooms above write the queries.
 from distributor.storage.blobs import Blobs, Staging
 from distributor.storage.database import Database, sqlite_url
 from distributor.storage.folder import DataFolder
-from distributor.storage.upgrade import schema_version, upgrade
+from distributor.storage.upgrade import initialise, schema_version, upgrade
 
-__all__ = ["Blobs", "DataFolder", "Database", "Staging", "schema_version", "sqlite_url", "upgrade"]
+__all__ = [
+    "Blobs",
+    "DataFolder",
+    "Database",
+    "Staging",
+    "initialise",
+    "schema_version",
+    "sqlite_url",
+    "upgrade",
+]

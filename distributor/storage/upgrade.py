@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
+
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
-from distributor.storage.database import Database
+from distributor.storage.database import Database, sqlite_url
+from distributor.storage.folder import DataFolder
 from edge_sdk.base import RefusedError
+
+
+def initialise(root: Path) -> bool:
+    """Makes the data folder and its catalog, or brings them to this release.
+
+    False where they were there already. Raises: ConflictError, UsageError, ResourceError.
+    """
+    folder = DataFolder(root)
+    created = folder.create()
+    with folder.discarded_on_failure() if created else contextlib.nullcontext(), folder.owned():
+        database = Database(sqlite_url(folder.catalog))
+        try:
+            upgrade(database)
+        finally:
+            database.close()
+    return created
 
 
 def upgrade(database: Database) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from distributor.server import initialise
+from distributor.storage import initialise
 from edge_sdk.base import ConflictError, NotFoundError, RefusedError, UsageError
 from edge_sdk.protos import delivery_v1_pb2 as delivery
 from edge_sdk.protos import fleet_v1_pb2 as fleet
@@ -46,7 +46,7 @@ def test_a_second_server_on_a_port(tmp_path: Path) -> None:
         for setting in ("device_address", "operator_address"):
             address = getattr(first.serving, setting)
             config = config_for(tmp_path / "two", **{setting: address})
-            initialise(config)
+            initialise(config.data)
             with pytest.raises(ConflictError, match="in use"):
                 FleetServer(config).start()
         assert first.device("cam-1").check_in() is None
@@ -66,7 +66,7 @@ def test_a_second_server_on_a_folder(tmp_path: Path) -> None:
 def test_only_this_machine(tmp_path: Path) -> None:
     """An address that others can reach is refused unless told otherwise."""
     config = config_for(tmp_path / "data", device_address="0.0.0.0:0")
-    initialise(config)
+    initialise(config.data)
     with pytest.raises(RefusedError, match="insecure-listen"):
         FleetServer(config).start()
     with fleet_server(
@@ -79,7 +79,7 @@ def test_addresses_that_cannot_be(tmp_path: Path) -> None:
     """No address, or one that this machine does not have, is a usage error."""
     for address in ("nonsense", "127.0.0.1:99999", "10.255.255.1:7443"):
         config = config_for(tmp_path / "data", device_address=address, insecure_listen=True)
-        initialise(config)
+        initialise(config.data)
         with pytest.raises(UsageError):
             FleetServer(config).start()
 

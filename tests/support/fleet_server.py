@@ -15,7 +15,8 @@ import grpc
 
 from distributor.builds import Builder
 from distributor.config import DistributorConfig
-from distributor.server import Serving, initialise, running
+from distributor.server import Serving, running
+from distributor.storage import initialise
 from edge_sdk.base import Digest
 from edge_sdk.manifest import Assignment, decode_assignment
 from edge_sdk.protos import delivery_v1_pb2 as delivery
@@ -260,7 +261,7 @@ def config_for(data: Path, **settings: object) -> DistributorConfig:
 def fleet_server(data: Path, **settings: object) -> Iterator[FleetServer]:
     """A distributor with a fresh or existing data folder for as long as the block lasts."""
     config = config_for(data, **settings)
-    initialise(config)
+    initialise(config.data)
     server = FleetServer(config)
     server.start()
     try:
