@@ -21,7 +21,7 @@ from edge_sdk.base import (
 )
 from edge_sdk.delta.varint import VALUE_MAX, Cursor, put_varint, varints
 
-FORMAT_VERSION = 0
+FORMAT_VERSION = 1
 
 MAGIC = b"\x8bEDGE\r\n\x1a"
 END_MARK = b"\x1aEND\xe5\r\n\x8b"

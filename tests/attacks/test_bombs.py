@@ -13,7 +13,14 @@ import zstandard
 
 from edge_sdk.base import Digest
 from edge_sdk.delta import FileRef
-from edge_sdk.delta.container import MAGIC, ChunkRun, put_header, put_index, put_prefix
+from edge_sdk.delta.container import (
+    FORMAT_VERSION,
+    MAGIC,
+    ChunkRun,
+    put_header,
+    put_index,
+    put_prefix,
+)
 from edge_sdk.delta.varint import varints
 from tests.support.attacked_command import assert_refused, call
 from tests.support.deltas import Crafted, file_ref, place
@@ -47,7 +54,7 @@ def lying_frame() -> bytes:
 
 
 def large_claims() -> bytes:
-    return MAGIC + bytes(2) + b"\xff" * 8
+    return MAGIC + FORMAT_VERSION.to_bytes(2, "little") + b"\xff" * 8
 
 
 def much_memory() -> bytes:

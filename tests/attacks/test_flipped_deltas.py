@@ -13,7 +13,7 @@ import pytest
 from edge_sdk.base import DeltaError, Digest, ProofError, WrongSourceError
 from edge_sdk.delta import Decoder, ExpectedFile, Header, Prover, apply, coder
 from edge_sdk.delta.coder import twin
-from edge_sdk.delta.coder.tables import parse
+from edge_sdk.delta.coder.tables import LEANING, parse
 from edge_sdk.delta.container import PREDICTION_SLOTS, parse_prefix
 from edge_sdk.delta.methods import REGISTRY
 from edge_sdk.delta.numeric import KINDS
@@ -218,8 +218,9 @@ def test_nothing_is_left_out() -> None:
                     values = parse_prediction(cursor, header.sources).values
                     maps.add(values.operation if values else Operation.IDENTITY)
     assert methods == set(REGISTRY)
+    leaning = {"int8", *(kind.name for kind in KINDS if kind.is_float)}
     assert codes == {
         (kind.name, model) for kind in KINDS for model in (range(4) if kind.is_float else (0, 2))
-    }
+    } | {(name, LEANING) for name in leaning}
     assert maps == set(Operation)
     assert repeats

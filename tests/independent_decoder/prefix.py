@@ -78,7 +78,7 @@ def read_prefix(delta: bytes, memory_limit: int) -> Prefix:
     """The prefix, refused where it is not as the text says."""
     need(len(delta) >= 18 and delta[:8] == MAGIC, "magic")
     preamble = Reader(delta[8:18])
-    need(preamble.u16s(1) == [0], "format version")
+    need(preamble.u16s(1) == [1], "format version")
     header_bytes, index_bytes = preamble.u32(), preamble.u32()
     length = 22 + header_bytes + index_bytes
     need(length <= 16 * MIB, "the prefix is too long")

@@ -14,7 +14,7 @@ import zstandard
 from edge_sdk.base import DeltaError, Digest, EdgeError, ProofError, WrongSourceError
 from edge_sdk.delta import FileRef
 from edge_sdk.delta.coder.tables import CodeTable, Table, pack
-from edge_sdk.delta.container import MAGIC, check_of
+from edge_sdk.delta.container import FORMAT_VERSION, MAGIC, check_of
 from edge_sdk.delta.numeric import KINDS
 from edge_sdk.delta.varint import varints
 from tests.support.code_tables import one_table
@@ -272,7 +272,7 @@ def _short_patch() -> bytes:
 def _claims() -> Iterator[tuple[object, ...]]:
     yield "memory", "memory", copying(memory_bytes=1 << 40).build()
     yield "too-little", "more than the header says", copying(memory_bytes=100).build()
-    yield "prefix", "claim", MAGIC + bytes(2) + b"\xff" * 8
+    yield "prefix", "claim", MAGIC + FORMAT_VERSION.to_bytes(2, "little") + b"\xff" * 8
     unsized = packed(write_content_size=False)
     yield "no-size", "does not claim", literal(unsized)
     summed = packed(write_checksum=True)

@@ -20,7 +20,7 @@ from edge_sdk.delta.low_rank import LowRank
 from edge_sdk.delta.methods import Patch
 from edge_sdk.delta.methods.patch import New, Window
 from edge_sdk.delta.methods.patch import Operation as PatchOperation
-from edge_sdk.delta.numeric import KINDS, ElementKind
+from edge_sdk.delta.numeric import KINDS, ElementKind, kind_of
 from edge_sdk.delta.prediction import Prediction, SourceRange, put_prediction
 from edge_sdk.delta.text_map import TextMap
 from edge_sdk.delta.value_maps import NUMBER_KINDS, NumberList, Operation, ValueMap
@@ -124,11 +124,9 @@ def _predicted(name: str, prediction: Prediction, source: bytes) -> DeltaCase:
 
 def _leaning(name: str, prediction: Prediction, source: bytes) -> DeltaCase:
     """The prediction's numbers, some of them a little further on, by how they lean."""
-    kind = next(
-        one
-        for one in KINDS
-        if one.width_bytes == prediction.number_bytes and (one.is_float or one.width_bytes == 1)
-    )
+    assert prediction.values is not None
+    kind = kind_of(prediction.values.target.name)
+    assert kind is not None
     numbers, lean_bytes = prediction.read_leaning(
         0, prediction.length, lambda _file, at, length: source[at : at + length]
     )

@@ -1,7 +1,6 @@
 """Adds the vectors that a folder lacks: ``python -m tests.vectors.make tests/vectors/v1``.
 
-What is there is never written again. Vectors are committed from version 1 of the format on;
-until then the tests make them.
+What is there is never written again.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.support.deltas import encoded, write_folder
+from tests.support.every_delta import every_delta
 from tests.vectors.cases import Case, cases
 from tests.vectors.reading import digests
 from tests.vectors.refused import refusals
@@ -24,6 +24,11 @@ def write(folder: Path) -> None:
     for case in cases():
         if not (folder / case.name).exists():
             _add(folder / case.name, case.what, _delta(case), case.source, digests(case.target))
+    for made in every_delta():
+        if not (folder / f"by-hand-{made.name}").exists():
+            what = f"records put together by hand: {made.name}"
+            target = digests({"t": made.target})
+            _add(folder / f"by-hand-{made.name}", what, made.delta, {"s": made.source}, target)
     for name, what, delta, source in refusals():
         if not (folder / f"refused-{name}").exists():
             _add(folder / f"refused-{name}", what, delta, source, None)

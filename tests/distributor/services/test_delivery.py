@@ -148,7 +148,7 @@ def test_methods_of_tomorrow_are_harmless(server: FleetServer) -> None:
 @pytest.mark.parametrize(
     ("facts", "text"),
     [
-        ({"versions": (9,)}, "delta format 0"),
+        ({"versions": (9,)}, f"delta format {FORMAT_VERSION}"),
         ({"methods": ("tomorrow",)}, "the method"),
         ({"decoder_memory_bytes": 1}, "bytes of memory"),
     ],

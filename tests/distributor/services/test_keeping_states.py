@@ -130,7 +130,7 @@ class Keeping(RuleBasedStateMachine):
     @invariant()
     def only_what_is_needed_must_stay(self) -> None:
         """What rollouts need cannot go, all else can, the least useful first."""
-        (shelf,) = self.catalog.read(shelves, MODEL, ())
+        (shelf,) = self.catalog.read(shelves, MODEL, {})
         needed = needed_pairs(self.catalog.read(rollouts.under_way), shelf.history)
         for kept in shelf.kept:
             assert kept.could_go == (kept.stored.pair not in needed)
@@ -143,7 +143,7 @@ class Keeping(RuleBasedStateMachine):
 
         needed = {
             kept.stored.pair
-            for shelf in self.catalog.read(shelves, MODEL, ())
+            for shelf in self.catalog.read(shelves, MODEL, {})
             for kept in shelf.kept
             if not kept.could_go
         }

@@ -114,7 +114,7 @@ def test_json_is_one_document(here: Path) -> None:
     assert facts["kernel"] == KERNEL
     assert facts["targets"] == applied["files"]
     assert len(facts["sources"][0]["digest"]) == 64
-    assert facts["version"] == 0
+    assert facts["version"] == 1
 
 
 def test_methods_and_memory_can_be_limited(here: Path) -> None:

@@ -281,10 +281,11 @@ def test_a_failed_decoder_takes_no_more_bytes(small: Example) -> None:
 
 def test_another_version_is_refused_at_once(small: Example) -> None:
     """The version decides before anything else of the container is looked at."""
-    newer = small.delta[:8] + b"\x01\x00" + small.delta[10:18]
-    with pytest.raises(DeltaError, match="format version 1") as error:
-        decoded(newer)
-    assert error.value.facts["version"] == 1
+    for other in (0, 2, 1 << 15):
+        changed = small.delta[:8] + other.to_bytes(2, "little") + small.delta[10:18]
+        with pytest.raises(DeltaError, match=f"format version {other}; this release") as error:
+            decoded(changed)
+        assert error.value.facts["version"] == other
 
 
 def test_an_unknown_method_is_refused_at_the_header() -> None:
