@@ -25,7 +25,7 @@ DELTA = [
     *("prediction", "products", "prover", "records", "strides", "text_map"),
     *("value_maps", "varint"),
 ]
-CODER = ("kernel", "rans", "rawbits", "tables", "twin")
+CODER = ("kernel", "leaning", "rans", "rawbits", "tables", "twin")
 WHOLE_FOLDERS = ("edge_sdk/delta/methods", "edge_sdk/formats")
 KERNEL_PARTS = ("common", "statistics", "encoder", "decoder", "parser")
 KERNEL_FILES = (

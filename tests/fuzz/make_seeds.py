@@ -17,6 +17,7 @@ import numpy as np
 from edge_sdk.base import Digest, ModelName, Version
 from edge_sdk.delta import coder
 from edge_sdk.delta.coder import tables
+from edge_sdk.delta.coder.leaning import as_written, standing_in
 from edge_sdk.delta.coder.rans import LANES
 from edge_sdk.delta.container import CHECK_BYTES, PREAMBLE_BYTES
 from edge_sdk.delta.low_rank import LowRank, put_low_rank
@@ -162,7 +163,7 @@ def code_seeds() -> None:
     """Each kind by each model, and levels."""
     for kind in KINDS:
         models = range(4) if kind.is_float else (tables.DIFFERENCE, tables.ALONE)
-        for model in models:
+        for model in (*models, tables.LEANING):
             for levels in (1, 2):
                 _code_seed(_leveled(one_table(kind, model, (0,), (4096,)), levels))
 
@@ -183,6 +184,8 @@ def _leveled(shape: tables.CodeTable, levels: int) -> tables.CodeTable:
 def _code_seed(shape: tables.CodeTable) -> None:
     name = f"{shape.kind.name}-{shape.model}-{shape.levels}"
     count, seed = _COUNT, 2
+    if shape.model == tables.LEANING:
+        shape = standing_in(shape)
     source = source_elements(shape.kind.bits, count, seed)
     moves = np.arange(count) * 7919 % 23 * (np.arange(count) % 3)
     target = source + moves.astype(shape.kind.bits)
@@ -194,7 +197,7 @@ def _code_seed(shape: tables.CodeTable) -> None:
     number = len(name) % len(LANES)
     stream = coder.encode(table, given, target, levels, tuple(LANES.values())[number])
     assert stream is not None
-    packed = tables.pack(table)
+    packed = tables.pack(as_written(table))
     _put("code_table", name, packed)
     head = len(packed).to_bytes(2, "little") + count.to_bytes(2, "little")
     _put("codes", name, head + bytes((number, seed)) + packed + stream)
