@@ -8,8 +8,9 @@ from pathlib import Path
 
 import msgspec
 
-from edge_sdk.base import FormatError, UsageError, check_segment
+from edge_sdk.base import FormatError, ModelName, UsageError, check_segment
 
+CACHE_FILE_BYTES_MIN = 64 << 10
 _UNIX_PATH_BYTES_MAX = 100  # the kernel's limit is 107
 
 
@@ -23,6 +24,15 @@ class ProbationConfig:
     ratio_max: float = 1.5
     requests_min: int = 1
     unproved_stays: bool = True  # without traffic: stays, reported as unproved
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheConfig:
+    """A model's response cache. ``memory_bytes`` 0: identical requests at the same time run
+    once, and nothing is kept. ``file_bytes`` 0: no second level."""
+
+    memory_bytes: int = 0
+    file_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +61,7 @@ class AgentConfig:
     prepare_timeout_s: float = 300.0
     engine_threads: int = 1
     labels: Mapping[str, str] = field(default_factory=dict)
+    caches: Mapping[str, CacheConfig] = field(default_factory=dict)  # by model; others: none
     accelerators: tuple[str, ...] = ()  # what variants may require, as the operator names it
     insecure: bool = False
     probation: ProbationConfig = field(default_factory=ProbationConfig)
@@ -76,6 +87,14 @@ class AgentConfig:
             check_segment(key, "label")
         for name in self.accelerators:
             check_segment(name, "accelerator")
+        for model, cache in self.caches.items():
+            ModelName.parse(model)
+            cache_bytes = (cache.memory_bytes, cache.file_bytes)
+            if min(cache_bytes) < 0 or 0 < cache.file_bytes < CACHE_FILE_BYTES_MIN:
+                raise UsageError(
+                    f"the cache of {model} has {cache_bytes} bytes of memory and file; neither "
+                    f"may be negative, and a file needs {CACHE_FILE_BYTES_MIN} (0: none)"
+                )
         for name in ("memory_bytes", "disk_quota_bytes", "disk_reserve_bytes"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name} must not be negative")

@@ -142,7 +142,36 @@ class Observed(_Message, frozen=True, kw_only=True, tag=True):
     number: int = 0
 
 
-Message = Prepare | Switch | Drop | Ask | Loading | Hello | Prepared | Switched | Dropped | Observed
+class Cached(_Message, frozen=True, kw_only=True, tag=True):
+    """Inference, when it changed, at most every half second: the use of a model's response cache.
+
+    Counts are requests since the process started, by where their answer came from (``shared``:
+    the run of an identical one, ``misses``: a run of their own); bytes and entries are held now.
+    """
+
+    model: str
+    memory_hits: int = 0
+    file_hits: int = 0
+    shared: int = 0
+    misses: int = 0
+    entries: int = 0
+    memory_bytes: int = 0
+    file_bytes: int = 0
+
+
+Message = (
+    Prepare
+    | Switch
+    | Drop
+    | Ask
+    | Loading
+    | Hello
+    | Prepared
+    | Switched
+    | Dropped
+    | Observed
+    | Cached
+)
 
 
 def encode_message(message: Message) -> bytes:
@@ -210,6 +239,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     message: str = ""
     serve: str = ""
+    cache: Cached | None = None  # None: it has none, or nothing was heard of it yet
 
 
 class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import click
+
 from edge_sdk.base.command import bytes_text, print_table
 
 
@@ -22,6 +24,22 @@ def print_models(models: list[dict[str, Any]]) -> None:
     ]
     columns = ["model", "version", "variant", "state", "candidate", "previous", "reason"]
     print_table(columns, rows)
+    for model in models:
+        if model["cache"] is not None:
+            click.echo(f"cache of {model['model']}: {_cache(model['cache'])}")
+
+
+def _cache(cache: dict[str, Any]) -> str:
+    return (
+        f"memory {_percent(cache['memory_hit_rate'])} of requests "
+        f"({cache['entries']} entries, {bytes_text(cache['memory_bytes'])}), "
+        f"file {_percent(cache['file_hit_rate'])} of the rest "
+        f"({bytes_text(cache['file_bytes'])}), {cache['shared']} shared, {cache['misses']} run"
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"
 
 
 def _candidate(model: dict[str, Any]) -> str:

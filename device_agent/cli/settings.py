@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import msgspec
 
-from device_agent.config import AgentConfig, ProbationConfig
+from device_agent.config import AgentConfig, CacheConfig, ProbationConfig
 from edge_sdk.base import FormatError, UsageError
 from edge_sdk.base.command import PathArgument, Settings
 
@@ -33,6 +34,12 @@ def config_options(command: Function) -> Function:
         click.option("--label", "labels", multiple=True, help="key=value; may be repeated."),
         click.option(
             "--accelerator", "accelerators", multiple=True, help="What variants may require."
+        ),
+        click.option(
+            "--cache",
+            "caches",
+            multiple=True,
+            help="MODEL=MEMORY_BYTES[:FILE_BYTES]: keep answers.",
         ),
         click.option("--memory-bytes", type=int, help="What models may use; 0: all there is."),
         click.option("--disk-quota-bytes", type=int, help="What the store may use; 0: no limit."),
@@ -74,6 +81,7 @@ def read_config(
         insecure=get("insecure", False),
         engine_threads=get("engine_threads", _DEFAULT.engine_threads),
         labels=_labels(get("labels", ())),
+        caches=_caches(get("caches", ())),
         accelerators=_names(get("accelerators", ())),
         probation=ProbationConfig(
             **probation,
@@ -113,6 +121,23 @@ def _texts(key: str, values: Any) -> list[str]:
     if not isinstance(texts, (list, tuple)) or not all(isinstance(one, str) for one in texts):
         raise UsageError(f"{key} {values!r} are no list of texts")
     return list(texts)
+
+
+def _caches(values: Any) -> dict[str, CacheConfig]:
+    """From flags as MODEL=MEMORY_BYTES[:FILE_BYTES], or a file's table by model."""
+    if isinstance(values, Mapping):
+        try:
+            return msgspec.convert(values, dict[str, CacheConfig])
+        except msgspec.ValidationError as error:
+            raise UsageError(f"caches {dict(values)!r}: {error}") from None
+    found = {}
+    for text in _texts("caches", values):
+        model, equals, sizes = text.partition("=")
+        memory, colon, file = sizes.partition(":")
+        if not equals or not memory.isdecimal() or (colon and not file.isdecimal()):
+            raise UsageError(f"cache {text!r} is not MODEL=MEMORY_BYTES[:FILE_BYTES]")
+        found[model] = CacheConfig(memory_bytes=int(memory), file_bytes=int(file or 0))
+    return found
 
 
 def _labels(values: Any) -> dict[str, str]:

@@ -99,4 +99,19 @@ def _model(model: wire.Model) -> dict[str, Any]:
         "reason": model.reason,
         "message": model.message,
         "serve": model.serve,
+        "cache": _cache(model.cache) if model.HasField("cache") else None,
     }
+
+
+def _cache(cache: wire.ResponseCache) -> dict[str, Any]:
+    """Counts, bytes, and for each level its hits per request that asked it (None: none did)."""
+    beyond = cache.file_hits + cache.shared + cache.misses
+    return {
+        **{field.name: getattr(cache, field.name) for field in cache.DESCRIPTOR.fields},
+        "memory_hit_rate": _share(cache.memory_hits, cache.memory_hits + beyond),
+        "file_hit_rate": _share(cache.file_hits, cache.file_hits + cache.misses),
+    }
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

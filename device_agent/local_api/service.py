@@ -14,7 +14,7 @@ from grpc_status import rpc_status
 
 from device_agent.local_api.contract import AgentDoor
 from device_agent.local_api.listen import claimed
-from device_agent.records import AgentEvent, ModelStatus
+from device_agent.records import AgentEvent, Cached, ModelStatus
 from edge_sdk.base import ConflictError, Digest, EdgeError
 from edge_sdk.protos import agent_v1_pb2 as wire
 from edge_sdk.protos import agent_v1_pb2_grpc as stubs
@@ -173,6 +173,21 @@ def _model(model: ModelStatus) -> wire.Model:
         reason=model.reason,
         message=model.message,
         serve=model.serve,
+        cache=_cache(model.cache),
+    )
+
+
+def _cache(cache: Cached | None) -> wire.ResponseCache | None:
+    if cache is None:
+        return None
+    return wire.ResponseCache(
+        memory_hits=cache.memory_hits,
+        file_hits=cache.file_hits,
+        shared=cache.shared,
+        misses=cache.misses,
+        entries=cache.entries,
+        memory_bytes=cache.memory_bytes,
+        file_bytes=cache.file_bytes,
     )
 
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from device_agent.serving.cache import Kept, RequestKey, ResponseCache, keep
+from device_agent.serving.cache.request_key import Part
+from device_agent.serving.cache.response_cache import WhenGone
 from device_agent.serving.generation import Generation, Identity
 from device_agent.serving.model_table import START_WAIT_S, ModelTable
 from device_agent.serving.slots import BoundSlot
@@ -87,9 +90,12 @@ class Dispatcher:
         *,
         wanted: Sequence[str] = (),
         timeout_s: float | None = None,
+        when_gone: WhenGone | None = None,
     ) -> Iterator[Answer]:
         """One request. ``version`` empty: the active one; ``wanted`` empty: all outputs.
 
+        ``when_gone`` registers what is to be called once nobody waits for the answer any more:
+        only who waits for an identical request asks for it.
         Raises: NotFoundError, VersionNotActiveError, UsageError (tensors do not fit),
         UnavailableError (no turn), ResourceError (no memory), EngineError.
         """
@@ -97,8 +103,13 @@ class Dispatcher:
         wait_s = START_WAIT_S if timeout_s is None else min(timeout_s, START_WAIT_S)
         generation = self._table.enter(model, version, wait_s=wait_s)
         try:
-            with self._run(generation, inputs, wanted, timeout_s, begin_ns) as answer:
-                yield answer
+            if generation.cache is None:
+                with self._run(generation, inputs, wanted, timeout_s, begin_ns) as answer:
+                    yield answer
+            else:
+                yield self._cached(
+                    generation, inputs, wanted, timeout_s, cache=generation.cache, gone=when_gone
+                )
         except EdgeError as error:
             generation.statistics.failed(
                 whole_ns=time.perf_counter_ns() - begin_ns, engine=isinstance(error, EngineError)
@@ -106,6 +117,42 @@ class Dispatcher:
             raise
         finally:
             generation.leave()
+
+    def _cached(
+        self,
+        generation: Generation,
+        inputs: Sequence[GivenTensor],
+        wanted: Sequence[str],
+        timeout_s: float | None,
+        *,
+        cache: ResponseCache,
+        gone: WhenGone | None,
+    ) -> Answer:
+        """From the cache, or run and copied out of its buffers."""
+        begin_ns = began_ns = ended_ns = time.perf_counter_ns()
+        given = [owned(tensor) for tensor in check_inputs(generation.session, inputs)]
+        specs = check_wanted(generation.session, wanted)
+        key = RequestKey(generation.identity.artifact, specs, [part_of(tensor) for tensor in given])
+
+        def run(*, timeout_s: float | None, began: Callable[[], None]) -> Kept:
+            nonlocal began_ns, ended_ns
+            began_ns = time.perf_counter_ns()
+            with self._run(generation, given, wanted, timeout_s, began_ns, began=began) as answer:
+                kept = keep(answer.outputs)
+            ended_ns = time.perf_counter_ns()
+            return kept
+
+        kept, source = cache.answer(key, run, timeout_s=timeout_s, when_gone=gone)
+        whole_ns = time.perf_counter_ns() - begin_ns
+        if source == "run":
+            generation.statistics.missed(own_ns=whole_ns - (ended_ns - began_ns))
+        else:
+            generation.statistics.found(whole_ns=whole_ns)
+        return Answer(
+            identity=generation.identity,
+            outputs={name: kept.outputs[name] for name in specs},
+            specs=specs,
+        )
 
     @contextmanager
     def _run(
@@ -115,6 +162,8 @@ class Dispatcher:
         wanted: Sequence[str],
         timeout_s: float | None,
         begin_ns: int,
+        *,
+        began: Callable[[], None] | None = None,
     ) -> Iterator[Answer]:
         given = check_inputs(generation.session, inputs)
         specs = check_wanted(generation.session, wanted)
@@ -123,6 +172,8 @@ class Dispatcher:
         slot = None
         try:
             try:
+                if began is not None:
+                    began()
                 slot = generation.slots.take([tensor.shape for tensor in given])
                 fill(slot, given)
                 filled_ns = time.perf_counter_ns()
@@ -144,6 +195,23 @@ class Dispatcher:
             infer_ns=done_ns - filled_ns,
             output_ns=time.perf_counter_ns() - done_ns,
         )
+
+
+def owned(tensor: GivenTensor) -> GivenTensor:
+    """With content that nobody else can change: where an input lies in memory of the caller,
+    what was looked up and what is run could otherwise be two things."""
+    if isinstance(tensor.data, bytes):
+        return tensor
+    if tensor.data.dtype == object:
+        return replace(tensor, data=np.array(tensor.data))
+    kind = STORAGE[tensor.dtype]
+    return replace(tensor, data=tensor.data.astype(kind, casting="same_kind", copy=False).tobytes())
+
+
+def part_of(tensor: GivenTensor) -> Part:
+    """An owned tensor as it is compared."""
+    data = tensor.data if isinstance(tensor.data, bytes) else tuple(tensor.data.flat)
+    return (tensor.name, tensor.dtype, tuple(tensor.shape), data)
 
 
 def check_inputs(session: Session, inputs: Sequence[GivenTensor]) -> list[GivenTensor]:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from device_agent.serving.cache import ResponseCache
 from device_agent.serving.slots import SlotCache
 from device_agent.serving.statistics import Statistics
 from edge_sdk.base import Digest
@@ -29,7 +30,15 @@ class Identity:
 class Generation:
     """Serves until it is retired and its last request has left; then it can be closed."""
 
-    def __init__(self, identity: Identity, session: Session, pool: TensorPool) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        session: Session,
+        pool: TensorPool,
+        cache: ResponseCache | None = None,
+    ) -> None:
+        """``cache``: the model's, which all of its generations share; None: it has none."""
+        self.cache = cache
         self.identity = identity
         self.session = session
         self.slots = SlotCache(session, pool)

@@ -10,11 +10,13 @@ import queue
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from device_agent.records import (
     Ask,
+    Cached,
     Drop,
     Dropped,
     Loading,
@@ -26,6 +28,7 @@ from device_agent.records import (
     Switched,
 )
 from device_agent.serving import memory
+from device_agent.serving.cache import ResponseCache
 from device_agent.serving.generation import Generation
 from device_agent.serving.load import Loader, LoadOrder
 from device_agent.serving.model_table import ModelTable
@@ -54,6 +57,7 @@ class Swapper:
         send: Callable[[Message], None],
         hello: Callable[[], Message],
         observe_s: float = OBSERVE_S,
+        caches: Mapping[str, ResponseCache] | None = None,
     ) -> None:
         self._table = table
         self._loader = loader
@@ -62,6 +66,8 @@ class Swapper:
         self._observe_s = observe_s
         self._loaded: dict[Key, Generation] = {}
         self._watched: dict[str, Watched] = {}
+        self._caches = caches or {}
+        self._said: dict[str, Cached] = {}  # by model: the last word about its cache
         # Not a SimpleQueue: on CPython 3.10 its get with a timeout now and then waits for ever.
         self._jobs: queue.Queue[Job | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name="hot-swap", daemon=True)
@@ -88,16 +94,20 @@ class Swapper:
         elif isinstance(message, Drop):
             self._jobs.put(lambda: self._drop(message))
         elif isinstance(message, Ask):
-            self._jobs.put(self.say_hello)
+            self._jobs.put(self._say_all)
 
     def say_hello(self) -> None:
         self._send(self._hello())
+
+    def _say_all(self) -> None:
+        self._said.clear()  # whoever asks has heard nothing yet
+        self.say_hello()
 
     def _work(self) -> None:
         memory.lower_priority()
         while True:
             try:
-                job = self._jobs.get(timeout=self._observe_s if self._watched else None)
+                job = self._jobs.get(timeout=self._pause_s())
             except queue.Empty:
                 self._observe()
                 continue
@@ -224,9 +234,17 @@ class Swapper:
             self._table.remove(generation)
             generation.retire(lambda one=generation: self._jobs.put(lambda: closed(one)))  # type: ignore[misc]
 
+    def _pause_s(self) -> float | None:
+        return self._observe_s if self._watched or self._caches else None
+
     def _observe(self) -> None:
         for watched in list(self._watched.values()):
             self._send(watched.observe())
+        for model, cache in self._caches.items():
+            now = Cached(model=model, **asdict(cache.use()))
+            if now != self._said.get(model):
+                self._said[model] = now
+                self._send(now)
 
 
 def complain(what: str, error: BaseException) -> None:
@@ -238,4 +256,4 @@ def complain(what: str, error: BaseException) -> None:
 
 def is_passing(message: Message) -> bool:
     """Whether a message may be lost: the next of its kind says as much."""
-    return isinstance(message, (Observed, Loading))
+    return isinstance(message, (Observed, Loading, Cached))

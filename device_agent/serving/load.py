@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from device_agent.serving import memory
+from device_agent.serving.cache import ResponseCache
 from device_agent.serving.generation import Generation, Identity
 from edge_sdk.base import Digest, RefusedError
 from edge_sdk.engines import Engine, open_engine
@@ -55,7 +56,15 @@ def order_of(artifact: Digest, manifest: Manifest, folder: Path) -> LoadOrder:
 class Loader:
     """Loads with one engine of each kind, on one pool."""
 
-    def __init__(self, pool: TensorPool, *, threads: int) -> None:
+    def __init__(
+        self,
+        pool: TensorPool,
+        *,
+        threads: int,
+        caches: Mapping[str, ResponseCache] | None = None,
+    ) -> None:
+        """``caches``: by model, for those that have one."""
+        self._caches = caches or {}
         self._pool = pool
         self._threads = threads
         self._engines: dict[str, Engine] = {}
@@ -79,7 +88,7 @@ class Loader:
             entry=order.entry,
             golden=_replayed(order, session),
         )
-        generation = Generation(identity, session, self._pool)
+        generation = Generation(identity, session, self._pool, self._caches.get(order.model))
         warm(generation)
         generation.load_ms = (time.monotonic() - begin_s) * 1000
         # Memory that was freed before and is used again does not show as growth.

@@ -34,6 +34,9 @@ class ModelTable:
         model = generation.identity.model
         with self._lock:
             before = self._active.get(model)
+            if generation.cache is not None:
+                # First, so that no request of this generation finds an answer of the one before.
+                generation.cache.serve(generation.identity.artifact)
             self._active = {**self._active, model: generation}
         return before
 
@@ -43,6 +46,8 @@ class ModelTable:
         with self._lock:
             if self._active.get(model) is generation:
                 self._gone |= {model}
+                if generation.cache is not None:
+                    generation.cache.stop()
                 self._active = {name: one for name, one in self._active.items() if name != model}
 
     def serving(self, model: str) -> Generation | None:

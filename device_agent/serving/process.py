@@ -20,6 +20,7 @@ from device_agent.records import (
     encode_message,
 )
 from device_agent.serving import memory
+from device_agent.serving.cache import ResponseCache
 from device_agent.serving.dispatch import Dispatcher
 from device_agent.serving.doors.open_inference import InferenceDoor
 from device_agent.serving.generation import Generation
@@ -54,8 +55,13 @@ class InferenceProcess:
             check=os.environ.get(CHECK_VARIABLE) == "1",
         )
         self.table = ModelTable()
-        self._loader = Loader(self.pool, threads=config.engine_threads)
-        self._swapper = Swapper(self.table, self._loader, send=self._send, hello=self._hello)
+        caches = {
+            model: ResponseCache(wanted.memory_bytes) for model, wanted in config.caches.items()
+        }
+        self._loader = Loader(self.pool, threads=config.engine_threads, caches=caches)
+        self._swapper = Swapper(
+            self.table, self._loader, send=self._send, hello=self._hello, caches=caches
+        )
         dispatcher = Dispatcher(self.table, running_max=max(1, os.cpu_count() or 1))
         self._door = InferenceDoor(self.table, dispatcher)
 

@@ -6,13 +6,17 @@ import threading
 import time
 from dataclasses import dataclass, field, replace
 
-PHASES = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")
+PHASES = (
+    *("success", "fail", "queue", "compute_input", "compute_infer", "compute_output"),
+    *("cache_hit", "cache_miss"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
     """A snapshot. ``count`` and ``ns`` by phase; ``errors`` are failures of the engine, not of
-    the request; ``last_ms`` is milliseconds since 1970, 0 for never."""
+    the request; ``last_ms`` is milliseconds since 1970, 0 for never. ``requests`` are those
+    that the engine ran for: an answer out of the cache says nothing about it."""
 
     requests: int = 0
     errors: int = 0
@@ -42,6 +46,18 @@ class Statistics:
             self._now = replace(
                 self._now, requests=self._now.requests + 1, last_ms=time.time_ns() // 1_000_000
             )
+
+    def found(self, *, whole_ns: int) -> None:
+        """A request was answered without a run of its own: out of the cache, or by another's."""
+        with self._lock:
+            self._add("success", whole_ns)
+            self._add("cache_hit", whole_ns)
+            self._now = replace(self._now, last_ms=time.time_ns() // 1_000_000)
+
+    def missed(self, *, own_ns: int) -> None:
+        """What the cache itself cost a request that was run (and counted) all the same."""
+        with self._lock:
+            self._add("cache_miss", own_ns)
 
     def failed(self, *, whole_ns: int, engine: bool) -> None:
         """``engine``: it was the engine's fault, not the request's."""

@@ -6,7 +6,16 @@ import contextlib
 from collections.abc import Callable, Mapping
 
 from device_agent.errors import CandidateRefusedError
-from device_agent.records import Hello, Loading, Message, Observed, Prepared, Switch, Switched
+from device_agent.records import (
+    Cached,
+    Hello,
+    Loading,
+    Message,
+    Observed,
+    Prepared,
+    Switch,
+    Switched,
+)
 from device_agent.updater.context import Context
 from device_agent.updater.deliver import Deliverer
 from device_agent.updater.lifecycle import Event, State, is_ended, is_serving
@@ -42,6 +51,7 @@ class InferencePeer:
         dies_at_start: Callable[[str, Digest, bool], None],
     ) -> None:
         self.pid = 0
+        self.caches: dict[str, Cached] = {}  # by model: what was heard last
         self._context = context
         self._store = context.store
         self._updates = updates
@@ -66,6 +76,8 @@ class InferencePeer:
             self._on_loading(message)
         elif isinstance(message, (Prepared, Switched)):
             self._on_answer(message)
+        elif isinstance(message, Cached):
+            self.caches[message.model] = message
         elif isinstance(message, Observed):
             update = self._updates.get(message.model)
             if update is not None and update.order == message.number and update.probation:
@@ -116,6 +128,8 @@ class InferencePeer:
 
     def _on_hello(self, hello: Hello) -> None:
         crashed = self.pid not in (0, hello.pid)
+        if self.pid != hello.pid:
+            self.caches.clear()
         self.pid = hello.pid
         self._loading = None
         self._start_deaths.clear()

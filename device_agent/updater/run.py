@@ -534,7 +534,13 @@ class Updater:
     def models(self) -> tuple[ModelStatus, ...]:
         slots = {slot.model: slot for slot in self.store.slots()}
         return tuple(
-            shown.model_status(self.store, model, slots.get(model), self.updates.get(model))
+            shown.model_status(
+                self.store,
+                model,
+                slots.get(model),
+                self.updates.get(model),
+                self.peer.caches.get(model),
+            )
             for model in sorted({*slots, *self.updates})
         )
 

@@ -8,7 +8,7 @@ import psutil
 
 from device_agent.config import AgentConfig
 from device_agent.fleet_link import Capabilities, EngineCapability, ModelState
-from device_agent.records import ModelStatus
+from device_agent.records import Cached, ModelStatus
 from device_agent.store import Slot, Store
 from device_agent.store.journal import Journal
 from device_agent.updater.lifecycle import State, is_ended
@@ -64,7 +64,13 @@ def attempt(assignment: Assignment | None, model: str, artifact: Digest) -> int:
     return 0
 
 
-def model_status(store: Store, model: str, slot: Slot | None, update: Update | None) -> ModelStatus:
+def model_status(
+    store: Store,
+    model: str,
+    slot: Slot | None,
+    update: Update | None,
+    cache: Cached | None = None,
+) -> ModelStatus:
     """What serves now (not what is wanted), and the update in progress."""
     serving = None if slot is None else slot.active
     previous = None if slot is None else slot.previous
@@ -89,6 +95,7 @@ def model_status(store: Store, model: str, slot: Slot | None, update: Update | N
         reason="" if update is None else update.reason,
         message="" if update is None else update.message,
         serve="" if described is None else described.serve,
+        cache=cache,
     )
 
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x65\x64ge_sdk/protos/agent_v1.proto\x12\redge.agent.v1\"\x0f\n\rStatusRequest\"\xee\x01\n\x0eStatusResponse\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x15\n\ragent_version\x18\x02 \x01(\t\x12\x13\n\x0b\x64istributor\x18\x03 \x01(\t\x12\x11\n\tconnected\x18\x04 \x01(\x08\x12\x1a\n\x12\x61ssignment_counter\x18\x05 \x01(\x04\x12\x17\n\x0f\x64isk_free_bytes\x18\x06 \x01(\x04\x12\x19\n\x11inference_address\x18\x07 \x01(\t\x12\x17\n\x0finference_ready\x18\x08 \x01(\x08\x12$\n\x06models\x18\t \x03(\x0b\x32\x14.edge.agent.v1.Model\"\xb2\x02\n\x05Model\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07variant\x18\x03 \x01(\t\x12\x10\n\x08\x61rtifact\x18\x04 \x01(\x0c\x12\x18\n\x10previous_version\x18\x05 \x01(\t\x12\x19\n\x11previous_artifact\x18\x06 \x01(\x0c\x12\r\n\x05state\x18\x07 \x01(\t\x12\x19\n\x11\x63\x61ndidate_version\x18\x08 \x01(\t\x12\x1a\n\x12\x63\x61ndidate_artifact\x18\t \x01(\x0c\x12\x12\n\ndone_bytes\x18\n \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x0b \x01(\x04\x12\x12\n\nwire_bytes\x18\x0c \x01(\x04\x12\x0e\n\x06reason\x18\r \x01(\t\x12\x0f\n\x07message\x18\x0e \x01(\t\x12\r\n\x05serve\x18\x0f \x01(\t\"\x13\n\x11ListModelsRequest\":\n\x12ListModelsResponse\x12$\n\x06models\x18\x01 \x03(\x0b\x32\x14.edge.agent.v1.Model\"\x12\n\x10UpdateNowRequest\"/\n\x11UpdateNowResponse\x12\x1a\n\x12\x61ssignment_counter\x18\x01 \x01(\x04\" \n\x0fRollbackRequest\x12\r\n\x05model\x18\x01 \x01(\t\"5\n\x10RollbackResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08\x61rtifact\x18\x02 \x01(\x0c\"-\n\rEventsRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\x04\x12\r\n\x05model\x18\x02 \x01(\t\"\xe6\x01\n\x05\x45vent\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x10\n\x08\x61rtifact\x18\x05 \x01(\x0c\x12\r\n\x05state\x18\x06 \x01(\t\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x0f\n\x07message\x18\x08 \x01(\t\x12.\n\x05\x66\x61\x63ts\x18\t \x03(\x0b\x32\x1f.edge.agent.v1.Event.FactsEntry\x1a,\n\nFactsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x1c\n\x0bHoldRequest\x12\r\n\x05model\x18\x01 \x01(\t\"H\n\x04Held\x12\x0e\n\x06\x66older\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x10\n\x08\x61rtifact\x18\x03 \x01(\x0c\x12\r\n\x05\x66iles\x18\x04 \x03(\t2\xc0\x03\n\x0c\x41gentService\x12\x45\n\x06Status\x12\x1c.edge.agent.v1.StatusRequest\x1a\x1d.edge.agent.v1.StatusResponse\x12Q\n\nListModels\x12 .edge.agent.v1.ListModelsRequest\x1a!.edge.agent.v1.ListModelsResponse\x12N\n\tUpdateNow\x12\x1f.edge.agent.v1.UpdateNowRequest\x1a .edge.agent.v1.UpdateNowResponse\x12K\n\x08Rollback\x12\x1e.edge.agent.v1.RollbackRequest\x1a\x1f.edge.agent.v1.RollbackResponse\x12>\n\x06\x45vents\x12\x1c.edge.agent.v1.EventsRequest\x1a\x14.edge.agent.v1.Event0\x01\x12\x39\n\x04Hold\x12\x1a.edge.agent.v1.HoldRequest\x1a\x13.edge.agent.v1.Held0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x65\x64ge_sdk/protos/agent_v1.proto\x12\redge.agent.v1\"\x0f\n\rStatusRequest\"\xee\x01\n\x0eStatusResponse\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x15\n\ragent_version\x18\x02 \x01(\t\x12\x13\n\x0b\x64istributor\x18\x03 \x01(\t\x12\x11\n\tconnected\x18\x04 \x01(\x08\x12\x1a\n\x12\x61ssignment_counter\x18\x05 \x01(\x04\x12\x17\n\x0f\x64isk_free_bytes\x18\x06 \x01(\x04\x12\x19\n\x11inference_address\x18\x07 \x01(\t\x12\x17\n\x0finference_ready\x18\x08 \x01(\x08\x12$\n\x06models\x18\t \x03(\x0b\x32\x14.edge.agent.v1.Model\"\xdf\x02\n\x05Model\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07variant\x18\x03 \x01(\t\x12\x10\n\x08\x61rtifact\x18\x04 \x01(\x0c\x12\x18\n\x10previous_version\x18\x05 \x01(\t\x12\x19\n\x11previous_artifact\x18\x06 \x01(\x0c\x12\r\n\x05state\x18\x07 \x01(\t\x12\x19\n\x11\x63\x61ndidate_version\x18\x08 \x01(\t\x12\x1a\n\x12\x63\x61ndidate_artifact\x18\t \x01(\x0c\x12\x12\n\ndone_bytes\x18\n \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x0b \x01(\x04\x12\x12\n\nwire_bytes\x18\x0c \x01(\x04\x12\x0e\n\x06reason\x18\r \x01(\t\x12\x0f\n\x07message\x18\x0e \x01(\t\x12\r\n\x05serve\x18\x0f \x01(\t\x12+\n\x05\x63\x61\x63he\x18\x10 \x01(\x0b\x32\x1c.edge.agent.v1.ResponseCache\"\x92\x01\n\rResponseCache\x12\x13\n\x0bmemory_hits\x18\x01 \x01(\x04\x12\x11\n\tfile_hits\x18\x02 \x01(\x04\x12\x0e\n\x06shared\x18\x03 \x01(\x04\x12\x0e\n\x06misses\x18\x04 \x01(\x04\x12\x0f\n\x07\x65ntries\x18\x05 \x01(\x04\x12\x14\n\x0cmemory_bytes\x18\x06 \x01(\x04\x12\x12\n\nfile_bytes\x18\x07 \x01(\x04\"\x13\n\x11ListModelsRequest\":\n\x12ListModelsResponse\x12$\n\x06models\x18\x01 \x03(\x0b\x32\x14.edge.agent.v1.Model\"\x12\n\x10UpdateNowRequest\"/\n\x11UpdateNowResponse\x12\x1a\n\x12\x61ssignment_counter\x18\x01 \x01(\x04\" \n\x0fRollbackRequest\x12\r\n\x05model\x18\x01 \x01(\t\"5\n\x10RollbackResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08\x61rtifact\x18\x02 \x01(\x0c\"-\n\rEventsRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\x04\x12\r\n\x05model\x18\x02 \x01(\t\"\xe6\x01\n\x05\x45vent\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x10\n\x08\x61rtifact\x18\x05 \x01(\x0c\x12\r\n\x05state\x18\x06 \x01(\t\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x0f\n\x07message\x18\x08 \x01(\t\x12.\n\x05\x66\x61\x63ts\x18\t \x03(\x0b\x32\x1f.edge.agent.v1.Event.FactsEntry\x1a,\n\nFactsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x1c\n\x0bHoldRequest\x12\r\n\x05model\x18\x01 \x01(\t\"H\n\x04Held\x12\x0e\n\x06\x66older\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x10\n\x08\x61rtifact\x18\x03 \x01(\x0c\x12\r\n\x05\x66iles\x18\x04 \x03(\t2\xc0\x03\n\x0c\x41gentService\x12\x45\n\x06Status\x12\x1c.edge.agent.v1.StatusRequest\x1a\x1d.edge.agent.v1.StatusResponse\x12Q\n\nListModels\x12 .edge.agent.v1.ListModelsRequest\x1a!.edge.agent.v1.ListModelsResponse\x12N\n\tUpdateNow\x12\x1f.edge.agent.v1.UpdateNowRequest\x1a .edge.agent.v1.UpdateNowResponse\x12K\n\x08Rollback\x12\x1e.edge.agent.v1.RollbackRequest\x1a\x1f.edge.agent.v1.RollbackResponse\x12>\n\x06\x45vents\x12\x1c.edge.agent.v1.EventsRequest\x1a\x14.edge.agent.v1.Event0\x01\x12\x39\n\x04Hold\x12\x1a.edge.agent.v1.HoldRequest\x1a\x13.edge.agent.v1.Held0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,29 +38,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STATUSRESPONSE']._serialized_start=67
   _globals['_STATUSRESPONSE']._serialized_end=305
   _globals['_MODEL']._serialized_start=308
-  _globals['_MODEL']._serialized_end=614
-  _globals['_LISTMODELSREQUEST']._serialized_start=616
-  _globals['_LISTMODELSREQUEST']._serialized_end=635
-  _globals['_LISTMODELSRESPONSE']._serialized_start=637
-  _globals['_LISTMODELSRESPONSE']._serialized_end=695
-  _globals['_UPDATENOWREQUEST']._serialized_start=697
-  _globals['_UPDATENOWREQUEST']._serialized_end=715
-  _globals['_UPDATENOWRESPONSE']._serialized_start=717
-  _globals['_UPDATENOWRESPONSE']._serialized_end=764
-  _globals['_ROLLBACKREQUEST']._serialized_start=766
-  _globals['_ROLLBACKREQUEST']._serialized_end=798
-  _globals['_ROLLBACKRESPONSE']._serialized_start=800
-  _globals['_ROLLBACKRESPONSE']._serialized_end=853
-  _globals['_EVENTSREQUEST']._serialized_start=855
-  _globals['_EVENTSREQUEST']._serialized_end=900
-  _globals['_EVENT']._serialized_start=903
-  _globals['_EVENT']._serialized_end=1133
-  _globals['_EVENT_FACTSENTRY']._serialized_start=1089
-  _globals['_EVENT_FACTSENTRY']._serialized_end=1133
-  _globals['_HOLDREQUEST']._serialized_start=1135
-  _globals['_HOLDREQUEST']._serialized_end=1163
-  _globals['_HELD']._serialized_start=1165
-  _globals['_HELD']._serialized_end=1237
-  _globals['_AGENTSERVICE']._serialized_start=1240
-  _globals['_AGENTSERVICE']._serialized_end=1688
+  _globals['_MODEL']._serialized_end=659
+  _globals['_RESPONSECACHE']._serialized_start=662
+  _globals['_RESPONSECACHE']._serialized_end=808
+  _globals['_LISTMODELSREQUEST']._serialized_start=810
+  _globals['_LISTMODELSREQUEST']._serialized_end=829
+  _globals['_LISTMODELSRESPONSE']._serialized_start=831
+  _globals['_LISTMODELSRESPONSE']._serialized_end=889
+  _globals['_UPDATENOWREQUEST']._serialized_start=891
+  _globals['_UPDATENOWREQUEST']._serialized_end=909
+  _globals['_UPDATENOWRESPONSE']._serialized_start=911
+  _globals['_UPDATENOWRESPONSE']._serialized_end=958
+  _globals['_ROLLBACKREQUEST']._serialized_start=960
+  _globals['_ROLLBACKREQUEST']._serialized_end=992
+  _globals['_ROLLBACKRESPONSE']._serialized_start=994
+  _globals['_ROLLBACKRESPONSE']._serialized_end=1047
+  _globals['_EVENTSREQUEST']._serialized_start=1049
+  _globals['_EVENTSREQUEST']._serialized_end=1094
+  _globals['_EVENT']._serialized_start=1097
+  _globals['_EVENT']._serialized_end=1327
+  _globals['_EVENT_FACTSENTRY']._serialized_start=1283
+  _globals['_EVENT_FACTSENTRY']._serialized_end=1327
+  _globals['_HOLDREQUEST']._serialized_start=1329
+  _globals['_HOLDREQUEST']._serialized_end=1357
+  _globals['_HELD']._serialized_start=1359
+  _globals['_HELD']._serialized_end=1431
+  _globals['_AGENTSERVICE']._serialized_start=1434
+  _globals['_AGENTSERVICE']._serialized_end=1882
 # @@protoc_insertion_point(module_scope)

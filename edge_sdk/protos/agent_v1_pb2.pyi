@@ -98,6 +98,7 @@ class Model(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     SERVE_FIELD_NUMBER: _builtins.int
+    CACHE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     version: _builtins.str
     """active; empty: none"""
@@ -118,6 +119,10 @@ class Model(_message.Message):
     message: _builtins.str
     serve: _builtins.str
     """"inference" or "none" """
+    @_builtins.property
+    def cache(self) -> Global___ResponseCache:
+        """absent: the model has none"""
+
     def __init__(
         self,
         *,
@@ -136,14 +141,57 @@ class Model(_message.Message):
         reason: _builtins.str = ...,
         message: _builtins.str = ...,
         serve: _builtins.str = ...,
+        cache: Global___ResponseCache | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "candidate_artifact", b"candidate_artifact", "candidate_version", b"candidate_version", "done_bytes", b"done_bytes", "message", b"message", "model", b"model", "previous_artifact", b"previous_artifact", "previous_version", b"previous_version", "reason", b"reason", "serve", b"serve", "state", b"state", "total_bytes", b"total_bytes", "variant", b"variant", "version", b"version", "wire_bytes", b"wire_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "cache", b"cache", "candidate_artifact", b"candidate_artifact", "candidate_version", b"candidate_version", "done_bytes", b"done_bytes", "message", b"message", "model", b"model", "previous_artifact", b"previous_artifact", "previous_version", b"previous_version", "reason", b"reason", "serve", b"serve", "state", b"state", "total_bytes", b"total_bytes", "variant", b"variant", "version", b"version", "wire_bytes", b"wire_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class ResponseCache(_message.Message):
+    """Requests since the inference process started, by where their answer came from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMORY_HITS_FIELD_NUMBER: _builtins.int
+    FILE_HITS_FIELD_NUMBER: _builtins.int
+    SHARED_FIELD_NUMBER: _builtins.int
+    MISSES_FIELD_NUMBER: _builtins.int
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    FILE_BYTES_FIELD_NUMBER: _builtins.int
+    memory_hits: _builtins.int
+    file_hits: _builtins.int
+    shared: _builtins.int
+    """from the run of an identical one at the same time"""
+    misses: _builtins.int
+    """run"""
+    entries: _builtins.int
+    """in memory now"""
+    memory_bytes: _builtins.int
+    file_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        memory_hits: _builtins.int = ...,
+        file_hits: _builtins.int = ...,
+        shared: _builtins.int = ...,
+        misses: _builtins.int = ...,
+        entries: _builtins.int = ...,
+        memory_bytes: _builtins.int = ...,
+        file_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "file_bytes", b"file_bytes", "file_hits", b"file_hits", "memory_bytes", b"memory_bytes", "memory_hits", b"memory_hits", "misses", b"misses", "shared", b"shared"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResponseCache: _TypeAlias = ResponseCache  # noqa: Y015
 
 @_typing.final
 class ListModelsRequest(_message.Message):

@@ -6,10 +6,15 @@ import dataclasses
 
 import pytest
 
-from device_agent.config import AgentConfig, check_address, from_json, to_json
+from device_agent.config import AgentConfig, CacheConfig, check_address, from_json, to_json
 from edge_sdk.base import FormatError, UsageError
 
-CONFIG = AgentConfig(state_dir="/var/lib/x", device="kiosk-7", labels={"site": "oslo"})
+CONFIG = AgentConfig(
+    state_dir="/var/lib/x",
+    device="kiosk-7",
+    labels={"site": "oslo"},
+    caches={"team/digits": CacheConfig(memory_bytes=1 << 20)},
+)
 
 
 def test_it_travels_as_json() -> None:
@@ -45,6 +50,9 @@ def test_addresses_that_cannot_work(uri: str) -> None:
         {"device": "No Name"},
         {"labels": {"Bad Key": "x"}},
         {"memory_bytes": -1},
+        {"caches": {"team/digits": CacheConfig(memory_bytes=-1)}},
+        {"caches": {"team/digits": CacheConfig(file_bytes=1000)}},
+        {"caches": {"digits": CacheConfig()}},
         {"check_in_s": 0},
         {"retry_cap_s": float("nan")},
         {"decoder_memory_bytes": 5},

@@ -13,6 +13,7 @@ from typing import TypeVar
 from device_agent.config import AgentConfig, to_json
 from device_agent.records import (
     PACKET_BYTES_MAX,
+    Cached,
     Drop,
     Dropped,
     Hello,
@@ -56,7 +57,7 @@ class Inference:
                 self.observed.append(message)
             if isinstance(message, kind):
                 return message
-            assert isinstance(message, (Observed, Loading)), message
+            assert isinstance(message, (Observed, Loading, Cached)), message
 
     def prepare(self, artifact: Digest) -> Prepared:
         self.tell(prepare(self.store, artifact))

@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 
 from device_agent.serving import Dispatcher, Generation, ModelTable
+from device_agent.serving.cache import ResponseCache
 from device_agent.serving.doors import InferenceDoor
 from device_agent.serving.load import Loader, LoadOrder
 from edge_sdk.base import Digest
@@ -53,15 +54,18 @@ def order_for(
 
 
 def serving(
-    folder: Path, models: Mapping[str, onnx.ModelProto] | None = None, *, ready: bool = True
+    folder: Path,
+    models: Mapping[str, onnx.ModelProto] | None = None,
+    *,
+    ready: bool = True,
+    caches: Mapping[str, ResponseCache] | None = None,
 ) -> Serving:
     """Not open yet; the pool checks that every tensor lies in it."""
     pool = TensorPool(budget_bytes=1 << 28, check=True)
     table = ModelTable()
+    loader = Loader(pool, threads=1, caches=caches)
     dispatcher = Dispatcher(table, running_max=2)
-    made = Serving(
-        table, dispatcher, InferenceDoor(table, dispatcher), pool, Loader(pool, threads=1), folder
-    )
+    made = Serving(table, dispatcher, InferenceDoor(table, dispatcher), pool, loader, folder)
     for name, model in (models or {}).items():
         made.serve(name, model)
     if ready:

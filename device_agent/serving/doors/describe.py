@@ -51,6 +51,7 @@ def config(generation: Generation) -> pb.ModelConfigResponse:
                     name=identity.model, count=1, kind=pb.ModelInstanceGroup.KIND_CPU
                 )
             ],
+            response_cache=None if generation.cache is None else pb.ModelResponseCache(enable=True),
             parameters={
                 "artifact": pb.ModelParameter(string_value=str(identity.artifact)),
                 "variant": pb.ModelParameter(string_value=identity.variant),
@@ -74,7 +75,7 @@ def statistics(generation: Generation) -> pb.ModelStatistics:
         name=generation.identity.model,
         version=generation.identity.version,
         last_inference=served.last_ms,
-        inference_count=served.count["success"],
+        inference_count=served.count["compute_infer"],
         execution_count=served.count["compute_infer"],
         inference_stats=pb.InferStatistics(**phases),
         batch_stats=_batches(phases),

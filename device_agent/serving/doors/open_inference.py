@@ -180,7 +180,12 @@ class InferenceDoor:
             )
         return pb.RepositoryModelUnloadResponse()
 
-    def _infer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
+    def _infer(
+        self,
+        request: pb.ModelInferRequest,
+        context: Context,
+        when_gone: Callable[[Callable[[], None]], bool] | None = None,
+    ) -> pb.ModelInferResponse:
         _check_version(request.model_version)
         _check_parameters(request)
         with self._dispatcher.infer(
@@ -189,6 +194,7 @@ class InferenceDoor:
             given_tensors(request),
             wanted=[output.name for output in request.outputs],
             timeout_s=_timeout_s(request, context),
+            when_gone=when_gone or context.add_callback,
         ) as answer:
             response = pb.ModelInferResponse(
                 model_name=answer.identity.model,
@@ -210,23 +216,44 @@ class InferenceDoor:
             context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED, f"{_STREAMS_MAX} streams are open already"
             )
+        end = _StreamEnd(context)
         try:
             for request in requests:
-                yield self._stream_answer(request, context)
+                yield self._stream_answer(request, context, end)
         finally:
             self._streams.release()
 
     def _stream_answer(
-        self, request: pb.ModelInferRequest, context: Context
+        self, request: pb.ModelInferRequest, context: Context, end: _StreamEnd
     ) -> pb.ModelStreamInferResponse:
         try:
-            response = self._infer(request, context)
+            response = self._infer(request, context, end)
         except EdgeError as error:
             return pb.ModelStreamInferResponse(
                 error_message=error.message, infer_response=pb.ModelInferResponse(id=request.id)
             )
         response.parameters["triton_final_response"].bool_param = True
         return pb.ModelStreamInferResponse(infer_response=response)
+
+
+class _StreamEnd:
+    """Registers with the call once, however many requests the stream brings: what is registered
+    there stays until the stream ends. Requests of a stream come one after the other."""
+
+    def __init__(self, context: Context) -> None:
+        self._then: Callable[[], None] | None = None
+        self._over = False
+        if not context.add_callback(self._end):
+            self._over = True
+
+    def __call__(self, then: Callable[[], None]) -> bool:
+        self._then = then
+        return not self._over
+
+    def _end(self) -> None:
+        self._over = True
+        if self._then is not None:
+            self._then()
 
 
 def _unary(

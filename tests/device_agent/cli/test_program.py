@@ -11,7 +11,9 @@ import pytest
 
 from device_agent.cli import main
 from device_agent.cli.settings import read_config, with_free_port
+from device_agent.config import CacheConfig
 from device_agent.local_api import LocalApi
+from device_agent.records import Cached
 from device_agent.store import Store
 from device_agent.supervisor.updater_process import Door
 from edge_sdk.base import UsageError
@@ -61,6 +63,24 @@ def test_status_models_update(rig: Rig, edge_agent: Callable[..., Ran]) -> None:
     updated = edge_agent("update", *state, "--json")
     assert updated.document == {"assignment_counter": 2}
     assert "2" in edge_agent("update", *state).out
+
+
+def test_status_shows_the_use_of_caches(rig: Rig, edge_agent: Callable[..., Ran]) -> None:
+    """Nothing for a model without a cache; else counts, and for each level its hits per request
+    that asked it."""
+    state = ("--state", str(rig.state))
+    assert edge_agent("status", *state, "--json").document["models"][0]["cache"] is None
+    assert "cache" not in edge_agent("status", *state).out
+    said = Cached(model="team/digits", memory_hits=6, shared=1, misses=3, entries=3)
+    rig.updater.loop.put(lambda: rig.updater.peer.hear(said))
+    cache = edge_agent("status", *state, "--json").document["models"][0]["cache"]
+    assert (cache["memory_hits"], cache["shared"], cache["misses"]) == (6, 1, 3)
+    assert (cache["memory_hit_rate"], cache["file_hit_rate"]) == (0.6, 0.0)
+    shown = edge_agent("models", *state).out.splitlines()[-1]
+    assert shown.startswith("cache of team/digits: memory 60% of requests (3 entries, ")
+    empty = Cached(model="team/digits")
+    rig.updater.loop.put(lambda: rig.updater.peer.hear(empty))
+    assert "memory - of requests" in edge_agent("models", *state).out
 
 
 def test_rollback(rig: Rig, edge_agent: Callable[..., Ran]) -> None:
@@ -133,6 +153,9 @@ def test_config_show_says_where_from(
         (["run", "--device", "d", "--local-address", "nonsense"], "nonsense"),
         (["run", "--device", "d", "--memory-bytes", "-1"], "memory_bytes"),
         (["run", "--device", "d", "--label", "Bad=x"], "Bad"),
+        (["run", "--device", "d", "--cache", "team/digits"], "MODEL=MEMORY_BYTES"),
+        (["run", "--device", "d", "--cache", "team/digits=5:"], "MODEL=MEMORY_BYTES"),
+        (["run", "--device", "d", "--cache", "digits=5"], "namespace"),
         (["rollback", "digits"], "namespace"),
         (["events", "--model", "digits"], "namespace"),
         (["nonsense"], "nonsense"),
@@ -223,3 +246,18 @@ def test_help_has_an_example(edge_agent: Callable[..., Ran]) -> None:
         ran = edge_agent(command, "--help")
         assert ran.code == 0
         assert f"Example: edge-agent {command}" in " ".join(ran.out.split())
+
+
+def test_caches_by_flag_and_file(tmp_path: Path) -> None:
+    """A flag for each model, or a table in the file; what is no size is refused."""
+    by_flag = read_config({"device": "d", "caches": ("team/a=100", "team/b=0:65536")})[0].caches
+    assert by_flag == {
+        "team/a": CacheConfig(memory_bytes=100),
+        "team/b": CacheConfig(file_bytes=65536),
+    }
+    file = tmp_path / "agent.toml"
+    file.write_text('[agent]\ndevice = "d"\n[agent.caches."team/a"]\nmemory_bytes = 100\n')
+    assert read_config({"file": file})[0].caches == {"team/a": CacheConfig(memory_bytes=100)}
+    file.write_text('[agent]\ndevice = "d"\n[agent.caches."team/a"]\nmemory_bytes = "much"\n')
+    with pytest.raises(UsageError, match="caches"):
+        read_config({"file": file})

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 
-from device_agent.config import AgentConfig
-from device_agent.records import PROTOCOL, Ask, Hello, Loading, Observed, decode_message
+from device_agent.config import AgentConfig, CacheConfig
+from device_agent.records import PROTOCOL, Ask, Cached, Hello, Loading, Observed, decode_message
 from device_agent.serving import Generation, InferenceProcess
 from device_agent.serving.load import LoadOrder
 from device_agent.store import Slot, Store
@@ -179,6 +179,28 @@ def test_ask_is_answered_with_hello_again(store: Store) -> None:
         again = running.expect(Hello)
         assert again.pid == running.process.pid
         assert again.serving == {MODEL: one}
+
+
+def test_the_use_of_a_cache_is_told(store: Store) -> None:
+    """Soon after it changed, and again to an updater that asks; after a switch nothing is held
+    and the new version answers."""
+    one = hold(store, onnx_models.linear(2.0))
+    two = hold(store, onnx_models.linear(3.0), version="2.0.0")
+    store.slot_files.put(Slot(model=MODEL, active=one))
+    caches = {MODEL: CacheConfig(memory_bytes=1 << 20)}
+    with inference(store, caches=caches) as running, client_of(running) as client:
+        for _ in range(4):
+            assert ask(client) == (2.0, "1.0.0")
+        while (said := running.expect(Cached)).memory_hits < 3:
+            pass
+        assert (said.model, said.misses, said.entries, said.file_bytes) == (MODEL, 1, 1, 0)
+        running.tell(Ask())
+        running.expect(Hello)
+        assert running.expect(Cached) == said
+        running.prepare(two)
+        running.switch(two)
+        assert running.expect(Cached).entries == 0
+        assert ask(client) == (3.0, "2.0.0")
 
 
 def test_an_unreadable_packet_is_passed_over(store: Store) -> None:
