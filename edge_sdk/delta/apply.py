@@ -89,7 +89,7 @@ def naming(delta: Path) -> Iterator[None]:
     try:
         yield
     except DeltaError as error:
-        if str(delta) in error.message:
+        if error.message.startswith((f"{delta} ", f"{delta}: ")):
             raise
         raise type(error)(f"{delta}: {error.message}", **error.facts) from error
 
@@ -167,7 +167,9 @@ class _Application:
 @contextmanager
 def _open_source(source: Path | None, ref: FileRef) -> Iterator[OpenFile]:
     if source is None:
-        raise WrongSourceError("the delta needs a source; it is not a whole", path=ref.path)
+        raise WrongSourceError(
+            f"the delta needs a source, {ref.path!r}; it is not a whole", path=ref.path
+        )
     with ExitStack() as stack:
         opener = open_beneath(source, ref.path) if source.is_dir() else open_one(source, ref.path)
         try:

@@ -106,6 +106,7 @@ def diff(
     \b
     Example: edge-delta diff v1/ v2/ -o v1-v2.delta
     """
+    _refuse_nothing(output)
     origin = _origin(source)
     total_bytes = _total_bytes(target)
     _refuse_mixing(output, [target] if origin is None else [origin, target])
@@ -157,6 +158,7 @@ def apply_command(
     \b
     Example: edge-delta apply v1/ v1-v2.delta -o v2/
     """
+    _refuse_nothing(output)
     origin = _origin(source)
     with naming(delta), open_one(delta, str(delta)) as container:
         total_bytes = read_header(container, memory_limit_bytes=memory_limit_bytes).target_bytes
@@ -219,6 +221,9 @@ def explain_command(old: Path, new: Path, everything: bool, as_json: bool) -> No
     For each tensor of NEW: what predicts it, by which method it is coded, bits for each
     weight, and the share of weights that are not as predicted.
 
+    copy and patch take bytes of OLD, literal compresses new ones; residual codes numbers by
+    how far they are from what predicts them, planes alone; table says what predicts, and how.
+
     \b
     Example: edge-delta explain v1.onnx v2.onnx
     """
@@ -232,7 +237,7 @@ def explain_command(old: Path, new: Path, everything: bool, as_json: bool) -> No
     shown = facts.largest if everything else facts.largest[:_EXPLAINED_PARTS]
     print_table(
         ["tensor", "type", "makes", "takes", "share", "bits/weight", "missed", "by", "from"],
-        [_part_cells(part, facts.delta_bytes) for part in shown],
+        [[_named(part, facts), *_part_cells(part, facts.delta_bytes)] for part in shown],
     )
     for line in _explained(facts, len(shown)):
         note(line)
@@ -240,7 +245,6 @@ def explain_command(old: Path, new: Path, everything: bool, as_json: bool) -> No
 
 def _part_cells(part: Part, delta_bytes: int) -> list[str]:
     return [
-        part.name,
         part.dtype,
         bytes_text(part.target_bytes),
         bytes_text(part.delta_bytes),
@@ -250,6 +254,11 @@ def _part_cells(part: Part, delta_bytes: int) -> list[str]:
         _foremost(part.methods),
         _foremost(part.predicted_from),
     ]
+
+
+def _named(part: Part, facts: Explanation) -> str:
+    """With its file where there are several: tensors of two files may have the same name."""
+    return f"{part.file}: {part.name}" if facts.has_several_files else part.name
 
 
 def _foremost(counts: Mapping[str, int]) -> str:
@@ -275,7 +284,7 @@ def _explained(facts: Explanation, shown: int) -> Iterator[str]:
     largest = facts.largest[:1]
     if largest and parts:
         share = 100 * largest[0].delta_bytes / facts.delta_bytes
-        yield f"what dominates: {', '.join(parts)}; {largest[0].name} alone {share:.0f} %"
+        yield f"what dominates: {', '.join(parts)}; {_named(largest[0], facts)} alone {share:.0f} %"
 
 
 def _origin(source: Path) -> Path | None:
@@ -284,6 +293,12 @@ def _origin(source: Path) -> Path | None:
     if not source.exists():
         raise NotFoundError(f"no such file or folder: {source}; write {_NOTHING} for no source")
     return source
+
+
+def _refuse_nothing(output: Path) -> None:
+    """Who writes - means standard output, or none; a file of that name is hard to be rid of."""
+    if str(output) == _NOTHING:
+        raise UsageError(f"the output is a file or a folder, and {_NOTHING} names none; name one")
 
 
 def _refuse_mixing(output: Path, inputs: Sequence[Path]) -> None:

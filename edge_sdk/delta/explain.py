@@ -80,6 +80,10 @@ class Explanation:
         return dict(total.most_common())
 
     @property
+    def has_several_files(self) -> bool:
+        return any(part.file != self.parts[0].file for part in self.parts)
+
+    @property
     def largest(self) -> list[Part]:
         return sorted(self.parts, key=lambda part: -part.delta_bytes)
 

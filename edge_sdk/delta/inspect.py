@@ -54,7 +54,11 @@ def inspect(delta: Path) -> DeltaFacts:
     """Reads a delta through. Raises: DeltaError (damaged, truncated), NotFoundError."""
     with naming(delta), open_one(delta, str(delta)) as container:
         header = read_header(container, memory_limit_bytes=PREFIX_BYTES_MAX)
-        if container.size_bytes != header.delta_bytes:
+        if container.size_bytes < header.delta_bytes:
+            raise DeltaError(
+                f"{delta} is truncated: {container.size_bytes} of {header.delta_bytes} bytes"
+            )
+        if container.size_bytes > header.delta_bytes:
             raise DeltaError(
                 f"{delta} has {container.size_bytes} bytes; the delta in it {header.delta_bytes}"
             )

@@ -150,10 +150,32 @@ def test_missing_inputs_are_told(here: Path) -> None:
         (("diff", "v1", "-", "-o", "up"), "TARGET names"),
         (("apply", "v1", "gone", "-o", "made"), "gone"),
         (("inspect", "gone"), "gone"),
+        (("diff", "v1", "v2", "-o", "-"), "- names none"),
+        (("apply", "v1", "v2", "-o", "-"), "- names none"),
     ):
         with pytest.raises(EdgeError, match=problem):
             invoke(*arguments)
     assert not (here / "up").exists()
+    assert not (here / "-").exists()
+
+
+@pytest.mark.parametrize("name", ["trunc", "delta"])
+def test_what_is_wrong_with_a_delta_names_its_file(here: Path, name: str) -> None:
+    """Also where the file's name is a part of the words that say what is wrong."""
+    invoke("diff", "v1", "v2", "-o", "up")
+    whole = (here / "up").read_bytes()
+    (here / name).write_bytes(whole[:-9])
+    with pytest.raises(EdgeError, match=f"^{name}: the delta is truncated$"):
+        invoke("apply", "v1", name, "-o", "made")
+    with pytest.raises(EdgeError, match=f"^{name} is truncated: {len(whole) - 9} of {len(whole)}"):
+        invoke("inspect", name)
+
+
+def test_explain_tells_the_files_of_a_folder_apart(here: Path) -> None:
+    """Two files may hold tensors of the same name; of a single file no name is shown."""
+    assert "m: w " in invoke("explain", "a1", "a2").stdout
+    assert "labels: outside of tensors" in invoke("explain", "a1", "a2").stdout
+    assert "v2" not in invoke("explain", "v1", "v2").stdout
 
 
 @pytest.mark.parametrize(
