@@ -1,6 +1,6 @@
 """The inference process: answers requests from proved models, and swaps them while it does.
 
-It never downloads, decides or writes the store; what to serve it is told by the updater on a
+It never downloads, decides or writes the store (its file of answers is no part of that); what to serve it is told by the updater on a
 socket, and on a start by the slots. A request never waits for an update.
 """
 

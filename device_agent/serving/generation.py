@@ -24,6 +24,7 @@ class Identity:
     variant: str
     engine: str
     entry: str
+    runs_on: str = ""  # what else decides about its answers: engine, threads, processor
     golden: Mapping[str, Array] = field(default_factory=dict)
 
 

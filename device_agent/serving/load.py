@@ -86,6 +86,7 @@ class Loader:
             variant=order.variant,
             engine=order.engine,
             entry=order.entry,
+            runs_on=self._runs_on(order.engine),
             golden=_replayed(order, session),
         )
         generation = Generation(identity, session, self._pool, self._caches.get(order.model))
@@ -100,6 +101,10 @@ class Loader:
         """Gives memory that no loaded model uses back to the system; slow, so off requests."""
         self._pool.trim()
         memory.give_back()
+
+    def _runs_on(self, engine: str) -> str:
+        version = self._engine(engine).facts().version
+        return f"{engine} {version}, {self._threads} threads, {memory.processor()}"
 
     def _engine(self, name: str) -> Engine:
         if name not in self._engines:

@@ -1,9 +1,10 @@
-"""What the system says about this process's memory, and giving it back."""
+"""What the system says about this process's memory and the machine, and giving it back."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import threading
 from pathlib import Path
 
@@ -39,3 +40,14 @@ def lower_priority() -> None:
 def total_bytes() -> int:
     """The machine's memory."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def processor() -> str:
+    """What it is and can do, as far as that decides which instructions an engine chooses."""
+    words = [platform.machine()]
+    path = Path("/proc/cpuinfo")
+    for line in path.read_text().split("\n\n", 1)[0].splitlines() if path.exists() else ():
+        name, _, value = line.partition(":")
+        if name.strip() in ("model name", "flags", "Features", "CPU part"):
+            words.append(value.strip())
+    return " ".join(words)

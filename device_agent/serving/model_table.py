@@ -36,7 +36,8 @@ class ModelTable:
             before = self._active.get(model)
             if generation.cache is not None:
                 # First, so that no request of this generation finds an answer of the one before.
-                generation.cache.serve(generation.identity.artifact)
+                identity = generation.identity
+                generation.cache.serve(identity.artifact, runs_on=identity.runs_on)
             self._active = {**self._active, model: generation}
         return before
 

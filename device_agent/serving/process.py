@@ -20,7 +20,7 @@ from device_agent.records import (
     encode_message,
 )
 from device_agent.serving import memory
-from device_agent.serving.cache import ResponseCache
+from device_agent.serving.cache import FileLevel, ResponseCache, remove_others
 from device_agent.serving.dispatch import Dispatcher
 from device_agent.serving.doors.open_inference import InferenceDoor
 from device_agent.serving.generation import Generation
@@ -28,6 +28,7 @@ from device_agent.serving.hot_swap import Swapper, complain, is_passing
 from device_agent.serving.load import Loader, order_of
 from device_agent.serving.model_table import ModelTable
 from device_agent.store import Slot, Store
+from device_agent.store.quota import CACHE_FOLDER, room
 from edge_sdk.base import Digest, EdgeError, FormatError, ProofError
 from edge_sdk.tensor_pool import TensorPool
 
@@ -55,12 +56,13 @@ class InferenceProcess:
             check=os.environ.get(CHECK_VARIABLE) == "1",
         )
         self.table = ModelTable()
-        caches = {
-            model: ResponseCache(wanted.memory_bytes) for model, wanted in config.caches.items()
+        self._caches = {
+            model: ResponseCache(wanted.memory_bytes, self._second_level(model))
+            for model, wanted in config.caches.items()
         }
-        self._loader = Loader(self.pool, threads=config.engine_threads, caches=caches)
+        self._loader = Loader(self.pool, threads=config.engine_threads, caches=self._caches)
         self._swapper = Swapper(
-            self.table, self._loader, send=self._send, hello=self._hello, caches=caches
+            self.table, self._loader, send=self._send, hello=self._hello, caches=self._caches
         )
         dispatcher = Dispatcher(self.table, running_max=max(1, os.cpu_count() or 1))
         self._door = InferenceDoor(self.table, dispatcher)
@@ -68,6 +70,10 @@ class InferenceProcess:
     def run(self) -> None:
         """Serves until the other end of the socket is gone. Raises: ConflictError (address)."""
         self._door.open(self._config.inference_uri, insecure=self._config.insecure)
+        folder = self._store.root / CACHE_FOLDER
+        remove_others(
+            folder, {_cache_path(folder, m) for m, c in self._config.caches.items() if c.file_bytes}
+        )
         try:
             for slot in self._store.slots():
                 self._start_slot(slot)
@@ -77,6 +83,24 @@ class InferenceProcess:
             self._obey()
         finally:
             self._door.close()
+            for cache in self._caches.values():
+                cache.close()
+
+    def _second_level(self, model: str) -> FileLevel | None:
+        file_bytes = self._config.caches[model].file_bytes
+        if not file_bytes:
+            return None
+        return FileLevel(
+            _cache_path(self._store.root / CACHE_FOLDER, model),
+            file_bytes,
+            room_bytes=lambda: (
+                room(
+                    self._store,
+                    quota_bytes=self._config.disk_quota_bytes,
+                    reserve_bytes=self._config.disk_reserve_bytes,
+                ).free_bytes
+            ),
+        )
 
     def _obey(self) -> None:
         while True:
@@ -142,6 +166,10 @@ class InferenceProcess:
             pass
         except (BrokenPipeError, ConnectionResetError):
             _say("the supervisor is gone")
+
+
+def _cache_path(folder: Path, model: str) -> Path:
+    return folder / f"{Digest.of(model.encode()).raw.hex()}.responses"
 
 
 def _say(text: str) -> None:

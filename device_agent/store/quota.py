@@ -7,6 +7,8 @@ from pathlib import Path
 
 from device_agent.store.store import Store
 
+CACHE_FOLDER = "cache"  # the inference process keeps answers there: files of fixed size
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
@@ -26,8 +28,11 @@ def room(store: Store, *, quota_bytes: int, reserve_bytes: int) -> Room:
 
 
 def used_bytes(store: Store) -> int:
-    """Bytes of blobs and partials; trees are links and cost nothing."""
-    return sum(_sizes(store, store.root / "blobs")) + sum(
+    """Bytes of blobs, partials and kept answers; trees are links and cost nothing."""
+    lasting = (
+        size for name in ("blobs", CACHE_FOLDER) for size in _sizes(store, store.root / name)
+    )
+    return sum(lasting) + sum(
         size
         for name in store.files.names(store.partial_folder)
         for size in _sizes(store, store.partial_folder / name)

@@ -6,9 +6,19 @@ the same to the same: one that draws random numbers or keeps state between reque
 be given a cache.
 """
 
+from device_agent.serving.cache.file_level import FileLevel, remove_others
 from device_agent.serving.cache.kept import Kept, keep
 from device_agent.serving.cache.memory_level import MemoryLevel
 from device_agent.serving.cache.request_key import RequestKey
 from device_agent.serving.cache.response_cache import CacheUse, ResponseCache
 
-__all__ = ["CacheUse", "Kept", "MemoryLevel", "RequestKey", "ResponseCache", "keep"]
+__all__ = [
+    "CacheUse",
+    "FileLevel",
+    "Kept",
+    "MemoryLevel",
+    "RequestKey",
+    "ResponseCache",
+    "keep",
+    "remove_others",
+]

@@ -19,7 +19,7 @@ class RequestKey:
     """Its hash looks at a sample of long inputs, so that it costs microseconds where a digest
     of 600 KB costs a millisecond; equality compares everything."""
 
-    __slots__ = ("_hash", "artifact", "parts", "size_bytes", "wanted")
+    __slots__ = ("_hash", "artifact", "content_hash", "parts", "size_bytes", "wanted")
 
     def __init__(self, artifact: Digest, wanted: Iterable[str], parts: Sequence[Part]) -> None:
         """``wanted``: names of the outputs; their order makes no difference."""
@@ -27,13 +27,11 @@ class RequestKey:
         self.wanted = tuple(sorted(wanted))
         self.parts = tuple(parts)
         self.size_bytes = sum(_size_bytes(part[3]) for part in self.parts)
-        self._hash = hash(
-            (
-                artifact,
-                self.wanted,
-                *((name, shape, _sample(data)) for name, _, shape, data in parts),
-            )
+        # Of everything but the artifact: what the file is searched by.
+        self.content_hash = hash(
+            (self.wanted, *((name, shape, _sample(data)) for name, _, shape, data in parts))
         )
+        self._hash = hash((artifact, self.content_hash))
 
     def __hash__(self) -> int:
         return self._hash

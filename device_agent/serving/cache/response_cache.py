@@ -36,13 +36,15 @@ class SecondLevel(Protocol):
 
     size_bytes: int
 
-    def serve(self, artifact: Digest) -> None: ...
+    def serve(self, artifact: Digest, runs_on: str) -> None: ...
 
     def get(self, key: RequestKey) -> Kept | None: ...
 
     def offer(self, key: RequestKey, kept: Kept) -> None: ...
 
     def stop(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,15 +83,19 @@ class ResponseCache:
         self._flights: dict[RequestKey, _Flight] = {}
         self._counts: dict[Source, int] = dict.fromkeys(("memory", "file", "shared", "run"), 0)
 
-    def serve(self, artifact: Digest) -> None:
-        """From here on only answers of ``artifact`` are kept and given; all others are gone."""
+    def serve(self, artifact: Digest, *, runs_on: str = "") -> None:
+        """From here on only answers of ``artifact`` are kept and given; all others are gone.
+
+        ``runs_on``: what else an answer depends on (engine, processor); it does not change
+        within a process, but answers in the second level may be an earlier one's.
+        """
         if self._artifact == artifact:
             return
         with self._lock:
             self._artifact = artifact
             self._memory.clear()
         if self._second is not None:
-            self._second.serve(artifact)
+            self._second.serve(artifact, runs_on)
 
     def stop(self) -> None:
         """Nothing is kept or given until ``serve``."""
@@ -98,6 +104,11 @@ class ResponseCache:
             self._memory.clear()
         if self._second is not None:
             self._second.stop()
+
+    def close(self) -> None:
+        """At the end of the process: what was answered so far is on its way to the disk."""
+        if self._second is not None:
+            self._second.close()
 
     def use(self) -> CacheUse:
         with self._lock:

@@ -18,6 +18,7 @@ from device_agent.records import PROTOCOL, Ask, Cached, Hello, Loading, Observed
 from device_agent.serving import Generation, InferenceProcess
 from device_agent.serving.load import LoadOrder
 from device_agent.store import Slot, Store
+from device_agent.store.quota import room
 from edge_sdk.base import Digest
 from tests.support import onnx_models
 from tests.support.held_models import ENTRY, damage, hold, ones
@@ -201,6 +202,36 @@ def test_the_use_of_a_cache_is_told(store: Store) -> None:
         running.switch(two)
         assert running.expect(Cached).entries == 0
         assert ask(client) == (3.0, "2.0.0")
+
+
+def test_answers_in_the_file_outlive_the_process(store: Store) -> None:
+    """The next process answers from the file without a run; with another artifact it runs, and
+    without a second level the file goes."""
+    one = hold(store, onnx_models.linear(2.0))
+    two = hold(store, onnx_models.linear(3.0), version="2.0.0")
+    store.slot_files.put(Slot(model=MODEL, active=one))
+    caches = {MODEL: CacheConfig(memory_bytes=1 << 20, file_bytes=1 << 20)}
+
+    def one_answer() -> tuple[tuple[float, str], int, int]:
+        with inference(store, caches=caches) as running, client_of(running) as client:
+            wait_for(lambda: sizes() == [1 << 20], "the file")
+            while running.expect(Cached).file_bytes == 0:
+                pass
+            got = ask(client)
+            while not (said := running.expect(Cached)).entries:
+                pass
+            return got, said.misses, said.file_hits
+
+    def sizes() -> list[int]:
+        return [path.stat().st_size for path in (store.root / "cache").glob("*")]
+
+    assert one_answer() == ((2.0, "1.0.0"), 1, 0)
+    assert one_answer() == ((2.0, "1.0.0"), 0, 1)
+    store.slot_files.put(Slot(model=MODEL, active=two))
+    assert one_answer() == ((3.0, "2.0.0"), 1, 0)
+    assert room(store, quota_bytes=0, reserve_bytes=0).used_bytes >= 1 << 20
+    with inference(store, caches={MODEL: CacheConfig()}):
+        assert sizes() == []
 
 
 def test_an_unreadable_packet_is_passed_over(store: Store) -> None:
