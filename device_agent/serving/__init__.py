@@ -1,7 +1,8 @@
 """The inference process: answers requests from proved models, and swaps them while it does.
 
-It never downloads, decides or writes the store (its file of answers is no part of that); what to serve it is told by the updater on a
-socket, and on a start by the slots. A request never waits for an update.
+It never downloads, decides or writes the store (its files of answers are no part of that);
+what to serve it is told by the updater on a socket, and on a start by the slots. A request
+never waits for an update.
 """
 
 from device_agent.serving.dispatch import Dispatcher
