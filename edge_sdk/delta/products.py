@@ -17,10 +17,10 @@ _INNER_MAX, _HEIGHT = 128, 64
 
 
 def product(left: Matrix, right: Matrix) -> Matrix:
-    """``left @ right``, of float32 and not empty, made in parts."""
+    """``left @ right``, of float32, made in parts."""
     (rows, inner), columns = left.shape, right.shape[1]
-    depth = min(inner, _INNER_MAX)
-    width = min(columns, max(1, _PART_MAX // (_HEIGHT * depth)))
+    depth = max(1, min(inner, _INNER_MAX))
+    width = max(1, min(columns, _PART_MAX // (_HEIGHT * depth)))
     height = max(1, _PART_MAX // (depth * width))
     made = np.zeros((rows, columns), np.float32)
     for row in range(0, rows, height):

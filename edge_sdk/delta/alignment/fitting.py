@@ -3,6 +3,7 @@ inverse. Fitted on a sample; what it is worth shows where records are made."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +49,8 @@ _ROUNDING_ERROR = 2.0**-9
 _FACTOR_ERROR_SHARE = 0.25
 _QUANTISED_SHARE_MIN = 0.6
 _EXACT_SHARE = 0.98
+# Where a model has more that may be the scales of a tensor, not all are tried.
+_SCALES_TRIED = 64
 # A tensor whose scales are computed is read as a whole.
 _COMPUTED_BYTES_MAX = 64 << 20
 
@@ -202,9 +205,8 @@ class _Case:
         before, after = self._raw(places)
         best: Fit | None = None
         for channels, inner in self._axes():
-            for one in scales:
-                if len(one.numbers) != channels:
-                    continue
+            fitting = [one for one in scales if len(one.numbers) == channels]
+            for one in _likely(fitting, self._source if held_by_source else self._target):
                 values = self._map(operation, one, channels, inner, held_by_source=False)
                 share = _share(values, before, after, places)
                 if share >= _QUANTISED_SHARE_MIN and (best is None or share > best.equal_share):
@@ -272,6 +274,21 @@ class _Case:
             factors=_number_list(scales.factors, scales.numbers, held_by_source),
             zeros=zeros,
         )
+
+
+def _likely(scales: Sequence[Scales], quantised: LocatedTensor) -> Sequence[Scales]:
+    """Those whose names are most like the tensor's, where they are too many to try all: beside it
+    in the order of names, and of names read from their ends."""
+    if len(scales) <= _SCALES_TRIED:
+        return scales
+    found: list[Scales] = []
+    for step in (1, -1):
+        ranked = sorted(scales, key=lambda one: one.factors.tensor.name[::step])
+        names = [one.factors.tensor.name[::step] for one in ranked]
+        start = bisect_left(names, quantised.tensor.name[::step]) - _SCALES_TRIED // 4
+        start = min(max(0, start), len(ranked) - _SCALES_TRIED // 2)
+        found += ranked[start : start + _SCALES_TRIED // 2]
+    return found
 
 
 def _by_one_factor(x: Values, y: Values) -> bool:

@@ -171,11 +171,13 @@ def _cuts(shape: tuple[int, ...], count: int) -> Iterator[int]:
 
 
 def _bands(shape: tuple[int, ...], count: int) -> Iterator[tuple[int, int]]:
-    """First number and count of each band, of whole items of the first axis."""
-    item = count // shape[0]
-    height = max(1, min(_BAND_COUNT // item, shape[0]))
-    for first in range(0, shape[0], height):
-        yield first * item, min(height, shape[0] - first) * item
+    """First number and count of each band, of whole items of the first axis, or of the next one
+    that has none too large."""
+    items = (math.prod(shape[axis:]) for axis in range(1, len(shape)))
+    item = next(one for one in items if one <= _BAND_COUNT)
+    length = _BAND_COUNT // item * item
+    for first in range(0, count, length):
+        yield first, min(length, count - first)
 
 
 def _fitted(

@@ -297,9 +297,10 @@ def _gain(numbers: Matrix, step: Matrix, components: _Components, unit: float) -
 
 
 def _eigen(gram: Matrix) -> tuple[NDArray[np.float64], Matrix]:
-    """The values that are not next to nothing, the largest first, and their vectors (columns)."""
+    """The values that are not next to nothing, the largest first, and their vectors (columns);
+    none where all is nothing."""
     values, vectors = np.linalg.eigh(gram.astype(np.float64))
-    kept = np.flatnonzero(values > 1e-6 * values[-1])[::-1]
+    kept = np.flatnonzero(values > 1e-6 * values.max(initial=0.0))[::-1]
     return values[kept], vectors[:, kept].astype(np.float32)
 
 

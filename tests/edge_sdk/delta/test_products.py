@@ -8,7 +8,16 @@ from edge_sdk.delta.products import product
 
 @pytest.mark.parametrize(
     ("rows", "inner", "columns"),
-    [(1, 1, 1), (700, 24, 90), (3, 5, 50000), (70, 1000, 33), (33, 4097, 65)],
+    [
+        (1, 1, 1),
+        (700, 24, 90),
+        (3, 5, 50000),
+        (70, 1000, 33),
+        (33, 4097, 65),
+        (3, 0, 4),
+        (3, 4, 0),
+        (0, 3, 4),
+    ],
 )
 @pytest.mark.parametrize("turned", [False, True])
 def test_parts_are_all_there(rows: int, inner: int, columns: int, turned: bool) -> None:

@@ -235,6 +235,22 @@ def test_dequantised_weights_use_the_factors_of_the_source(tmp_path: Path) -> No
     assert found.share() < 0.01
 
 
+def test_of_many_scales_those_of_a_like_name_are_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model of a thousand tensors has a thousand scales: all by all took minutes."""
+    monkeypatch.setattr("edge_sdk.delta.alignment.fitting._SCALES_TRIED", 4)
+    weights, source, target = floats(13, 6, 90, 60), {}, {}
+    for number, one in enumerate(weights):
+        scale = np.float32(np.abs(one).max() / np.float32(120 - number))
+        source[f"{number}.w"] = stored("float32", one)
+        target[f"{number}.w"] = stored("int8", np.rint(one / scale))
+        target[f"{number}.w_scale"] = stored("float32", np.array([scale]))
+    found = pair(tmp_path, source, target)
+    assert found.operations().count(Operation.QUANTISE) == 6
+    assert found.share() < 0.1
+
+
 def test_more_channels_than_one_map_holds_are_parted(tmp_path: Path) -> None:
     """A vocabulary with a scale for each word needs several predictions."""
     weights = floats(12, 9000, 24)

@@ -86,6 +86,20 @@ def test_large_tensors_are_told_in_bands(tmp_path: Path, monkeypatch: pytest.Mon
     assert decoded(encoded(*folders(tmp_path, files)), files[:1]) == files[1:]
 
 
+def test_items_that_are_too_large_are_told_in_bands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A matrix behind an axis of one, or of few experts, takes no more memory than another."""
+    monkeypatch.setattr("edge_sdk.delta.alignment.magnitudes._BAND_COUNT", 50 * SHAPE[1])
+    both = (trained(1, 0.6), trained(2, 0.6))
+    for shape in ((1, *SHAPE), (2, SHAPE[0] // 2, SHAPE[1])):
+        one, two = (bits(values.reshape(shape), "float32") for values in both)
+        files = [safetensors({"w": ("float32", stored)}) for stored in (one, two)]
+        found = ranges(tmp_path / str(shape[0]), files)
+        assert [one.end - one.start for one in found] == [50 * 640, 50 * 640, 20 * 640]
+        assert all(one.prediction is not None for one in found[:2])
+
+
 def test_a_source_without_any_float_tells_nothing(tmp_path: Path) -> None:
     """The map stands on a number of the source that is finite."""
     target = versions("float32")[1]

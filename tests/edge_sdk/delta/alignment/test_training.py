@@ -140,3 +140,12 @@ def test_numbers_that_are_none_do_no_harm(tmp_path: Path) -> None:
     assert found.prediction is not None
     roots = folders(tmp_path, files)
     assert decoded(encoded(*roots), files[:1]) == files[1:]
+
+
+def test_a_gain_that_leaves_nothing_needs_no_step(tmp_path: Path) -> None:
+    """All numbers times one, of columns that differ in size."""
+    random = np.random.default_rng(6)
+    before = random.normal(0, 0.05, (64, 100)) * np.exp(random.normal(0, 1, 100))
+    pair = [bits(one, "float32") for one in (before, before * 2)]
+    files = [safetensors({"w": ("float32", one)}) for one in pair]
+    assert decoded(encoded(*folders(tmp_path, files)), files[:1]) == files[1:]
