@@ -30,12 +30,15 @@ WAITING_MAX = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GivenTensor:
-    """An input as it arrived: ``data`` is its little-endian bytes, or an array."""
+    """An input as it arrived: ``data`` is its little-endian bytes, or an array.
+
+    Bytes that are a view may change at any time: they are read once, into the slot.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
-    data: bytes | Array
+    data: bytes | memoryview | Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from device_agent.records import (
 from device_agent.serving import memory
 from device_agent.serving.cache import FileLevel, ResponseCache, remove_others
 from device_agent.serving.dispatch import Dispatcher
+from device_agent.serving.doors.fast_lane import FastLaneDoor
 from device_agent.serving.doors.open_inference import InferenceDoor
 from device_agent.serving.generation import Generation
 from device_agent.serving.hot_swap import Swapper, complain, is_passing
@@ -66,6 +67,7 @@ class InferenceProcess:
         )
         dispatcher = Dispatcher(self.table, running_max=max(1, os.cpu_count() or 1))
         self._door = InferenceDoor(self.table, dispatcher)
+        self._lane = FastLaneDoor(dispatcher, self.pool)
 
     def run(self) -> None:
         """Serves until the other end of the socket is gone. Raises: ConflictError (address)."""
@@ -75,6 +77,7 @@ class InferenceProcess:
             folder, {_cache_path(folder, m) for m, c in self._config.caches.items() if c.file_bytes}
         )
         try:
+            self._open_lane()
             for slot in self._store.slots():
                 self._start_slot(slot)
             self.table.set_ready()
@@ -82,6 +85,7 @@ class InferenceProcess:
             self._swapper.say_hello()
             self._obey()
         finally:
+            self._lane.close()
             self._door.close()
             for cache in self._caches.values():
                 cache.close()
@@ -101,6 +105,13 @@ class InferenceProcess:
                 ).free_bytes
             ),
         )
+
+    def _open_lane(self) -> None:
+        """Apps find the other door where this one cannot be opened."""
+        try:
+            self._lane.open(self._door.address)
+        except EdgeError as error:
+            _say(error.message)
 
     def _obey(self) -> None:
         while True:

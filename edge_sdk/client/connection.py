@@ -9,8 +9,10 @@ from types import TracebackType
 import grpc
 
 from edge_sdk.base import ModelName, UnavailableError, UsageError
+from edge_sdk.client.lane import Lanes
 from edge_sdk.client.model import Model
 from edge_sdk.client.stubs import UNARY_DEADLINE_S, Agent, Inference
+from edge_sdk.fastlane import lane_path
 from edge_sdk.protos import agent_v1_pb2
 from edge_sdk.rpc import Credentials, open_channel
 
@@ -47,8 +49,9 @@ class Client:
         self._credentials = credentials
         self._lock = threading.Lock()
         self._channels: list[grpc.Channel] = []
+        self._lanes: Lanes | None = None
         self._agent = Agent(self._open(agent), agent) if agent else None
-        self._inference = Inference(self._open(inference), inference) if inference else None
+        self._inference = self._open_inference(inference) if inference else None
 
     def model(self, name: str) -> Model:
         """A model by its name, such as ``team/digits``. Raises: FormatError (no such name)."""
@@ -83,14 +86,20 @@ class Client:
         """
         with self._lock:
             if self._inference is None:
-                address = self._ask_inference_address()
-                self._inference = Inference(self._open(address), address)
+                self._inference = self._open_inference(self._ask_inference_address())
             return self._inference
+
+    @property
+    def lanes(self) -> Lanes | None:
+        """The fast lane beside ``inference``; None where that is not a Unix socket."""
+        return self._lanes
 
     def close(self) -> None:
         """Ends calls in progress; held folders are let go."""
         for channel in self._channels:
             channel.close()
+        if self._lanes is not None:
+            self._lanes.close()
 
     def __enter__(self) -> Client:
         return self
@@ -102,6 +111,11 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _open_inference(self, address: str) -> Inference:
+        path = lane_path(address)
+        self._lanes = Lanes(path) if path is not None else None
+        return Inference(self._open(address), address)
 
     def _open(self, address: str) -> grpc.Channel:
         channel = open_channel(address, self._credentials)

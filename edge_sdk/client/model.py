@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from edge_sdk.base import NotFoundError, UnavailableError, UsageError
 from edge_sdk.client.errors import VersionNotActiveError
+from edge_sdk.client.lane import LaneInput, NotOnLaneError
 from edge_sdk.client.stubs import UNARY_DEADLINE_S
 from edge_sdk.client.wire_tensors import DATATYPES, decode_array, encode_array
 from edge_sdk.protos import agent_v1_pb2 as agent_pb
@@ -86,14 +87,22 @@ class Model:
         not fit); UnavailableError (not running, too busy, or not in time); ResourceError.
         """
         inference = self._client.inference()
+        given = [self._given(name, np.asarray(array)) for name, array in inputs.items()]
+        lanes = self._client.lanes
+        if lanes is not None:
+            try:
+                answer = lanes.infer(
+                    self.name, version or "", given, outputs=outputs, deadline_s=deadline_s
+                )
+            except NotOnLaneError:
+                pass
+            else:
+                _check_version(answer.version, version)
+                return Result(outputs=answer.outputs, version=answer.version)
         request = pb.ModelInferRequest(model_name=self.name, model_version=version or "")
-        for name, given in inputs.items():
-            array = np.asarray(given)
-            datatype = self._datatype(name, array)
-            request.inputs.add(name=name, datatype=datatype, shape=array.shape)
-            if datatype == "BYTES":
-                array = array.astype(object)
-            request.raw_input_contents.append(encode_array(array))
+        for one in given:
+            request.inputs.add(name=one.name, datatype=DATATYPES[one.dtype], shape=one.array.shape)
+            request.raw_input_contents.append(encode_array(one.array))
         for name in outputs:
             request.outputs.add(name=name)
         with typed_errors(inference.peer):
@@ -154,17 +163,17 @@ class Model:
         finally:
             call.cancel()
 
-    def _datatype(self, name: str, array: NDArray[Any]) -> str:
+    def _given(self, name: str, array: NDArray[Any]) -> LaneInput:
         if array.dtype.kind in "OUS":
-            return "BYTES"
-        datatype = DATATYPES.get(array.dtype.name)
-        if datatype is None:
+            return LaneInput(name=name, dtype="string", array=array.astype(object))
+        dtype = array.dtype.name
+        if dtype not in DATATYPES:
             raise UsageError(f"input {name!r} is {array.dtype}, which no model takes")
-        if datatype == "UINT16":
+        if dtype == "uint16":
             # Both numbers and the bit patterns of bfloat16 look like this.
             wanted = {one.name: one.datatype for one in self._metadata().inputs}
-            return "BF16" if wanted.get(name) == "BF16" else datatype
-        return datatype
+            dtype = "bfloat16" if wanted.get(name) == "BF16" else dtype
+        return LaneInput(name=name, dtype=dtype, array=array)
 
     def _metadata(self) -> pb.ModelMetadataResponse:
         inference = self._client.inference()
@@ -174,13 +183,15 @@ class Model:
             )
 
 
-def _result(response: pb.ModelInferResponse, version: str | None) -> Result:
-    if version and response.model_version != version:
+def _check_version(active: str, version: str | None) -> None:
+    if version and active != version:
         raise VersionNotActiveError(
-            f"version {version} was demanded and {response.model_version} answered",
-            version=version,
-            active=response.model_version,
+            f"version {version} was demanded and {active} answered", version=version, active=active
         )
+
+
+def _result(response: pb.ModelInferResponse, version: str | None) -> Result:
+    _check_version(response.model_version, version)
     if len(response.raw_output_contents) != len(response.outputs):
         raise UsageError("the answer does not carry its outputs as raw contents")
     outputs = {

@@ -6,6 +6,7 @@ is a slab source's business (anonymous memory here).
 
 from edge_sdk.tensor_pool.errors import SlabError
 from edge_sdk.tensor_pool.pool import PoolStatistics, Slab, TensorPool
+from edge_sdk.tensor_pool.sealed import SealedSlab
 from edge_sdk.tensor_pool.size_classes import ALIGNMENT_BYTES
 from edge_sdk.tensor_pool.sources import AnonymousMemory, SlabSource
 
@@ -13,6 +14,7 @@ __all__ = [
     "ALIGNMENT_BYTES",
     "AnonymousMemory",
     "PoolStatistics",
+    "SealedSlab",
     "Slab",
     "SlabError",
     "SlabSource",

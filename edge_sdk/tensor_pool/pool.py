@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from edge_sdk.base import ResourceError
 from edge_sdk.tensor_pool.errors import SlabError
+from edge_sdk.tensor_pool.sealed import SealedSlab
 from edge_sdk.tensor_pool.size_classes import size_class
 from edge_sdk.tensor_pool.sources import AnonymousMemory, SlabSource
 
@@ -128,6 +129,25 @@ class TensorPool:
             self._check_untouched(slab)
         return slab
 
+    def acquire_sealed(self, size_bytes: int) -> SealedSlab:
+        """Memory to share with one other process; counted here, never used again for others.
+
+        Raises: ResourceError when the budget or the machine's memory does not allow it.
+        """
+        with self._lock:
+            if self._held_bytes + size_bytes > self._budget_bytes:
+                self._trim()
+            try:
+                if self._held_bytes + size_bytes > self._budget_bytes:
+                    raise MemoryError
+                slab = SealedSlab(size_bytes, self._sealed_released)
+            except (OSError, MemoryError):
+                raise self._refuse(size_bytes) from None
+            self._acquired += 1
+            self._count_sealed(slab.size_bytes, 1)
+            self._high_water_bytes = max(self._high_water_bytes, self._used_bytes)
+        return slab
+
     def take_back(self, slab: Slab) -> None:
         """What ``Slab.release`` calls. Raises: SlabError."""
         if self.check and slab._held:
@@ -180,13 +200,7 @@ class TensorPool:
                 raise MemoryError
             memory = self._source.allocate(size_bytes)
         except (OSError, MemoryError):
-            self._refused += 1
-            raise ResourceError(
-                f"no memory for a tensor of {class_bytes} bytes: {self._used_bytes} of "
-                f"{self._budget_bytes} bytes are in use",
-                wanted_bytes=class_bytes,
-                budget_bytes=self._budget_bytes,
-            ) from None
+            raise self._refuse(class_bytes) from None
         block = _Block(memory, size_bytes)
         block.slabs = [
             Slab(self, block, block.address + begin, class_bytes)
@@ -197,6 +211,24 @@ class TensorPool:
         self._blocks.append(block)
         self._held_bytes += size_bytes
         return block
+
+    def _refuse(self, size_bytes: int) -> ResourceError:
+        self._refused += 1
+        return ResourceError(
+            f"no memory for a tensor of {size_bytes} bytes: {self._used_bytes} of "
+            f"{self._budget_bytes} bytes are in use",
+            wanted_bytes=size_bytes,
+            budget_bytes=self._budget_bytes,
+        )
+
+    def _sealed_released(self, slab: SealedSlab) -> None:
+        with self._lock:
+            self._count_sealed(-slab.size_bytes, -1)
+
+    def _count_sealed(self, size_bytes: int, slabs: int) -> None:
+        self._held_bytes += size_bytes
+        self._used_bytes += size_bytes
+        self._used += slabs
 
     def _trim(self) -> int:
         idle = [block for block in self._blocks if not any(slab._held for slab in block.slabs)]

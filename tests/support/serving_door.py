@@ -10,7 +10,7 @@ import onnx
 
 from device_agent.serving import Dispatcher, Generation, ModelTable
 from device_agent.serving.cache import ResponseCache
-from device_agent.serving.doors import InferenceDoor
+from device_agent.serving.doors import FastLaneDoor, InferenceDoor
 from device_agent.serving.load import Loader, LoadOrder
 from edge_sdk.base import Digest
 from edge_sdk.tensor_pool import TensorPool
@@ -24,6 +24,7 @@ class Serving:
     table: ModelTable
     dispatcher: Dispatcher
     door: InferenceDoor
+    lane: FastLaneDoor
     pool: TensorPool
     loader: Loader
     folder: Path
@@ -65,7 +66,15 @@ def serving(
     table = ModelTable()
     loader = Loader(pool, threads=1, caches=caches)
     dispatcher = Dispatcher(table, running_max=2)
-    made = Serving(table, dispatcher, InferenceDoor(table, dispatcher), pool, loader, folder)
+    made = Serving(
+        table,
+        dispatcher,
+        InferenceDoor(table, dispatcher),
+        FastLaneDoor(dispatcher, pool),
+        pool,
+        loader,
+        folder,
+    )
     for name, model in (models or {}).items():
         made.serve(name, model)
     if ready:

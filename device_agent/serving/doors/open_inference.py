@@ -18,6 +18,7 @@ from grpc_status import rpc_status
 
 from device_agent.serving.dispatch import Dispatcher
 from device_agent.serving.doors import describe
+from device_agent.serving.doors.demanded import check_version
 from device_agent.serving.doors.tensors import datatype, given_tensors
 from device_agent.serving.model_table import ModelTable
 from edge_sdk.base import (
@@ -26,7 +27,6 @@ from edge_sdk.base import (
     RefusedError,
     UnavailableError,
     UsageError,
-    Version,
 )
 from edge_sdk.client.wire_tensors import encode_array
 from edge_sdk.protos import inference_v2_pb2 as pb
@@ -133,11 +133,11 @@ class InferenceDoor:
     def _model_metadata(
         self, request: pb.ModelMetadataRequest, _context: Context
     ) -> pb.ModelMetadataResponse:
-        _check_version(request.version)
+        check_version(request.version)
         return describe.metadata(self._table.find(request.name, request.version))
 
     def _config(self, request: pb.ModelConfigRequest, _context: Context) -> pb.ModelConfigResponse:
-        _check_version(request.version)
+        check_version(request.version)
         return describe.config(self._table.find(request.name, request.version))
 
     def _statistics(
@@ -186,7 +186,7 @@ class InferenceDoor:
         context: Context,
         when_gone: Callable[[Callable[[], None]], bool] | None = None,
     ) -> pb.ModelInferResponse:
-        _check_version(request.model_version)
+        check_version(request.model_version)
         _check_parameters(request)
         with self._dispatcher.infer(
             request.model_name,
@@ -275,16 +275,6 @@ def _unary(
 def _abort(context: Context, error: EdgeError) -> NoReturn:
     context.abort_with_status(rpc_status.to_status(to_status(error)))
     raise AssertionError  # abort raises; this line is for the type checker
-
-
-def _check_version(version: str) -> None:
-    """Raises: UsageError where a demanded version is none, as the standard's servers do."""
-    if not version:
-        return
-    try:
-        Version.parse(version)
-    except EdgeError as error:
-        raise UsageError(error.message) from None
 
 
 def _check_parameters(request: pb.ModelInferRequest) -> None:

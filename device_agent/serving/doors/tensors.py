@@ -53,7 +53,7 @@ def _from_raw(tensor: pb.ModelInferRequest.InferInputTensor, data: bytes) -> Giv
         name=tensor.name,
         dtype=dtype,
         shape=tuple(tensor.shape),
-        data=_texts(tensor.name, decode_texts(data)) if dtype == "string" else data,
+        data=as_texts(tensor.name, decode_texts(data)) if dtype == "string" else data,
     )
 
 
@@ -66,7 +66,7 @@ def _from_contents(tensor: pb.ModelInferRequest.InferInputTensor) -> GivenTensor
         )
     values = getattr(tensor.contents, field)
     if dtype == "string":
-        data = _texts(tensor.name, values)
+        data = as_texts(tensor.name, values)
     else:
         data = _numbers(tensor.name, values, dtype)
     return GivenTensor(name=tensor.name, dtype=dtype, shape=tuple(tensor.shape), data=data)
@@ -90,7 +90,8 @@ def _numbers(name: str, values: Sequence[float], dtype: str) -> Array:
     return wide.astype(kind)
 
 
-def _texts(name: str, elements: Sequence[bytes]) -> Array:
+def as_texts(name: str, elements: Sequence[bytes]) -> Array:
+    """Elements of a tensor of text. Raises: UsageError where one is not UTF-8."""
     texts = np.empty(len(elements), object)
     try:
         texts[:] = [element.decode() for element in elements]

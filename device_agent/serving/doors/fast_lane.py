@@ -1,0 +1,175 @@
+"""The fast lane: a SEQPACKET socket and shared memory, for apps on this device.
+
+A request runs in the thread of its connection, through the same dispatcher as those of the
+other doors. What a peer sends is never trusted: packets are parsed whole, no descriptor is
+taken from it, and tensors are copied out of the shared slot before the engine sees them,
+since the peer can write there at any time. PROTOCOL.md in ``edge_sdk/fastlane`` is normative.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+import threading
+from pathlib import Path
+
+from device_agent.serving.dispatch import Dispatcher
+from device_agent.serving.doors.lane_connection import LaneConnection, LaneSlots
+from edge_sdk.base import ConflictError, UnavailableError
+from edge_sdk.fastlane import Elsewhere, encode, lane_path
+from edge_sdk.tensor_pool import TensorPool
+
+_BACKLOG = 64
+_CONNECTIONS_MAX = 64  # a thread and a slot each
+_POOL_SHARE = 4  # slots may take a quarter of what tensors may
+_GRACE_S = 2.0
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_EXHAUSTED_WAIT_S = 0.5
+
+
+class FastLaneDoor:
+    """Listens beside the inference protocol's Unix socket."""
+
+    def __init__(
+        self, dispatcher: Dispatcher, pool: TensorPool, *, connections_max: int = _CONNECTIONS_MAX
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._slots = LaneSlots(pool, bytes_max=pool.statistics().budget_bytes // _POOL_SHARE)
+        self._connections_max = connections_max
+        self._lock = threading.Lock()
+        self._connections: set[LaneConnection] = set()
+        self._listener: socket.socket | None = None
+        self._thread: threading.Thread | None = None
+        self._identity: tuple[int, int] | None = None
+        self.path: Path | None = None
+
+    @property
+    def connections(self) -> int:
+        """How many apps' connections are open."""
+        with self._lock:
+            return len(self._connections)
+
+    def open(self, address: str) -> None:
+        """``address`` is where the inference protocol listens: the lane is as open as that.
+
+        Nothing happens where it is not a Unix socket. Raises: ConflictError (something that
+        lives, or is no socket, is in the way), UnavailableError.
+        """
+        path = lane_path(address)
+        if path is None:
+            return
+        _clear(path)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            # Before bind, so that there is no moment at which others could connect.
+            os.fchmod(listener.fileno(), _mode(address))
+            listener.bind(str(path))
+            listener.listen(_BACKLOG)
+        except OSError as error:
+            listener.close()
+            raise UnavailableError(f"no fast lane at {path}: {error.strerror}") from None
+        status = path.stat()
+        self._identity = (status.st_dev, status.st_ino)
+        self.path, self._listener = path, listener
+        self._thread = threading.Thread(
+            target=self._accept, args=(listener,), name="lane", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Takes no more requests; those that were sent are answered first, for a moment."""
+        if self._listener is None or self.path is None or self._thread is None:
+            return
+        with contextlib.suppress(OSError):
+            status = self.path.lstat()
+            if (status.st_dev, status.st_ino) == self._identity:
+                self.path.unlink()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept
+        self._thread.join()
+        self._listener.close()
+        self._listener = None
+        with self._lock:
+            leaving = list(self._connections)
+        for connection in leaving:
+            connection.finish()
+        for connection in leaving:
+            connection.join(_GRACE_S)
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                peer, _ = listener.accept()
+            except ConnectionAbortedError:
+                continue
+            except OSError as error:
+                if not self._may_go_on(error):
+                    return
+                continue
+            self._admit(peer)
+
+    def _may_go_on(self, error: OSError) -> bool:
+        """Out of descriptors: wait until a connection ends, and look again."""
+        if error.errno not in _EXHAUSTED:
+            return False
+        with self._lock:
+            leaving = next(iter(self._connections), None)
+        if leaving is not None:
+            leaving.join(_EXHAUSTED_WAIT_S)
+        return self._listener is not None
+
+    def _admit(self, peer: socket.socket) -> None:
+        connection = LaneConnection(peer, self._dispatcher, self._slots, self._leave)
+        with self._lock:
+            admitted = len(self._connections) < self._connections_max
+            if admitted:
+                self._connections.add(connection)
+        if admitted:
+            try:
+                connection.start()
+            except RuntimeError:  # the machine gives no more threads
+                self._leave(connection)
+            else:
+                return
+        full = encode(Elsewhere(message=f"{self._connections_max} apps use the fast lane already"))
+        with contextlib.suppress(OSError):
+            peer.send(full, socket.MSG_DONTWAIT)
+        peer.close()
+
+    def _leave(self, connection: LaneConnection) -> None:
+        with self._lock:
+            self._connections.discard(connection)
+
+
+def _clear(path: Path) -> None:
+    """Removes the socket that a killed process left. Raises: ConflictError."""
+    try:
+        kind = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ConflictError(f"no fast lane at {path}: {error.strerror}") from None
+    if not stat.S_ISSOCK(kind):
+        raise ConflictError(f"no fast lane at {path}: a file that is no socket is in the way")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+            return
+        except OSError:
+            pass
+    raise ConflictError(f"no fast lane at {path}: another process listens there")
+
+
+def _mode(address: str) -> int:
+    """Permissions of the door's own socket file; its owner's alone where there is none."""
+    try:
+        return stat.S_IMODE(Path(address.removeprefix("unix:")).stat().st_mode)
+    except OSError:
+        return 0o600

@@ -1,0 +1,342 @@
+"""One app's connection on the fast lane: a thread, a slot, one request after the other."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+import numpy as np
+
+from device_agent.serving.dispatch import Answer, Dispatcher, GivenTensor
+from device_agent.serving.doors.demanded import check_version
+from device_agent.serving.doors.tensors import as_texts
+from edge_sdk.base import EdgeError, FormatError, ResourceError, UsageError
+from edge_sdk.client.wire_tensors import decode_texts, encode_texts
+from edge_sdk.engines.contract import STORAGE, Array
+from edge_sdk.fastlane import (
+    PACKET_BYTES_MAX,
+    VERSION,
+    Elsewhere,
+    Failure,
+    Hello,
+    Infer,
+    Packet,
+    Place,
+    Resize,
+    SlotGiven,
+    Take,
+    aligned,
+    decode,
+    encode,
+    packets,
+)
+from edge_sdk.fastlane import Answer as AnswerPacket
+from edge_sdk.tensor_pool import SealedSlab, TensorPool
+
+SLOT_BYTES_MAX = 64 << 20  # what one message of the other door may have
+_SLOT_STEP_BYTES = 64 << 10
+_HELLO_S = 10  # for the first packet; between requests an app may be as silent as it likes
+_TEXT_MAX = 4096
+_DEFECT = Failure(
+    reason="EdgeError", status="INTERNAL", message="the peer failed in a way it did not expect"
+)
+
+
+class LaneSlots:
+    """Shared memory for all connections together, within one limit."""
+
+    def __init__(self, pool: TensorPool, *, bytes_max: int) -> None:
+        self._pool = pool
+        self._bytes_max = bytes_max
+        self._lock = threading.Lock()
+        self._bytes = 0
+
+    def take(self, size_bytes: int) -> SealedSlab:
+        """A slot of at least that size. Raises: ResourceError."""
+        whole_bytes = max(1, -(-size_bytes // _SLOT_STEP_BYTES)) * _SLOT_STEP_BYTES
+        if whole_bytes > SLOT_BYTES_MAX:
+            raise ResourceError(f"{size_bytes} bytes are more than a slot may have")
+        with self._lock:
+            if self._bytes + whole_bytes > self._bytes_max:
+                raise ResourceError(f"all slots together may have {self._bytes_max} bytes")
+            self._bytes += whole_bytes
+        try:
+            return self._pool.acquire_sealed(whole_bytes)
+        except BaseException:
+            self._count(-whole_bytes)
+            raise
+
+    def give_back(self, slab: SealedSlab) -> None:
+        self._count(-slab.size_bytes)
+        with contextlib.suppress(BufferError):  # a view in a traceback: unmapped when that goes
+            slab.release()
+
+    def _count(self, size_bytes: int) -> None:
+        with self._lock:
+            self._bytes += size_bytes
+
+
+class _BrokenError(Exception):
+    """The peer broke the protocol, or is gone: the connection ends."""
+
+
+class LaneConnection:
+    """Answers until the peer goes, breaks the protocol, or ``finish``."""
+
+    def __init__(
+        self,
+        peer: socket.socket,
+        dispatcher: Dispatcher,
+        slots: LaneSlots,
+        left: Callable[[LaneConnection], None],
+    ) -> None:
+        self._socket = peer
+        self._dispatcher = dispatcher
+        self._slots = slots
+        self._left = left
+        self._slab: SealedSlab | None = None
+        self._view = memoryview(b"")
+        self._plan = Infer(model="", version="", inputs=(), request=0)
+        self._plan_tail = b""
+        self._given: list[GivenTensor] | None = None  # what of the plan needs no copy first
+        self._thread = threading.Thread(target=self._run, name="lane-app", daemon=True)
+
+    def start(self) -> None:
+        """Raises: RuntimeError where the machine gives no thread."""
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Takes nothing more; what was sent before is still answered."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RD)
+
+    def join(self, timeout_s: float) -> None:
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        try:
+            self._serve()
+        except (_BrokenError, OSError):
+            pass
+        except Exception as error:  # noqa: BLE001 - a defect ends one connection, not the door
+            sys.stderr.write("inference: a defect of ours on the fast lane\n")
+            traceback.print_exception(error)
+        finally:
+            self._drop_slot()
+            self._socket.close()
+            self._left(self)
+
+    def _serve(self) -> None:
+        buffer = bytearray(PACKET_BYTES_MAX + 1)
+        receive = self._socket.recv_into
+        self._wait_at_most(_HELLO_S)
+        size = receive(buffer)
+        if not size:
+            return
+        self._greet(bytes(buffer[:size]))
+        self._wait_at_most(0)
+        while size := receive(buffer):
+            self._handle(buffer, size)
+
+    def _greet(self, data: bytes) -> None:
+        hello = self._decode(data)
+        if not isinstance(hello, Hello):
+            self._refuse("the first packet must be Hello")
+        elif hello.version != VERSION:
+            self._send(
+                Elsewhere(message=f"this lane speaks version {VERSION}", request=hello.request)
+            )
+            raise _BrokenError
+        else:
+            self._resize(hello)
+
+    def _handle(self, buffer: bytearray, size: int) -> None:
+        if buffer[0] == packets.INFER_KIND and size <= PACKET_BYTES_MAX:
+            tail = bytes(buffer[packets.INFER_TAIL_BEGIN : size])
+            if tail == self._plan_tail and size > packets.INFER_TAIL_BEGIN:
+                # As the one before, but for its number and time: it need not be read again.
+                _, zero, zeros, request, timeout_us = packets.INFER_BEGIN.unpack_from(buffer)
+                if not (zero or zeros or timeout_us > packets.TIMEOUT_US_MAX):
+                    self._infer(request, timeout_us)
+                    return
+        packet = self._decode(bytes(buffer[:size]))
+        if isinstance(packet, Infer):
+            self._plan, self._given = packet, None
+            self._plan_tail = bytes(buffer[packets.INFER_TAIL_BEGIN : size])
+            self._infer(packet.request, packet.timeout_us)
+        elif isinstance(packet, Resize):
+            self._resize(packet)
+        elif isinstance(packet, Take):
+            self._give_slot(packet.request)
+        else:
+            self._refuse(f"{type(packet).__name__} is not for an agent")
+
+    def _decode(self, data: bytes) -> Packet:
+        try:
+            return decode(data)
+        except FormatError as error:
+            self._refuse(error.message)
+
+    def _refuse(self, message: str) -> NoReturn:
+        self._send(Failure(reason="FormatError", status="INVALID_ARGUMENT", message=message))
+        raise _BrokenError
+
+    def _resize(self, wanted: Hello | Resize) -> None:
+        """Gives the slot back before another is taken: limits hold for what is in use."""
+        self._drop_slot()
+        try:
+            self._use(self._slots.take(wanted.slot_bytes))
+        except ResourceError as error:
+            self._send(Elsewhere(message=error.message, request=wanted.request))
+            return
+        self._give_slot(wanted.request)
+
+    def _give_slot(self, request: int) -> None:
+        if self._slab is None:
+            self._refuse("there is no slot to take")
+        data = encode(SlotGiven(slot_bytes=self._slab.size_bytes, request=request))
+        socket.send_fds(self._socket, [data], [self._slab.descriptor], socket.MSG_DONTWAIT)
+
+    def _use(self, slab: SealedSlab) -> None:
+        self._slab = slab
+        self._view = memoryview(slab.memory)
+        self._given = None
+
+    def _drop_slot(self) -> None:
+        self._given = None
+        self._view = memoryview(b"")
+        if self._slab is not None:
+            slab, self._slab = self._slab, None
+            self._slots.give_back(slab)
+
+    def _infer(self, request: int, timeout_us: int) -> None:
+        try:
+            check_version(self._plan.version)
+            with self._dispatcher.infer(
+                self._plan.model,
+                self._plan.version,
+                self._tensors(),
+                wanted=self._plan.outputs,
+                timeout_s=timeout_us / 1e6 if timeout_us else None,
+            ) as answer:
+                data = self._place(request, answer)
+        except EdgeError as error:
+            data = _failure(error, request)
+        except Exception as error:  # noqa: BLE001 - as in the other door: nothing of it is shown
+            traceback.print_exception(error)
+            data = _with_request(encode(_DEFECT), request)
+        self._socket.send(data, socket.MSG_DONTWAIT)
+
+    def _tensors(self) -> list[GivenTensor]:
+        """The inputs of the plan; numbers are views of the slot, copied by the dispatcher.
+
+        Raises: UsageError.
+        """
+        if self._given is not None:
+            return self._given
+        given = [self._tensor(place) for place in self._plan.inputs]
+        if all(place.dtype != "string" for place in self._plan.inputs):
+            self._given = given
+        return given
+
+    def _tensor(self, place: Place) -> GivenTensor:
+        end = place.offset + place.size_bytes
+        if end > len(self._view):
+            raise UsageError(
+                f"input {place.name!r} ends at byte {end} of a slot of {len(self._view)}"
+            )
+        view = self._view[place.offset : end]
+        if place.dtype == "string":
+            texts = as_texts(place.name, decode_texts(bytes(view)))
+            return GivenTensor(name=place.name, dtype=place.dtype, shape=place.shape, data=texts)
+        return GivenTensor(name=place.name, dtype=place.dtype, shape=place.shape, data=view)
+
+    def _place(self, request: int, answer: Answer) -> bytes:
+        """Copies the outputs into the slot, or into a larger one. Raises: ResourceError."""
+        places, parts, end = [], [], 0
+        for name, array in answer.outputs.items():
+            dtype = answer.specs[name].dtype
+            part: Array | bytes = array
+            if dtype == "string":
+                part = encode_texts(array.ravel().tolist())
+            size_bytes = len(part) if isinstance(part, bytes) else array.nbytes
+            parts.append(part)
+            places.append(
+                Place(
+                    name=name,
+                    dtype=dtype,
+                    shape=array.shape,
+                    offset=aligned(end),
+                    size_bytes=size_bytes,
+                )
+            )
+            end = aligned(end) + size_bytes
+        new_slot_bytes = self._room_for(end)
+        for place, part in zip(places, parts, strict=True):
+            self._write(place, part)
+        return encode(
+            AnswerPacket(
+                version=answer.identity.version,
+                outputs=tuple(places),
+                new_slot_bytes=new_slot_bytes,
+                request=request,
+            )
+        )
+
+    def _room_for(self, size_bytes: int) -> int:
+        """0, or the size of the slot that had to replace one too small."""
+        if size_bytes <= len(self._view):
+            return 0
+        slab = self._slots.take(size_bytes)
+        self._drop_slot()
+        self._use(slab)
+        return slab.size_bytes
+
+    def _write(self, place: Place, part: Array | bytes) -> None:
+        view = self._view[place.offset : place.offset + place.size_bytes]
+        if isinstance(part, bytes):
+            view[:] = part
+        else:
+            kind = STORAGE[place.dtype]
+            np.copyto(np.frombuffer(view, kind).reshape(place.shape), part)
+
+    def _send(self, packet: Packet) -> None:
+        """Never waits: a peer that does not read its answers is not served.
+
+        Raises: OSError.
+        """
+        self._socket.send(encode(packet), socket.MSG_DONTWAIT)
+
+    def _wait_at_most(self, seconds: int) -> None:
+        self._socket.setsockopt(
+            socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", seconds, 0)
+        )
+
+
+def _failure(error: EdgeError, request: int) -> bytes:
+    """The error as a packet; what does not fit one is cut off."""
+    facts = {str(key): str(value) for key, value in error.facts.items()}
+    made = Failure(
+        reason=error.reason,
+        status=error.grpc_status,
+        message=error.message,
+        facts=facts,
+        request=request,
+    )
+    try:
+        return encode(made)
+    except FormatError:
+        short = error.message.encode("utf-8", "replace")[:_TEXT_MAX].decode("utf-8", "ignore")
+        return encode(
+            Failure(reason=error.reason, status=error.grpc_status, message=short, request=request)
+        )
+
+
+def _with_request(packet: bytes, request: int) -> bytes:
+    return packet[:4] + struct.pack("<I", request) + packet[8:]
