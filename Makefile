@@ -39,8 +39,8 @@ else
   DEV_READY := $(VENV)/.dev-ready
 endif
 
-.PHONY: help demo test test-310 test-install lint format bench bench-delivery bench-delta fuzz \
-        coverage-delta protos exports readme wheelhouse clean
+.PHONY: help demo test test-310 test-install lint format bench bench-delivery bench-delta bench-runtime \
+        fuzz coverage-delta protos exports readme wheelhouse clean
 
 help:  ## list these targets
 	@grep -E '^[a-z0-9-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*  ## /\1\t/' \
@@ -88,6 +88,9 @@ bench-delivery: $(DEMO_READY)  ## whole over HTTPS against delta over gRPC: buil
 bench-delta: $(DEMO_READY)  ## our deltas against every peer; PAIRS=folder LIST=pairs.json
 	$(RUN) -m benchmarks.delta.bench $(if $(PAIRS),--pairs "$(PAIRS)") $(if $(LIST),--list "$(LIST)") \
 	    $(ARGS)
+
+bench-runtime: $(DEMO_READY)  ## the fast lane beside gRPC and the socket floor: build/bench-runtime.json
+	$(RUN) -m benchmarks.runtime.bench $(ARGS)
 
 fuzz: $(FUZZ_VENV)/.ready  ## every parser with hostile bytes; SECONDS=60 each, ARGS="TARGET ..."
 	$(FUZZ_VENV)/bin/python -m tests.fuzz.run --seconds $(SECONDS) $(ARGS)

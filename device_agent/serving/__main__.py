@@ -19,7 +19,7 @@ from edge_sdk.base import EdgeError
 # Against a thread that computes in Python (a model's file being read for a swap), a request
 # waits up to one interval for the interpreter each time it comes back from the engine: with
 # the default of 5 ms that is seen, with this one it is not.
-_SWITCH_INTERVAL_S = 50e-6
+SWITCH_INTERVAL_S = 50e-6
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--config-json", required=True)
     parser.add_argument("--socket-fd", type=int, required=True)
     options = parser.parse_args(arguments)
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     wake, signalled = socket.socketpair()
     signalled.setblocking(False)
     signal.set_wakeup_fd(signalled.fileno())

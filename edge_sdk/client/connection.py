@@ -21,13 +21,18 @@ INFERENCE_VARIABLE = "EDGE_INFERENCE_ADDRESS"
 
 
 def connect(
-    agent: str | None = None, inference: str | None = None, *, insecure: bool = False
+    agent: str | None = None,
+    inference: str | None = None,
+    *,
+    insecure: bool = False,
+    fast_lane: bool = True,
 ) -> Client:
     """Opens the way to an agent; nothing is sent yet, and the agent may start later.
 
     ``agent`` is the address of its local API (``unix:/path`` or ``host:port``), else taken
     from EDGE_AGENT_ADDRESS. ``inference`` need not be given: the agent says it; with it alone
-    (or EDGE_INFERENCE_ADDRESS), only inference works.
+    (or EDGE_INFERENCE_ADDRESS), only inference works. ``fast_lane``: requests go over shared
+    memory where the agent offers that, else, or without, over gRPC; answers are the same.
 
     Raises: UsageError (no address, or none of this form), RefusedError (another machine
     without ``insecure``).
@@ -39,13 +44,21 @@ def connect(
             f"where is the agent? give connect(agent=...) or set {AGENT_VARIABLE}, "
             "such as unix:/var/lib/edge/agent.sock"
         )
-    return Client(agent, inference, Credentials(insecure=insecure))
+    return Client(agent, inference, Credentials(insecure=insecure), fast_lane=fast_lane)
 
 
 class Client:
     """For any number of threads. Close it, or use it as a context manager."""
 
-    def __init__(self, agent: str | None, inference: str | None, credentials: Credentials) -> None:
+    def __init__(
+        self,
+        agent: str | None,
+        inference: str | None,
+        credentials: Credentials,
+        *,
+        fast_lane: bool = True,
+    ) -> None:
+        self._fast_lane = fast_lane
         self._credentials = credentials
         self._lock = threading.Lock()
         self._channels: list[grpc.Channel] = []
@@ -113,7 +126,7 @@ class Client:
         self.close()
 
     def _open_inference(self, address: str) -> Inference:
-        path = lane_path(address)
+        path = lane_path(address) if self._fast_lane else None
         self._lanes = Lanes(path) if path is not None else None
         return Inference(self._open(address), address)
 
