@@ -141,7 +141,9 @@ class Lanes:
         with self._lock:
             if self._process != os.getpid():
                 # After a fork the parent's connections are the parent's.
-                self._process, self._idle = os.getpid(), []
+                self._process, foreign, self._idle = os.getpid(), self._idle, []
+                for lane in foreign:
+                    lane.close()
             if self._idle:
                 return self._idle.pop(), False
             if time.monotonic() < self._closed_until_s:

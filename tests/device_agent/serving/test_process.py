@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -19,11 +21,12 @@ from device_agent.serving import Generation, InferenceProcess
 from device_agent.serving.load import LoadOrder
 from device_agent.store import Slot, Store
 from device_agent.store.quota import room
-from edge_sdk.base import Digest
+from edge_sdk.base import Digest, EdgeError, UnavailableError
+from edge_sdk.client import Client, connect
 from tests.support import onnx_models
 from tests.support.held_models import ENTRY, damage, hold, ones
 from tests.support.inference_process import Inference, inference
-from tests.support.processes import wait_for
+from tests.support.processes import unmeasured, wait_for
 
 MODEL = "team/digits"
 
@@ -271,6 +274,123 @@ def test_the_process_ends_when_its_supervisor_is_gone(store: Store) -> None:
         running.updater.shutdown(2)
         running.updater.close()
         assert running.process.wait(timeout=60) == 0
+
+
+APP = """
+import sys, time
+import numpy as np
+from edge_sdk.client import connect
+with connect(inference=sys.argv[1]) as client:
+    model = client.model("team/digits")
+    model.infer({"x": np.ones((1, 4), np.float32)})
+    print("asked", flush=True)
+    while True:
+        model.infer({"x": np.ones((1, 4), np.float32)})
+"""
+
+
+def lane_memories(pid: int) -> int:
+    """Slots that a process has mapped."""
+    with open(f"/proc/{pid}/maps") as maps:
+        return sum("memfd:edge-slot" in line for line in maps)
+
+
+def test_an_app_that_is_killed_leaves_nothing(store: Store) -> None:
+    """Apps killed in the middle of requests: their slots are gone, and the next app is served."""
+    store.slot_files.put(Slot(model=MODEL, active=hold(store, onnx_models.linear(2.0))))
+    with inference(store) as running:
+        for _ in range(3):
+            app = subprocess.Popen(
+                [sys.executable, "-c", APP, running.address],
+                stdout=subprocess.PIPE,
+                env=unmeasured(),
+            )
+            assert app.stdout is not None
+            assert app.stdout.readline() == b"asked\n"
+            assert lane_memories(running.process.pid) == 1
+            app.kill()
+            app.wait()
+            app.stdout.close()
+            wait_for(lambda: lane_memories(running.process.pid) == 0, "the slot's end")
+        with connect(inference=running.address) as client:
+            assert (client.model(MODEL).infer({"x": ones()}).outputs["y"] == 2).all()
+            assert lane_memories(running.process.pid) == 1
+
+
+def test_the_lane_outlives_the_agent(store: Store) -> None:
+    """An app goes on over the lane after inference was killed and started again."""
+    store.slot_files.put(Slot(model=MODEL, active=hold(store, onnx_models.linear(2.0))))
+    with inference(store) as running, connect(inference=running.address) as client:
+        model = client.model(MODEL)
+        assert (model.infer({"x": ones()}).outputs["y"] == 2).all()
+        running.process.kill()
+        running.process.wait()
+        with pytest.raises(UnavailableError):
+            model.infer({"x": ones()}, deadline_s=2.0)
+        with inference(store) as again:
+            wait_for(lambda: answers(client), "an answer")
+            wait_for(lambda: answers(client) and lane_memories(again.process.pid) == 1, "the lane")
+
+
+def answers(client: Client) -> bool:
+    try:
+        return bool((client.model(MODEL).infer({"x": ones()}).outputs["y"] == 2).all())
+    except UnavailableError:
+        return False
+
+
+def test_swaps_under_load_lose_no_request_of_the_lane(store: Store) -> None:
+    """An app without pause across switches: no error, and each version's own value."""
+    values = {"1.0.0": 2.0, "2.0.0": 3.0}
+    held = {v: hold(store, onnx_models.linear(x), version=v) for v, x in values.items()}
+    store.slot_files.put(Slot(model=MODEL, active=held["1.0.0"]))
+    seen: list[tuple[str, float]] = []
+    problems: list[BaseException] = []
+    over = threading.Event()
+
+    def load() -> None:
+        with connect(inference=running.address) as client:
+            model = client.model(MODEL)
+            while not over.is_set():
+                try:
+                    result = model.infer({"x": ones()})
+                except EdgeError as error:
+                    problems.append(error)
+                    return
+                seen.append((result.version, float(result.outputs["y"][0, 0])))
+
+    with inference(store, check=False) as running:
+        thread = threading.Thread(target=load)
+        thread.start()
+        try:
+            wait_for(lambda: len(seen) > 100, "the first answers")
+            assert lane_memories(running.process.pid) == 1
+            for turn in range(10):
+                version, before = ("2.0.0", "1.0.0") if turn % 2 == 0 else ("1.0.0", "2.0.0")
+                assert running.prepare(held[version]).ok
+                assert running.switch(held[version]).ok
+                assert running.drop(MODEL, held[before]).artifact == held[before]
+                goal = len(seen) + 100
+                wait_for(lambda goal=goal: len(seen) > goal or problems, "a hundred more")
+        finally:
+            over.set()
+            thread.join()
+    assert problems == []
+    assert all(values[version] == value for version, value in seen)
+    versions = [version for version, _ in seen]
+    assert sum(a != b for a, b in itertools.pairwise(versions)) == 10
+
+
+def test_a_lane_that_cannot_be_opened_stops_nothing(
+    store: Store, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Something in the way of its socket is said, and gRPC serves."""
+    (store.root / "inference.sock.lane").write_text("precious")
+    store.slot_files.put(Slot(model=MODEL, active=hold(store, onnx_models.linear(2.0))))
+    with inference(store) as running, connect(inference=running.address) as client:
+        assert answers(client)
+    assert (store.root / "inference.sock.lane").read_text() == "precious"
+    assert "no fast lane" in capfd.readouterr().err
 
 
 class Load(threading.Thread):
