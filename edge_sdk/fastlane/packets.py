@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge_sdk.base import FormatError
+from edge_sdk.base.errors import FormatError
 
 VERSION = 1
 PACKET_BYTES_MAX = 16384

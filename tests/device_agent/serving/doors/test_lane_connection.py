@@ -294,7 +294,7 @@ def test_who_says_nothing_does_not_keep_a_place(
     with raw_lane(served.lane.path) as silent, raw_lane(served.lane.path) as greeted:
         greeted.greet()
         assert silent.receive() is None
-        assert served.lane.connections == 1
+        wait_for(lambda: served.lane.connections == 1, "the silent one's end")
         greeted.write(ONES)
         assert isinstance(greeted.ask(request(ONES, MODEL)), Answer)
 
