@@ -205,6 +205,8 @@ def owned(tensor: GivenTensor) -> GivenTensor:
     what was looked up and what is run could otherwise be two things."""
     if isinstance(tensor.data, bytes):
         return tensor
+    if isinstance(tensor.data, memoryview):
+        return replace(tensor, data=bytes(tensor.data))
     if tensor.data.dtype == object:
         return replace(tensor, data=np.array(tensor.data))
     kind = STORAGE[tensor.dtype]
@@ -213,7 +215,8 @@ def owned(tensor: GivenTensor) -> GivenTensor:
 
 def part_of(tensor: GivenTensor) -> Part:
     """An owned tensor as it is compared."""
-    data = tensor.data if isinstance(tensor.data, bytes) else tuple(tensor.data.flat)
+    given = tensor.data
+    data = tuple(given.flat) if isinstance(given, np.ndarray) else bytes(given)
     return (tensor.name, tensor.dtype, tuple(tensor.shape), data)
 
 

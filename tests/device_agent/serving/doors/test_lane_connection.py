@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
+from device_agent.serving.cache import ResponseCache
 from device_agent.serving.doors import lane_connection
 from device_agent.serving.doors.lane_connection import LaneSlots
 from edge_sdk.base import ResourceError
@@ -134,6 +135,20 @@ def test_a_larger_answer_comes_in_a_new_slot(served: Serving, lane: RawLane) -> 
     assert (lane.read(where)[0] == np.arange(12000).repeat(2)).all()
     lane.write(ONES)
     assert isinstance(lane.ask(request(ONES, MODEL)), Answer)
+
+
+def test_a_cache_answers_on_the_lane(served: Serving, lane: RawLane) -> None:
+    """A model with a response cache: what was asked before is not run again, through this door
+    too, and another content of the same packet is another request."""
+    generation = served.load("team/kept", onnx_models.linear(3.0))
+    generation.cache = ResponseCache(1 << 20)
+    served.table.switch(generation)
+    for value in (1.0, 2.0, 1.0, 2.0):
+        lane.write(ONES * value)
+        answer = lane.ask(request(ONES, "team/kept"))
+        assert isinstance(answer, Answer)
+        assert (lane.read(answer.outputs[0]) == 3 * value).all()
+    assert generation.statistics.snapshot().count["compute_infer"] == 2
 
 
 def test_text_goes_through(served: Serving, lane: RawLane) -> None:
