@@ -22,6 +22,7 @@ from edge_sdk.delta.methods.elements import Split
 from edge_sdk.delta.numeric import KINDS, Bits, ElementKind
 from edge_sdk.delta.phase import likely_phase
 from edge_sdk.delta.prediction import Prediction, ReadAhead, put_prediction
+from edge_sdk.delta.pruned import looks_pruned
 from edge_sdk.delta.records import Place
 from edge_sdk.delta.writer import Predicted, slot_of
 
@@ -90,6 +91,15 @@ class Chooser:
         if aligned is None:
             aligned = self._guessed(place, data, near)
         return None if aligned is None else self._numbers(place, data, aligned)
+
+    def is_pruned(
+        self, place: Place, data: bytes, aligned: AlignedRange, near: tuple[int, int]
+    ) -> bool:
+        """Whether numbers are those at ``near``, a file and an offset in it, but for zeros."""
+        if aligned.kind is None:
+            return False
+        phase = _phase(place, len(data), aligned, aligned.kind)
+        return looks_pruned(self._read_source(*near, len(data)), data, aligned.kind, phase)
 
     def _numbers(self, place: Place, data: bytes, aligned: AlignedRange) -> Candidate | None:
         """Residual or planes; None where a literal is smaller."""

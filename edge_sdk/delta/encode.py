@@ -35,6 +35,7 @@ from edge_sdk.delta.writer import ContainerWriter, MethodUse
 if TYPE_CHECKING:
     from edge_sdk.delta.alignment import AlignedRange, LocatedTensor
     from edge_sdk.delta.choose import Candidate
+    from edge_sdk.delta.cutting import Piece
 
 Progress = Callable[[int], None]
 
@@ -275,10 +276,20 @@ class _Encoding:
                 continue
             part = data[piece.start : piece.end]
             choice = self._chooser.choose(place, part, piece.aligned, piece.near)
+            if choice is not None and self._is_pruned(place, part, piece, choice.cost_bytes):
+                continue
             if choice is None:
                 self._patches.literal(place, part, piece.near)
             else:
                 self._put(choice)
+
+    def _is_pruned(self, place: Place, data: bytes, piece: Piece, cost_bytes: int) -> bool:
+        """Whether it was written as what the source has, with zeros among it."""
+        if piece.aligned is None or piece.near is None:
+            return False
+        if not self._chooser.is_pruned(place, data, piece.aligned, piece.near):
+            return False
+        return self._patches.beside(place, data, piece.near, cost_bytes)
 
     def _put(self, choice: Candidate) -> None:
         self._patches.flush()

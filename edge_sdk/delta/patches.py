@@ -139,6 +139,29 @@ class Patches:
         address = None if near is None else self._addresses.of(*near)
         pending.stretches.append(Stretch(length=len(data), new=data, near=address))
 
+    def beside(self, place: Place, data: bytes, near: tuple[int, int], cost_bytes: int) -> bool:
+        """Writes new bytes as a record of their own that sees just what is as long at ``near``.
+
+        False, and nothing is written, where that takes ``cost_bytes`` or more.
+        """
+        if self._patch.number not in self._methods:
+            return False
+        address = self._addresses.of(*near)
+        window = Window(address=address, length=min(len(data), self._source_bytes - address))
+        tail = self._patch.encode(
+            gathered([Stretch(length=len(data), new=data)]),
+            [window],
+            self._read(window.address, window.length),
+            position=self._targets.of(place.file, place.offset),
+            packer=self._packer,
+            effort=Effort.DENSE,
+        )
+        if len(tail) >= cost_bytes:
+            return False
+        self.flush()
+        self._writer.record(self._patch, place, tail)
+        return True
+
     def flush(self) -> None:
         """Writes what was taken so far."""
         pending, self._pending = self._pending, None

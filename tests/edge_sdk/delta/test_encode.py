@@ -63,6 +63,18 @@ def test_tuned_weights_come_back_in_fewer_bytes(tmp_path: Path, kind: str) -> No
     assert used(tmp_path)["residual"] == 1
 
 
+@pytest.mark.parametrize(("kind", "bits"), [("float32", 4), ("bfloat16", 5)])
+def test_pruned_weights_take_little_more_than_their_mask(
+    tmp_path: Path, kind: str, bits: int
+) -> None:
+    """Half of the weights became zero, the others stayed."""
+    before = weights(kind, 100_000, 1)
+    stays = np.random.default_rng(2).random(len(before)) < 0.5
+    after = np.where(stays, before, 0).astype(before.dtype)
+    source, target = ({"m": safetensors({"w": (kind, one)})} for one in (before, after))
+    assert 8 * len(delta_of(tmp_path, source, target)) < bits * len(before)
+
+
 def test_identical_artifacts_take_under_200_bytes(tmp_path: Path) -> None:
     """One copy record for the file, however many chunks and whatever it is called."""
     data = safetensors({"w": ("float32", weights("float32", 900_000, 1))})

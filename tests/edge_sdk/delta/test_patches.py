@@ -111,6 +111,24 @@ def test_new_bytes_are_packed_with_what_they_are_near_to(tmp_path: Path) -> None
     assert len(made.delta) < 450
 
 
+def test_a_record_beside_its_source_is_written_where_it_is_smaller(tmp_path: Path) -> None:
+    """What came before keeps its place; where it is not smaller, or no patch may be, nothing
+    is written. Also where the source ends before."""
+    holed = bytearray(NOISE[: 1 << 16])
+    for at in range(0, 1 << 16, 64):
+        holed[at : at + 32] = bytes(32)
+    length = len(holed)
+    for start in (0, len(NOISE) - 5000):
+        made = Made([NOISE], [b"before" + bytes(holed)])
+        with patches(tmp_path, made, {1, 2}) as taking:
+            assert not taking.beside(place(length, 6), bytes(holed), (0, start), 1 << 20)
+        with patches(tmp_path, made) as taking:
+            taking.literal(place(6), b"before", None)
+            assert not taking.beside(place(length, 6), bytes(holed), (0, start), 20)
+            assert taking.beside(place(length, 6), bytes(holed), (0, start), 1 << 20)
+        assert made.kinds() == [LITERAL, PATCH]
+
+
 def test_more_new_bytes_than_a_patch_holds_are_several(tmp_path: Path) -> None:
     """However long the target is, a record holds a chunk's worth of new bytes."""
     made = Made([], [NOISE])
