@@ -81,7 +81,8 @@ class FileLevel:
         self._lock = threading.Lock()
         self._opened: _Opened | None = None
         self._handle = -1
-        self._era = 0  # counts serve and stop: what was asked for before is out of date
+        self._era = 0  # counts serve and stop: an opening asked for before is out of date
+        self._artifact: Digest | None = None
         self._places: deque[_Place] = deque()  # in the order of writing
         self._by_hash: dict[int, list[_Place]] = {}
         self._position = _RECORDS_BEGIN
@@ -95,7 +96,7 @@ class FileLevel:
         """From here on answers of ``artifact`` as computed on ``runs_on``, also those that an
         earlier process left; no others."""
         scope = Digest.of(f"{artifact}\n{runs_on}".encode()).raw
-        era = self._forget()
+        era = self._forget(artifact)
         self._later(lambda: self._open(scope, era))
 
     def stop(self) -> None:
@@ -114,16 +115,16 @@ class FileLevel:
 
     def offer(self, key: RequestKey, kept: Kept) -> None:
         """To be written soon, unless there is too much to write already."""
-        era = self._era
         if self._opened is not None and self._jobs.qsize() < _WAITING_MAX:
-            self._later(lambda: self._write(key, kept, era))
+            self._later(lambda: self._write(key, kept))
 
     def get(self, key: RequestKey) -> Kept | None:
         """Reads from the file and believes nothing of it."""
         with self._lock:
             opened = self._opened
             places = tuple(self._by_hash.get(key.content_hash, ()))
-        if opened is None:
+            current = key.artifact == self._artifact
+        if opened is None or not current:
             return None
         for place in reversed(places):
             body = _read(opened, place.offset, place.length, place.number)
@@ -132,9 +133,10 @@ class FileLevel:
                 return found[1]
         return None
 
-    def _forget(self) -> int:
+    def _forget(self, artifact: Digest | None = None) -> int:
         with self._lock:
             self._era += 1
+            self._artifact = artifact
             self._opened = None
             self._places.clear()
             self._by_hash.clear()
@@ -255,14 +257,16 @@ class FileLevel:
             return None
         return _Place(offset=offset, length=length, number=number, hash=found[0].content_hash)
 
-    def _write(self, key: RequestKey, kept: Kept, era: int) -> None:
+    def _write(self, key: RequestKey, kept: Kept) -> None:
         body = encode_record(key, kept)
         if body is None or _RECORD.size + len(body) > self._file_bytes // _SHARE_MAX:
             return
         length = _RECORD.size + len(body)
         with self._lock:
-            opened = self._opened
-            if era != self._era or opened is None:
+            opened, era = self._opened, self._era
+            # A record does not name its artifact: one that was offered while the switch was made
+            # must not come among those of the next.
+            if opened is None or key.artifact != self._artifact:
                 return
             place = self._claim(length, key.content_hash)
         check = _check(opened.secret, place.offset, place.number, body)

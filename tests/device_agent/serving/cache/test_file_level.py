@@ -15,7 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device_agent.serving.cache import FileLevel, RequestKey, ResponseCache, keep, remove_others
-from device_agent.serving.cache.file_level import _RECORD_MAGIC, _RECORDS_BEGIN
+from device_agent.serving.cache.file_level import (
+    _RECORD,
+    _RECORD_MAGIC,
+    _RECORDS_BEGIN,
+    _check,
+    _short_check,
+)
+from device_agent.serving.cache.record import encode_record
 from edge_sdk.base import Digest
 from tests.support.processes import wait_for
 
@@ -117,6 +124,13 @@ def test_a_switch_forgets_at_once(path: Path) -> None:
         settle(level)
         assert got(level, 2) is None
         assert got(level, 2, TWO) is None
+        put(level, 3)  # its run ended just after the switch
+        assert got(level, 3, TWO) is None
+        assert got(level, 3) is None
+        level.offer(key_of(4, TWO), keep({"y": np.full(1, 4, np.int32)}))
+        settle(level)
+        assert got(level, 4, TWO) == 4
+        assert got(level, 4) is None
 
 
 @settings(max_examples=60, deadline=None)
@@ -201,6 +215,30 @@ def test_a_record_in_an_input_is_not_taken_for_ours(path: Path) -> None:
     with opened(path) as level:
         assert [place.number for place in level._places] == [0]
         assert got(level, 7) == 7
+
+
+def test_a_record_needs_the_key_of_the_file(path: Path) -> None:
+    """Right in every other way and at its own place, but made by somebody who cannot read the
+    header: it is passed over; made with the key, the same one is found."""
+    body = encode_record(key_of(9), keep({"y": np.full(4, 9, np.int32)}))
+    assert body is not None
+    offset = FILE_BYTES // 2
+    for knows_the_key in (False, True):
+        with opened(path) as level:
+            assert level._opened is not None
+            secret = level._opened.secret if knows_the_key else bytes(32)
+        head = _RECORD.pack(
+            _RECORD_MAGIC,
+            len(body),
+            5,
+            _short_check(secret, offset, 5, len(body)),
+            _check(secret, offset, 5, body),
+        )
+        with path.open("r+b") as file:
+            file.seek(offset)
+            file.write(head + body)
+        with opened(path) as level:
+            assert got(level, 9) == (9 if knows_the_key else None)
 
 
 def test_look_ups_beside_writing(path: Path) -> None:
