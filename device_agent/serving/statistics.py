@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 PHASES = (
     *("success", "fail", "queue", "compute_input", "compute_infer", "compute_output"),
@@ -30,29 +30,26 @@ class Statistics:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._now = Served()
+        self._requests = self._errors = self._last_ms = 0
+        self._count = dict.fromkeys(PHASES, 0)
+        self._ns = dict.fromkeys(PHASES, 0)
 
     def succeeded(self, *, queue_ns: int, input_ns: int, infer_ns: int, output_ns: int) -> None:
-        phases = {
-            "success": queue_ns + input_ns + infer_ns + output_ns,
-            "queue": queue_ns,
-            "compute_input": input_ns,
-            "compute_infer": infer_ns,
-            "compute_output": output_ns,
-        }
         with self._lock:
-            for phase, ns in phases.items():
-                self._add(phase, ns)
-            self._now = replace(
-                self._now, requests=self._now.requests + 1, last_ms=time.time_ns() // 1_000_000
-            )
+            self._add("success", queue_ns + input_ns + infer_ns + output_ns)
+            self._add("queue", queue_ns)
+            self._add("compute_input", input_ns)
+            self._add("compute_infer", infer_ns)
+            self._add("compute_output", output_ns)
+            self._requests += 1
+            self._last_ms = time.time_ns() // 1_000_000
 
     def found(self, *, whole_ns: int) -> None:
         """A request was answered without a run of its own: out of the cache, or by another's."""
         with self._lock:
             self._add("success", whole_ns)
             self._add("cache_hit", whole_ns)
-            self._now = replace(self._now, last_ms=time.time_ns() // 1_000_000)
+            self._last_ms = time.time_ns() // 1_000_000
 
     def missed(self, *, own_ns: int) -> None:
         """What the cache itself cost a request that was run (and counted) all the same."""
@@ -63,16 +60,19 @@ class Statistics:
         """``engine``: it was the engine's fault, not the request's."""
         with self._lock:
             self._add("fail", whole_ns)
-            self._now = replace(
-                self._now,
-                requests=self._now.requests + int(engine),
-                errors=self._now.errors + int(engine),
-            )
+            self._requests += int(engine)
+            self._errors += int(engine)
 
     def snapshot(self) -> Served:
         with self._lock:
-            return replace(self._now, count=dict(self._now.count), ns=dict(self._now.ns))
+            return Served(
+                requests=self._requests,
+                errors=self._errors,
+                last_ms=self._last_ms,
+                count=dict(self._count),
+                ns=dict(self._ns),
+            )
 
     def _add(self, phase: str, ns: int) -> None:
-        self._now.count[phase] += 1
-        self._now.ns[phase] += ns
+        self._count[phase] += 1
+        self._ns[phase] += ns

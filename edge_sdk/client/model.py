@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 INFER_DEADLINE_S = 30.0
 SWITCH_STATES = ("switched", "rolled_back")
+# NumPy puts a type's name together, in Python, each time it is asked.
+_NAMES = {np.dtype(name): name for name in DATATYPES if name not in ("bfloat16", "string")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +168,7 @@ class Model:
     def _given(self, name: str, array: NDArray[Any]) -> LaneInput:
         if array.dtype.kind in "OUS":
             return LaneInput(name=name, dtype="string", array=array.astype(object))
-        dtype = array.dtype.name
+        dtype = _NAMES.get(array.dtype) or array.dtype.name
         if dtype not in DATATYPES:
             raise UsageError(f"input {name!r} is {array.dtype}, which no model takes")
         if dtype == "uint16":

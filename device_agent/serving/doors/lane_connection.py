@@ -8,7 +8,7 @@ import struct
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import numpy as np
@@ -105,6 +105,9 @@ class LaneConnection:
         self._plan = Infer(model="", version="", inputs=(), request=0)
         self._plan_tail = b""
         self._given: list[GivenTensor] | None = None  # what of the plan needs no copy first
+        self._answer_key: object = None  # of the answer before: the next is mostly like it
+        self._answer_places: list[Place] = []
+        self._answer_tail = b""
         self._thread = threading.Thread(target=self._run, name="lane-app", daemon=True)
 
     def start(self) -> None:
@@ -206,10 +209,9 @@ class LaneConnection:
     def _use(self, slab: SealedSlab) -> None:
         self._slab = slab
         self._view = memoryview(slab.memory)
-        self._given = None
 
     def _drop_slot(self) -> None:
-        self._given = None
+        self._given = self._answer_key = None
         self._view = memoryview(b"")
         if self._slab is not None:
             slab, self._slab = self._slab, None
@@ -259,28 +261,21 @@ class LaneConnection:
 
     def _place(self, request: int, answer: Answer) -> bytes:
         """Copies the outputs into the slot, or into a larger one. Raises: ResourceError."""
-        places, parts, end = [], [], 0
-        for name, array in answer.outputs.items():
-            dtype = answer.specs[name].dtype
-            part: Array | bytes = array
-            if dtype == "string":
-                part = encode_texts(array.ravel().tolist())
-            size_bytes = len(part) if isinstance(part, bytes) else array.nbytes
-            parts.append(part)
-            places.append(
-                Place(
-                    name=name,
-                    dtype=dtype,
-                    shape=array.shape,
-                    offset=aligned(end),
-                    size_bytes=size_bytes,
-                )
-            )
-            end = aligned(end) + size_bytes
-        new_slot_bytes = self._room_for(end)
+        key = (
+            answer.identity.artifact,
+            answer.identity.version,
+            [(name, array.shape) for name, array in answer.outputs.items()],
+        )
+        if key == self._answer_key:
+            for place, array in zip(self._answer_places, answer.outputs.values(), strict=True):
+                self._write(place, array)
+            return packets.HEADER.pack(packets.ANSWER_KIND, 0, 0, request) + self._answer_tail
+        parts = [_part(array, answer.specs[name].dtype) for name, array in answer.outputs.items()]
+        places = _places(answer, parts)
+        new_slot_bytes = self._room_for(max((p.offset + p.size_bytes for p in places), default=0))
         for place, part in zip(places, parts, strict=True):
             self._write(place, part)
-        return encode(
+        data = encode(
             AnswerPacket(
                 version=answer.identity.version,
                 outputs=tuple(places),
@@ -288,6 +283,11 @@ class LaneConnection:
                 request=request,
             )
         )
+        if not new_slot_bytes and not any(isinstance(part, bytes) for part in parts):
+            # Places that fit the slot at hand are good until there is another slot.
+            self._answer_key, self._answer_places = key, places
+            self._answer_tail = data[packets.ANSWER_TAIL_BEGIN :]
+        return data
 
     def _room_for(self, size_bytes: int) -> int:
         """0, or the size of the slot that had to replace one too small."""
@@ -317,6 +317,27 @@ class LaneConnection:
         self._socket.setsockopt(
             socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", seconds, 0)
         )
+
+
+def _part(array: Array, dtype: str) -> Array | bytes:
+    """What of an output goes into the slot."""
+    return encode_texts(array.ravel().tolist()) if dtype == "string" else array
+
+
+def _places(answer: Answer, parts: Sequence[Array | bytes]) -> list[Place]:
+    """The outputs one after the other, from the slot's begin."""
+    places, end = [], 0
+    for (name, array), part in zip(answer.outputs.items(), parts, strict=True):
+        place = Place(
+            name=name,
+            dtype=answer.specs[name].dtype,
+            shape=array.shape,
+            offset=aligned(end),
+            size_bytes=len(part) if isinstance(part, bytes) else part.nbytes,
+        )
+        places.append(place)
+        end = place.offset + place.size_bytes
+    return places
 
 
 def _failure(error: EdgeError, request: int) -> bytes:
