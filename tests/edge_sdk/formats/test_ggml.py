@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from edge_sdk.formats import ggml as ggml_reader
@@ -61,7 +61,8 @@ def test_a_search_that_leads_nowhere_ends(tmp_path: Path, monkeypatch: pytest.Mo
 def test_any_bytes_behind_the_magic_are_survived(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, repeated: int
 ) -> None:
-    """Ranges inside of the file, or none."""
+    """Ranges inside of the file, or none; but for TFLite's mark, which may stand right there."""
+    assume(content[:4] != b"TFL3")
     path = tmp_path_factory.mktemp("ggml") / "model"
     path.write_bytes(b"lmgg" + content * repeated)
     assert all(one.end <= path.stat().st_size for one in open_model(path).tensors)
