@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -36,6 +37,32 @@ class CacheConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """How one model is served on this device."""
+
+    threads: int = 0  # of the engine; 0: the agent's ``engine_threads``
+    loading: Literal["auto", "mapped", "prepacked"] = "auto"
+    providers: tuple[str, ...] = ()  # of ONNX Runtime, in order of preference; (): the CPU
+    batch_max: int = 1  # requests that may run as one; 1: each alone
+    runs_max: int = 0  # at the same time; 0: as many as cores
+    queue_max: int = 64  # requests that wait; one more is refused
+    weight: int = 1  # its share of the engines' time beside other models
+    priority: Literal[1, 2, 3] = 2  # of requests that name none: high, medium, low
+    states: Mapping[str, str] = field(default_factory=dict)  # input: output it is next time
+    states_bytes: int = 64 << 20  # for all sequences; the one unused longest goes first
+
+    def check(self, model: str) -> None:
+        """Raises: UsageError, FormatError."""
+        ModelName.parse(model)
+        for name in ("batch_max", "queue_max", "weight", "states_bytes"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} of {model} must be at least 1")
+        for name in ("threads", "runs_max"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name} of {model} must not be negative")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentConfig:
     """Everything that the agent's processes need to know.
 
@@ -62,6 +89,7 @@ class AgentConfig:
     engine_threads: int = 1
     labels: Mapping[str, str] = field(default_factory=dict)
     caches: Mapping[str, CacheConfig] = field(default_factory=dict)  # by model; others: none
+    models: Mapping[str, ModelConfig] = field(default_factory=dict)  # others: the defaults
     accelerators: tuple[str, ...] = ()  # what variants may require, as the operator names it
     insecure: bool = False
     probation: ProbationConfig = field(default_factory=ProbationConfig)
@@ -87,6 +115,8 @@ class AgentConfig:
             check_segment(key, "label")
         for name in self.accelerators:
             check_segment(name, "accelerator")
+        for model, served in self.models.items():
+            served.check(model)
         for model, cache in self.caches.items():
             ModelName.parse(model)
             cache_bytes = (cache.memory_bytes, cache.file_bytes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from device_agent.config import AgentConfig, CacheConfig, ProbationConfig
+from device_agent.config import AgentConfig, CacheConfig, ModelConfig, ProbationConfig
 from edge_sdk.base import FormatError, UsageError
 from edge_sdk.base.command import PathArgument, Settings
 
@@ -82,6 +83,7 @@ def read_config(
         engine_threads=get("engine_threads", _DEFAULT.engine_threads),
         labels=_labels(get("labels", ())),
         caches=_caches(get("caches", ())),
+        models=_models(get("models", {})),
         accelerators=_names(get("accelerators", ())),
         probation=ProbationConfig(
             **probation,
@@ -138,6 +140,19 @@ def _caches(values: Any) -> dict[str, CacheConfig]:
             raise UsageError(f"cache {text!r} is not MODEL=MEMORY_BYTES[:FILE_BYTES]")
         found[model] = CacheConfig(memory_bytes=int(memory), file_bytes=int(file or 0))
     return found
+
+
+def _models(values: Any) -> dict[str, ModelConfig]:
+    """From a file's tables ``[agent.models."NAME"]``."""
+    known = {one.name for one in dataclasses.fields(ModelConfig)}
+    try:
+        found = msgspec.convert(values, dict[str, dict[str, Any]])
+        for model, table in found.items():
+            if set(table) - known:
+                raise UsageError(f"models: {model!r} has unknown keys {sorted(set(table) - known)}")
+        return msgspec.convert(found, dict[str, ModelConfig])
+    except msgspec.ValidationError as error:
+        raise UsageError(f"models {values!r}: {error}") from None
 
 
 def _labels(values: Any) -> dict[str, str]:

@@ -6,7 +6,14 @@ import dataclasses
 
 import pytest
 
-from device_agent.config import AgentConfig, CacheConfig, check_address, from_json, to_json
+from device_agent.config import (
+    AgentConfig,
+    CacheConfig,
+    ModelConfig,
+    check_address,
+    from_json,
+    to_json,
+)
 from edge_sdk.base import FormatError, UsageError
 
 CONFIG = AgentConfig(
@@ -14,6 +21,7 @@ CONFIG = AgentConfig(
     device="kiosk-7",
     labels={"site": "oslo"},
     caches={"team/digits": CacheConfig(memory_bytes=1 << 20)},
+    models={"team/digits": ModelConfig(batch_max=8, states={"h": "h_next"})},
 )
 
 
@@ -53,6 +61,9 @@ def test_addresses_that_cannot_work(uri: str) -> None:
         {"caches": {"team/digits": CacheConfig(memory_bytes=-1)}},
         {"caches": {"team/digits": CacheConfig(file_bytes=1000)}},
         {"caches": {"digits": CacheConfig()}},
+        {"models": {"digits": ModelConfig()}},
+        {"models": {"team/digits": ModelConfig(batch_max=0)}},
+        {"models": {"team/digits": ModelConfig(threads=-1)}},
         {"check_in_s": 0},
         {"retry_cap_s": float("nan")},
         {"decoder_memory_bytes": 5},

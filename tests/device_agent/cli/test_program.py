@@ -11,7 +11,7 @@ import pytest
 
 from device_agent.cli import main
 from device_agent.cli.settings import read_config, with_free_port
-from device_agent.config import CacheConfig
+from device_agent.config import CacheConfig, ModelConfig
 from device_agent.local_api import LocalApi
 from device_agent.records import Cached
 from device_agent.store import Store
@@ -246,6 +246,17 @@ def test_help_has_an_example(edge_agent: Callable[..., Ran]) -> None:
         ran = edge_agent(command, "--help")
         assert ran.code == 0
         assert f"Example: edge-agent {command}" in " ".join(ran.out.split())
+
+
+def test_how_models_are_served_comes_from_the_file(tmp_path: Path) -> None:
+    """A table by model becomes its settings; a misspelt key or a wrong kind is told."""
+    file = tmp_path / "agent.toml"
+    file.write_text('[agent]\ndevice = "d"\n[agent.models."team/a"]\nbatch_max = 8\n')
+    assert read_config({"file": file})[0].models == {"team/a": ModelConfig(batch_max=8)}
+    for wrong in ("batch = 8", 'batch_max = "8"', "priority = 4", "weight = 0"):
+        file.write_text(f'[agent]\ndevice = "d"\n[agent.models."team/a"]\n{wrong}\n')
+        with pytest.raises(UsageError, match=wrong.split()[0]):
+            read_config({"file": file})
 
 
 def test_caches_by_flag_and_file(tmp_path: Path) -> None:
