@@ -274,7 +274,7 @@ class Lane:
             raise UnavailableError("the agent did not answer in time")
         self._set_wait(end_s)
         head = packets.INFER_BEGIN.pack(
-            packets.INFER_KIND, 0, 0, self._request, max(1, int(left_s * 1e6))
+            packets.INFER_KIND, 0, 0, self._request, max(1, int(left_s * 1e6)), 0
         )
         self._push(head + self._sent_tail)
         size = self._pull()

@@ -18,6 +18,8 @@ PACKET_BYTES_MAX = 16384
 RANK_MAX = 32  # of NumPy 1
 REQUEST_MAX = 2**32 - 1
 TIMEOUT_US_MAX = 2**63 - 1
+SEQUENCE_MAX = 2**63 - 1
+PRIORITY_MAX = 3
 SIZE_MAX = 2**63 - 1
 
 # Types of tensors: their number here (that of the Open Inference Protocol) and bytes an element
@@ -46,7 +48,7 @@ _SLOT, _ANSWER, _FAILURE, _ELSEWHERE = 129, 130, 131, 132
 HEADER = struct.Struct("<BBHI")
 _HELLO_BODY = struct.Struct("<IHHQ")
 _SIZE_BODY = struct.Struct("<Q")
-_INFER_BODY = struct.Struct("<QHHHH")
+_INFER_BODY = struct.Struct("<QQHHHH")
 _ANSWER_BODY = struct.Struct("<QHHHH")
 _FAILURE_BODY = struct.Struct("<HHHH")
 _ELSEWHERE_BODY = struct.Struct("<HHI")
@@ -55,9 +57,11 @@ _LENGTH = struct.Struct("<H")
 _PAIR = struct.Struct("<HH")
 _MAGIC = int.from_bytes(b"EDGL", "little")
 
-# The rest of a request, behind what differs from one request to the next.
-INFER_TAIL_BEGIN = HEADER.size + 8
-INFER_BEGIN = struct.Struct("<BBHIQ")
+# What differs from one request to the next: kind, priority, flags, number, time limit, sequence.
+# The rest of a request comes behind it.
+INFER_BEGIN = struct.Struct("<BBHIQQ")
+INFER_TAIL_BEGIN = INFER_BEGIN.size
+SEQUENCE_START, SEQUENCE_END = 1, 2  # the flags
 INFER_KIND, ANSWER_KIND = _INFER, _ANSWER
 ANSWER_TAIL_BEGIN = HEADER.size
 
@@ -92,13 +96,20 @@ class Resize:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Infer:
-    """One request. ``version`` empty: the active one; ``outputs`` empty: all of them."""
+    """One request. ``version`` empty: the active one; ``outputs`` empty: all of them.
+
+    ``priority``: 1 high, 2 medium, 3 low, 0 the model's own. ``sequence`` 0: of none.
+    """
 
     model: str
     version: str
     inputs: tuple[Place, ...]
     outputs: tuple[str, ...] = ()
     timeout_us: int = 0  # how long it may wait for its turn; 0: no limit
+    priority: int = 0
+    sequence: int = 0
+    sequence_start: bool = False
+    sequence_end: bool = False
     request: int = 0
 
 
@@ -152,7 +163,8 @@ Packet = Hello | Resize | Infer | Take | SlotGiven | Answer | Failure | Elsewher
 def encode(packet: Packet) -> bytes:
     """Raises: FormatError where a value does not fit a packet."""
     kind, body = _BODIES[type(packet)](packet)
-    encoded = HEADER.pack(kind, 0, 0, packet.request) + body
+    priority, flags = _begin(packet) if isinstance(packet, Infer) else (0, 0)
+    encoded = HEADER.pack(kind, priority, flags, packet.request) + body
     if len(encoded) > PACKET_BYTES_MAX:
         raise FormatError(f"{len(encoded)} bytes do not fit a packet of {PACKET_BYTES_MAX}")
     return encoded
@@ -163,13 +175,16 @@ def decode(data: bytes) -> Packet:
     if len(data) > PACKET_BYTES_MAX:
         raise FormatError(f"a packet is longer than {PACKET_BYTES_MAX} bytes")
     reader = _Reader(data)
-    kind, zero, zeros, request = reader.take(HEADER)
-    if zero or zeros:
+    kind, priority, flags, request = reader.take(HEADER)
+    packet: Packet
+    if kind == _INFER:
+        packet = _read_infer(reader, request, priority, flags)
+    elif priority or flags:
         raise FormatError("a packet's reserved bytes are not zero")
-    read = _READERS.get(kind)
-    if read is None:
+    elif kind in _READERS:
+        packet = _READERS[kind](reader, request)
+    else:
         raise FormatError(f"a packet of kind {kind} is not known")
-    packet = read(reader, request)
     reader.finish()
     return packet
 
@@ -254,13 +269,34 @@ def _read_slot(reader: _Reader, request: int) -> SlotGiven:
     return SlotGiven(slot_bytes=_size(*reader.take(_SIZE_BODY)), request=request)
 
 
+def _begin(packet: Infer) -> tuple[int, int]:
+    """Priority and flags, which lie in the header."""
+    flags = SEQUENCE_START * packet.sequence_start | SEQUENCE_END * packet.sequence_end
+    _check_begin(packet.priority, flags, packet.sequence)
+    return packet.priority, flags
+
+
+def _check_begin(priority: int, flags: int, sequence: int) -> None:
+    """Raises: FormatError."""
+    if not 0 <= priority <= PRIORITY_MAX:
+        raise FormatError(f"priority {priority} is none of 0 to {PRIORITY_MAX}")
+    if flags & ~(SEQUENCE_START | SEQUENCE_END):
+        raise FormatError(f"flags {flags:#x} of a request are not known")
+    if flags and not sequence:
+        raise FormatError("a request begins or ends a sequence without being of one")
+    if not 0 <= sequence <= SEQUENCE_MAX:
+        raise FormatError(f"{sequence} is no sequence's number")
+
+
 def _infer(packet: Infer) -> tuple[int, bytes]:
     model, version = _text(packet.model), _text(packet.version)
     counts = (len(packet.inputs), len(packet.outputs))
     if max(counts) > PACKET_BYTES_MAX:
         raise FormatError(f"{max(counts)} tensors do not fit a packet")
     parts = [
-        _INFER_BODY.pack(_size(packet.timeout_us), len(model), len(version), *counts),
+        _INFER_BODY.pack(
+            _size(packet.timeout_us), packet.sequence, len(model), len(version), *counts
+        ),
         model,
         version,
     ]
@@ -270,14 +306,19 @@ def _infer(packet: Infer) -> tuple[int, bytes]:
     return _INFER, b"".join(parts)
 
 
-def _read_infer(reader: _Reader, request: int) -> Infer:
-    timeout_us, model, version, inputs, outputs = reader.take(_INFER_BODY)
+def _read_infer(reader: _Reader, request: int, priority: int, flags: int) -> Infer:
+    timeout_us, sequence, model, version, inputs, outputs = reader.take(_INFER_BODY)
+    _check_begin(priority, flags, sequence)
     return Infer(
         model=reader.text(model),
         version=reader.text(version),
         inputs=tuple(_read_place(reader) for _ in range(inputs)),
         outputs=tuple(reader.text(*reader.take(_LENGTH)) for _ in range(outputs)),
         timeout_us=_size(timeout_us),
+        priority=priority,
+        sequence=sequence,
+        sequence_start=bool(flags & SEQUENCE_START),
+        sequence_end=bool(flags & SEQUENCE_END),
         request=request,
     )
 
@@ -406,7 +447,6 @@ _BODIES: dict[type[Packet], Callable[[Any], tuple[int, bytes]]] = {
 _READERS: dict[int, Callable[[_Reader, int], Packet]] = {
     _HELLO: _read_hello,
     _RESIZE: _read_resize,
-    _INFER: _read_infer,
     _TAKE: _read_take,
     _SLOT: _read_slot,
     _ANSWER: _read_answer,

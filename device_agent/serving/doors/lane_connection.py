@@ -163,9 +163,10 @@ class LaneConnection:
         if buffer[0] == packets.INFER_KIND and size <= PACKET_BYTES_MAX:
             tail = bytes(buffer[packets.INFER_TAIL_BEGIN : size])
             if tail == self._plan_tail and size > packets.INFER_TAIL_BEGIN:
-                # As the one before, but for its number and time: it need not be read again.
-                _, zero, zeros, request, timeout_us = packets.INFER_BEGIN.unpack_from(buffer)
-                if not (zero or zeros or timeout_us > packets.TIMEOUT_US_MAX):
+                # As the one before, but for what a request begins with: it need not be read again.
+                begin = packets.INFER_BEGIN.unpack_from(buffer)
+                _, priority, flags, request, timeout_us, sequence = begin
+                if not (priority or flags or sequence or timeout_us > packets.TIMEOUT_US_MAX):
                     self._infer(request, timeout_us)
                     return
         packet = self._decode(bytes(buffer[:size]))

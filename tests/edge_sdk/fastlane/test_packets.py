@@ -46,18 +46,32 @@ def places(draw: st.DrawFn) -> Place:
     )
 
 
+@st.composite
+def sequences(draw: st.DrawFn) -> dict[str, Any]:
+    if not (number := draw(st.integers(0, 2**63 - 1))):
+        return {}
+    start, end = draw(st.tuples(st.booleans(), st.booleans()))
+    return {"sequence": number, "sequence_start": start, "sequence_end": end}
+
+
+@st.composite
+def infers(draw: st.DrawFn) -> Infer:
+    return Infer(
+        model=draw(TEXTS),
+        version=draw(TEXTS),
+        inputs=tuple(draw(st.lists(places(), max_size=4))),
+        outputs=tuple(draw(st.lists(TEXTS, max_size=4))),
+        timeout_us=draw(SIZES),
+        priority=draw(st.integers(0, 3)),
+        request=draw(NUMBERS),
+        **draw(sequences()),
+    )
+
+
 PACKETS: st.SearchStrategy[Packet] = st.one_of(
     st.builds(Hello, version=st.integers(0, 65535), slot_bytes=SIZES, request=NUMBERS),
     st.builds(Resize, slot_bytes=SIZES, request=NUMBERS),
-    st.builds(
-        Infer,
-        model=TEXTS,
-        version=TEXTS,
-        inputs=st.lists(places(), max_size=4).map(tuple),
-        outputs=st.lists(TEXTS, max_size=4).map(tuple),
-        timeout_us=SIZES,
-        request=NUMBERS,
-    ),
+    infers(),
     st.builds(Take, request=NUMBERS),
     st.builds(SlotGiven, slot_bytes=SIZES, request=NUMBERS),
     st.builds(
@@ -124,6 +138,12 @@ def test_noise_behind_a_header_is_refused(kind: int, data: bytes) -> None:
     only_format_error(bytes([kind, 0, 0, 0, 1, 0, 0, 0]) + data)
 
 
+@given(st.binary(min_size=7, max_size=200))
+def test_noise_behind_a_requests_kind_is_refused(data: bytes) -> None:
+    """A request's header carries more than the others'."""
+    only_format_error(b"\3" + data)
+
+
 def place(**changed: Any) -> Place:
     whole = {"name": "x", "dtype": "float32", "shape": (2, 3), "offset": 64, "size_bytes": 24}
     return Place(**{**whole, **changed})
@@ -148,6 +168,26 @@ def test_a_tensor_that_makes_no_sense_is_not_sent(wrong: dict[str, Any]) -> None
     """Wrong size, place, rank, type or name: refused before a packet is made of it."""
     with pytest.raises(FormatError):
         encode(Infer(model="m", version="", inputs=(place(**wrong),)))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"priority": 4}, {"priority": -1}, {"sequence": 1 << 63}, {"sequence_start": True}],
+    ids=str,
+)
+def test_a_request_that_begins_wrongly_is_not_sent(wrong: dict[str, Any]) -> None:
+    """A priority that is none, a number of a sequence that is none, a step of no sequence."""
+    with pytest.raises(FormatError):
+        encode(Infer(model="m", version="", inputs=(), **wrong))
+
+
+@pytest.mark.parametrize(("at", "value"), [(1, 4), (2, 1), (2, 4), (3, 1), (23, 128)], ids=str)
+def test_a_request_that_begins_wrongly_is_refused(at: int, value: int) -> None:
+    """The same on the wire, and flags that nobody knows."""
+    whole = bytearray(encode(Infer(model="m", version="", inputs=())))
+    whole[at] = value
+    with pytest.raises(FormatError):
+        decode(bytes(whole))
 
 
 def test_packets_have_a_limit() -> None:
@@ -182,9 +222,13 @@ def test_the_same_fact_twice_is_refused() -> None:
                 inputs=(place(),),
                 outputs=("y",),
                 timeout_us=5,
+                priority=3,
+                sequence=7,
+                sequence_end=True,
                 request=9,
             ),
-            "03 00 0000 09000000 0500000000000000 0600 0000 0100 0100 7465616d2f6d"
+            "03 03 0200 09000000 0500000000000000 0700000000000000"
+            "0600 0000 0100 0100 7465616d2f6d"
             "0b 02 0100 00000000 4000000000000000 1800000000000000"
             "0200000000000000 0300000000000000 78 0100 79",
         ),

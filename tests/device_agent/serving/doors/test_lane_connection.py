@@ -102,7 +102,7 @@ def test_a_repeated_request_is_held_against_its_head(served: Serving, lane: RawL
     assert isinstance(lane.ask(whole), Answer)
     assert isinstance(lane.ask(whole), Answer)
     wrong = bytearray(encode(whole))
-    wrong[1] = 1
+    wrong[3] = 1
     assert isinstance(lane.ask(bytes(wrong)), Failure)
     assert lane.receive() is None
 
@@ -259,7 +259,7 @@ GARBAGE = {
     "half a request": encode(request(ONES, MODEL))[:40],
     "a request and more": encode(request(ONES, MODEL)) + b"\0",
     "head alone": HEAD,
-    "head and time alone": HEAD + bytes(8),
+    "head, time and sequence alone": HEAD + bytes(16),
     "too long": bytes(PACKET_BYTES_MAX + 1),
     "much too long": HEAD + bytes(3 * PACKET_BYTES_MAX),
     "what only an agent sends": encode(SlotGiven(slot_bytes=4096)),
