@@ -50,6 +50,8 @@ class ModelConfig:
     priority: Literal[1, 2, 3] = 2  # of requests that name none: high, medium, low
     states: Mapping[str, str] = field(default_factory=dict)  # input: output it is next time
     states_bytes: int = 64 << 20  # for all sequences; the one unused longest goes first
+    states_idle_s: float = 600.0  # without a request of it, a sequence is let go
+    states_start: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # shapes by input
 
     def check(self, model: str) -> None:
         """Raises: UsageError, FormatError."""
@@ -60,6 +62,12 @@ class ModelConfig:
         for name in ("threads", "runs_max"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name} of {model} must not be negative")
+        if not self.states_idle_s > 0:
+            raise UsageError(f"states_idle_s of {model} must be more than 0")
+        if len(set(self.states.values())) < len(self.states):
+            raise UsageError(f"states of {model} name one output twice")
+        if not set(self.states_start) <= set(self.states):
+            raise UsageError(f"states_start of {model} names an input that is no state")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,11 @@ Needs gRPC and NumPy only, no engine; it never loads a model itself. Begin with 
 """
 
 from edge_sdk.client.connection import Client, connect
-from edge_sdk.client.errors import NotAnAgentError, VersionNotActiveError
+from edge_sdk.client.errors import (
+    NotAnAgentError,
+    SequenceNotStartedError,
+    VersionNotActiveError,
+)
 from edge_sdk.client.model import Files, Model, ModelEvent, Result
 
 __all__ = [
@@ -14,6 +18,7 @@ __all__ = [
     "ModelEvent",
     "NotAnAgentError",
     "Result",
+    "SequenceNotStartedError",
     "VersionNotActiveError",
     "connect",
 ]

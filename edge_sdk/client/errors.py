@@ -12,6 +12,14 @@ class VersionNotActiveError(NotFoundError):
     """
 
 
+class SequenceNotStartedError(UsageError):
+    """A request goes on with a sequence that has no state: it never started, or its state is
+    gone (facts ``sequence``, ``why``; the latter empty where nothing is known of it).
+
+    Begin again with a request that starts the sequence.
+    """
+
+
 class NotAnAgentError(UsageError):
     """What listens at the agent's address is something else (fact ``address``).
 
