@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from device_agent.config import ModelConfig
 from device_agent.serving import memory
 from device_agent.serving.cache import ResponseCache
 from device_agent.serving.generation import Generation, Identity
@@ -62,11 +63,13 @@ class Loader:
         *,
         threads: int,
         caches: Mapping[str, ResponseCache] | None = None,
+        models: Mapping[str, ModelConfig] | None = None,
     ) -> None:
-        """``caches``: by model, for those that have one."""
+        """``caches`` and ``models``: by model, for those that have one or settings of their own."""
         self._caches = caches or {}
         self._pool = pool
         self._threads = threads
+        self._models = models or {}
         self._engines: dict[str, Engine] = {}
 
     def load(self, order: LoadOrder) -> Generation:
@@ -77,7 +80,13 @@ class Loader:
         """
         begin_s = time.monotonic()
         before_bytes = memory.status_bytes("RssAnon")
-        session = self._engine(order.engine).load(order.folder / order.entry, threads=self._threads)
+        settings = self.settings(order.model)
+        session = self._engine(order.engine).load(
+            order.folder / order.entry,
+            threads=settings.threads,
+            loading=settings.loading,
+            providers=settings.providers,
+        )
         _check_signature(order, session)
         identity = Identity(
             model=order.model,
@@ -86,7 +95,7 @@ class Loader:
             variant=order.variant,
             engine=order.engine,
             entry=order.entry,
-            runs_on=self._runs_on(order.engine),
+            runs_on=self._runs_on(order.engine, settings),
             golden=_replayed(order, session),
         )
         generation = Generation(identity, session, self._pool, self._caches.get(order.model))
@@ -102,9 +111,15 @@ class Loader:
         self._pool.trim()
         memory.give_back()
 
-    def _runs_on(self, engine: str) -> str:
-        version = self._engine(engine).facts().version
-        return f"{engine} {version}, {self._threads} threads, {memory.processor()}"
+    def settings(self, model: str) -> ModelConfig:
+        """How a model is to be served, its threads said in any case."""
+        wanted = self._models.get(model, ModelConfig())
+        return wanted if wanted.threads else replace(wanted, threads=self._threads)
+
+    def _runs_on(self, engine: str, settings: ModelConfig) -> str:
+        facts = self._engine(engine).facts()
+        how = f"{settings.threads} threads, {settings.loading}, {','.join(settings.providers)}"
+        return f"{engine} {facts.version}, {how}, {memory.processor()}"
 
     def _engine(self, name: str) -> Engine:
         if name not in self._engines:

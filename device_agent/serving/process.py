@@ -61,7 +61,9 @@ class InferenceProcess:
             model: ResponseCache(wanted.memory_bytes, self._second_level(model))
             for model, wanted in config.caches.items()
         }
-        self._loader = Loader(self.pool, threads=config.engine_threads, caches=self._caches)
+        self._loader = Loader(
+            self.pool, threads=config.engine_threads, caches=self._caches, models=config.models
+        )
         self._swapper = Swapper(
             self.table, self._loader, send=self._send, hello=self._hello, caches=self._caches
         )

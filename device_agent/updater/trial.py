@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from device_agent.config import AgentConfig
+from device_agent.config import AgentConfig, ModelConfig
 from device_agent.errors import CandidateRefusedError
 from device_agent.fleet_link import EngineCapability
 from device_agent.updater.admit import memory_bytes
@@ -60,6 +60,8 @@ def try_candidate(
     Raises: UnavailableError, ResourceError: no verdict about the candidate could be reached.
     """
     golden = manifest.golden
+    served = config.models.get(str(manifest.model), ModelConfig())
+    threads = served.threads or config.engine_threads
     spec = TrialSpec(
         folder=str(folder),
         entry=manifest.entry,
@@ -68,9 +70,11 @@ def try_candidate(
         tolerances={}
         if golden is None
         else {name: (one.atol, one.rtol) for name, one in golden.tolerances.items()},
-        threads=config.engine_threads,
+        threads=threads,
+        loading=served.loading,
+        providers=served.providers,
         memory_bytes=(memory_bytes(manifest) + _DATA_SLACK_BYTES) if config.memory_bytes else 0,
-        cpu_s=int(config.trial_timeout_s * max(config.engine_threads, 1)) + 1,
+        cpu_s=int(config.trial_timeout_s * max(threads, 1)) + 1,
     )
     code, answer = run_child(
         (), msgspec.json.encode(spec), timeout_s=config.trial_timeout_s, stop=stop

@@ -93,7 +93,9 @@ def _attempt(spec: TrialSpec) -> TrialOutcome:
     open_model(entry)  # refuses a model whose data lie outside its folder; engines may follow
     engine = open_engine(spec.engine)
     began = time.perf_counter()
-    session = engine.load(entry, threads=spec.threads)
+    session = engine.load(
+        entry, threads=spec.threads, loading=spec.loading, providers=spec.providers
+    )
     load_ms = (time.perf_counter() - began) * 1000
     if spec.golden_path is None:
         return TrialOutcome(ok=True, load_ms=load_ms, message="no golden sample; it loads")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 
@@ -14,6 +16,8 @@ class TrialSpec(msgspec.Struct, frozen=True, kw_only=True):
     golden_path: str | None
     tolerances: dict[str, tuple[str, str]]
     threads: int
+    loading: Literal["auto", "mapped", "prepacked"] = "auto"
+    providers: tuple[str, ...] = ()
     memory_bytes: int
     cpu_s: int
     replays: int = 3

@@ -1,11 +1,10 @@
 """Engines: what runs a model, behind one contract, and golden samples to try a model with.
 
 An engine never downloads anything, never loads operator libraries that a model names and
-never reports to anybody. One is added by a file beside ``onnxruntime.py`` and a line in
-``registry.py``.
+never reports to anybody. Others add theirs by an entry point: see docs/engines.md.
 """
 
-from edge_sdk.engines.contract import Binding, Engine, EngineFacts, Session
+from edge_sdk.engines.contract import Binding, Engine, EngineFacts, Loading, Session
 from edge_sdk.engines.errors import EngineError
 from edge_sdk.engines.golden import GoldenResult, make_golden, replay
 from edge_sdk.engines.registry import available_engines, open_engine
@@ -16,6 +15,7 @@ __all__ = [
     "EngineError",
     "EngineFacts",
     "GoldenResult",
+    "Loading",
     "Session",
     "available_engines",
     "make_golden",

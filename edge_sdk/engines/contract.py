@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.base import UsageError
+from edge_sdk.base import RefusedError, UsageError
 from edge_sdk.manifest.model import TensorSpec
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
+
+# Where a model's weights are while it runs. ``mapped``: in its file, whose pages the system
+# reads when they are needed and may take back. ``prepacked``: copied into memory in the order
+# in which this processor computes fastest. ``auto``: as the engine does unless told.
+Loading = Literal["auto", "mapped", "prepacked"]
 
 # How a tensor of each type of a signature lies in NumPy. bfloat16 travels as its bit patterns,
 # so that no device needs a package for it; strings are ``str`` in an object array.
@@ -33,12 +38,18 @@ STORAGE: Mapping[str, np.dtype[Any]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineFacts:
-    """What an engine is and the newest models it reads (``opset_max`` by operator domain)."""
+    """What an engine is and the newest models it reads (``opset_max`` by operator domain).
+
+    ``loadings``: the ways of loading that it can be asked for; ``providers``: what it can
+    compute on here, where there is a choice.
+    """
 
     name: str
     version: str
     ir_version_max: int | None
     opset_max: Mapping[str, int]
+    loadings: tuple[Loading, ...] = ("auto",)
+    providers: tuple[str, ...] = ()
 
 
 class Binding(Protocol):
@@ -84,13 +95,49 @@ class Session(Protocol):
 
 
 class Engine(Protocol):
+    """A library that runs models. Making one imports the library; its module must not.
+
+    ``libraries``, an attribute of the class that may be left out, names modules of which one
+    must be installed.
+    """
+
     def facts(self) -> EngineFacts: ...
 
-    def load(self, entry: Path, *, threads: int = 1) -> Session:
+    def load(
+        self,
+        entry: Path,
+        *,
+        threads: int = 1,
+        loading: Loading = "auto",
+        providers: Sequence[str] = (),
+    ) -> Session:
         """Loads the model whose main file is ``entry``; its other files lie beside it.
 
-        Raises: NotFoundError; FormatError (damaged); RefusedError (this engine cannot run it).
+        ``providers``: what to compute on, the preferred one first; none: the engine's default.
+        Raises: NotFoundError; FormatError (damaged); RefusedError (this engine cannot run it,
+        or not so: it does not do silently something else than it was asked for).
         """
+
+
+def check_loading(engine: str, loading: Loading, known: Sequence[Loading]) -> None:
+    """Raises: RefusedError for a way of loading that an engine does not know."""
+    if loading not in known:
+        raise RefusedError(
+            f"engine {engine} cannot load a model {loading}, only {', '.join(known)}",
+            engine=engine,
+        )
+
+
+def check_providers(engine: str, wanted: Sequence[str], available: Sequence[str]) -> None:
+    """Raises: RefusedError for the first of ``wanted`` that is not available."""
+    for name in wanted:
+        if name not in available:
+            raise RefusedError(
+                f"engine {engine} has no provider {name!r} here; available: "
+                f"{', '.join(available) or 'none, this engine knows no providers'}",
+                engine=engine,
+                provider=name,
+            )
 
 
 def check_arrays(

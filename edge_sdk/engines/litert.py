@@ -1,11 +1,13 @@
 """LiteRT (the former TensorFlow Lite) on the CPU.
 
+Where its package does not exist (32-bit ARM) its predecessor tflite-runtime serves instead.
 An interpreter owns its buffers and serves one run at a time, so inputs and outputs are
 copied in and out under a lock. Delegates and custom operators are never loaded.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,29 +16,57 @@ from typing import Any
 import numpy as np
 
 from edge_sdk.base import FormatError, NotFoundError, RefusedError, UsageError
-from edge_sdk.engines.contract import STORAGE, Array, Binding, EngineFacts, Shape, check_arrays
+from edge_sdk.engines.contract import (
+    STORAGE,
+    Array,
+    Binding,
+    EngineFacts,
+    Loading,
+    Shape,
+    check_arrays,
+    check_loading,
+    check_providers,
+)
 from edge_sdk.engines.errors import EngineError
 from edge_sdk.formats import open_model
 from edge_sdk.manifest.model import TensorSpec
 
 _LIBRARY_ERRORS = (RuntimeError, ValueError)
+_LOADINGS: tuple[Loading, ...] = ("auto", "prepacked")
 
 
 class LiteRt:
     """The engine ``litert``."""
 
-    def __init__(self) -> None:
-        from ai_edge_litert import __version__, interpreter
+    libraries = ("ai_edge_litert", "tflite_runtime")
 
-        self._version = str(__version__)
+    def __init__(self) -> None:
+        """Raises: RefusedError where only the predecessor is there, with a NumPy it is not for."""
+        library, interpreter = import_litert()
+        self._version = str(library.__version__)
         self._interpreter = interpreter.Interpreter
 
     def facts(self) -> EngineFacts:
         """Its models name operators one by one: there is no version of all to compare with."""
-        return EngineFacts(name="litert", version=self._version, ir_version_max=None, opset_max={})
+        return EngineFacts(
+            name="litert",
+            version=self._version,
+            ir_version_max=None,
+            opset_max={},
+            loadings=_LOADINGS,
+        )
 
-    def load(self, entry: Path, *, threads: int = 1) -> LiteRtSession:
+    def load(
+        self,
+        entry: Path,
+        *,
+        threads: int = 1,
+        loading: Loading = "auto",
+        providers: Sequence[str] = (),
+    ) -> LiteRtSession:
         """Raises: NotFoundError, FormatError, RefusedError."""
+        check_loading("litert", loading, _LOADINGS)
+        check_providers("litert", providers, ())
         if not entry.is_file():
             raise NotFoundError(f"no model file {entry}")
         if open_model(entry).format != "tflite":
@@ -50,6 +80,24 @@ class LiteRt:
         except _LIBRARY_ERRORS as error:
             raise RefusedError(f"LiteRT cannot run {entry}: {error}") from None
         return LiteRtSession(interpreter, entry.name)
+
+
+def import_litert() -> tuple[Any, Any]:
+    """The package and its module ``interpreter``. Raises: RefusedError."""
+    if importlib.util.find_spec("ai_edge_litert") is not None:
+        import ai_edge_litert
+        from ai_edge_litert import interpreter
+
+        return ai_edge_litert, interpreter
+    if int(np.__version__.split(".")[0]) >= 2:
+        raise RefusedError(
+            f"tflite-runtime was built for NumPy 1, here is {np.__version__}: install numpy<2",
+            engine="litert",
+        )
+    import tflite_runtime
+    from tflite_runtime import interpreter
+
+    return tflite_runtime, interpreter
 
 
 class LiteRtSession:

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU, with prebound IOBinding.
+"""ONNX Runtime, with prebound IOBinding: on the CPU, or on what is configured before it.
 
 Telemetry and spinning are off, custom operator libraries are never loaded, and the memory
 of tensors is the caller's wherever a shape is known before the run.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,11 @@ from edge_sdk.engines.contract import (
     Array,
     Binding,
     EngineFacts,
+    Loading,
     Shape,
     check_arrays,
+    check_loading,
+    check_providers,
 )
 from edge_sdk.engines.errors import EngineError
 from edge_sdk.engines.onnx_limits import (
@@ -41,6 +44,16 @@ _TELEMETRY = "ORT_DISABLE_TELEMETRY"
 Errors = tuple[type[Exception], ...]
 
 _LOG_FATAL = 4  # the rest arrives as exceptions and would only be repeated on standard error
+
+_CPU = "CPUExecutionProvider"
+_SHORT = {
+    "cpu": _CPU,
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+# It sends tensors to a service somewhere.
+_REMOTE = frozenset({"AzureExecutionProvider"})
+_LOADINGS: tuple[Loading, ...] = ("auto", "mapped", "prepacked")
 
 # The engine's names of the types that it shares with us, and their numbers in onnx.proto.
 _DTYPES = {
@@ -94,14 +107,24 @@ def library_errors() -> Errors:
 class OnnxRuntime:
     """The engine ``onnxruntime``."""
 
+    libraries = ("onnxruntime",)
+
     def __init__(self) -> None:
         self._library = import_onnxruntime()
         self._errors = library_errors()
+        self._facts: EngineFacts | None = None
 
     def facts(self) -> EngineFacts:
         """Found by loading the smallest models there are, since the library does not say."""
+        if self._facts is None:
+            self._facts = self._find_facts()
+        return self._facts
+
+    def _find_facts(self) -> EngineFacts:
         return EngineFacts(
             name="onnxruntime",
+            loadings=_LOADINGS,
+            providers=self._available(),
             version=str(self._library.__version__),
             ir_version_max=self._newest(IR_NEWEST, lambda ir: smallest_model(ir, "", OPSET_OLD)),
             opset_max={
@@ -115,15 +138,31 @@ class OnnxRuntime:
 
     def _loads(self, model: bytes) -> bool:
         try:
-            self._library.InferenceSession(
-                model, self._options(threads=1), providers=["CPUExecutionProvider"]
-            )
+            self._library.InferenceSession(model, self._options(threads=1), providers=[_CPU])
         except self._errors:
             return False
         return True
 
-    def load(self, entry: Path, *, threads: int = 1) -> OnnxSession:
-        """Raises: NotFoundError, FormatError, RefusedError."""
+    def _available(self) -> tuple[str, ...]:
+        every = self._library.get_available_providers()
+        return tuple(name for name in every if name not in _REMOTE)
+
+    def load(
+        self,
+        entry: Path,
+        *,
+        threads: int = 1,
+        loading: Loading = "auto",
+        providers: Sequence[str] = (),
+    ) -> OnnxSession:
+        """``providers``: the library's names, or cpu, cuda, tensorrt; the CPU is always last.
+
+        ``auto`` loads prepacked: only the caller knows what else needs the memory.
+        Raises: NotFoundError, FormatError, RefusedError.
+        """
+        check_loading("onnxruntime", loading, _LOADINGS)
+        wanted = in_order(providers)
+        check_providers("onnxruntime", wanted, self._available())
         if not entry.is_file():
             raise NotFoundError(f"no model file {entry}")
         # ONNX Runtime 1.23 follows external data out of the folder: this refuses it first.
@@ -131,13 +170,14 @@ class OnnxRuntime:
             raise FormatError(f"{entry} is not an ONNX model")
         try:
             session = self._library.InferenceSession(
-                str(entry), self._options(threads=threads), providers=["CPUExecutionProvider"]
+                str(entry), self._options(threads=threads, loading=loading), providers=wanted
             )
         except self._errors as error:
             raise _load_error(entry, error) from None
+        _check_started(session, wanted)
         return OnnxSession(session, entry.name, self._errors)
 
-    def _options(self, *, threads: int) -> Any:
+    def _options(self, *, threads: int, loading: Loading = "auto") -> Any:
         options = self._library.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -145,7 +185,32 @@ class OnnxRuntime:
         # On by default, it costs 3.6 ms of CPU per request at 200 requests a second.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+        if loading == "mapped":
+            # Weights in a file of their own then stay there: its pages are mapped.
+            options.add_session_config_entry("session.disable_prepacking", "1")
         return options
+
+
+def in_order(providers: Sequence[str]) -> list[str]:
+    """The library's names, each once, and the CPU behind all others."""
+    names = [_SHORT.get(name, name) for name in providers]
+    return [*dict.fromkeys(name for name in names if name != _CPU), _CPU]
+
+
+def _check_started(session: Any, wanted: Sequence[str]) -> None:
+    """The library goes on with the CPU alone where a provider's own libraries are missing.
+
+    Raises: RefusedError.
+    """
+    started = session.get_providers()
+    missing = [name for name in wanted if name not in started]
+    if missing:
+        raise RefusedError(
+            f"ONNX Runtime could not start {', '.join(missing)}, only {', '.join(started)}: "
+            "a library or driver that it needs is missing",
+            engine="onnxruntime",
+            provider=missing[0],
+        )
 
 
 class OnnxSession:

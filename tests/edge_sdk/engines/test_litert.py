@@ -96,6 +96,15 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         session.run({"x": np.ones((1, 4), np.float32)}, {})
 
 
+def test_what_it_has_no_notion_of_is_refused(tmp_path: Path) -> None:
+    """It has no providers, and it keeps no weights in the file."""
+    engine = open_engine("litert")
+    with pytest.raises(RefusedError, match="none, this engine knows no providers"):
+        engine.load(tmp_path / "model.tflite", providers=("cuda",))
+    with pytest.raises(RefusedError, match="only auto, prepacked"):
+        engine.load(tmp_path / "model.tflite", loading="mapped")
+
+
 def test_what_cannot_be_loaded_says_why(tmp_path: Path) -> None:
     """Missing, not TFLite, cut off, and an operator that nobody has."""
     engine = open_engine("litert")

@@ -272,3 +272,43 @@ def test_a_library_imported_unguarded_is_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("ORT_DISABLE_TELEMETRY")
     with pytest.raises(RefusedError, match="ORT_DISABLE_TELEMETRY"):
         open_engine("onnxruntime")
+
+
+def test_a_provider_that_is_not_here_is_refused(engine: OnnxRuntime, tmp_path: Path) -> None:
+    """The refusal names those that are available, and no model is loaded without it."""
+    path = onnx_models.save(onnx_models.linear(1.0), tmp_path / "model.onnx")
+    available = engine.facts().providers
+    assert "CPUExecutionProvider" in available
+    assert "AzureExecutionProvider" not in available  # it would send tensors away
+    for name in ("NoSuchExecutionProvider", "AzureExecutionProvider"):
+        with pytest.raises(RefusedError, match=f"{name}.*available: .*CPUExecutionProvider"):
+            engine.load(path, providers=(name,))
+    session = engine.load(path, providers=("cpu",))
+    assert session.run({"x": np.ones((1, 4), np.float32)}, {})["y"][0, 0] == 1.0
+
+
+def test_a_provider_that_did_not_start_is_refused(
+    engine: OnnxRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library falls back to the CPU in silence where a provider's libraries are missing."""
+    path = onnx_models.save(onnx_models.linear(1.0), tmp_path / "model.onnx")
+    real = engine._library.InferenceSession
+    both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    asked = []
+
+    def without_cuda(*given: Any, providers: list[str]) -> Any:
+        asked.append(providers)
+        return real(*given, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(engine, "_available", lambda: tuple(both))
+    monkeypatch.setattr(engine._library, "InferenceSession", without_cuda)
+    with pytest.raises(RefusedError, match="could not start CUDAExecutionProvider"):
+        engine.load(path, providers=("cpu", "cuda"))
+    assert asked == [both]  # the CPU comes last
+
+
+def test_an_unknown_way_of_loading_is_refused(engine: OnnxRuntime, tmp_path: Path) -> None:
+    """It is not taken for one of those that are known."""
+    path = onnx_models.save(onnx_models.linear(1.0), tmp_path / "model.onnx")
+    with pytest.raises(RefusedError, match="only auto, mapped, prepacked"):
+        engine.load(path, loading="quickly")  # type: ignore[arg-type]
