@@ -1,199 +1,145 @@
-"""The fast lane beside gRPC, the engine alone and the socket floor: ``make bench-runtime``.
+"""``make bench-runtime``: the runtime beside its anchors, one family of rows after the other.
 
-One client, closed loop; all ways take turns in blocks, so that a neighbour's noise falls on
-all of them. Both ends on one core, on two, and where the kernel puts them.
+What a family measured is kept in build/bench-runtime/, under a hash of the sources, so that a
+run that was cut short goes on with ``--resume``.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import socket
-import statistics
-import subprocess
-import sys
+import hashlib
+import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import click
-import numpy as np
 
-from benchmarks.rows import Row, anchor, document, row, show, write_json
-from benchmarks.runtime import echo_child, models
+from benchmarks.rows import Anchor, Row, document, show, write_json
+from benchmarks.runtime import lane, stock, targets, triton
+from edge_sdk.base import EdgeError
 from edge_sdk.base.command import run
-from edge_sdk.client import Model, connect
 
 NAME = "bench-runtime"
-_WARM = 50
+ROOT = Path(__file__).parents[2]
+_WORK = Path("build") / NAME
+_SOURCES = ("edge_sdk", "device_agent", "benchmarks/runtime", "csrc")
 
-Call = Callable[[], object]
-Samples = Mapping[str, Mapping[str, list[list[float]]]]  # place, way, block: microseconds
+
+class Family(Protocol):
+    """Measures its rows in a folder of its own."""
+
+    def __call__(self, folder: Path, *, rounds: int) -> list[Row]: ...
+
+
+FAMILIES: dict[str, Family] = {
+    "lane": lane.measure,
+    "stock": stock.measure,
+}
+
+
+class MissedError(EdgeError):
+    """A target was missed, or not measured."""
+
+    exit_code = 1
+
+
+class Kept:
+    """Rows by family, on disk after each."""
+
+    def __init__(self, path: Path, *, resume: bool) -> None:
+        self._path = path
+        self._rows: dict[str, Any] = {}
+        if resume and path.is_file():
+            self._rows = json.loads(path.read_text())
+
+    def __contains__(self, family: str) -> bool:
+        return family in self._rows
+
+    def put(self, family: str, rows: Sequence[Row]) -> None:
+        self._rows[family] = [asdict(one) for one in rows]
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        part = self._path.with_suffix(".part")
+        part.write_text(json.dumps(self._rows))
+        part.replace(self._path)
+
+    def rows(self) -> list[Row]:
+        return [_row(one) for rows in self._rows.values() for one in rows]
+
+
+def _row(facts: dict[str, Any]) -> Row:
+    beside = facts["anchor"]
+    if beside:
+        beside = Anchor(**{**beside, "samples": tuple(beside["samples"])})
+    return Row(**{**facts, "samples": tuple(facts["samples"]), "anchor": beside})
+
+
+def sources_hash() -> str:
+    """Of the code that is measured and of what measures it."""
+    made = hashlib.sha256()
+    for folder in _SOURCES:
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in {".py", ".c", ".h"}:
+                made.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
+    return made.hexdigest()[:16]
 
 
 @click.command()
-@click.option("--rounds", default=5, show_default=True, help="Blocks of each way.")
-@click.option("--calls", default=1000, show_default=True, help="Requests in a block.")
+@click.option("--only", help="Families with a comma between; nothing is written to build/.")
+@click.option("--rounds", default=5, show_default=True, help="Of each family.")
+@click.option("--resume", is_flag=True, help="Keep what a run of the same sources measured.")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
-def cli(rounds: int, calls: int) -> None:
-    """Measures one request by each way and writes build/bench-runtime.json.
+def cli(only: str | None, rounds: int, *, resume: bool) -> None:
+    """Measures the runtime's rows and writes build/bench-runtime.json.
 
-    Example: python -m benchmarks.runtime.bench --rounds 3
+    Example: python -m benchmarks.runtime.bench --only lane,stock --rounds 3
     """
-    with tempfile.TemporaryDirectory(prefix="edge-bench-") as folder:
-        rows = measure(Path(folder), rounds=rounds, calls=calls)
-    write_json(Path("build") / f"{NAME}.json", document(NAME, rows))
-    show("On this machine", rows)
+    chosen = only.split(",") if only else list(FAMILIES)
+    unknown = sorted(set(chosen) - set(FAMILIES))
+    if unknown:
+        raise click.BadParameter(f"{unknown}; there are {sorted(FAMILIES)}", param_hint="--only")
+    if not triton.is_installed():
+        click.echo("Triton is not installed (benchmarks/runtime/install_peers.sh)", err=True)
+    kept = Kept(_WORK / f"{sources_hash()}.json", resume=resume)
+    failed = measure({name: FAMILIES[name] for name in chosen}, kept, rounds=rounds)
+    _report(kept.rows(), failed, chosen, write=only is None)
 
 
-def measure(folder: Path, *, rounds: int, calls: int) -> list[Row]:
-    """Starts the servers as processes of their own in ``folder``."""
-    paths = models.write_models(folder)
-    given = [f"{name}={path}" for name, path in paths.items()]
-    with (
-        _child("server_child", str(folder), *given) as (server, address),
-        _child("echo_child", str(folder / "echo.sock")) as (echo, _),
-        connect(inference=address) as by_lane,
-        connect(inference=address, fast_lane=False) as by_grpc,
-        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer,
-    ):
-        peer.connect(str(folder / "echo.sock"))
-        ways: dict[str, Call] = {"floor": _echo(peer)}
-        for name in (models.SMALL, models.LARGE):
-            short = name.rpartition("/")[2]
-            ways[f"lane.{short}"] = _infer(by_lane.model(name), name)
-            ways[f"grpc.{short}"] = _infer(by_grpc.model(name), name)
-        return _rows(_sample(ways, [server.pid, echo.pid], rounds=rounds, calls=calls))
+def measure(families: dict[str, Family], kept: Kept, *, rounds: int) -> list[str]:
+    """What failed. One that fails leaves its rows unmeasured, and the others go on."""
+    failed = []
+    for number, (name, family) in enumerate(families.items(), 1):
+        if name in kept:
+            click.echo(f"{name}: kept", err=True)
+            continue
+        click.echo(f"{number}/{len(families)} {name} ...", err=True)
+        began_s = time.monotonic()
+        try:
+            with tempfile.TemporaryDirectory(prefix="edge-bench-") as folder:
+                kept.put(name, family(Path(folder), rounds=rounds))
+        except Exception as error:  # noqa: BLE001 - hours of others' rows must not go with it
+            traceback.print_exc()
+            failed.append(f"{name}: {error}")
+        click.echo(f"{name}: {time.monotonic() - began_s:.0f} s", err=True)
+    return failed
 
 
-def _echo(peer: socket.socket) -> Call:
-    packet, buffer = bytes(echo_child.PACKET_BYTES), bytearray(echo_child.PACKET_BYTES)
-
-    def call() -> None:
-        peer.send(packet)
-        peer.recv_into(buffer)
-
-    return call
-
-
-def _infer(model: Model, name: str) -> Call:
-    inputs: dict[str, Any] = {"x": np.ones(models.SHAPES[name], np.float32)}
-    return lambda: model.infer(inputs)
-
-
-def _sample(
-    ways: Mapping[str, Call], children: list[int], *, rounds: int, calls: int
-) -> dict[str, dict[str, list[list[float]]]]:
-    places: dict[str, dict[str, list[list[float]]]] = {}
-    for _ in range(rounds):
-        for place, (ours, theirs) in _places().items():
-            _pin(os.getpid(), ours)
-            for child in children:
-                _pin(child, theirs)
-            taken = places.setdefault(place, {way: [] for way in ways})
-            for way, call in ways.items():
-                taken[way].append(_block(call, calls))
-    _pin(os.getpid(), set(range(os.cpu_count() or 1)))
-    return places
-
-
-def _places() -> dict[str, tuple[set[int], set[int]]]:
-    """Cores of this process and of the servers."""
-    first, *others = sorted(os.sched_getaffinity(0) | set(range(os.cpu_count() or 1)))
-    everywhere = {first, *others}
-    places = {"same-core": ({first}, {first}), "free": (everywhere, everywhere)}
-    if others:
-        places["other-core"] = ({first}, {others[0]})
-    return places
-
-
-def _pin(pid: int, cores: set[int]) -> None:
-    """All threads of a process; those that it starts later follow."""
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(ProcessLookupError):
-            os.sched_setaffinity(int(thread.name), cores)
-
-
-def _block(call: Call, calls: int) -> list[float]:
-    for _ in range(_WARM):
-        call()
-    taken = []
-    for _ in range(calls):
-        began_ns = time.perf_counter_ns()
-        call()
-        taken.append((time.perf_counter_ns() - began_ns) / 1000)
-    return taken
-
-
-def _rows(samples: Samples) -> list[Row]:
-    rows = []
-    for place, ways in samples.items():
-        floor = _percentiles(ways["floor"])
-        rows += [_floor_row(place, percent, floor[percent]) for percent in floor]
-        for way, blocks in ways.items():
-            if way == "floor":
-                continue
-            got = _percentiles(blocks)
-            door, _, model = way.partition(".")
-            rows += [
-                row(
-                    f"runtime.{door}.{model}.{place}.p{percent}",
-                    f"one request by {door}, {model} tensor, {place}, p{percent}",
-                    values,
-                    "us",
-                    "<=",
-                    anchor=anchor("SEQPACKET echo in the same round, us", "", floor[percent]),
-                )
-                for percent, values in got.items()
-            ]
-        rows.append(_ratio_row(place, ways))
-    return rows
-
-
-def _floor_row(place: str, percent: int, values: list[float]) -> Row:
-    what = f"64 bytes to a SEQPACKET socket and back, {place}, p{percent}"
-    return row(f"runtime.floor.{place}.p{percent}", what, values, "us", "<=")
-
-
-def _ratio_row(place: str, ways: Mapping[str, list[list[float]]]) -> Row:
-    lane, grpc = (_percentiles(ways[f"{door}.small"])[50] for door in ("lane", "grpc"))
-    return row(
-        f"runtime.grpc-over-lane.small.{place}",
-        f"our gRPC door's p50 over the lane's, small tensor, {place}",
-        [slow / fast for slow, fast in zip(grpc, lane, strict=True)],
-        "times",
-        ">=",
-    )
-
-
-def _percentiles(blocks: list[list[float]]) -> dict[int, list[float]]:
-    """p50 and p99 of each block."""
-    return {
-        percent: [statistics.quantiles(block, n=100)[percent - 1] for block in blocks]
-        for percent in (50, 99)
-    }
-
-
-@contextlib.contextmanager
-def _child(module: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A process of this folder, and the line that it says when it is ready."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", f"benchmarks.runtime.{module}", *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        yield process, process.stdout.readline().strip()
-    finally:
-        process.stdin.close()
-        process.terminate()
-        process.wait()
-        process.stdout.close()
+def _report(rows: list[Row], failed: list[str], chosen: list[str], *, write: bool) -> None:
+    aimed = {one.id: one for one in targets.TARGETS}
+    every = targets.complete(rows)
+    if write:
+        write_json(Path("build") / f"{NAME}.json", document(NAME, every))
+    else:
+        every = [one for one in every if one.id not in aimed or aimed[one.id].family in chosen]
+    show("Without a target", [one for one in every if one.target is None])
+    judged = [one for one in every if one.target is not None]
+    show("Targets", judged)
+    missed = [one.id for one in judged if one.met is not True]
+    if missed or failed:
+        raise MissedError("; ".join([f"not met: {', '.join(missed)}", *failed]))
 
 
 def main() -> None:

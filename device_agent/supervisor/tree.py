@@ -28,7 +28,7 @@ _ADDRESS_FREE_S = 3.0
 # glibc's moving threshold holds on to large blocks; a fixed one halves the peak of loading a
 # model of 24 MB beside another (measured: 56 MB instead of 107). Small blocks come back only by
 # ``serving.memory.give_back``, which in turn does nothing about the peak.
-_INFERENCE_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536", "ORT_DISABLE_TELEMETRY": "1"}
+INFERENCE_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536", "ORT_DISABLE_TELEMETRY": "1"}
 # Starting again hardly helps (an address is taken, the state is of another release), except
 # where a process of an agent that was killed a moment ago still has to end.
 _USAGE_EXITS = frozenset({2, 3, 6, 7})
@@ -122,7 +122,7 @@ class Supervisor:
                 str(os.getpid()),
                 *self._arguments(self._inference_end),
             ],
-            environment={**os.environ, "GRPC_VERBOSITY": "ERROR", **_INFERENCE_ENVIRONMENT},
+            environment={**os.environ, "GRPC_VERBOSITY": "ERROR", **INFERENCE_ENVIRONMENT},
             pass_fds=(self._inference_end.fileno(),),
         )
 
