@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ from device_agent.serving import memory
 from device_agent.serving.cache import ResponseCache
 from device_agent.serving.generation import Generation, Identity
 from edge_sdk.base import Digest, RefusedError
-from edge_sdk.engines import Engine, open_engine
+from edge_sdk.engines import Engine, choose_loading, open_engine
 from edge_sdk.engines.contract import Array, Session
 from edge_sdk.engines.golden import golden_inputs, seeded_inputs
 from edge_sdk.formats import read_safetensors
@@ -64,12 +65,17 @@ class Loader:
         threads: int,
         caches: Mapping[str, ResponseCache] | None = None,
         models: Mapping[str, ModelConfig] | None = None,
+        memory_bytes: int = 0,
     ) -> None:
-        """``caches`` and ``models``: by model, for those that have one or settings of their own."""
+        """``caches`` and ``models``: by model, for those that have one or settings of their own.
+
+        ``memory_bytes``: what models may use; 0: all that the machine has.
+        """
         self._caches = caches or {}
         self._pool = pool
         self._threads = threads
         self._models = models or {}
+        self._memory_bytes = memory_bytes
         self._engines: dict[str, Engine] = {}
 
     def load(self, order: LoadOrder) -> Generation:
@@ -80,7 +86,7 @@ class Loader:
         """
         begin_s = time.monotonic()
         before_bytes = memory.status_bytes("RssAnon")
-        settings = self.settings(order.model)
+        settings = self._decided(order)
         session = self._engine(order.engine).load(
             order.folder / order.entry,
             threads=settings.threads,
@@ -115,6 +121,18 @@ class Loader:
         """How a model is to be served, its threads said in any case."""
         wanted = self._models.get(model, ModelConfig())
         return wanted if wanted.threads else replace(wanted, threads=self._threads)
+
+    def _decided(self, order: LoadOrder) -> ModelConfig:
+        """The settings with the way of loading that is taken now."""
+        settings = self.settings(order.model)
+        loading = choose_loading(
+            settings.loading,
+            known=self._engine(order.engine).facts().loadings,
+            model_bytes=_files_bytes(order.folder),
+            free_bytes=min(memory.available_bytes(), self._memory_bytes or sys.maxsize),
+            batch_max=settings.batch_max,
+        )
+        return replace(settings, loading=loading)
 
     def _runs_on(self, engine: str, settings: ModelConfig) -> str:
         facts = self._engine(engine).facts()

@@ -8,6 +8,8 @@ import platform
 import threading
 from pathlib import Path
 
+import psutil
+
 _KIB = 1024
 _NICE = 15
 
@@ -40,6 +42,11 @@ def lower_priority() -> None:
 def total_bytes() -> int:
     """The machine's memory."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def available_bytes() -> int:
+    """What can be had now without taking it from anybody."""
+    return int(psutil.virtual_memory().available)
 
 
 def processor() -> str:

@@ -62,7 +62,11 @@ class InferenceProcess:
             for model, wanted in config.caches.items()
         }
         self._loader = Loader(
-            self.pool, threads=config.engine_threads, caches=self._caches, models=config.models
+            self.pool,
+            threads=config.engine_threads,
+            caches=self._caches,
+            models=config.models,
+            memory_bytes=config.memory_bytes,
         )
         self._swapper = Swapper(
             self.table, self._loader, send=self._send, hello=self._hello, caches=self._caches

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import msgspec
+import psutil
 
 from device_agent.config import AgentConfig, ModelConfig
 from device_agent.errors import CandidateRefusedError
@@ -62,6 +63,7 @@ def try_candidate(
     golden = manifest.golden
     served = config.models.get(str(manifest.model), ModelConfig())
     threads = served.threads or config.engine_threads
+    free_bytes = int(psutil.virtual_memory().available)
     spec = TrialSpec(
         folder=str(folder),
         entry=manifest.entry,
@@ -73,6 +75,8 @@ def try_candidate(
         threads=threads,
         loading=served.loading,
         providers=served.providers,
+        batch_max=served.batch_max,
+        free_bytes=min(free_bytes, config.memory_bytes or free_bytes),
         memory_bytes=(memory_bytes(manifest) + _DATA_SLACK_BYTES) if config.memory_bytes else 0,
         cpu_s=int(config.trial_timeout_s * max(threads, 1)) + 1,
     )

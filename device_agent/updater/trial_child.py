@@ -17,11 +17,14 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from device_agent.updater.trial_values import EngineFound, TrialOutcome, TrialSpec
+
+if TYPE_CHECKING:
+    from edge_sdk.engines import Engine, Loading
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before any engine is imported: it phones home
 
@@ -94,7 +97,7 @@ def _attempt(spec: TrialSpec) -> TrialOutcome:
     engine = open_engine(spec.engine)
     began = time.perf_counter()
     session = engine.load(
-        entry, threads=spec.threads, loading=spec.loading, providers=spec.providers
+        entry, threads=spec.threads, loading=_loading(engine, spec), providers=spec.providers
     )
     load_ms = (time.perf_counter() - began) * 1000
     if spec.golden_path is None:
@@ -116,6 +119,20 @@ def _attempt(spec: TrialSpec) -> TrialOutcome:
                 compute_ns=tuple(times),
             )
     return TrialOutcome(ok=True, load_ms=load_ms, compute_ns=tuple(times))
+
+
+def _loading(engine: Engine, spec: TrialSpec) -> Loading:
+    """The one in which it would be loaded to serve: answers differ in their last digits."""
+    from edge_sdk.engines import choose_loading
+
+    files = (path for path in Path(spec.folder).rglob("*") if path.is_file())
+    return choose_loading(
+        spec.loading,
+        known=engine.facts().loadings,
+        model_bytes=sum(path.stat().st_size for path in files),
+        free_bytes=spec.free_bytes,
+        batch_max=spec.batch_max,
+    )
 
 
 def engines_found() -> list[EngineFound]:

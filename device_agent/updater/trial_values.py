@@ -8,7 +8,10 @@ import msgspec
 
 
 class TrialSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What to try. ``memory_bytes`` 0: no limit; tolerances are (atol, rtol) by output."""
+    """What to try. ``memory_bytes`` 0: no limit; tolerances are (atol, rtol) by output.
+
+    ``free_bytes``: the memory that a loaded model could have.
+    """
 
     folder: str
     entry: str
@@ -18,6 +21,8 @@ class TrialSpec(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     loading: Literal["auto", "mapped", "prepacked"] = "auto"
     providers: tuple[str, ...] = ()
+    batch_max: int = 1
+    free_bytes: int = 0
     memory_bytes: int
     cpu_s: int
     replays: int = 3

@@ -7,6 +7,7 @@ never reports to anybody. Others add theirs by an entry point: see docs/engines.
 from edge_sdk.engines.contract import Binding, Engine, EngineFacts, Loading, Session
 from edge_sdk.engines.errors import EngineError
 from edge_sdk.engines.golden import GoldenResult, make_golden, replay
+from edge_sdk.engines.loading import choose_loading
 from edge_sdk.engines.registry import available_engines, open_engine
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Loading",
     "Session",
     "available_engines",
+    "choose_loading",
     "make_golden",
     "open_engine",
     "replay",

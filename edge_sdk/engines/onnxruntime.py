@@ -37,6 +37,7 @@ from edge_sdk.engines.onnx_limits import (
     OPSET_OLD,
     smallest_model,
 )
+from edge_sdk.engines.onnx_mapped import folder_of, skeleton_of
 from edge_sdk.formats import open_model
 from edge_sdk.manifest.model import TensorSpec
 
@@ -53,6 +54,9 @@ _SHORT = {
 }
 # It sends tensors to a service somewhere.
 _REMOTE = frozenset({"AzureExecutionProvider"})
+# The library takes a key that it does not know without a word: what they do is tested.
+_DISABLE_PREPACKING = "session.disable_prepacking"
+_EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 _LOADINGS: tuple[Loading, ...] = ("auto", "mapped", "prepacked")
 
 # The engine's names of the types that it shares with us, and their numbers in onnx.proto.
@@ -166,18 +170,25 @@ class OnnxRuntime:
         if not entry.is_file():
             raise NotFoundError(f"no model file {entry}")
         # ONNX Runtime 1.23 follows external data out of the folder: this refuses it first.
-        if open_model(entry).format != "onnx":
+        model = open_model(entry)
+        if model.format != "onnx":
             raise FormatError(f"{entry} is not an ONNX model")
+        options = self._options(threads=threads)
+        given: str | bytes = str(entry)
+        if loading == "mapped":
+            options.add_session_config_entry(_DISABLE_PREPACKING, "1")
+            skeleton = skeleton_of(model)
+            if skeleton is not None:
+                options.add_session_config_entry(_EXTERNAL_FOLDER, folder_of(model))
+                given = skeleton
         try:
-            session = self._library.InferenceSession(
-                str(entry), self._options(threads=threads, loading=loading), providers=wanted
-            )
+            session = self._library.InferenceSession(given, options, providers=wanted)
         except self._errors as error:
             raise _load_error(entry, error) from None
         _check_started(session, wanted)
         return OnnxSession(session, entry.name, self._errors)
 
-    def _options(self, *, threads: int, loading: Loading = "auto") -> Any:
+    def _options(self, *, threads: int) -> Any:
         options = self._library.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -185,9 +196,6 @@ class OnnxRuntime:
         # On by default, it costs 3.6 ms of CPU per request at 200 requests a second.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-        if loading == "mapped":
-            # Weights in a file of their own then stay there: its pages are mapped.
-            options.add_session_config_entry("session.disable_prepacking", "1")
         return options
 
 

@@ -7,6 +7,7 @@ format is told from the others, and what is an error instead: ``detect.py``.
 
 from edge_sdk.formats.detect import FORMATS, open_folder, open_model
 from edge_sdk.formats.npz import is_npz, read_npz
+from edge_sdk.formats.onnx_skeleton import onnx_skeleton
 from edge_sdk.formats.safetensors import read_safetensors, write_safetensors
 from edge_sdk.formats.tensor_map import (
     DTYPE_BITS,
@@ -25,6 +26,7 @@ __all__ = [
     "TensorMap",
     "TensorRange",
     "is_npz",
+    "onnx_skeleton",
     "open_folder",
     "open_model",
     "packed_bytes",

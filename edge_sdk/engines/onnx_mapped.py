@@ -1,0 +1,48 @@
+"""How an ONNX model is given to ONNX Runtime so that its weights stay in their file.
+
+The library maps external data and, without prepacking, computes from the mapped pages: no
+private copy, and a session of 100 MB in 3 ms (docs/engines.md). Weights inside the model file
+it would copy; so it is given the rest of the model, which points at them.
+"""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+from edge_sdk.formats import DTYPE_BITS, TensorMap, TensorRange, onnx_skeleton
+
+# A mapping costs at least a page and an entry in the system's table; small tensors also decide
+# about shapes while the graph is made, where the library wants to see them.
+_MAPPED_BYTES_MIN = 16 << 10
+# Weights inside a model lie at any byte. These processors read numbers from there; others may
+# stop the process, and get only what lies well.
+_READS_ANYWHERE = frozenset({"x86_64", "AMD64", "aarch64", "arm64"})
+
+
+def skeleton_of(model: TensorMap, *, machine: str | None = None) -> bytes | None:
+    """The model with its large weights as external data in its own file; None: it has none.
+
+    ``machine``: as ``platform.machine()`` says. Raises: FormatError, UnavailableError.
+    """
+    anywhere = (machine or platform.machine()) in _READS_ANYWHERE
+    outside = frozenset(
+        tensor
+        for tensor in model.tensors
+        if tensor.file == model.path.name
+        and tensor.length >= _MAPPED_BYTES_MIN
+        and (anywhere or _is_aligned(tensor))
+    )
+    # Beside a link its target's folder is another one than that of its external data.
+    if not outside or model.path.is_symlink():
+        return None
+    return onnx_skeleton(model.path, outside)
+
+
+def folder_of(model: TensorMap) -> str:
+    """Where the library is to look for the files that a skeleton names."""
+    return str(Path(model.path).resolve().parent)
+
+
+def _is_aligned(tensor: TensorRange) -> bool:
+    return tensor.offset % max(1, DTYPE_BITS[tensor.dtype] // 8) == 0
