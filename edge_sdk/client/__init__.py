@@ -9,7 +9,9 @@ from edge_sdk.client.errors import (
     SequenceNotStartedError,
     VersionNotActiveError,
 )
-from edge_sdk.client.model import Files, Model, ModelEvent, Result
+from edge_sdk.client.model import Files, Model, ModelEvent
+from edge_sdk.client.prepared import PreparedCall
+from edge_sdk.client.result import Result, SequenceStep
 
 __all__ = [
     "Client",
@@ -17,8 +19,10 @@ __all__ = [
     "Model",
     "ModelEvent",
     "NotAnAgentError",
+    "PreparedCall",
     "Result",
     "SequenceNotStartedError",
+    "SequenceStep",
     "VersionNotActiveError",
     "connect",
 ]

@@ -9,7 +9,7 @@ from types import TracebackType
 import grpc
 
 from edge_sdk.base import ModelName, UnavailableError, UsageError
-from edge_sdk.client.lane import Lanes
+from edge_sdk.client.lanes import Lanes
 from edge_sdk.client.model import Model
 from edge_sdk.client.stubs import UNARY_DEADLINE_S, Agent, Inference
 from edge_sdk.fastlane import lane_path
@@ -62,7 +62,7 @@ class Client:
         self._credentials = credentials
         self._lock = threading.Lock()
         self._channels: list[grpc.Channel] = []
-        self._lanes: Lanes | None = None
+        self.lanes: Lanes | None = None  # beside ``inference``, where that is a Unix socket
         self._agent = Agent(self._open(agent), agent) if agent else None
         self._inference = self._open_inference(inference) if inference else None
 
@@ -102,17 +102,12 @@ class Client:
                 self._inference = self._open_inference(self._ask_inference_address())
             return self._inference
 
-    @property
-    def lanes(self) -> Lanes | None:
-        """The fast lane beside ``inference``; None where that is not a Unix socket."""
-        return self._lanes
-
     def close(self) -> None:
         """Ends calls in progress; held folders are let go."""
         for channel in self._channels:
             channel.close()
-        if self._lanes is not None:
-            self._lanes.close()
+        if self.lanes is not None:
+            self.lanes.close()
 
     def __enter__(self) -> Client:
         return self
@@ -127,7 +122,7 @@ class Client:
 
     def _open_inference(self, address: str) -> Inference:
         path = lane_path(address) if self._fast_lane else None
-        self._lanes = Lanes(path) if path is not None else None
+        self.lanes = Lanes(path) if path is not None else None
         return Inference(self._open(address), address)
 
     def _open(self, address: str) -> grpc.Channel:

@@ -12,8 +12,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edge_sdk.base import NotFoundError, UnavailableError, UsageError
-from edge_sdk.client.errors import VersionNotActiveError
-from edge_sdk.client.lane import LaneInput, NotOnLaneError
+from edge_sdk.client.lane import NotOnLaneError
+from edge_sdk.client.lane_request import LaneInput, What
+from edge_sdk.client.prepared import PreparedCall
+from edge_sdk.client.result import (
+    INFER_DEADLINE_S,
+    Result,
+    SequenceStep,
+    check_priority,
+    check_version,
+    is_named_by_text,
+)
 from edge_sdk.client.stubs import UNARY_DEADLINE_S
 from edge_sdk.client.wire_tensors import DATATYPES, decode_array, encode_array
 from edge_sdk.protos import agent_v1_pb2 as agent_pb
@@ -23,18 +32,10 @@ from edge_sdk.rpc import typed_errors
 if TYPE_CHECKING:
     from edge_sdk.client.connection import Client
 
-INFER_DEADLINE_S = 30.0
+OUTPUTS_BYTES = 1 << 20
 SWITCH_STATES = ("switched", "rolled_back")
 # NumPy puts a type's name together, in Python, each time it is asked.
 _NAMES = {np.dtype(name): name for name in DATATYPES if name not in ("bfloat16", "string")}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """Outputs by name, and the version that computed every one of them."""
-
-    outputs: Mapping[str, NDArray[Any]]
-    version: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +72,7 @@ class Model:
     def __init__(self, name: str, client: Client) -> None:
         self.name = name
         self._client = client
+        self._datatypes: Mapping[str, str] | None = None  # of inputs, where it was asked
 
     def infer(
         self,
@@ -79,8 +81,12 @@ class Model:
         version: str | None = None,
         outputs: Sequence[str] = (),
         deadline_s: float = INFER_DEADLINE_S,
+        priority: int = 0,
+        sequence: SequenceStep | None = None,
     ) -> Result:
         """Runs the model once. ``version``: only that one may answer; ``outputs``: only these.
+        ``priority``: 1 high, 2 medium, 3 low, 0 as the agent has it for this model.
+        ``sequence``: the step of which sequence this is, for a model with state.
 
         Text is an array of str. bfloat16 is an array of its bit patterns (uint16), or of a
         NumPy type of that name.
@@ -88,28 +94,47 @@ class Model:
         Raises: VersionNotActiveError; NotFoundError (no such model); UsageError (tensors do
         not fit); UnavailableError (not running, too busy, or not in time); ResourceError.
         """
-        inference = self._client.inference()
-        given = [self._given(name, np.asarray(array)) for name, array in inputs.items()]
+        if priority:
+            check_priority(priority)
+        what = (self.name, version or "", tuple(outputs))
         lanes = self._client.lanes
-        if lanes is not None:
+        if lanes is not None and (sequence is None or not is_named_by_text(sequence)):
             try:
-                answer = lanes.infer(
-                    self.name, version or "", given, outputs=outputs, deadline_s=deadline_s
-                )
-            except NotOnLaneError:
-                pass
+                result = lanes.repeat(what, inputs, deadline_s, priority, sequence)
+            except UsageError:
+                if self._datatypes is None:
+                    raise
+                self._datatypes = None  # the model may be another since: asked again
             else:
-                _check_version(answer.version, version)
-                return Result(outputs=answer.outputs, version=answer.version)
-        request = pb.ModelInferRequest(model_name=self.name, model_version=version or "")
-        for one in given:
-            request.inputs.add(name=one.name, datatype=DATATYPES[one.dtype], shape=one.array.shape)
-            request.raw_input_contents.append(encode_array(one.array))
-        for name in outputs:
-            request.outputs.add(name=name)
-        with typed_errors(inference.peer):
-            response = inference.infer(request, timeout=deadline_s)
-        return _result(response, version)
+                if result is not None:
+                    if version:
+                        check_version(result.version, version)
+                    return result
+        return self._infer_anew(what, inputs, deadline_s, priority, sequence)
+
+    def prepare(
+        self,
+        inputs: Mapping[str, ArrayLike],
+        *,
+        version: str | None = None,
+        outputs: Sequence[str] = (),
+        outputs_bytes: int = OUTPUTS_BYTES,
+    ) -> PreparedCall:
+        """For inputs of always the same shapes and types, which these are the first of: a call
+        whose inputs are written where the agent reads them, and whose outputs are views.
+
+        ``outputs_bytes``: so much room is kept for outputs.
+        Raises: UsageError (a type that no model takes), NotFoundError, UnavailableError.
+        """
+        self._client.inference()
+        what = (self.name, version or "", tuple(outputs))
+
+        def otherwise(arrays: Mapping[str, ArrayLike], **more: Any) -> Result:
+            return self.infer(arrays, version=version, outputs=outputs, **more)
+
+        given = self._given(inputs)
+        lanes = self._client.lanes
+        return PreparedCall(what, given, lanes, otherwise, outputs_bytes=outputs_bytes)
 
     @property
     def version(self) -> str:
@@ -165,7 +190,54 @@ class Model:
         finally:
             call.cancel()
 
-    def _given(self, name: str, array: NDArray[Any]) -> LaneInput:
+    def _infer_anew(
+        self,
+        what: What,
+        inputs: Mapping[str, ArrayLike],
+        deadline_s: float,
+        priority: int,
+        sequence: SequenceStep | None,
+    ) -> Result:
+        known = self._datatypes
+        try:
+            return self._ask(what, self._given(inputs), deadline_s, priority, sequence)
+        except UsageError:
+            if known is None:
+                raise
+        self._datatypes = None  # the model may be another since
+        return self._ask(what, self._given(inputs), deadline_s, priority, sequence)
+
+    def _ask(
+        self,
+        what: What,
+        given: Sequence[LaneInput],
+        deadline_s: float,
+        priority: int,
+        sequence: SequenceStep | None,
+    ) -> Result:
+        """By the lane, else by gRPC."""
+        inference = self._client.inference()
+        lanes = self._client.lanes
+        if lanes is not None and not is_named_by_text(sequence):
+            try:
+                result = lanes.infer(
+                    what, given, deadline_s=deadline_s, priority=priority, sequence=sequence
+                )
+            except NotOnLaneError:
+                pass
+            else:
+                check_version(result.version, what[1])
+                return result
+        request = _request(what, given, priority, sequence)
+        with typed_errors(inference.peer):
+            response = inference.infer(request, timeout=deadline_s)
+        return _result(response, what[1])
+
+    def _given(self, inputs: Mapping[str, ArrayLike]) -> list[LaneInput]:
+        """Raises: UsageError (a type that no model takes), and what asking the model raises."""
+        return [self._input(name, np.asarray(array)) for name, array in inputs.items()]
+
+    def _input(self, name: str, array: NDArray[Any]) -> LaneInput:
         if array.dtype.kind in "OUS":
             return LaneInput(name=name, dtype="string", array=array.astype(object))
         dtype = _NAMES.get(array.dtype) or array.dtype.name
@@ -173,8 +245,9 @@ class Model:
             raise UsageError(f"input {name!r} is {array.dtype}, which no model takes")
         if dtype == "uint16":
             # Both numbers and the bit patterns of bfloat16 look like this.
-            wanted = {one.name: one.datatype for one in self._metadata().inputs}
-            dtype = "bfloat16" if wanted.get(name) == "BF16" else dtype
+            if self._datatypes is None:
+                self._datatypes = {one.name: one.datatype for one in self._metadata().inputs}
+            dtype = "bfloat16" if self._datatypes.get(name) == "BF16" else dtype
         return LaneInput(name=name, dtype=dtype, array=array)
 
     def _metadata(self) -> pb.ModelMetadataResponse:
@@ -185,22 +258,37 @@ class Model:
             )
 
 
-def _check_version(active: str, version: str | None) -> None:
-    if version and active != version:
-        raise VersionNotActiveError(
-            f"version {version} was demanded and {active} answered", version=version, active=active
-        )
+def _request(
+    what: What, given: Sequence[LaneInput], priority: int, sequence: SequenceStep | None
+) -> pb.ModelInferRequest:
+    model, version, outputs = what
+    request = pb.ModelInferRequest(model_name=model, model_version=version)
+    for one in given:
+        request.inputs.add(name=one.name, datatype=DATATYPES[one.dtype], shape=one.array.shape)
+        request.raw_input_contents.append(encode_array(one.array))
+    for name in outputs:
+        request.outputs.add(name=name)
+    if priority:
+        request.parameters["priority"].uint64_param = priority
+    if sequence is not None:
+        if isinstance(sequence.id, str):
+            request.parameters["sequence_id"].string_param = sequence.id
+        else:
+            request.parameters["sequence_id"].int64_param = sequence.id
+        request.parameters["sequence_start"].bool_param = sequence.start
+        request.parameters["sequence_end"].bool_param = sequence.end
+    return request
 
 
-def _result(response: pb.ModelInferResponse, version: str | None) -> Result:
-    _check_version(response.model_version, version)
+def _result(response: pb.ModelInferResponse, version: str) -> Result:
+    check_version(response.model_version, version)
     if len(response.raw_output_contents) != len(response.outputs):
         raise UsageError("the answer does not carry its outputs as raw contents")
     outputs = {
         output.name: decode_array(output.datatype, output.shape, data)
         for output, data in zip(response.outputs, response.raw_output_contents, strict=True)
     }
-    return Result(outputs=outputs, version=response.model_version)
+    return Result(outputs, response.model_version)
 
 
 def _event(event: agent_pb.Event) -> ModelEvent:

@@ -14,8 +14,8 @@ import pytest
 from onnx import TensorProto
 
 from edge_sdk.base import NotFoundError, UnavailableError, UsageError
-from edge_sdk.client import Client, VersionNotActiveError, connect
-from edge_sdk.client.model import _result
+from edge_sdk.client import Client, SequenceStep, VersionNotActiveError, connect
+from edge_sdk.client.model import _request, _result
 from edge_sdk.protos import agent_v1_pb2, inference_v2_pb2
 from tests.support import onnx_models
 from tests.support.agent_service import FakeAgent, fake_agent
@@ -111,6 +111,31 @@ def test_wrong_tensors_are_usage_errors(client: Client) -> None:
     ):
         with pytest.raises(UsageError, match=message):
             model.infer(inputs)
+
+
+@pytest.mark.parametrize(
+    ("step", "id_field"),
+    [
+        (SequenceStep(id=7, start=True), "int64_param"),
+        (SequenceStep(id="a", start=True), "string_param"),
+    ],
+)
+def test_priority_and_sequence_are_parameters(step: SequenceStep, id_field: str) -> None:
+    """Over gRPC they have the names that Triton's clients use; without them there are none."""
+    request = _request(("m", "", ()), [], 1, step)
+    assert request.parameters["priority"].uint64_param == 1
+    assert getattr(request.parameters["sequence_id"], id_field) == step.id
+    assert request.parameters["sequence_start"].bool_param
+    assert not request.parameters["sequence_end"].bool_param
+    assert not _request(("m", "", ()), [], 0, None).parameters
+
+
+def test_priorities_are_three(client: Client) -> None:
+    """Any other number is refused before it is sent."""
+    for wrong in (-1, 4):
+        with pytest.raises(UsageError, match="priority"):
+            client.model(MODEL).infer(ones(), priority=wrong)
+    assert (client.model(MODEL).infer(ones(), priority=3).outputs["y"] == 2).all()
 
 
 def test_an_unknown_model_is_not_found(client: Client) -> None:

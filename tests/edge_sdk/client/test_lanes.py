@@ -16,7 +16,12 @@ from onnx import TensorProto
 
 from device_agent.serving.doors import FastLaneDoor, lane_connection
 from edge_sdk.base import EdgeError, NotFoundError, UnavailableError, UsageError
-from edge_sdk.client import Client, VersionNotActiveError, connect, lane
+from edge_sdk.client import Client, Result, VersionNotActiveError, connect
+from edge_sdk.client import lanes as lanes_room
+from edge_sdk.client.lane import NotOnLaneError
+from edge_sdk.client.lane_request import LaneInput, What
+from edge_sdk.client.lanes import Lanes
+from edge_sdk.client.model import Model
 from edge_sdk.fastlane import (
     PACKET_BYTES_MAX,
     Answer,
@@ -76,17 +81,21 @@ def client(served: Serving) -> Iterator[Client]:
         yield made
 
 
-def count_lane(served: Serving, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """A list that grows with each request that the lane is asked to carry."""
+def count_lane(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """A list that grows with each request that the lane carried."""
     carried: list[Any] = []
-    right = lane.Lanes.infer
 
-    def infer(self: lane.Lanes, *given: Any, **named: Any) -> Any:
-        result = right(self, *given, **named)
-        carried.append(result)
-        return result
+    def counted(right: Callable[..., Any]) -> Callable[..., Any]:
+        def ask(self: Lanes, *given: Any, **named: Any) -> Any:
+            result = right(self, *given, **named)
+            if result is not None:
+                carried.append(result)
+            return result
 
-    monkeypatch.setattr(lane.Lanes, "infer", infer)
+        return ask
+
+    for name in ("repeat", "infer"):
+        monkeypatch.setattr(Lanes, name, counted(getattr(Lanes, name)))
     return carried
 
 
@@ -94,7 +103,7 @@ def test_the_client_takes_the_lane_by_itself(
     on_lane: Serving, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is asked for, and the request goes through shared memory; the answer is its own."""
-    carried = count_lane(on_lane, monkeypatch)
+    carried = count_lane(monkeypatch)
     model = client.model(MODEL)
     first = model.infer({"x": ONES})
     second = model.infer({"x": 3 * ONES})
@@ -130,7 +139,7 @@ def test_both_ways_answer_alike(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Values, types and shapes by lane and by gRPC are the same."""
-    carried = count_lane(on_lane, monkeypatch)
+    carried = count_lane(monkeypatch)
     by_lane = client.model(name).infer({"x": given})
     with connect(inference=on_lane.door.address, fast_lane=False) as other:
         by_grpc = other.model(name).infer({"x": given})
@@ -141,6 +150,85 @@ def test_both_ways_answer_alike(
         assert by_lane.outputs[output].dtype == array.dtype
         assert by_lane.outputs[output].shape == array.shape
         assert (by_lane.outputs[output] == array).all()
+
+
+def test_what_was_asked_before_is_asked_again_as_it_was(
+    on_lane: Serving, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the first request of its model, outputs, names, shapes and types is made anew; each
+    brings its own values, also where a connection knows more than it keeps."""
+    anew: list[object] = []
+    right = Lanes.infer
+
+    def infer(self: Lanes, what: What, *given: Any, **named: Any) -> Result:
+        anew.append(what)
+        return right(self, what, *given, **named)
+
+    monkeypatch.setattr(Lanes, "infer", infer)
+    model = client.model(MODEL)
+    for value in (1, 2, 3):
+        for rows in (1, 2, 3):
+            x = np.full((rows, 4), value, np.float32)
+            got = model.infer({"x": x}, outputs=["y"], priority=value % 3).outputs["y"]
+            assert got.shape == x.shape
+            assert (got == 2 * value).all()
+    assert len(anew) == 3
+    for rows in (*range(1, 30), *range(1, 30)):
+        assert model.infer({"x": np.ones((rows, 4), np.float32)}).outputs["y"].shape == (rows, 4)
+    assert client.lanes is not None
+    assert len(client.lanes._idle[0]._requests) <= 16
+
+
+@pytest.mark.parametrize("given", [[[1, 2, 3, 4]], np.arange(1, 5)[None]], ids=["list", "int64"])
+def test_no_request_like_one_before_hides_what_does_not_fit(client: Client, given: Any) -> None:
+    """Other types than before are refused as they are over gRPC, behind one that was right."""
+    model = client.model(MODEL)
+    model.infer({"x": np.ones((1, 4), np.float32)})
+    with pytest.raises(UsageError, match="is int64"):
+        model.infer({"x": given})
+    for wrong in ({"x": ONES, "z": ONES}, {"z": ONES}, {}):
+        with pytest.raises(UsageError, match="input"):
+            model.infer(wrong)
+
+
+def test_lists_and_foreign_byte_order_go_through(on_lane: Serving, client: Client) -> None:
+    """What is no plain array of this machine is made one, each time."""
+    model = client.model(MODEL)
+    for value in (1.0, 2.0):
+        swapped = np.full((2, 4), value, np.dtype(np.float32).newbyteorder(">"))
+        assert (model.infer({"x": swapped}).outputs["y"] == 2 * value).all()
+        with pytest.raises(UsageError, match="float64"):
+            model.infer({"x": [[value] * 4]})
+
+
+def test_sixteen_bits_are_asked_about_once(
+    on_lane: Serving, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uint16 is numbers or bit patterns: the model is asked once, and again when a version that
+    sees it otherwise refuses."""
+    asked: list[object] = []
+    right = Model._metadata
+
+    def metadata(self: Model) -> Any:
+        asked.append(self)
+        return right(self)
+
+    monkeypatch.setattr(Model, "_metadata", metadata)
+    model, x = client.model("team/brain"), np.array([1, 0x3F80], np.uint16)
+    for shape in ((2,), (1,), (2,)):
+        assert (model.infer({"x": x[: shape[0]]}).outputs["y"] == x[: shape[0]]).all()
+    assert len(asked) == 1
+    on_lane.serve("team/brain", onnx_models.identity(TensorProto.UINT16), "2.0.0")
+    for _ in range(2):
+        for shape in ((2,), (1,)):
+            assert (model.infer({"x": x[: shape[0]]}).outputs["y"] == x[: shape[0]]).all()
+    assert len(asked) == 2
+    on_lane.lane.close()
+    on_lane.serve("team/brain", onnx_models.identity(TensorProto.BFLOAT16), "3.0.0")
+    assert (model.infer({"x": x}).outputs["y"] == x).all()  # by gRPC
+    assert len(asked) == 3
+    with pytest.raises(UsageError, match="unexpected input"):
+        model.infer({"z": x})
 
 
 def test_several_outputs_and_a_slot_too_small_for_them(on_lane: Serving, client: Client) -> None:
@@ -188,7 +276,7 @@ def test_without_a_lane_it_is_grpc(
     served: Serving, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No socket there: the answer comes over gRPC; once the lane is there it is taken."""
-    carried = count_lane(served, monkeypatch)
+    carried = count_lane(monkeypatch)
     model = client.model(MODEL)
     assert (model.infer({"x": ONES}).outputs["y"] == 2).all()
     assert carried == []
@@ -213,7 +301,7 @@ def test_what_no_slot_can_hold_is_grpc(
 ) -> None:
     """A request larger than a slot may be goes over gRPC, the next small one over the lane."""
     monkeypatch.setattr(lane_connection, "SLOT_BYTES_MAX", 1 << 16)
-    carried = count_lane(on_lane, monkeypatch)
+    carried = count_lane(monkeypatch)
     model = client.model(MODEL)
     assert (model.infer({"x": np.ones((30_000, 4), np.float32)}).outputs["y"] == 2).all()
     assert carried == []
@@ -232,7 +320,7 @@ def test_a_lane_that_began_anew_is_taken_again(
     on_lane: Serving, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the agent's end and start, the first request does not see the dead connection."""
-    carried = count_lane(on_lane, monkeypatch)
+    carried = count_lane(monkeypatch)
     model = client.model(MODEL)
     for _ in range(3):
         assert (model.infer({"x": ONES}).outputs["y"] == 2).all()
@@ -298,7 +386,7 @@ def silent(peer: socket.socket) -> None:
     peer.recv(PACKET_BYTES_MAX)  # until the app goes
 
 
-def test_an_agent_that_is_silent_is_left(tmp_path: Path, lanes: lane.Lanes) -> None:
+def test_an_agent_that_is_silent_is_left(tmp_path: Path, lanes: Lanes) -> None:
     """After the deadline the connection is closed, so that a late answer is nobody's."""
     with lane_server(tmp_path / "lane", silent):
         with pytest.raises(UnavailableError, match="in time"):
@@ -307,15 +395,19 @@ def test_an_agent_that_is_silent_is_left(tmp_path: Path, lanes: lane.Lanes) -> N
 
 
 @pytest.fixture
-def lanes(tmp_path: Path) -> Iterator[lane.Lanes]:
-    made = lane.Lanes(tmp_path / "lane")
+def lanes(tmp_path: Path) -> Iterator[Lanes]:
+    made = Lanes(tmp_path / "lane")
     yield made
     made.close()
 
 
-def ask(lanes: lane.Lanes, *, deadline_s: float = 10.0) -> lane.LaneResult:
-    given = [lane.LaneInput(name="x", dtype="float32", array=ONES)]
-    return lanes.infer(MODEL, "", given, outputs=(), deadline_s=deadline_s)
+def ask(lanes: Lanes, *, deadline_s: float = 10.0) -> Result:
+    given = [LaneInput(name="x", dtype="float32", array=ONES)]
+    return lanes.infer((MODEL, "", ()), given, deadline_s=deadline_s)
+
+
+def ask_again(lanes: Lanes) -> Result | None:
+    return lanes.repeat((MODEL, "", ()), {"x": ONES}, 10.0, 0, None)
 
 
 def with_no_descriptor(peer: socket.socket) -> None:
@@ -363,13 +455,13 @@ def with_nothing(peer: socket.socket) -> None:
     ],
 )
 def test_a_slot_that_is_none_is_not_touched(
-    tmp_path: Path, lanes: lane.Lanes, serve: Callable[[socket.socket], None]
+    tmp_path: Path, lanes: Lanes, serve: Callable[[socket.socket], None]
 ) -> None:
     """What is not one sealed memory of the announced size is closed, and gRPC is used."""
     with lane_server(tmp_path / "lane", serve):
-        with pytest.raises(lane.NotOnLaneError):
+        with pytest.raises(NotOnLaneError):
             ask(lanes)
-        with pytest.raises(lane.NotOnLaneError, match="a moment ago"):
+        with pytest.raises(NotOnLaneError, match="a moment ago"):
             ask(lanes)
     assert lanes._idle == []
 
@@ -407,7 +499,7 @@ def outside(request: Infer) -> Packet:
     ids=["outside", "another number", "another kind", "noise", "no new slot"],
 )
 def test_an_answer_that_is_none_ends_the_connection(
-    tmp_path: Path, lanes: lane.Lanes, make: Callable[[Infer], Packet | bytes]
+    tmp_path: Path, lanes: Lanes, make: Callable[[Infer], Packet | bytes]
 ) -> None:
     """A wrong answer is UnavailableError, and its connection is not used again."""
     with lane_server(tmp_path / "lane", answered(make)):
@@ -416,7 +508,7 @@ def test_an_answer_that_is_none_ends_the_connection(
         assert lanes._idle == []
 
 
-def test_the_same_answer_to_another_request_is_refused(tmp_path: Path, lanes: lane.Lanes) -> None:
+def test_the_same_answer_to_another_request_is_refused(tmp_path: Path, lanes: Lanes) -> None:
     """An answer that is known byte for byte must still be this request's."""
 
     def always_one(request: Infer) -> Packet:
@@ -425,10 +517,10 @@ def test_the_same_answer_to_another_request_is_refused(tmp_path: Path, lanes: la
     with lane_server(tmp_path / "lane", answered(always_one)):
         assert ask(lanes).version == "1.0.0"
         with pytest.raises(UnavailableError, match="another request"):
-            ask(lanes)
+            ask_again(lanes)
 
 
-def test_an_error_that_is_not_known_here_is_its_family(tmp_path: Path, lanes: lane.Lanes) -> None:
+def test_an_error_that_is_not_known_here_is_its_family(tmp_path: Path, lanes: Lanes) -> None:
     """An agent of a later release may raise what this client has no class for."""
 
     def fail(request: Infer) -> Packet:
@@ -445,14 +537,14 @@ def test_an_error_that_is_not_known_here_is_its_family(tmp_path: Path, lanes: la
         assert len(lanes._idle) == 1
 
 
-def test_sent_elsewhere_is_grpc(tmp_path: Path, lanes: lane.Lanes) -> None:
+def test_sent_elsewhere_is_grpc(tmp_path: Path, lanes: Lanes) -> None:
     """An agent may send any single request elsewhere."""
     serve = answered(lambda request: Elsewhere(message="busy", request=request.request))
-    with lane_server(tmp_path / "lane", serve), pytest.raises(lane.NotOnLaneError, match="busy"):
+    with lane_server(tmp_path / "lane", serve), pytest.raises(NotOnLaneError, match="busy"):
         ask(lanes)
 
 
-def test_an_agent_that_ends_in_the_middle_is_said(tmp_path: Path, lanes: lane.Lanes) -> None:
+def test_an_agent_that_ends_in_the_middle_is_said(tmp_path: Path, lanes: Lanes) -> None:
     """A request that was sent and not answered is UnavailableError: it may have been run."""
 
     def end(peer: socket.socket) -> None:
@@ -470,7 +562,8 @@ def test_a_child_has_connections_of_its_own(on_lane: Serving, client: Client) ->
     """After a fork, the parent's connections are left to the parent."""
     client.model(MODEL).infer({"x": ONES})
     assert client.lanes is not None
-    client.lanes._process = -1  # as if this were the child
-    client.model(MODEL).infer({"x": ONES})
-    wait_for(lambda: on_lane.lane.connections >= 1, "the new connection")
+    (parents,) = client.lanes._idle
+    lanes_room._forget_all()  # as if this were the child
+    assert client.lanes._idle == []
+    assert not parents.usable
     assert (client.model(MODEL).infer({"x": ONES}).outputs["y"] == 2).all()
