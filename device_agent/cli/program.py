@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from device_agent.cli.bench import bench
 from device_agent.cli.config_show import config
 from device_agent.cli.doctor import doctor
 from device_agent.cli.events import events
@@ -22,7 +23,7 @@ def cli() -> None:
     """Runs models on this device and keeps them up to date."""
 
 
-for command in (run_agent, status, models, update, rollback, events, config, doctor):
+for command in (run_agent, status, models, update, rollback, events, config, doctor, bench):
     cli.add_command(command)
 
 

@@ -24,7 +24,8 @@ from edge_sdk.client.result import (
     is_named_by_text,
 )
 from edge_sdk.client.stubs import UNARY_DEADLINE_S
-from edge_sdk.client.wire_tensors import DATATYPES, decode_array, encode_array
+from edge_sdk.client.wire_tensors import DATATYPES, DTYPES, decode_array, encode_array
+from edge_sdk.manifest.model import TensorSpec
 from edge_sdk.protos import agent_v1_pb2 as agent_pb
 from edge_sdk.protos import inference_v2_pb2 as pb
 from edge_sdk.rpc import typed_errors
@@ -151,6 +152,21 @@ class Model:
             if one.model == self.name and one.version:
                 return one.version
         raise NotFoundError(f"no version of {self.name} is active on this device", model=self.name)
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """Names, types and shapes of what the active version takes; -1: of any size.
+
+        Raises: NotFoundError, UnavailableError, UsageError (a type that is not known here).
+        """
+        found = self._metadata().inputs
+        unknown = [one.datatype for one in found if one.datatype not in DTYPES]
+        if unknown:
+            raise UsageError(f"{self.name} takes {unknown[0]}, which is not known here")
+        return tuple(
+            TensorSpec(name=one.name, dtype=DTYPES[one.datatype], shape=tuple(one.shape))
+            for one in found
+        )
 
     @contextmanager
     def files(self) -> Iterator[Files]:

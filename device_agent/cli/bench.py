@@ -1,0 +1,191 @@
+"""``edge-agent bench``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from device_agent.cli.settings import read_config
+from edge_sdk.base import RefusedError, UnavailableError, UsageError
+from edge_sdk.base.command import (
+    EXIT_INTERRUPTED,
+    PathArgument,
+    json_option,
+    note,
+    print_json,
+    print_table,
+)
+from edge_sdk.base.files import refuse_existing, whole_file
+
+if TYPE_CHECKING:
+    from device_agent.load_test import Load, Plan, Where
+
+_EXAMPLE = """Example:
+
+\b
+  edge-agent bench --load "team/digits rate=200 priority=high p99-ms=5" \\
+      --load "team/detector clients=4 throughput=30" --html report.html
+"""
+
+
+@click.command(epilog=_EXAMPLE)
+@click.option(
+    "--load",
+    "loads",
+    multiple=True,
+    metavar="'MODEL KEY=VALUE ...'",
+    help="rate=R (open loop) or clients=N (closed loop), priority, batch, inputs=F.npz, "
+    "labels=F.npz, ..., and goals: p50-ms, p90-ms, p99-ms, p999-ms, throughput, failures, "
+    "accuracy. May be repeated.",
+)
+@click.option("--scenario", type=PathArgument(), help="A TOML file with tables [[load]].")
+@click.option("--duration-s", type=click.FloatRange(0.1, 86400), help="What counts; 10 s.")
+@click.option("--warm-up-s", type=click.FloatRange(0, 3600), help="Before that; 1 s.")
+@click.option("--seed", type=click.IntRange(0, 2**31), help="Of arrivals and inputs; 0.")
+@click.option("--grpc", is_flag=True, help="Not over shared memory, also where that can be.")
+@click.option("--html", type=PathArgument(), help="Write a report with plots to this file.")
+@click.option("--force", is_flag=True, help="Replace the report if it is there.")
+@click.option("--state", "state_dir", help="The agent's folder.")
+@click.option("--local-address", help="Where its AgentService listens.")
+@click.option("--inference-address", help="Where inference listens, if there is no agent.")
+@json_option
+def bench(
+    *,
+    loads: tuple[str, ...],
+    scenario: Path | None,
+    duration_s: float | None,
+    warm_up_s: float | None,
+    seed: int | None,
+    grpc: bool,
+    html: Path | None,
+    force: bool,
+    state_dir: str | None,
+    local_address: str | None,
+    inference_address: str | None,
+    as_json: bool,
+) -> None:
+    """Loads this device's agent and says how it answered.
+
+    Latency counts from when each request was due, so that no pause is hidden. Ends with 6
+    where a goal is missed. Ctrl-C gives the figures until then.
+    """
+    from device_agent.load_test import html_report, run_loads
+
+    where = _where(state_dir, local_address, inference_address, fast_lane=not grpc)
+    timing = {"duration_s": duration_s, "warm_up_s": warm_up_s, "seed": seed}
+    plan = _plan(loads, scenario, where, timing)
+    if html is not None:
+        refuse_existing(html, replace=force)
+    with _progress(plan) as progress:
+        document = run_loads(plan, progress=progress)
+    if html is not None:
+        with whole_file(html, replace=force) as stream:
+            stream.write(html_report(document).encode())
+        note(f"report: {html}")
+    if as_json:
+        print_json(document)
+    else:
+        _print(document)
+    if document["interrupted"]:
+        raise click.exceptions.Exit(EXIT_INTERRUPTED)
+    missed = [goal for load in document["loads"] for goal in load["goals"] if not goal["met"]]
+    if missed:
+        raise RefusedError(f"{len(missed)} goals are not met", missed=len(missed))
+
+
+def _where(
+    state_dir: str | None, local: str | None, inference: str | None, *, fast_lane: bool
+) -> Where:
+    from device_agent.load_test import Where
+
+    if inference:
+        return Where(inference=inference, fast_lane=fast_lane)
+    flags = {"state_dir": state_dir, "local_address": local}
+    config, _ = read_config(flags, device_needed=False)
+    uri = config.agent_uri
+    if uri.startswith("unix:") and not Path(uri.removeprefix("unix:")).exists():
+        raise UnavailableError(
+            f"no agent runs at {uri}: start it with 'edge-agent run', or say where it is with "
+            "--state, --local-address or --inference-address"
+        )
+    return Where(agent=uri, fast_lane=fast_lane)
+
+
+def _plan(
+    texts: tuple[str, ...], scenario: Path | None, where: Where, timing: dict[str, Any]
+) -> Plan:
+    """Flags before the file's. Raises: UsageError, FormatError, NotFoundError."""
+    from device_agent.load_test import Plan, named_apart, parse_load, parse_scenario, read_scenario
+
+    loads: list[Load] = []
+    if scenario is not None:
+        document = read_scenario(scenario)
+        loads += parse_scenario(document, where=str(scenario))
+        for key in timing:
+            value = document.get(key.replace("_", "-"))
+            timing[key] = value if timing[key] is None else timing[key]
+    loads += [parse_load(text) for text in texts]
+    if not loads:
+        raise UsageError("what is to be loaded? give --load 'MODEL rate=100' or --scenario FILE")
+    given = {key: value for key, value in timing.items() if value is not None}
+    return Plan(loads=named_apart(loads), where=where, **given)
+
+
+@contextmanager
+def _progress(plan: Plan) -> Iterator[Callable[[float, dict[str, int]], None] | None]:
+    """A line on a terminal's standard error."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("starting") as status:
+
+        def show(at_s: float, counts: dict[str, int]) -> None:
+            left_s = plan.warm_up_s + plan.duration_s - at_s
+            asked = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+            warming = " (warming up)" if at_s < plan.warm_up_s else ""
+            status.update(f"{max(left_s, 0):.0f} s left{warming}: {asked} requests")
+
+        yield show
+
+
+def _print(document: dict[str, Any]) -> None:
+    from device_agent.load_test.report import goal_words, how_asked, ms_text
+
+    columns = ["load", "asked", "requests", "failed", "answers/s"]
+    columns += ["p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "top-k"]
+    rows = []
+    for load in document["loads"]:
+        latency = load["latency"]
+        rows.append(
+            [
+                load["name"],
+                how_asked(load),
+                str(load["asked"]),
+                str(load["asked"] - load["answered"]),
+                f"{load['throughput']:.1f}",
+                *(ms_text(latency[one]) for one in ("p50", "p90", "p99", "p999")),
+                "-" if load["accuracy"] is None else f"{load['accuracy']:.1%}",
+            ]
+        )
+    print_table(columns, rows)
+    for load in document["loads"]:
+        for reason, count in load["failed"].items():
+            click.echo(f"{load['name']}: {count} x {reason}: {load['first_errors'][reason]}")
+        if load["dropped"]:
+            click.echo(f"{load['name']}: {load['dropped']} dropped, waited for too long here")
+        if load["truncated"]:
+            click.echo(f"{load['name']}: ended early, at the most requests that are kept")
+    goals = [(load["name"], goal) for load in document["loads"] for goal in load["goals"]]
+    if goals:
+        click.echo()
+        print_table(
+            ["goal", "wanted", "measured", "", ""],
+            [[name, *goal_words(goal), goal["why"]] for name, goal in goals],
+        )
