@@ -95,7 +95,8 @@ def bench(
         raise click.exceptions.Exit(EXIT_INTERRUPTED)
     missed = [goal for load in document["loads"] for goal in load["goals"] if not goal["met"]]
     if missed:
-        raise RefusedError(f"{len(missed)} goals are not met", missed=len(missed))
+        verb = "goal is" if len(missed) == 1 else "goals are"
+        raise RefusedError(f"{len(missed)} {verb} not met", missed=len(missed))
 
 
 def _where(
@@ -126,9 +127,10 @@ def _plan(
     if scenario is not None:
         document = read_scenario(scenario)
         loads += parse_scenario(document, where=str(scenario))
-        for key in timing:
-            value = document.get(key.replace("_", "-"))
-            timing[key] = value if timing[key] is None else timing[key]
+        timing = {
+            key: document.get(key.replace("_", "-")) if value is None else value
+            for key, value in timing.items()
+        }
     loads += [parse_load(text) for text in texts]
     if not loads:
         raise UsageError("what is to be loaded? give --load 'MODEL rate=100' or --scenario FILE")
@@ -156,7 +158,7 @@ def _progress(plan: Plan) -> Iterator[Callable[[float, dict[str, int]], None] | 
 
 
 def _print(document: dict[str, Any]) -> None:
-    from device_agent.load_test.report import goal_words, how_asked, ms_text
+    from device_agent.load_test.report import count_text, goal_words, how_asked, ms_text
 
     columns = ["load", "asked", "requests", "failed", "answers/s"]
     columns += ["p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "top-k"]
@@ -169,7 +171,7 @@ def _print(document: dict[str, Any]) -> None:
                 how_asked(load),
                 str(load["asked"]),
                 str(load["asked"] - load["answered"]),
-                f"{load['throughput']:.1f}",
+                count_text(load["throughput"]),
                 *(ms_text(latency[one]) for one in ("p50", "p90", "p99", "p999")),
                 "-" if load["accuracy"] is None else f"{load['accuracy']:.1%}",
             ]

@@ -15,7 +15,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,8 +24,8 @@ import msgspec
 import numpy as np
 
 from device_agent.load_test.arrivals import schedule_ns
-from device_agent.load_test.loads import PRIORITIES, Load
 from device_agent.load_test.measured import OK, RIGHT_SCALE
+from device_agent.load_test.messages import Order, Said
 from device_agent.load_test.requests import (
     Array,
     Request,
@@ -41,31 +40,6 @@ from edge_sdk.client import Client, Model, connect
 _CLIENT_THREADS = 16  # as many lanes as a client keeps open
 _SAY_EVERY_S = 0.5
 _PR_SET_TIMERSLACK = 29
-
-
-class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What to do; ``samples`` is where the result goes."""
-
-    load: Load
-    agent: str
-    inference: str
-    fast_lane: bool
-    seed: int
-    warm_up_s: float
-    duration_s: float
-    samples: str
-
-
-class Said(msgspec.Struct, frozen=True, kw_only=True):
-    """A line of standard output. ``error``: it cannot be done (reason and message)."""
-
-    state: str  # ready, running, done, error
-    count: int = 0
-    error: tuple[str, str] | None = None
-    versions: dict[str, int] = {}
-    first_errors: dict[str, str] = {}
-    kinds: tuple[str, ...] = ()
-    truncated: bool = False
 
 
 class Asker:
@@ -173,7 +147,8 @@ def _background(work: Callable[[], None]) -> None:
 
 
 def _wait_for_end(stop: threading.Event) -> None:
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
     stop.set()
 
 

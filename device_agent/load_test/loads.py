@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
-from edge_sdk.base import FormatError, ModelName, UsageError
+from edge_sdk.base.errors import FormatError, UsageError
+from edge_sdk.base.names import ModelName
 
 Arrivals: TypeAlias = Literal["poisson", "constant"]
 Priority: TypeAlias = Literal["default", "high", "medium", "low"]
@@ -145,8 +146,6 @@ def parse_scenario(document: Mapping[str, Any], *, where: str) -> tuple[Load, ..
 
 def named_apart(loads: Sequence[Load]) -> tuple[Load, ...]:
     """Each with a name of its own: those that share one are numbered."""
-    import dataclasses
-
     names = [load.name for load in loads]
     seen: dict[str, int] = {}
     found = []
@@ -154,7 +153,7 @@ def named_apart(loads: Sequence[Load]) -> tuple[Load, ...]:
         seen[load.name] = seen.get(load.name, 0) + 1
         many = names.count(load.name) > 1
         name = f"{load.name} #{seen[load.name]}" if many else load.name
-        found.append(dataclasses.replace(load, name=name))
+        found.append(replace(load, name=name))
     return tuple(found)
 
 

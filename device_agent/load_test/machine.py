@@ -23,13 +23,15 @@ def machine() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Of the packages that are installed here and matter."""
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    found = {name: _version(name) for name in _PACKAGES}
+    return {name: version for name, version in found.items() if version}
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def processor_times() -> tuple[float, float]:

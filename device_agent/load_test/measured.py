@@ -170,7 +170,9 @@ def over_time(samples: Samples, *, bins_max: int = 120) -> list[dict[str, Any]]:
     edges = samples.begin_ns + np.arange(count + 1) * (whole_ns / count)
     rows = samples.counted()
     step_s = whole_ns / count / _NS_IN_S
-    done = np.histogram(samples.rows[samples.rows[:, 3] == OK][:, 2], edges)[0]
+    done = samples.rows[samples.rows[:, 3] == OK][:, 2]
+    done = done[(done >= samples.begin_ns) & (done < samples.end_ns)]
+    ended = np.bincount(np.searchsorted(edges, done, side="right") - 1, minlength=count)
     where = np.searchsorted(edges, rows[:, 0], side="right") - 1
     found = []
     for number in range(count):
@@ -181,7 +183,7 @@ def over_time(samples: Samples, *, bins_max: int = 120) -> list[dict[str, Any]]:
             {
                 "at_s": number * step_s,
                 "seconds": step_s,
-                "throughput": float(done[number]) / step_s,
+                "throughput": float(ended[number]) / step_s,
                 "failures": float(len(part) - len(answered)) / step_s,
                 "p50_ms": seen.p50,
                 "p99_ms": seen.p99,

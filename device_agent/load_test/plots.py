@@ -99,9 +99,10 @@ def chart(
     for value, words in marks:
         if y.low <= value <= y.high:
             _, level = at((x.low, value))
+            words_at = level - 4 if level > _TOP + 12 else level + 12
             parts.append(
                 f'<path class="mark" d="M{_LEFT} {level}H{WIDTH - _RIGHT}"/>'
-                f'<text class="mark-text" x="{WIDTH - _RIGHT - 4}" y="{level - 4}" '
+                f'<text class="mark-text" x="{WIDTH - _RIGHT - 4}" y="{words_at}" '
                 f'text-anchor="end">{escape(words)}</text>'
             )
     for line in lines:
@@ -124,9 +125,9 @@ def short(value: float) -> str:
 def _steps(largest: float) -> tuple[float, float]:
     """A round step and the end of an axis of 3 to 6 of them."""
     power = 10.0 ** math.floor(math.log10(largest))
-    for factor in (0.2, 0.5, 1.0, 2.0):
+    for factor in (0.1, 0.2, 0.5, 1.0, 2.0):
         step = factor * power
-        if largest / step <= 5:
+        if largest / step <= 6:
             break
     return step, step * max(math.ceil(largest / step - 1e-9), 1)
 

@@ -38,7 +38,7 @@ figure{margin:12px 0;padding:12px 14px 6px;background:var(--card);border-radius:
 figcaption{display:flex;flex-wrap:wrap;gap:2px 16px;align-items:baseline;margin-bottom:6px}
 figcaption h3{flex:1 1 auto}
 .key{font-size:13px;color:var(--soft)}.key i{display:inline-block;width:14px;height:3px;
-border-radius:2px;margin-right:6px;vertical-align:middle}
+border-radius:2px;margin-right:6px;background:var(--c);vertical-align:middle}
 svg{display:block;width:100%;height:auto}
 svg text{font:11px system-ui,sans-serif;fill:var(--soft)}
 .grid{stroke:var(--edge);stroke-width:1;fill:none}
@@ -97,21 +97,23 @@ def ms_text(value: float | None) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
+def count_text(value: float) -> str:
+    """A rate: whole from 100 on."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def goal_value(what: str, value: float) -> str:
     """A goal's number with its unit."""
     if what.endswith("-ms"):
         return f"{ms_text(value)} ms"
-    return f"{value:.2%}" if what in ("failures", "accuracy") else f"{short(value)}/s"
+    return f"{value:.2%}" if what in ("failures", "accuracy") else f"{count_text(value)}/s"
 
 
 def goal_words(goal: Mapping[str, Any]) -> tuple[str, str, str]:
     """(what was wanted, what was measured, met or not) of a goal in the document."""
     sign = "at least" if goal["what"] in AT_LEAST else "at most"
     wanted = f"{goal['what'].removesuffix('-ms')} {sign} {goal_value(goal['what'], goal['bound'])}"
-    if goal["measured"] is None:
-        measured = "–"
-    else:
-        measured = goal_value(goal["what"], goal["measured"])
+    measured = "–" if goal["measured"] is None else goal_value(goal["what"], goal["measured"])
     return wanted, measured, {True: "met", False: "MISSED", None: "not known"}[goal["met"]]
 
 
@@ -130,8 +132,12 @@ def _banner(document: Document) -> str:
 
 
 def _rows(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Cells are HTML already."""
-    head = "".join(f"<th>{_text(one)}</th>" for one in columns)
+    """At least one row; cells are HTML already."""
+    left = [one.startswith(('<td class="left', '<td class="wrap')) for one in rows[0]]
+    head = "".join(
+        f'<th class="left">{_text(name)}</th>' if is_left else f"<th>{_text(name)}</th>"
+        for name, is_left in zip(columns, left, strict=True)
+    )
     body = "".join(
         "<tr>"
         + "".join(one if one.startswith("<td") else f"<td>{one}</td>" for one in row)
@@ -175,26 +181,34 @@ def how_asked(load: Document) -> str:
 
 
 def _table_of_loads(loads: Sequence[Document]) -> str:
-    columns = ["load", "asked", "requests", "failed", "answers/s"]
-    columns += ["p50", "p90", "p99", "p99.9", "largest", "service p50", "top-k"]
+    columns = ["load", "requests", "failed", "answers/s"]
+    columns += ["p50", "p90", "p99", "p99.9", "largest", "service p50"]
+    with_labels = any(load["accuracy"] is not None for load in loads)
+    columns += ["accuracy"] if with_labels else []
     rows = []
     for load in loads:
         lost = load["asked"] - load["answered"]
         latency = load["latency"]
-        version = ", ".join(sorted(load["versions"])) or "no version"
+        version = ", ".join(sorted(load["versions"])) or "none"
+        words = _text(f"{how_asked(load)}; version {version}")
         rows.append(
             [
-                f'{_text(load["name"])}<br><span class="soft">{_text(version)}</span>',
-                _text(how_asked(load)),
+                f'{_text(load["name"])}<br><span class="soft">{words}</span>',
                 f"{load['asked']:,}",
                 f'<td class="{"bad-text" if lost else ""}">{lost:,}</td>',
-                short(load["throughput"]),
+                count_text(load["throughput"]),
                 *(ms_text(latency[one]) for one in ("p50", "p90", "p99", "p999", "largest")),
                 ms_text(load["service"]["p50"]),
-                "–" if load["accuracy"] is None else f"{load['accuracy']:.1%}",
+                *([_accuracy(load)] if with_labels else []),
             ]
         )
     return _rows(columns, rows) + '<p class="soft">Latencies in milliseconds.</p>'
+
+
+def _accuracy(load: Document) -> str:
+    if load["accuracy"] is None:
+        return "–"
+    return f"{load['accuracy']:.1%} (top {load['top_k']})"
 
 
 def _errors(loads: Sequence[Document]) -> str:
@@ -211,8 +225,7 @@ def _errors(loads: Sequence[Document]) -> str:
 
 def _figure(title: str, picture: str, keys: Sequence[tuple[str, int]]) -> str:
     legend = "".join(
-        f'<span class="key"><i class="c{colour}" style="background:var(--c)"></i>{_text(name)}</span>'
-        for name, colour in keys
+        f'<span class="key"><i class="c{colour}"></i>{_text(name)}</span>' for name, colour in keys
     )
     return f"<figure><figcaption><h3>{_text(title)}</h3>{legend}</figcaption>{picture}</figure>"
 

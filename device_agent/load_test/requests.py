@@ -78,9 +78,9 @@ def right_among(scores: Array, labels: Array, *, top_k: int) -> float:
 
     ``scores``: (rows, ..., classes), or (classes,) for one row. Raises: UsageError.
     """
-    rows = scores.reshape(len(labels), -1) if scores.size else scores
     if not scores.size or scores.size % len(labels):
         raise UsageError(f"an output of shape {list(scores.shape)} has no scores for the labels")
+    rows = scores.reshape(len(labels), -1)
     top_k = min(top_k, rows.shape[1])
     best = np.argpartition(rows, -top_k, axis=1)[:, -top_k:]
     return float(np.mean(np.any(best == np.asarray(labels).reshape(-1, 1), axis=1)))
@@ -88,9 +88,10 @@ def right_among(scores: Array, labels: Array, *, top_k: int) -> float:
 
 def _read(path: Path) -> dict[str, Array]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not hasattr(file, "files"):
-                raise FormatError(f"{path} is one array; an .npz with named arrays is needed")
+        found = np.load(path, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            raise FormatError(f"{path} is one array; an .npz with named arrays is needed")
+        with found as file:
             return {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise NotFoundError(f"no such file: {path}") from None

@@ -19,7 +19,6 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from device_agent.load_test.generator import Order, Said
 from device_agent.load_test.loads import Load
 from device_agent.load_test.machine import busy_share, machine, processor_times, versions
 from device_agent.load_test.measured import (
@@ -29,6 +28,7 @@ from device_agent.load_test.measured import (
     over_time,
     summarise,
 )
+from device_agent.load_test.messages import Order, Said
 from device_agent.load_test.verdict import Verdict, all_met, judge
 from edge_sdk.base import (
     EdgeError,
@@ -136,7 +136,7 @@ def _watch(
         try:
             _listen(generators, _TICK_S)
             at_s = (time.perf_counter_ns() - begin_ns) / 1e9
-            if _TICK_S <= at_s - busy[-1][0] and at_s <= whole_s + _TICK_S:
+            if at_s - busy[-1][0] >= _TICK_S and at_s <= whole_s + _TICK_S:
                 busy.append((at_s, processor_times()))
             if progress is not None:
                 progress(at_s, {one.load.name: one.said.count for one in generators})
