@@ -19,6 +19,7 @@ from edge_sdk.base.command import (
     note,
     print_json,
     print_table,
+    read_toml,
 )
 from edge_sdk.base.files import refuse_existing, whole_file
 
@@ -121,21 +122,18 @@ def _plan(
     texts: tuple[str, ...], scenario: Path | None, where: Where, timing: dict[str, Any]
 ) -> Plan:
     """Flags before the file's. Raises: UsageError, FormatError, NotFoundError."""
-    from device_agent.load_test import Plan, named_apart, parse_load, parse_scenario, read_scenario
+    from device_agent.load_test import Plan, named_apart, parse_load, parse_scenario
 
-    loads: list[Load] = []
-    if scenario is not None:
-        document = read_scenario(scenario)
-        loads += parse_scenario(document, where=str(scenario))
-        timing = {
-            key: document.get(key.replace("_", "-")) if value is None else value
-            for key, value in timing.items()
-        }
-    loads += [parse_load(text) for text in texts]
-    if not loads:
-        raise UsageError("what is to be loaded? give --load 'MODEL rate=100' or --scenario FILE")
     given = {key: value for key, value in timing.items() if value is not None}
-    return Plan(loads=named_apart(loads), where=where, **given)
+    found: list[Load] = []
+    if scenario is not None:
+        loads, values = parse_scenario(read_toml(scenario), where=str(scenario))
+        found += loads
+        given = {**values, **given}
+    found += [parse_load(text) for text in texts]
+    if not found:
+        raise UsageError("what is to be loaded? give --load 'MODEL rate=100' or --scenario FILE")
+    return Plan(loads=named_apart(found), where=where, **given)
 
 
 @contextmanager

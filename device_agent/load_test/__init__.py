@@ -6,7 +6,7 @@ Each load runs in a process of its own. Nothing here knows what serves: it asks 
 
 from device_agent.load_test.loads import Goal, Load, named_apart, parse_load, parse_scenario
 from device_agent.load_test.report import html_report
-from device_agent.load_test.run import Plan, Where, read_scenario, run_loads
+from device_agent.load_test.run import Plan, Where, run_loads
 
 __all__ = [
     "Goal",
@@ -17,6 +17,5 @@ __all__ = [
     "named_apart",
     "parse_load",
     "parse_scenario",
-    "read_scenario",
     "run_loads",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -131,17 +131,28 @@ def make_load(settings: Mapping[str, Any], *, where: str) -> Load:
     return load
 
 
-def parse_scenario(document: Mapping[str, Any], *, where: str) -> tuple[Load, ...]:
-    """The tables ``[[load]]`` of a TOML file. Raises: UsageError."""
+def parse_scenario(
+    document: Mapping[str, Any], *, where: str
+) -> tuple[tuple[Load, ...], dict[str, float]]:
+    """The tables ``[[load]]`` of a TOML file, and its ``duration_s``, ``warm_up_s`` and
+    ``seed`` as far as it says them. Raises: UsageError."""
     tables = document.get("load", [])
     if not isinstance(tables, list) or not all(isinstance(one, Mapping) for one in tables):
         raise UsageError(f"{where}: loads are tables [[load]]")
-    unknown = sorted(set(document) - {"load", "duration-s", "warm-up-s", "seed"})
+    unknown = sorted(set(document) - {"load", *_TIMING})
     if unknown:
         raise UsageError(f"{where} has unknown keys: {', '.join(unknown)}")
-    return tuple(
+    loads = tuple(
         make_load(table, where=f"{where}, load {number}") for number, table in enumerate(tables, 1)
     )
+    timing = {
+        key.replace("-", "_"): read(document[key], key, where)
+        for key, read in _TIMING.items()
+        if key in document
+    }
+    if not timing.get("duration_s", 1):
+        raise UsageError(f"{where}: duration-s must be more than 0")
+    return loads, timing
 
 
 def named_apart(loads: Sequence[Load]) -> tuple[Load, ...]:
@@ -182,3 +193,10 @@ def _text(value: Any, key: str, where: str) -> str:
         choice = f"one of {', '.join(allowed)}" if allowed else "a text"
         raise UsageError(f"{where}: {key}={value!r} is not {choice}")
     return value
+
+
+_TIMING: Mapping[str, Callable[[Any, str, str], float]] = {
+    "duration-s": _number,
+    "warm-up-s": _number,
+    "seed": _whole,
+}

@@ -32,16 +32,9 @@ from device_agent.load_test.messages import Order, Said
 from device_agent.load_test.verdict import Verdict, all_met, judge
 from edge_sdk.base import (
     EdgeError,
-    FormatError,
     UnavailableError,
     error_classes,
-    explain_os_error,
 )
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 _COMMAND = (sys.executable, "-m", "device_agent.load_test.generator")
 _READY_S = 60.0
@@ -84,16 +77,6 @@ class _Generator:
     @property
     def has_ended(self) -> bool:
         return self.said.state in ("done", "error")
-
-
-def read_scenario(path: Path) -> dict[str, Any]:
-    """A TOML file. Raises: NotFoundError, UsageError, FormatError."""
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise explain_os_error(error, path) from None
-    except ValueError as error:  # not TOML, or not UTF-8
-        raise FormatError(f"the scenario {path} is not TOML: {error}") from None
 
 
 def run_loads(plan: Plan, *, progress: Progress | None = None) -> dict[str, Any]:

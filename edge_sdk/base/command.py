@@ -375,20 +375,24 @@ def _fits(value: Any, default: Any) -> bool:
     return not isinstance(default, (int, str)) or isinstance(value, type(default))
 
 
-def _read_table(file: Path, table: str) -> dict[str, Any]:
+def read_toml(file: Path) -> dict[str, Any]:
+    """Raises: UsageError (cannot be read), FormatError (is no TOML)."""
     try:
         # Asked before opening: a FIFO would wait for a writer, /dev/zero never end.
         if not stat.S_ISREG(file.stat().st_mode):
             raise UsageError(f"cannot read the configuration {file}: it is no regular file")
         with file.open("rb") as stream:
-            document = tomllib.load(stream)
+            return tomllib.load(stream)
     except OSError as error:
         raise UsageError(f"cannot read the configuration {file}: {error.strerror}") from None
     except RecursionError:
         raise FormatError(f"the configuration {file} is nested too deep") from None
     except ValueError as error:  # not TOML, not UTF-8, or a number of thousands of digits
         raise FormatError(f"the configuration {file} is not TOML: {error}") from None
-    values = document.get(table, {})
+
+
+def _read_table(file: Path, table: str) -> dict[str, Any]:
+    values = read_toml(file).get(table, {})
     if not isinstance(values, dict):
         raise FormatError(f"[{table}] in {file} must be a table")
     return values

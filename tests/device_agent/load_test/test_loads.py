@@ -64,12 +64,22 @@ def test_scenario_says_the_same_as_flags() -> None:
         "duration-s": 5,
         "load": [{"model": "team/digits", "rate": 200, "priority": "high", "p99-ms": 5}],
     }
-    assert parse_scenario(document, where="s.toml") == (
-        parse_load("team/digits rate=200 priority=high p99-ms=5"),
-    )
+    loads, timing = parse_scenario(document, where="s.toml")
+    assert loads == (parse_load("team/digits rate=200 priority=high p99-ms=5"),)
+    assert timing == {"duration_s": 5}
 
 
-@pytest.mark.parametrize("document", [{"load": 3}, {"loads": []}, {"load": [{"rate": True}]}])
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"load": 3},
+        {"loads": []},
+        {"load": [{"rate": True}]},
+        {"duration-s": "long"},
+        {"duration-s": 0},
+        {"seed": 1.5},
+    ],
+)
 def test_wrong_scenarios_are_refused(document: dict[str, object]) -> None:
     """A file that is no list of loads, or misspells a key, is said by name."""
     with pytest.raises(UsageError) as refused:

@@ -13,8 +13,8 @@ import numpy as np
 import psutil
 import pytest
 
-from device_agent.load_test import Plan, Where, html_report, parse_load, read_scenario, run_loads
-from edge_sdk.base import FormatError, NotFoundError, UsageError
+from device_agent.load_test import Plan, Where, html_report, parse_load, run_loads
+from edge_sdk.base import NotFoundError, UsageError
 from tests.support.onnx_models import linear
 from tests.support.serving_door import serving
 
@@ -142,15 +142,3 @@ def test_no_process_is_left(address: str) -> None:
         run_loads(plan(address, "team/other rate=5"))
     left = [" ".join(one.cmdline()) for one in psutil.Process().children()]
     assert not [one for one in left if "load_test.generator" in one]
-
-
-def test_scenario_files(tmp_path: Path) -> None:
-    """A TOML file is read; a missing or damaged one is an error of ours."""
-    path = tmp_path / "s.toml"
-    path.write_text('duration-s = 5\n[[load]]\nmodel = "team/digits"\nrate = 10\n')
-    assert read_scenario(path)["load"] == [{"model": "team/digits", "rate": 10}]
-    path.write_text("[[load")
-    with pytest.raises(FormatError):
-        read_scenario(path)
-    with pytest.raises(NotFoundError):
-        read_scenario(tmp_path / "missing.toml")
