@@ -1,90 +1,166 @@
 """From tensors as they arrived to tensors to send: turn, buffers, run, in the caller's thread.
 
-An idle engine runs at once; otherwise the caller waits for its turn, in bounded company and
-for a bounded time. There is no scheduler thread: a hand-over costs more than a small run.
+An idle engine runs at once; otherwise the request waits for its turn in the scheduler, which
+may let requests of one model run as one. There is no scheduler thread: a hand-over costs more
+than a small run.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
 
 import numpy as np
 
+from device_agent.config import ModelConfig
 from device_agent.serving.cache import Kept, RequestKey, ResponseCache, keep
 from device_agent.serving.cache.request_key import Part
-from device_agent.serving.cache.response_cache import WhenGone
 from device_agent.serving.generation import Generation, Identity
 from device_agent.serving.model_table import START_WAIT_S, ModelTable
+from device_agent.serving.request import GivenTensor, Request, fill, owned
+from device_agent.serving.scheduling import ALONE, Scheduler, Waiting, WhenGone
 from device_agent.serving.slots import BoundSlot
-from edge_sdk.base import EdgeError, UnavailableError, UsageError
+from edge_sdk.base import EdgeError
 from edge_sdk.engines import EngineError
-from edge_sdk.engines.contract import STORAGE, Array, Session, shape_fits
+from edge_sdk.engines.contract import Array
 from edge_sdk.manifest.model import TensorSpec
 
-WAITING_MAX = 64
+_now_ns = time.perf_counter_ns
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GivenTensor:
-    """An input as it arrived: ``data`` is its little-endian bytes, or an array.
+class _Held:
+    """A slot that several answers look at: it goes back when the last of them is closed."""
 
-    Bytes that are a view may change at any time: they are read once, into the slot.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    data: bytes | memoryview | Array
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """Outputs of one run, good only inside the block; ``identity`` says who computed them."""
-
-    identity: Identity
-    outputs: Mapping[str, Array]
-    specs: Mapping[str, TensorSpec]
-
-
-class Turns:
-    """At most ``running_max`` runs at once; the others wait, at most ``WAITING_MAX`` of them."""
-
-    def __init__(self, running_max: int) -> None:
-        self._free = threading.Semaphore(running_max)
+    def __init__(self, slot: BoundSlot, answers: int) -> None:
+        self.slot = slot
+        self._answers = answers
         self._lock = threading.Lock()
-        self._waiting = 0
 
-    def take(self, timeout_s: float | None) -> None:
-        """Raises: UnavailableError (too many wait, or the time is over)."""
-        if self._free.acquire(blocking=False):
-            return
+    def let_go(self) -> bool:
+        """Whether nobody looks at it any more."""
         with self._lock:
-            if self._waiting >= WAITING_MAX:
-                raise UnavailableError(f"Exceeds maximum queue size of {WAITING_MAX} requests")
-            self._waiting += 1
-        try:
-            if not self._free.acquire(timeout=timeout_s):
-                raise UnavailableError("Request timeout expired while it waited for its turn")
-        finally:
-            with self._lock:
-                self._waiting -= 1
+            self._answers -= 1
+            return not self._answers
 
-    def give(self) -> None:
-        self._free.release()
+
+class Answer:
+    """Outputs of one run, good until ``close`` or the end of the block; ``identity`` says who
+    computed them."""
+
+    __slots__ = (
+        *("entered", "identity", "outputs", "specs"),
+        *("_done_ns", "_generation", "_held", "_phases", "_slot"),
+    )
+
+    def __init__(
+        self, generation: Generation, outputs: Mapping[str, Array], specs: Mapping[str, TensorSpec]
+    ) -> None:
+        self.identity: Identity = generation.identity
+        self.outputs = outputs
+        self.specs = specs
+        self.entered = False  # the request leaves the generation with it
+        self._generation: Generation | None = generation
+        self._slot: BoundSlot | None = None
+        self._held: _Held | None = None
+        self._phases: tuple[int, int, int, int, bool] | None = None
+        self._done_ns = 0
+
+    def ran(self, slot: BoundSlot, phases: tuple[int, int, int, int, bool], done_ns: int) -> Answer:
+        """``phases``: nanoseconds in queue, input and engine, requests in the run, and whether
+        this one's thread made it."""
+        self._slot, self._phases, self._done_ns = slot, phases, done_ns
+        return self
+
+    def __enter__(self) -> Answer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self.fail(error)
+
+    def close(self) -> None:
+        """The answer was used: its buffers are free for others, and it is counted."""
+        generation = self._generation
+        if generation is None:
+            return
+        phases = self._phases
+        if phases is not None:
+            queue_ns, input_ns, infer_ns, batch, leads = phases
+            generation.statistics.succeeded(
+                queue_ns=queue_ns,
+                input_ns=input_ns,
+                infer_ns=infer_ns,
+                output_ns=_now_ns() - self._done_ns,
+                batch_size=batch,
+                leads=leads,
+            )
+        self._release(generation)
+
+    def fail(self, error: BaseException) -> None:
+        """As ``close`` for an answer that could not be given after all."""
+        generation = self._generation
+        if generation is None:
+            return
+        if isinstance(error, EdgeError):
+            generation.statistics.failed(
+                whole_ns=_now_ns() - self._done_ns + sum((self._phases or (0, 0, 0))[:3]),
+                engine=isinstance(error, EngineError),
+            )
+        self._release(generation)
+
+    def _release(self, generation: Generation) -> None:
+        self._generation = None
+        slot = self._slot
+        if slot is not None and (self._held is None or self._held.let_go()):
+            generation.slots.put_back(slot)
+        if self.entered:
+            generation.leave()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Together:
+    """What a run of several requests made; each gets its rows."""
+
+    slot: BoundSlot
+    held: _Held
+    outputs: Mapping[str, Array]
+    batch: int
+    times_ns: tuple[int, int, int]  # turn, filled, done
+
+    def answer(self, generation: Generation, request: Request, row: int, begin_ns: int) -> Answer:
+        end = row + request.rows
+        outputs = {name: self.outputs[name][row:end] for name in request.specs}
+        turn_ns, filled_ns, done_ns = self.times_ns
+        answer = Answer(generation, outputs, request.specs)
+        answer._held = self.held
+        phases = (turn_ns - begin_ns, filled_ns - turn_ns, done_ns - filled_ns)
+        return answer.ran(self.slot, (*phases, self.batch, row == 0), done_ns)
 
 
 class Dispatcher:
     """Runs requests on whatever the table says is active."""
 
-    def __init__(self, table: ModelTable, *, running_max: int) -> None:
+    def __init__(
+        self,
+        table: ModelTable,
+        *,
+        running_max: int,
+        models: Mapping[str, ModelConfig] | None = None,
+    ) -> None:
         self._table = table
-        self._turns = Turns(running_max)
+        self.scheduler = Scheduler(running_max=running_max, models=models)
 
-    @contextmanager
     def infer(
         self,
         model: str,
@@ -94,123 +170,201 @@ class Dispatcher:
         wanted: Sequence[str] = (),
         timeout_s: float | None = None,
         when_gone: WhenGone | None = None,
-    ) -> Iterator[Answer]:
-        """One request. ``version`` empty: the active one; ``wanted`` empty: all outputs.
+        priority: int = 0,
+    ) -> Answer:
+        """``run`` for a request that comes once."""
+        request = Request(
+            model=model, version=version, inputs=inputs, wanted=wanted, priority=priority
+        )
+        return self.run(request, timeout_s=timeout_s, when_gone=when_gone)
 
-        ``when_gone`` registers what is to be called once nobody waits for the answer any more:
-        only who waits for an identical request asks for it.
+    def run(
+        self,
+        request: Request,
+        *,
+        timeout_s: float | None = None,
+        when_gone: WhenGone | None = None,
+    ) -> Answer:
+        """The answer, which must be closed (it is a context manager).
+
+        ``timeout_s`` bounds the wait for a turn. ``when_gone`` registers what is to be called
+        once nobody waits for the answer any more: only a request that has to wait asks for it.
         Raises: NotFoundError, VersionNotActiveError, UsageError (tensors do not fit),
         UnavailableError (no turn), ResourceError (no memory), EngineError.
         """
-        begin_ns = time.perf_counter_ns()
+        begin_ns = _now_ns()
         wait_s = START_WAIT_S if timeout_s is None else min(timeout_s, START_WAIT_S)
-        generation = self._table.enter(model, version, wait_s=wait_s)
+        generation = self._table.enter(request.model, request.version, wait_s=wait_s)
         try:
+            request.fit(generation)
             if generation.cache is None:
-                with self._run(generation, inputs, wanted, timeout_s, begin_ns) as answer:
-                    yield answer
+                answer = self._run(generation, request, timeout_s, when_gone, begin_ns)
             else:
-                yield self._cached(
-                    generation, inputs, wanted, timeout_s, cache=generation.cache, gone=when_gone
+                answer = self._cached(generation, request, timeout_s, when_gone, generation.cache)
+            answer.entered = True
+            return answer
+        except BaseException as error:
+            if isinstance(error, EdgeError):
+                generation.statistics.failed(
+                    whole_ns=_now_ns() - begin_ns, engine=isinstance(error, EngineError)
                 )
-        except EdgeError as error:
-            generation.statistics.failed(
-                whole_ns=time.perf_counter_ns() - begin_ns, engine=isinstance(error, EngineError)
-            )
-            raise
-        finally:
             generation.leave()
+            raise
 
     def _cached(
         self,
         generation: Generation,
-        inputs: Sequence[GivenTensor],
-        wanted: Sequence[str],
+        request: Request,
         timeout_s: float | None,
-        *,
+        when_gone: WhenGone | None,
         cache: ResponseCache,
-        gone: WhenGone | None,
     ) -> Answer:
         """From the cache, or run and copied out of its buffers."""
-        begin_ns = began_ns = ended_ns = time.perf_counter_ns()
-        given = [owned(tensor) for tensor in check_inputs(generation.session, inputs)]
-        specs = check_wanted(generation.session, wanted)
-        key = RequestKey(generation.identity.artifact, specs, [part_of(tensor) for tensor in given])
+        begin_ns = began_ns = ended_ns = _now_ns()
+        copied = Request(
+            model=request.model,
+            version=request.version,
+            inputs=[owned(tensor) for tensor in request.given],
+            wanted=request.wanted,
+            priority=request.priority,
+        )
+        copied.fit(generation)
+        parts = [part_of(tensor) for tensor in copied.given]
+        key = RequestKey(generation.identity.artifact, copied.specs, parts)
 
         def run(*, timeout_s: float | None, began: Callable[[], None]) -> Kept:
             nonlocal began_ns, ended_ns
-            began_ns = time.perf_counter_ns()
-            with self._run(generation, given, wanted, timeout_s, began_ns, began=began) as answer:
+            began_ns = _now_ns()
+            # Others may come to wait for this run: it goes on without its caller.
+            with self._run(generation, copied, timeout_s, None, began_ns, began=began) as answer:
                 kept = keep(answer.outputs)
-            ended_ns = time.perf_counter_ns()
+            ended_ns = _now_ns()
             return kept
 
-        kept, source = cache.answer(key, run, timeout_s=timeout_s, when_gone=gone)
-        whole_ns = time.perf_counter_ns() - begin_ns
+        kept, source = cache.answer(key, run, timeout_s=timeout_s, when_gone=when_gone)
+        whole_ns = _now_ns() - begin_ns
         if source == "run":
             generation.statistics.missed(own_ns=whole_ns - (ended_ns - began_ns))
         else:
             generation.statistics.found(whole_ns=whole_ns)
-        return Answer(
-            identity=generation.identity,
-            outputs={name: kept.outputs[name] for name in specs},
-            specs=specs,
-        )
+        return Answer(generation, {name: kept.outputs[name] for name in copied.specs}, copied.specs)
 
-    @contextmanager
     def _run(
         self,
         generation: Generation,
-        inputs: Sequence[GivenTensor],
-        wanted: Sequence[str],
+        request: Request,
         timeout_s: float | None,
+        when_gone: WhenGone | None,
         begin_ns: int,
         *,
         began: Callable[[], None] | None = None,
-    ) -> Iterator[Answer]:
-        given = check_inputs(generation.session, inputs)
-        specs = check_wanted(generation.session, wanted)
-        self._turns.take(timeout_s)
-        turn_ns = time.perf_counter_ns()
+    ) -> Answer:
+        scheduler = self.scheduler
+        queue = scheduler.queue(request.model)
+        priority = request.priority or queue.priority
+        if not scheduler.enter(queue):
+            ticket = scheduler.wait(
+                queue,
+                priority,
+                group=request.group,
+                rows=request.rows,
+                work=request,
+                timeout_s=timeout_s,
+                when_gone=when_gone,
+            )
+            together = self._together(generation, request, ticket)
+            if together is not None:
+                return together.answer(generation, request, ticket.row, begin_ns)
+        turn_ns = _now_ns()
         slot = None
         try:
-            try:
-                if began is not None:
-                    began()
-                slot = generation.slots.take([tensor.shape for tensor in given])
-                fill(slot, given)
-                filled_ns = time.perf_counter_ns()
-                outputs = slot.run()
-            finally:
-                self._turns.give()
-            done_ns = time.perf_counter_ns()
-            yield Answer(
-                identity=generation.identity,
-                outputs={name: outputs[name] for name in specs},
-                specs=specs,
-            )
-        finally:
+            if began is not None:
+                began()
+            slot = generation.slots.take(request.shapes)
+            inputs = slot.inputs
+            for tensor in request.given:
+                fill(inputs[tensor.name], tensor)
+            filled_ns = _now_ns()
+            outputs = slot.run()
+            done_ns = _now_ns()
+        except BaseException:
             if slot is not None:
                 generation.slots.put_back(slot)
-        generation.statistics.succeeded(
-            queue_ns=turn_ns - begin_ns,
-            input_ns=filled_ns - turn_ns,
-            infer_ns=done_ns - filled_ns,
-            output_ns=time.perf_counter_ns() - done_ns,
-        )
+            scheduler.leave(queue, priority, _now_ns() - turn_ns)
+            raise
+        scheduler.leave(queue, priority, done_ns - turn_ns)
+        if generation.batch_costs is not None:
+            generation.batch_costs.observed(request.rows, done_ns - filled_ns)
+        if request.wanted:
+            outputs = {name: outputs[name] for name in request.specs}
+        phases = (turn_ns - begin_ns, filled_ns - turn_ns, done_ns - filled_ns, 1, True)
+        return Answer(generation, outputs, request.specs).ran(slot, phases, done_ns)
+
+    def _together(
+        self, generation: Generation, request: Request, ticket: Waiting
+    ) -> _Together | None:
+        """A run that several waiting requests share. None: this one has a turn, to run alone."""
+        if isinstance(ticket.outcome, _Together):
+            return ticket.outcome
+        if ticket.outcome is None:  # this thread has the turn
+            costs = generation.batch_costs
+            if ticket.group is None or costs is None:
+                return None
+            mates = self.scheduler.mates(ticket, costs.worth() - request.rows)
+            if not mates:
+                return None
+            together = self._lead(generation, request, ticket, mates)
+            if together is not None:
+                return together
+        # What failed for all may be one's fault: each is tried by itself.
+        self.scheduler.again(ticket)
+        return None
+
+    def _lead(
+        self, generation: Generation, request: Request, ticket: Waiting, mates: list[Waiting]
+    ) -> _Together | None:
+        """Runs a request with its mates and ends the turn; None where that did not go well."""
+        turn_ns = _now_ns()
+        parts = [request, *(mate.work for mate in mates)]
+        rows = sum(part.rows for part in parts)
+        slot = outcome = None
+        try:
+            slot = generation.slots.take([(rows, *shape[1:]) for shape in request.shapes])
+            _fill_rows(slot, parts)
+            filled_ns = _now_ns()
+            outputs = slot.run()
+            done_ns = _now_ns()
+            if all(array.shape[:1] == (rows,) for array in outputs.values()):
+                outcome = _Together(
+                    slot=slot,
+                    held=_Held(slot, len(parts)),
+                    outputs=outputs,
+                    batch=len(parts),
+                    times_ns=(turn_ns, filled_ns, done_ns),
+                )
+                if generation.batch_costs is not None:
+                    generation.batch_costs.observed(rows, done_ns - filled_ns)
+            else:
+                generation.batch_costs = None  # this model does not answer row by row
+        except Exception as error:  # noqa: BLE001 - whatever it was, each hears of its own alone
+            if not isinstance(error, EdgeError):
+                traceback.print_exception(error)
+        if outcome is None and slot is not None:
+            generation.slots.put_back(slot)
+        self.scheduler.leave(ticket.queue, ticket.priority, _now_ns() - turn_ns)
+        row = request.rows
+        for mate in mates:
+            mate.row, row = row, row + mate.rows
+            self.scheduler.tell(mate, outcome or ALONE)
+        return outcome
 
 
-def owned(tensor: GivenTensor) -> GivenTensor:
-    """With content that nobody else can change: where an input lies in memory of the caller,
-    what was looked up and what is run could otherwise be two things."""
-    if isinstance(tensor.data, bytes):
-        return tensor
-    if isinstance(tensor.data, memoryview):
-        return replace(tensor, data=bytes(tensor.data))
-    if tensor.data.dtype == object:
-        return replace(tensor, data=np.array(tensor.data))
-    kind = STORAGE[tensor.dtype]
-    return replace(tensor, data=tensor.data.astype(kind, casting="same_kind", copy=False).tobytes())
+def _fill_rows(slot: BoundSlot, parts: Sequence[Request]) -> None:
+    row = 0
+    for part in parts:
+        for tensor in part.given:
+            fill(slot.inputs[tensor.name][row : row + part.rows], tensor)
+        row += part.rows
 
 
 def part_of(tensor: GivenTensor) -> Part:
@@ -218,67 +372,3 @@ def part_of(tensor: GivenTensor) -> Part:
     given = tensor.data
     data = tuple(given.flat) if isinstance(given, np.ndarray) else bytes(given)
     return (tensor.name, tensor.dtype, tuple(tensor.shape), data)
-
-
-def check_inputs(session: Session, inputs: Sequence[GivenTensor]) -> list[GivenTensor]:
-    """The inputs in the model's order. Raises: UsageError that says expected and got."""
-    by_name = {tensor.name: tensor for tensor in inputs}
-    if len(by_name) < len(inputs):
-        raise UsageError("an input is given twice; each is needed once")
-    known = [spec.name for spec in session.inputs]
-    for name in by_name:
-        if name not in known:
-            raise UsageError(f"unexpected input {name!r}; the model's inputs are {known}")
-    for spec in session.inputs:
-        if spec.name not in by_name:
-            raise UsageError(f"expected inputs {known}, got {sorted(by_name)}")
-        _check_tensor(spec, by_name[spec.name])
-    return [by_name[name] for name in known]
-
-
-def _check_tensor(spec: TensorSpec, tensor: GivenTensor) -> None:
-    if tensor.dtype != spec.dtype:
-        raise UsageError(f"input {spec.name!r} is {tensor.dtype}; the model expects {spec.dtype}")
-    if min(tensor.shape, default=0) < 0 or not shape_fits(spec.shape, tensor.shape):
-        raise UsageError(
-            f"unexpected shape for input {spec.name!r}: expected {list(spec.shape)}, got "
-            f"{list(tensor.shape)}"
-        )
-    count = 1
-    for size in tensor.shape:
-        count *= size
-    if isinstance(tensor.data, np.ndarray):
-        if tensor.data.size != count:
-            raise UsageError(
-                f"input {spec.name!r} has {tensor.data.size} elements; its shape "
-                f"{list(tensor.shape)} expects {count}"
-            )
-        return
-    expected = count * STORAGE[spec.dtype].itemsize
-    if len(tensor.data) != expected:
-        raise UsageError(
-            f"unexpected total byte size {len(tensor.data)} for input {spec.name!r}, expecting "
-            f"{expected}"
-        )
-
-
-def check_wanted(session: Session, wanted: Sequence[str]) -> dict[str, TensorSpec]:
-    """The outputs to answer with, in the order asked for. Raises: UsageError."""
-    specs = {spec.name: spec for spec in session.outputs}
-    for name in wanted:
-        if name not in specs:
-            raise UsageError(f"unexpected output {name!r}; the model's outputs are {list(specs)}")
-    return {name: specs[name] for name in wanted} if wanted else specs
-
-
-def fill(slot: BoundSlot, inputs: Sequence[GivenTensor]) -> None:
-    """Copies checked inputs into a slot's buffers."""
-    for tensor in inputs:
-        array = slot.inputs[tensor.name]
-        if isinstance(tensor.data, np.ndarray):
-            np.copyto(array, tensor.data.reshape(array.shape))
-        elif tensor.dtype == "bool":
-            # Any byte may arrive, but only 0 and 1 are a bool to the engine.
-            np.not_equal(np.frombuffer(tensor.data, np.uint8).reshape(array.shape), 0, out=array)
-        else:
-            np.copyto(array.reshape(-1), np.frombuffer(tensor.data, array.dtype))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from device_agent.serving.cache import ResponseCache
+from device_agent.serving.scheduling import BatchCosts
 from device_agent.serving.slots import SlotCache
 from device_agent.serving.statistics import Statistics
 from edge_sdk.base import Digest
@@ -28,6 +30,9 @@ class Identity:
     golden: Mapping[str, Array] = field(default_factory=dict)
 
 
+_numbers = itertools.count(1)
+
+
 class Generation:
     """Serves until it is retired and its last request has left; then it can be closed."""
 
@@ -37,12 +42,17 @@ class Generation:
         session: Session,
         pool: TensorPool,
         cache: ResponseCache | None = None,
+        *,
+        rows_max: int = 1,
     ) -> None:
-        """``cache``: the model's, which all of its generations share; None: it has none."""
+        """``cache``: the model's, which all of its generations share; None: it has none.
+        ``rows_max``: how many rows may share buffers."""
+        self.number = next(_numbers)  # in this process, no other has it
         self.cache = cache
         self.identity = identity
         self.session = session
-        self.slots = SlotCache(session, pool)
+        self.slots = SlotCache(session, pool, rows_max)
+        self.batch_costs: BatchCosts | None = None  # None: each request runs alone
         self.statistics = Statistics()
         self.memory_bytes = 0
         self.load_ms = 0.0

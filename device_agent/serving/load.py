@@ -10,6 +10,7 @@ from pathlib import Path
 
 from device_agent.config import ModelConfig
 from device_agent.serving import memory
+from device_agent.serving.batch_trial import has_rows, try_batches
 from device_agent.serving.cache import ResponseCache
 from device_agent.serving.generation import Generation, Identity
 from edge_sdk.base import Digest, RefusedError
@@ -104,8 +105,12 @@ class Loader:
             runs_on=self._runs_on(order.engine, settings),
             golden=_replayed(order, session),
         )
-        generation = Generation(identity, session, self._pool, self._caches.get(order.model))
+        rows_max = settings.batch_max if has_rows(session) else 1
+        generation = Generation(
+            identity, session, self._pool, self._caches.get(order.model), rows_max=rows_max
+        )
         warm(generation)
+        generation.batch_costs = try_batches(generation, rows_max)
         generation.load_ms = (time.monotonic() - begin_s) * 1000
         # Memory that was freed before and is used again does not show as growth.
         grown_bytes = memory.status_bytes("RssAnon") - before_bytes

@@ -71,7 +71,9 @@ class InferenceProcess:
         self._swapper = Swapper(
             self.table, self._loader, send=self._send, hello=self._hello, caches=self._caches
         )
-        dispatcher = Dispatcher(self.table, running_max=max(1, os.cpu_count() or 1))
+        dispatcher = Dispatcher(
+            self.table, running_max=max(1, os.cpu_count() or 1), models=config.models
+        )
         self._door = InferenceDoor(self.table, dispatcher)
         self._lane = FastLaneDoor(dispatcher, self.pool)
 

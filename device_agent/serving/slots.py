@@ -6,9 +6,11 @@ the data, are made by the engine in each run.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -24,9 +26,12 @@ Key = tuple[Shape, ...]
 class BoundSlot:
     """One set of buffers and what is bound to them. Used by one request at a time."""
 
-    def __init__(self, session: Session, pool: TensorPool, key: Key) -> None:
+    def __init__(
+        self, session: Session, pool: TensorPool, key: Key, home: RowMemory | None = None
+    ) -> None:
         """``key``: shapes of the inputs in the model's order. Raises: ResourceError."""
         self.key = key
+        self.home = home
         self.inputs: dict[str, Array] = {}
         self.outputs: dict[str, Array] = {}
         self._session = session
@@ -36,7 +41,7 @@ class BoundSlot:
         self._binding: Binding | None = None
         try:
             for spec, shape in zip(session.inputs, key, strict=True):
-                self.inputs[spec.name] = self._array(spec.dtype, shape, self._slabs)
+                self.inputs[spec.name] = self._array("input", spec.name, spec.dtype, shape)
         except BaseException:
             self.close()
             raise
@@ -52,7 +57,11 @@ class BoundSlot:
             self.outputs = {}
             self._binding = self._bind({})
             return self._collect(self._binding.run())
-        return {**self.outputs, **self._collect(rest)} if rest else self.outputs
+        if not rest:
+            return self.outputs
+        made = self._collect(rest)
+        names = (spec.name for spec in self._session.outputs)
+        return {name: made[name] if name in made else self.outputs[name] for name in names}
 
     def finish(self) -> None:
         """Ends a request: what was made for this run alone is released."""
@@ -74,7 +83,7 @@ class BoundSlot:
         promised = self._session.output_shapes({n: a.shape for n, a in self.inputs.items()})
         dtypes = {spec.name: spec.dtype for spec in self._session.outputs}
         self.outputs = {
-            name: self._array(dtypes[name], array.shape, self._slabs)
+            name: self._array("output", name, dtypes[name], array.shape)
             for name, array in got.items()
             if promised[name] == array.shape and dtypes[name] != "string"
         }
@@ -96,12 +105,13 @@ class BoundSlot:
             np.copyto(copies[name], array)
         return copies
 
-    def _array(self, dtype: str, shape: Shape, slabs: list[Slab]) -> Array:
+    def _array(self, side: str, name: str, dtype: str, shape: Shape) -> Array:
         storage = STORAGE[dtype]
         if dtype == "string":
             return np.full(shape, "", storage)
-        size_bytes = int(np.prod(shape, dtype=np.int64)) * storage.itemsize
-        return self._slab(size_bytes, slabs).array(storage, shape)
+        if self.home is not None and shape[:1] == self.key[0][:1]:
+            return self.home.array((side, name), storage, shape)
+        return self._slab(_size_bytes(storage, shape), self._slabs).array(storage, shape)
 
     def _slab(self, size_bytes: int, slabs: list[Slab]) -> Slab:
         slab = self._pool.acquire(size_bytes)
@@ -117,14 +127,62 @@ class BoundSlot:
                 raise SlabError(f"tensor {name!r} does not lie in the pool")
 
 
-class SlotCache:
-    """The idle slots of one loaded model, by input shapes."""
+class RowMemory:
+    """Slabs for as many rows as may run as one, and a bound slot for each number of rows.
 
-    def __init__(self, session: Session, pool: TensorPool) -> None:
+    The slots share the slabs: one of them is used at a time.
+    """
+
+    def __init__(self, session: Session, pool: TensorPool, key: Key, rows_max: int) -> None:
+        """``key``: shapes of the inputs without their rows."""
+        self.key = key
         self._session = session
         self._pool = pool
+        self._rows_max = rows_max
+        self._slabs: dict[tuple[str, str], Slab] = {}
+        self._slots: dict[int, BoundSlot] = {}
+
+    def slot(self, rows: int) -> BoundSlot:
+        """Raises: ResourceError."""
+        slot = self._slots.get(rows)
+        if slot is None:
+            shapes = tuple((rows, *shape) for shape in self.key)
+            slot = self._slots[rows] = BoundSlot(self._session, self._pool, shapes, self)
+        return slot
+
+    def array(self, name: tuple[str, str], storage: np.dtype[Any], shape: Shape) -> Array:
+        """The first rows of a tensor's slab. Raises: ResourceError."""
+        wanted_bytes = _size_bytes(storage, (self._rows_max, *shape[1:]))
+        slab = self._slabs.get(name)
+        if slab is None:
+            slab = self._slabs[name] = self._pool.acquire(wanted_bytes)
+        return slab.array(storage, shape)
+
+    def close(self) -> None:
+        """Releases all buffers; no slot is used again."""
+        for slot in self._slots.values():
+            slot.close()
+        self._slots.clear()
+        while self._slabs:
+            self._slabs.popitem()[1].release()
+
+
+def _size_bytes(storage: np.dtype[Any], shape: Shape) -> int:
+    return math.prod(shape) * storage.itemsize
+
+
+class SlotCache:
+    """The idle buffers of one loaded model, by input shapes.
+
+    With ``rows_max`` above 1, inputs that differ in their rows only, up to so many, share them.
+    """
+
+    def __init__(self, session: Session, pool: TensorPool, rows_max: int = 1) -> None:
+        self._session = session
+        self._pool = pool
+        self._rows_max = rows_max
         self._lock = threading.Lock()
-        self._idle: OrderedDict[Key, list[BoundSlot]] = OrderedDict()
+        self._idle: OrderedDict[Key, list[BoundSlot | RowMemory]] = OrderedDict()
         self._closed = False
 
     def take(self, shapes: Sequence[Shape]) -> BoundSlot:
@@ -132,32 +190,55 @@ class SlotCache:
 
         Raises: ResourceError.
         """
-        key = tuple(shapes)
+        key, rows = tuple(shapes), 0
+        if self._rows_max > 1:
+            key, rows = self._without_rows(key)
         with self._lock:
             idle = self._idle.get(key)
-            if idle:
-                return idle.pop()
-        return BoundSlot(self._session, self._pool, key)
+            found = idle.pop() if idle else None
+        if isinstance(found, BoundSlot):
+            return found
+        if not rows:
+            return BoundSlot(self._session, self._pool, key)
+        home = found or RowMemory(self._session, self._pool, key, self._rows_max)
+        try:
+            return home.slot(rows)
+        except BaseException:
+            self._put(home, home.key)
+            raise
 
     def put_back(self, slot: BoundSlot) -> None:
         slot.finish()
-        with self._lock:
-            gone = [slot] if self._closed else self._keep(slot)
-        for one in gone:
-            one.close()
+        if slot.home is None:
+            self._put(slot, slot.key)
+        else:
+            self._put(slot.home, slot.home.key)
 
-    def _keep(self, slot: BoundSlot) -> list[BoundSlot]:
-        self._idle.setdefault(slot.key, []).append(slot)
-        self._idle.move_to_end(slot.key)
+    def _without_rows(self, key: Key) -> tuple[Key, int]:
+        """The shapes without their rows, and these; 0 rows: as they are."""
+        rows = key[0][0] if key and key[0] else 0
+        if 0 < rows <= self._rows_max and all(shape[:1] == (rows,) for shape in key):
+            return tuple(shape[1:] for shape in key), rows
+        return key, 0
+
+    def _put(self, one: BoundSlot | RowMemory, key: Key) -> None:
+        with self._lock:
+            gone = [one] if self._closed else self._keep(one, key)
+        for old in gone:
+            old.close()
+
+    def _keep(self, one: BoundSlot | RowMemory, key: Key) -> list[BoundSlot | RowMemory]:
+        self._idle.setdefault(key, []).append(one)
+        self._idle.move_to_end(key)
         if len(self._idle) <= _SHAPES_KEPT_MAX:
             return []
         return self._idle.popitem(last=False)[1]
 
     def close(self) -> None:
-        """Releases all idle slots, and those in use as they come back."""
+        """Releases all idle buffers, and those in use as they come back."""
         with self._lock:
             self._closed = True
-            gone = [slot for slots in self._idle.values() for slot in slots]
+            gone = [one for kept in self._idle.values() for one in kept]
             self._idle.clear()
-        for slot in gone:
-            slot.close()
+        for one in gone:
+            one.close()

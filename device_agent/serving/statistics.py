@@ -34,7 +34,16 @@ class Statistics:
         self._count = dict.fromkeys(PHASES, 0)
         self._ns = dict.fromkeys(PHASES, 0)
 
-    def succeeded(self, *, queue_ns: int, input_ns: int, infer_ns: int, output_ns: int) -> None:
+    def succeeded(
+        self,
+        *,
+        queue_ns: int,
+        input_ns: int,
+        infer_ns: int,
+        output_ns: int,
+        batch_size: int = 1,
+        leads: bool = True,
+    ) -> None:
         with self._lock:
             self._add("success", queue_ns + input_ns + infer_ns + output_ns)
             self._add("queue", queue_ns)

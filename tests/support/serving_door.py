@@ -8,10 +8,12 @@ from pathlib import Path
 
 import onnx
 
+from device_agent.config import ModelConfig
 from device_agent.serving import Dispatcher, Generation, ModelTable
 from device_agent.serving.cache import ResponseCache
 from device_agent.serving.doors import FastLaneDoor, InferenceDoor
 from device_agent.serving.load import Loader, LoadOrder
+from device_agent.serving.scheduling import MEDIUM
 from edge_sdk.base import Digest
 from edge_sdk.tensor_pool import TensorPool
 from tests.support import onnx_models
@@ -37,6 +39,18 @@ class Serving:
         self.table.switch(generation)
         return generation
 
+    def take_all_turns(self) -> None:
+        """Nothing runs from here on until ``free_all_turns``."""
+        scheduler = self.dispatcher.scheduler
+        while scheduler.enter(scheduler.queue("team/nobody")):
+            pass
+
+    def free_all_turns(self) -> None:
+        scheduler = self.dispatcher.scheduler
+        queue = scheduler.queue("team/nobody")
+        while queue.running:
+            scheduler.leave(queue, MEDIUM, 0)
+
 
 def order_for(
     name: str, model: onnx.ModelProto, folder: Path, *, version: str = "1.0.0"
@@ -60,12 +74,13 @@ def serving(
     *,
     ready: bool = True,
     caches: Mapping[str, ResponseCache] | None = None,
+    settings: Mapping[str, ModelConfig] | None = None,
 ) -> Serving:
     """Not open yet; the pool checks that every tensor lies in it."""
     pool = TensorPool(budget_bytes=1 << 28, check=True)
     table = ModelTable()
-    loader = Loader(pool, threads=1, caches=caches)
-    dispatcher = Dispatcher(table, running_max=2)
+    loader = Loader(pool, threads=1, caches=caches, models=settings)
+    dispatcher = Dispatcher(table, running_max=2, models=settings)
     made = Serving(
         table,
         dispatcher,

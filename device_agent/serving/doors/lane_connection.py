@@ -13,9 +13,10 @@ from typing import NoReturn
 
 import numpy as np
 
-from device_agent.serving.dispatch import Answer, Dispatcher, GivenTensor
+from device_agent.serving.dispatch import Answer, Dispatcher
 from device_agent.serving.doors.demanded import check_version
 from device_agent.serving.doors.tensors import as_texts
+from device_agent.serving.request import GivenTensor
 from edge_sdk.base import EdgeError, FormatError, ResourceError, UsageError
 from edge_sdk.client.wire_tensors import decode_texts, encode_texts
 from edge_sdk.engines.contract import STORAGE, Array

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from device_agent.serving.dispatch import GivenTensor
+from device_agent.serving.request import GivenTensor
 from edge_sdk.base import NotFoundError, UsageError
 from edge_sdk.client.wire_tensors import DATATYPES, DTYPES, decode_texts
 from edge_sdk.engines.contract import STORAGE, Array

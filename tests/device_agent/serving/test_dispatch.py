@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from device_agent.serving import dispatch
-from device_agent.serving.dispatch import GivenTensor, Turns
-from edge_sdk.base import ResourceError, UnavailableError, UsageError
+from device_agent.config import ModelConfig
+from device_agent.serving.generation import Generation
+from device_agent.serving.request import GivenTensor
+from device_agent.serving.scheduling import BatchCosts
+from device_agent.serving.scheduling.batching import sizes
+from device_agent.serving.slots import BoundSlot
+from edge_sdk.base import ResourceError, UsageError
+from edge_sdk.engines import EngineError
+from edge_sdk.engines.contract import Array, Shape
 from edge_sdk.tensor_pool import SlabError
 from tests.support import onnx_models
 from tests.support.processes import wait_for
@@ -54,25 +61,6 @@ def test_requests_of_many_threads_get_their_own_rows(tmp_path: Path) -> None:
     served = made.table.find("team/linear", "").statistics.snapshot()
     assert served.requests == 8 * 60
     assert served.errors == 0
-
-
-def test_turns_are_bounded_in_time_and_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who waits too long, or comes when too many wait, is UNAVAILABLE; the next gets its turn."""
-    monkeypatch.setattr(dispatch, "WAITING_MAX", 1)
-    turns = Turns(1)
-    turns.take(None)
-    with pytest.raises(UnavailableError, match="timeout expired"):
-        turns.take(0.01)
-    waiter = threading.Thread(target=lambda: turns.take(30))
-    waiter.start()
-    wait_for(lambda: turns._waiting == 1, "the waiter")
-    with pytest.raises(UnavailableError, match="maximum queue size"):
-        turns.take(30)
-    turns.give()
-    waiter.join(timeout=30)
-    assert not waiter.is_alive()
-    turns.give()
-    turns.take(0)
 
 
 def test_no_memory_is_a_typed_error_and_not_the_end(tmp_path: Path) -> None:
@@ -131,3 +119,116 @@ def test_check_mode_refuses_memory_of_others(tmp_path: Path) -> None:
     own[:] = 1
     assert (slot.run()["y"] == 2).all()
     generation.slots.put_back(slot)
+
+
+def test_waiting_requests_of_one_model_run_together(tmp_path: Path) -> None:
+    """While both turns are taken, rows of seven requests wait; one run answers each with its own,
+    and one that asks for other shapes runs apart."""
+    name = "team/together"
+    made = serving(
+        tmp_path,
+        {name: onnx_models.linear(3.0)},
+        settings={name: ModelConfig(batch_max=16, runs_max=1)},
+    )
+    generation = made.table.find(name, "")
+    generation.batch_costs = costs_that_favour(16)
+    got: dict[int, bool] = {}
+
+    def work(number: int) -> None:
+        tensor = given(1 + number % 3, float(number))
+        with made.dispatcher.infer(name, "", [tensor], timeout_s=30, wanted=["y"]) as answer:
+            whole = answer.outputs["y"].shape == (1 + number % 3, 4)
+            got[number] = whole and bool((answer.outputs["y"] == 3 * number).all())
+
+    runs = counted_runs(generation)
+    made.take_all_turns()
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(7)]
+    for thread in threads:
+        thread.start()
+    wait_for(lambda: sum(made.dispatcher.scheduler.load().waiting) == 7, "seven requests")
+    made.free_all_turns()
+    for thread in threads:
+        thread.join(30)
+    assert got == dict.fromkeys(range(7), True)
+    assert runs == [13]
+    served = generation.statistics.snapshot()
+    assert served.requests == 7
+    before = made.pool.statistics().slabs_used
+    for number in range(3):
+        work(number)
+    assert made.pool.statistics().slabs_used == before  # its buffers came back
+    done: list[bool] = []
+    generation.retire(lambda: done.append(True))
+    assert done == [True]  # every request has left
+
+
+def test_a_run_together_that_fails_is_made_one_by_one(tmp_path: Path) -> None:
+    """What fails for all may be one request's fault: the others have their answers."""
+    name = "team/together"
+    made = serving(
+        tmp_path,
+        {name: onnx_models.linear(3.0)},
+        settings={name: ModelConfig(batch_max=16, runs_max=1)},
+    )
+    generation = made.table.find(name, "")
+    generation.batch_costs = costs_that_favour(16)
+    outcomes: dict[int, object] = {}
+
+    def work(number: int) -> None:
+        tensor = given(1, float(number))
+        try:
+            with made.dispatcher.infer(name, "", [tensor], timeout_s=30) as answer:
+                outcomes[number] = float(answer.outputs["y"][0, 0])
+        except EngineError as error:
+            outcomes[number] = error.message
+
+    poisoned_runs(generation, poison=2.0)
+    made.take_all_turns()
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    wait_for(lambda: sum(made.dispatcher.scheduler.load().waiting) == 4, "four requests")
+    made.free_all_turns()
+    for thread in threads:
+        thread.join(30)
+    assert outcomes == {0: 0.0, 1: 3.0, 2: "poisoned", 3: 9.0}
+    assert made.dispatcher.scheduler.load().running == 0
+
+
+def costs_that_favour(rows: int) -> BatchCosts:
+    costs = BatchCosts(rows)
+    for size in sizes(rows):
+        costs.measured(size, 1000)
+    return costs
+
+
+def counted_runs(generation: Generation) -> list[int]:
+    """Rows of each run from here on."""
+    runs: list[int] = []
+    take = generation.slots.take
+
+    def counted(shapes: Sequence[Shape]) -> BoundSlot:
+        runs.append(shapes[0][0])
+        return take(shapes)
+
+    generation.slots.take = counted  # type: ignore[method-assign]
+    return runs
+
+
+def poisoned_runs(generation: Generation, *, poison: float) -> None:
+    """A run with that number among its inputs fails."""
+    take = generation.slots.take
+
+    def taken(shapes: Sequence[Shape]) -> BoundSlot:
+        slot = take(shapes)
+        run = type(slot).run
+
+        def checked() -> Mapping[str, Array]:
+            if (slot.inputs["x"] == poison).any():
+                raise EngineError("poisoned")
+            return run(slot)
+
+        slot.run = checked  # type: ignore[method-assign]
+        return slot
+
+    generation.slots.take = taken  # type: ignore[method-assign]

@@ -366,8 +366,7 @@ def test_a_deadline_is_kept(on_lane: Serving, client: Client) -> None:
     """No turn in time is UnavailableError, by the app's clock even if the agent says nothing."""
     model = client.model(MODEL)
     model.infer({"x": ONES})
-    for _ in range(2):
-        on_lane.dispatcher._turns.take(None)
+    on_lane.take_all_turns()
     try:
         for deadline_s in (0.2, 0.0):
             began_s = time.monotonic()
@@ -375,8 +374,7 @@ def test_a_deadline_is_kept(on_lane: Serving, client: Client) -> None:
                 model.infer({"x": ONES}, deadline_s=deadline_s)
             assert time.monotonic() - began_s < 10
     finally:
-        for _ in range(2):
-            on_lane.dispatcher._turns.give()
+        on_lane.free_all_turns()
     assert (model.infer({"x": ONES}).outputs["y"] == 2).all()
 
 

@@ -19,7 +19,7 @@ from hypothesis.extra import numpy as hnp
 from onnx import TensorProto
 
 from device_agent.serving.cache import ResponseCache
-from device_agent.serving.dispatch import GivenTensor
+from device_agent.serving.request import GivenTensor
 from edge_sdk.base import UnavailableError
 from edge_sdk.engines import EngineError
 from edge_sdk.protos import inference_v2_pb2 as pb
@@ -120,8 +120,7 @@ def test_a_caller_that_hangs_up_frees_its_thread(served: Serving, channel: grpc.
     the others have their answer."""
     generation = served.table.find(MODEL, "")
     held = [generation.slots.take([(64, 512)]) for _ in range(2)]
-    served.dispatcher._turns.take(None)
-    served.dispatcher._turns.take(None)  # nothing runs from here on
+    served.take_all_turns()  # nothing runs from here on
     try:
         call, request = infer(channel), request_of(slow_input(2))
         leader = call.future(request, timeout=60)
@@ -140,8 +139,7 @@ def test_a_caller_that_hangs_up_frees_its_thread(served: Serving, channel: grpc.
         stream.cancel()
         wait_for(lambda: followers(served) == 1, "the stream to leave")
     finally:
-        served.dispatcher._turns.give()
-        served.dispatcher._turns.give()
+        served.free_all_turns()
         for slot in held:
             generation.slots.put_back(slot)
     assert leader.result() == stays.result()
@@ -150,8 +148,7 @@ def test_a_caller_that_hangs_up_frees_its_thread(served: Serving, channel: grpc.
 def test_a_deadline_is_its_own_caller_s(served: Serving, channel: grpc.Channel) -> None:
     """A leader whose time is over before its turn comes fails alone: a follower with more time
     runs."""
-    served.dispatcher._turns.take(None)
-    served.dispatcher._turns.take(None)
+    served.take_all_turns()
     before = runs(served)
     try:
         call, request = infer(channel), request_of(slow_input(3))
@@ -165,8 +162,7 @@ def test_a_deadline_is_its_own_caller_s(served: Serving, channel: grpc.Channel) 
         assert leader.code() is grpc.StatusCode.UNAVAILABLE
         wait_for(lambda: followers(served) == 2, "a new leader")
     finally:
-        served.dispatcher._turns.give()
-        served.dispatcher._turns.give()
+        served.free_all_turns()
     assert len({future.result().raw_output_contents[0] for future in rest}) == 1
     assert runs(served) == before + 1
 
@@ -337,8 +333,7 @@ def test_no_answer_of_the_version_before(tmp_path: Path) -> None:
 
 def test_a_follower_s_patience(served: Serving) -> None:
     """One that would wait longer than it may for a turn is UNAVAILABLE, as without a cache."""
-    served.dispatcher._turns.take(None)
-    served.dispatcher._turns.take(None)
+    served.take_all_turns()
     array = slow_input(5)
     tensor = GivenTensor(name="x", dtype="float32", shape=array.shape, data=array.tobytes())
     got: list[float] = []
@@ -361,7 +356,6 @@ def test_a_follower_s_patience(served: Serving) -> None:
             pass
         assert 0.05 <= time.monotonic() - begin_s < 20
     finally:
-        served.dispatcher._turns.give()
-        served.dispatcher._turns.give()
+        served.free_all_turns()
     leader.join(timeout=30)
     assert len(got) == 1

@@ -213,16 +213,13 @@ def test_texts_that_are_none_are_refused(served: Serving, lane: RawLane) -> None
 
 def test_waiting_has_an_end(served: Serving, lane: RawLane) -> None:
     """A request that gets no turn in its time is UNAVAILABLE, as through the other door."""
-    turns = served.dispatcher._turns
-    for _ in range(2):
-        turns.take(None)
+    served.take_all_turns()
     try:
         failure = lane.ask(request(ONES, MODEL, timeout_us=20_000))
         assert isinstance(failure, Failure)
         assert (failure.reason, failure.status) == ("UnavailableError", "UNAVAILABLE")
     finally:
-        for _ in range(2):
-            turns.give()
+        served.free_all_turns()
     assert isinstance(lane.ask(request(ONES, MODEL)), Answer)
 
 

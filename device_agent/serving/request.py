@@ -1,0 +1,158 @@
+"""A request: what is asked for, held against the model that shall answer, and put into buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from device_agent.serving.generation import Generation
+from device_agent.serving.scheduling import LOW
+from edge_sdk.base import UsageError
+from edge_sdk.engines.contract import STORAGE, Array, Session, Shape, shape_fits
+from edge_sdk.manifest.model import TensorSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenTensor:
+    """An input as it arrived: ``data`` is its little-endian bytes, or an array.
+
+    Bytes and arrays that are views may change at any time: they are read once, into the slot.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes | memoryview | Array
+
+
+class Request:
+    """``version`` empty: the active one; ``wanted`` empty: all outputs; ``priority``: 1 high,
+    2 medium, 3 and above low, 0 the model's own.
+
+    It may be run again and again, by one thread at a time: it is held against a generation
+    once, not each time.
+    """
+
+    __slots__ = (
+        *("inputs", "model", "priority", "version", "wanted"),
+        *("_fits", "given", "group", "rows", "shapes", "specs"),
+    )
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        version: str,
+        inputs: Sequence[GivenTensor],
+        wanted: Sequence[str] = (),
+        priority: int = 0,
+    ) -> None:
+        self.model = model
+        self.version = version
+        self.inputs = inputs
+        self.wanted = wanted
+        self.priority = min(priority, LOW)
+        self._fits = 0  # number of the generation that the rest is for
+        self.given: Sequence[GivenTensor] = ()
+        self.shapes: tuple[Shape, ...] = ()
+        self.specs: Mapping[str, TensorSpec] = {}
+        self.rows = 1
+        self.group: tuple[object, ...] | None = None
+
+    def fit(self, generation: Generation) -> None:
+        """Sets inputs and shapes in the model's order, and the outputs to answer with.
+
+        Requests with the same ``group`` may run as one, ``rows`` of it each.
+        Raises: UsageError that says what was expected and what came.
+        """
+        if self._fits == generation.number:
+            return
+        self._fits = 0
+        self.given = check_inputs(generation.session, self.inputs)
+        self.specs = check_wanted(generation.session, self.wanted)
+        self.shapes = tuple(tensor.shape for tensor in self.given)
+        self.rows, self.group = 1, None
+        if generation.batch_costs is not None:
+            rows = {shape[0] for shape in self.shapes}
+            if len(rows) == 1 and 0 < (count := rows.pop()) <= generation.batch_costs.rows_max:
+                self.rows = count
+                self.group = (generation.number, *(shape[1:] for shape in self.shapes))
+        self._fits = generation.number
+
+
+def owned(tensor: GivenTensor) -> GivenTensor:
+    """With content that nobody else can change: where an input lies in memory of the caller,
+    what was looked up and what is run could otherwise be two things."""
+    if isinstance(tensor.data, bytes):
+        return tensor
+    if isinstance(tensor.data, memoryview):
+        return replace(tensor, data=bytes(tensor.data))
+    if tensor.data.dtype == object:
+        return replace(tensor, data=np.array(tensor.data))
+    kind = STORAGE[tensor.dtype]
+    return replace(tensor, data=tensor.data.astype(kind, casting="same_kind", copy=False).tobytes())
+
+
+def check_inputs(session: Session, inputs: Sequence[GivenTensor]) -> list[GivenTensor]:
+    """The inputs in the model's order. Raises: UsageError that says expected and got."""
+    by_name = {tensor.name: tensor for tensor in inputs}
+    if len(by_name) < len(inputs):
+        raise UsageError("an input is given twice; each is needed once")
+    known = [spec.name for spec in session.inputs]
+    for name in by_name:
+        if name not in known:
+            raise UsageError(f"unexpected input {name!r}; the model's inputs are {known}")
+    for spec in session.inputs:
+        if spec.name not in by_name:
+            raise UsageError(f"expected inputs {known}, got {sorted(by_name)}")
+        _check_tensor(spec, by_name[spec.name])
+    return [by_name[name] for name in known]
+
+
+def _check_tensor(spec: TensorSpec, tensor: GivenTensor) -> None:
+    if tensor.dtype != spec.dtype:
+        raise UsageError(f"input {spec.name!r} is {tensor.dtype}; the model expects {spec.dtype}")
+    if min(tensor.shape, default=0) < 0 or not shape_fits(spec.shape, tensor.shape):
+        raise UsageError(
+            f"unexpected shape for input {spec.name!r}: expected {list(spec.shape)}, got "
+            f"{list(tensor.shape)}"
+        )
+    count = 1
+    for size in tensor.shape:
+        count *= size
+    if isinstance(tensor.data, np.ndarray):
+        if tensor.data.size != count:
+            raise UsageError(
+                f"input {spec.name!r} has {tensor.data.size} elements; its shape "
+                f"{list(tensor.shape)} expects {count}"
+            )
+        return
+    expected = count * STORAGE[spec.dtype].itemsize
+    if len(tensor.data) != expected:
+        raise UsageError(
+            f"unexpected total byte size {len(tensor.data)} for input {spec.name!r}, expecting "
+            f"{expected}"
+        )
+
+
+def check_wanted(session: Session, wanted: Sequence[str]) -> dict[str, TensorSpec]:
+    """The outputs to answer with, in the order asked for. Raises: UsageError."""
+    specs = {spec.name: spec for spec in session.outputs}
+    for name in wanted:
+        if name not in specs:
+            raise UsageError(f"unexpected output {name!r}; the model's outputs are {list(specs)}")
+    return {name: specs[name] for name in wanted} if wanted else specs
+
+
+def fill(array: Array, tensor: GivenTensor) -> None:
+    """Copies a checked input into a buffer of its shape."""
+    data = tensor.data
+    if isinstance(data, np.ndarray):
+        np.copyto(array, data if data.shape == array.shape else data.reshape(array.shape))
+    elif tensor.dtype == "bool":
+        # Any byte may arrive, but only 0 and 1 are a bool to the engine.
+        np.not_equal(np.frombuffer(data, np.uint8).reshape(array.shape), 0, out=array)
+    else:
+        np.copyto(array.reshape(-1), np.frombuffer(data, array.dtype))

@@ -1,0 +1,49 @@
+"""How many requests of a model are worth running as one, learnt from what runs cost. Pure.
+
+Running together pays where reading weights or starting the engine is most of the cost, and
+not where arithmetic is: convolutions on a CPU cost as much for each of eight as for one. So
+the cost of each size decides, measured when the model is loaded and ever since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+_WORTH = 0.96  # a larger size must cost at most this much for each row
+_NEW_PART = 1 / 16  # of each later measurement in the average
+
+
+def sizes(rows_max: int) -> Iterator[int]:
+    """Powers of two below, and ``rows_max``: the sizes that are measured."""
+    size = 1
+    while size < rows_max:
+        yield size
+        size *= 2
+    yield rows_max
+
+
+class BatchCosts:
+    """Nanoseconds by rows of one loaded model. Not for two threads at once."""
+
+    def __init__(self, rows_max: int) -> None:
+        self.rows_max = rows_max
+        self._ns: dict[int, float] = {}
+
+    def measured(self, rows: int, ns: int) -> None:
+        """A run with nothing else beside it: what it took least is what it costs."""
+        self._ns[rows] = min(ns, self._ns.get(rows, ns))
+
+    def observed(self, rows: int, ns: int) -> None:
+        """A run of a request: sizes that were not measured before are left to be."""
+        if rows in self._ns:
+            self._ns[rows] += (ns - self._ns[rows]) * _NEW_PART
+
+    def worth(self) -> int:
+        """The most rows that should run together; 1: each request alone."""
+        best = 1
+        for rows in sizes(self.rows_max):
+            if rows == 1 or not {rows, best} <= self._ns.keys():
+                continue
+            if self._ns[rows] / rows <= _WORTH * self._ns[best] / best:
+                best = rows
+        return best

@@ -1,0 +1,54 @@
+"""How many rows are worth running together."""
+
+from __future__ import annotations
+
+import pytest
+
+from device_agent.serving.scheduling.batching import BatchCosts, sizes
+
+# Measured, in µs for one row at 1, 2, 4 and 8 rows a run.
+WEIGHT_BOUND = (200, 108, 66, 62)
+TINY = (4.2, 2.1, 1.1, 0.6)
+CONVOLUTION = (766, 784, 786, 792)
+LEVELS_OFF = (100, 60, 59, 59)
+
+
+@pytest.mark.parametrize(
+    ("each_us", "worth"), [(WEIGHT_BOUND, 8), (TINY, 8), (CONVOLUTION, 1), (LEVELS_OFF, 2)]
+)
+def test_it_pays_where_weights_are_most_of_the_cost(each_us: tuple[float, ...], worth: int) -> None:
+    """Rows run together as long as each of them costs less that way."""
+    costs = BatchCosts(8)
+    for rows, us in zip((1, 2, 4, 8), each_us, strict=True):
+        costs.measured(rows, int(us * rows * 1000))
+        costs.measured(rows, int(us * rows * 3000))  # with a neighbour's noise in it
+    assert costs.worth() == worth
+
+
+def test_what_was_not_measured_is_not_used() -> None:
+    """Without costs nothing runs together; with those of small sizes, no larger ones do."""
+    costs = BatchCosts(8)
+    assert costs.worth() == 1
+    costs.measured(1, 1000)
+    costs.measured(2, 1100)
+    assert costs.worth() == 2
+    costs.observed(8, 1)
+    assert costs.worth() == 2
+
+
+def test_it_learns_from_what_runs() -> None:
+    """Where a size turns out dearer than when it was measured, it is given up in a while."""
+    costs = BatchCosts(4)
+    for rows in (1, 2, 4):
+        costs.measured(rows, 1000)
+    assert costs.worth() == 4
+    for _ in range(200):
+        costs.observed(4, 8000)
+    assert costs.worth() == 2
+
+
+def test_sizes_end_at_the_limit() -> None:
+    """Powers of two, and whatever the limit is."""
+    assert list(sizes(1)) == [1]
+    assert list(sizes(6)) == [1, 2, 4, 6]
+    assert list(sizes(8)) == [1, 2, 4, 8]
