@@ -12,6 +12,7 @@ from device_agent.cli.models import models
 from device_agent.cli.rollback import rollback
 from device_agent.cli.run import run_agent
 from device_agent.cli.status import status
+from device_agent.cli.top import top
 from device_agent.cli.update import update
 from edge_sdk.base.command import run
 
@@ -23,7 +24,7 @@ def cli() -> None:
     """Runs models on this device and keeps them up to date."""
 
 
-for command in (run_agent, status, models, update, rollback, events, config, doctor, bench):
+for command in (run_agent, status, top, models, update, rollback, events, config, doctor, bench):
     cli.add_command(command)
 
 

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+from device_agent.local_api.statistics_wire import from_message
+from device_agent.statistics_page import PageSnapshot
 from edge_sdk.protos import agent_v1_pb2 as wire
 from edge_sdk.protos import agent_v1_pb2_grpc as stubs
 from edge_sdk.rpc import Credentials, open_channel, typed_errors
 
 _ANSWER_S = 10.0
 _UPDATE_S = 90.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The statistics page as the agent read it, and when, in milliseconds since 1970."""
+
+    page: PageSnapshot
+    now_ms: int
 
 
 class AgentQuestions:
@@ -63,6 +74,12 @@ class AgentQuestions:
         with typed_errors(self._peer):
             answer = self._stub.Rollback(wire.RollbackRequest(model=model), timeout=_ANSWER_S)
         return {"version": answer.version, "artifact": answer.artifact.hex()}
+
+    def statistics(self) -> Asked:
+        """Raises, too: FormatError (an agent of another release)."""
+        with typed_errors(self._peer):
+            answer = self._stub.Statistics(wire.StatisticsRequest(), timeout=_ANSWER_S)
+        return Asked(page=from_message(answer), now_ms=answer.now_ms)
 
     def events(self, after: int, model: str, *, wait_s: float | None) -> Iterator[dict[str, Any]]:
         """``wait_s``: how long to listen; None: for ever."""

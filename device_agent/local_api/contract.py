@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from device_agent.records import AgentEvent, AgentStatus, HeldTree, ModelStatus
+from device_agent.statistics_page.snapshot import PageSnapshot
 from edge_sdk.base.digest import Digest
 
 
@@ -30,6 +31,9 @@ class AgentDoor(Protocol):
     def roll_back(self, model: str) -> tuple[str, Digest]: ...
 
     def events(self, after: int) -> EventFeed: ...
+
+    def statistics(self) -> PageSnapshot:
+        """What the inference process has done, as it stands now."""
 
     def hold(self, model: str) -> HeldTree: ...
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -14,6 +15,7 @@ from grpc_status import rpc_status
 
 from device_agent.local_api.contract import AgentDoor
 from device_agent.local_api.listen import claimed
+from device_agent.local_api.statistics_wire import to_message
 from device_agent.records import AgentEvent, Cached, ModelStatus
 from edge_sdk.base import ConflictError, Digest, EdgeError
 from edge_sdk.protos import agent_v1_pb2 as wire
@@ -119,6 +121,12 @@ class _Service(stubs.AgentServiceServicer):
                         yield _event(event)
             finally:
                 feed.close()
+
+    def Statistics(
+        self, request: wire.StatisticsRequest, context: grpc.ServicerContext
+    ) -> wire.StatisticsResponse:
+        with _typed(context):
+            return to_message(self._door.statistics(), now_ms=time.time_ns() // 1_000_000)
 
     def Hold(self, request: wire.HoldRequest, context: grpc.ServicerContext) -> Iterator[wire.Held]:
         with _typed(context), self._stream(context):

@@ -14,6 +14,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 from device_agent.config import from_json
 from device_agent.serving.process import InferenceProcess
+from device_agent.statistics_page import open_page
 from edge_sdk.base import EdgeError
 
 # Against a thread that computes in Python (a model's file being read for a swap), a request
@@ -27,6 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="device_agent.serving")
     parser.add_argument("--config-json", required=True)
     parser.add_argument("--socket-fd", type=int, required=True)
+    parser.add_argument("--statistics-fd", type=int)
     options = parser.parse_args(arguments)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     wake, signalled = socket.socketpair()
@@ -35,7 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # unwinds the main thread
     try:
         with wake, signalled, socket.socket(fileno=options.socket_fd) as updater:
-            InferenceProcess(from_json(options.config_json), updater, wake).run()
+            page = None if options.statistics_fd is None else open_page(options.statistics_fd)
+            InferenceProcess(from_json(options.config_json), updater, wake, page).run()
     except EdgeError as error:
         sys.stderr.write(f"inference: {error.message}\n")
         return error.exit_code

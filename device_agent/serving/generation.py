@@ -42,10 +42,12 @@ class Generation:
         session: Session,
         pool: TensorPool,
         cache: ResponseCache | None = None,
+        statistics: Statistics | None = None,
         *,
         rows_max: int = 1,
     ) -> None:
         """``cache``: the model's, which all of its generations share; None: it has none.
+        ``statistics``: on a page that others read; None: nobody else sees them.
         ``rows_max``: how many rows may share buffers."""
         self.number = next(_numbers)  # in this process, no other has it
         self.cache = cache
@@ -53,7 +55,7 @@ class Generation:
         self.session = session
         self.slots = SlotCache(session, pool, rows_max)
         self.batch_costs: BatchCosts | None = None  # None: each request runs alone
-        self.statistics = Statistics()
+        self.statistics = statistics or Statistics()
         self.memory_bytes = 0
         self.load_ms = 0.0
         self._lock = threading.Lock()
@@ -67,6 +69,10 @@ class Generation:
                 return False
             self._in_flight += 1
             return True
+
+    @property
+    def in_flight(self) -> int:
+        return self._in_flight
 
     def leave(self) -> None:
         with self._lock:
@@ -90,3 +96,4 @@ class Generation:
         """Frees everything. Only after the last request has left."""
         self.slots.close()
         self.session.close()
+        self.statistics.close()

@@ -13,6 +13,8 @@ from device_agent.serving import memory
 from device_agent.serving.batch_trial import has_rows, try_batches
 from device_agent.serving.cache import ResponseCache
 from device_agent.serving.generation import Generation, Identity
+from device_agent.serving.on_page import statistics_for
+from device_agent.statistics_page import PageWriter
 from edge_sdk.base import Digest, RefusedError
 from edge_sdk.engines import Engine, choose_loading, open_engine
 from edge_sdk.engines.contract import Array, Session
@@ -67,12 +69,15 @@ class Loader:
         caches: Mapping[str, ResponseCache] | None = None,
         models: Mapping[str, ModelConfig] | None = None,
         memory_bytes: int = 0,
+        page: PageWriter | None = None,
     ) -> None:
         """``caches`` and ``models``: by model, for those that have one or settings of their own.
 
-        ``memory_bytes``: what models may use; 0: all that the machine has.
+        ``memory_bytes``: what models may use; 0: all that the machine has. ``page``: where
+        others see statistics.
         """
         self._caches = caches or {}
+        self._page = page
         self._pool = pool
         self._threads = threads
         self._models = models or {}
@@ -107,14 +112,26 @@ class Loader:
         )
         rows_max = settings.batch_max if has_rows(session) else 1
         generation = Generation(
-            identity, session, self._pool, self._caches.get(order.model), rows_max=rows_max
+            identity,
+            session,
+            self._pool,
+            self._caches.get(order.model),
+            statistics_for(identity, self._page),
+            rows_max=rows_max,
         )
-        warm(generation)
-        generation.batch_costs = try_batches(generation, rows_max)
+        try:
+            warm(generation)
+            generation.batch_costs = try_batches(generation, rows_max)
+        except BaseException:
+            generation.close()
+            raise
         generation.load_ms = (time.monotonic() - begin_s) * 1000
         # Memory that was freed before and is used again does not show as growth.
         grown_bytes = memory.status_bytes("RssAnon") - before_bytes
         generation.memory_bytes = max(grown_bytes, _files_bytes(order.folder))
+        generation.statistics.set_loaded(
+            memory_bytes=generation.memory_bytes, load_ms=generation.load_ms
+        )
         return generation
 
     def trim(self) -> None:

@@ -39,6 +39,9 @@ class ModelTable:
                 identity = generation.identity
                 generation.cache.serve(identity.artifact, runs_on=identity.runs_on)
             self._active = {**self._active, model: generation}
+        if before is not None:
+            before.statistics.set_serving(False)
+        generation.statistics.set_serving(True)
         return before
 
     def remove(self, generation: Generation) -> None:
@@ -50,6 +53,7 @@ class ModelTable:
                 if generation.cache is not None:
                     generation.cache.stop()
                 self._active = {name: one for name, one in self._active.items() if name != model}
+                generation.statistics.set_serving(False)
 
     def serving(self, model: str) -> Generation | None:
         """Who answers for a model now."""

@@ -28,6 +28,8 @@ from device_agent.serving.generation import Generation
 from device_agent.serving.hot_swap import Swapper, complain, is_passing
 from device_agent.serving.load import Loader, order_of
 from device_agent.serving.model_table import ModelTable
+from device_agent.serving.on_page import Beat
+from device_agent.statistics_page import PageWriter
 from device_agent.store import Slot, Store
 from device_agent.store.quota import CACHE_FOLDER, room
 from edge_sdk.base import Digest, EdgeError, FormatError, ProofError
@@ -44,8 +46,13 @@ class InferenceProcess:
     """
 
     def __init__(
-        self, config: AgentConfig, updater: socket.socket, wake: socket.socket | None = None
+        self,
+        config: AgentConfig,
+        updater: socket.socket,
+        wake: socket.socket | None = None,
+        page: memoryview | None = None,
     ) -> None:
+        """``page``: of statistics, for other processes to read."""
         self._config = config
         self._updater = updater
         self._wake = [wake] if wake is not None else []
@@ -61,12 +68,14 @@ class InferenceProcess:
             model: ResponseCache(wanted.memory_bytes, self._second_level(model))
             for model, wanted in config.caches.items()
         }
+        self._page = None if page is None else PageWriter(page, pid=os.getpid())
         self._loader = Loader(
             self.pool,
             threads=config.engine_threads,
             caches=self._caches,
             models=config.models,
             memory_bytes=config.memory_bytes,
+            page=self._page,
         )
         self._swapper = Swapper(
             self.table, self._loader, send=self._send, hello=self._hello, caches=self._caches
@@ -89,6 +98,8 @@ class InferenceProcess:
             for slot in self._store.slots():
                 self._start_slot(slot)
             self.table.set_ready()
+            if self._page is not None:
+                Beat(self._page, self.table, self.pool).start()
             self._swapper.start()
             self._swapper.say_hello()
             self._obey()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from device_agent.config import AgentConfig, to_json
+from device_agent.statistics_page import create_page
 from device_agent.supervisor.only_one import only_one
 from edge_sdk.base import ConflictError
 from edge_sdk.rpc import Backoff
@@ -66,6 +67,7 @@ class Supervisor:
         self._updater_end, self._inference_end = socket.socketpair(
             socket.AF_UNIX, socket.SOCK_SEQPACKET
         )
+        self._page = create_page()  # lives as long as this process, whoever else is restarted
         self._agent_address = ""
         self._serve = serve
         self._stopping = False
@@ -110,7 +112,7 @@ class Supervisor:
                 *self._arguments(self._updater_end),
             ],
             environment={**os.environ, "GRPC_VERBOSITY": "ERROR"},
-            pass_fds=(self._updater_end.fileno(),),
+            pass_fds=(self._updater_end.fileno(), self._page),
             says_ready=True,
         )
 
@@ -123,11 +125,14 @@ class Supervisor:
                 *self._arguments(self._inference_end),
             ],
             environment={**os.environ, "GRPC_VERBOSITY": "ERROR", **INFERENCE_ENVIRONMENT},
-            pass_fds=(self._inference_end.fileno(),),
+            pass_fds=(self._inference_end.fileno(), self._page),
         )
 
     def _arguments(self, end: socket.socket) -> tuple[str, ...]:
-        return ("--config-json", to_json(self._config), "--socket-fd", str(end.fileno()))
+        return (
+            *("--config-json", to_json(self._config), "--socket-fd", str(end.fileno())),
+            *("--statistics-fd", str(self._page)),
+        )
 
     def _start(self, child: _Child) -> None:
         ready: tuple[int, ...] = ()
@@ -215,6 +220,7 @@ class Supervisor:
             remove_dead_socket(uri)
         self._updater_end.close()
         self._inference_end.close()
+        os.close(self._page)
 
 
 def _note(line: str) -> None:

@@ -18,6 +18,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from device_agent.config import from_json
 from device_agent.local_api import LocalApi
 from device_agent.records import AgentEvent, AgentStatus, HeldTree, ModelStatus
+from device_agent.statistics_page import PageSnapshot, read_page, watch_page
 from device_agent.supervisor.orphan import die_with_parent
 from device_agent.updater import Updater
 from edge_sdk.base import Digest, EdgeError, UnavailableError
@@ -29,6 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="edge-agent-updater")
     parser.add_argument("--config-json", required=True)
     parser.add_argument("--socket-fd", type=int)
+    parser.add_argument("--statistics-fd", type=int)
     parser.add_argument("--parent-pid", type=int)
     parser.add_argument("--ready-fd", type=int)
     arguments = parser.parse_args()
@@ -36,11 +38,12 @@ def main() -> None:
         die_with_parent(arguments.parent_pid)
     config = from_json(arguments.config_json)
     end = None if arguments.socket_fd is None else socket.socket(fileno=arguments.socket_fd)
+    page = None if arguments.statistics_fd is None else watch_page(arguments.statistics_fd)
     try:
         updater = Updater(config, end)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: updater.loop.stop())
-        with LocalApi(Door(updater), config.agent_uri) as api:
+        with LocalApi(Door(updater, page), config.agent_uri) as api:
             if arguments.ready_fd is not None:
                 _tell(arguments.ready_fd, api.address)
             updater.run()
@@ -57,10 +60,12 @@ def _tell(handle: int, address: str) -> None:
 
 
 class Door:
-    """AgentDoor over an updater: every question is asked on the updater's thread."""
+    """AgentDoor over an updater: every question is asked on the updater's thread, but for
+    statistics, which stand on a page."""
 
-    def __init__(self, updater: Updater) -> None:
+    def __init__(self, updater: Updater, page: memoryview | None = None) -> None:
         self._updater = updater
+        self._page = page
 
     def status(self) -> AgentStatus:
         return self._updater.loop.ask(self._updater.status)
@@ -89,6 +94,9 @@ class Door:
 
     def hold(self, model: str) -> HeldTree:
         return self._updater.loop.ask(lambda: self._updater.hold(model))
+
+    def statistics(self) -> PageSnapshot:
+        return PageSnapshot() if self._page is None else read_page(self._page)
 
     def let_go(self, number: int) -> None:
         self._updater.loop.put(lambda: self._updater.let_go(number))

@@ -439,3 +439,307 @@ class Held(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Held: _TypeAlias = Held  # noqa: Y015
+
+@_typing.final
+class StatisticsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StatisticsRequest: _TypeAlias = StatisticsRequest  # noqa: Y015
+
+@_typing.final
+class StatisticsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STARTS_FIELD_NUMBER: _builtins.int
+    PID_FIELD_NUMBER: _builtins.int
+    STARTED_MS_FIELD_NUMBER: _builtins.int
+    BEAT_MS_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    POOL_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    NOW_MS_FIELD_NUMBER: _builtins.int
+    starts: _builtins.int
+    """of the inference process since the agent started; 0: none"""
+    pid: _builtins.int
+    started_ms: _builtins.int
+    """since 1970"""
+    beat_ms: _builtins.int
+    """when gauges were set last: they are no newer"""
+    refused: _builtins.int
+    """artifacts that are counted nowhere, for lack of room"""
+    memory_bytes: _builtins.int
+    """private memory of the process"""
+    now_ms: _builtins.int
+    """when this was read"""
+    @_builtins.property
+    def pool(self) -> Global___PoolUse: ...
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelUse]: ...
+    def __init__(
+        self,
+        *,
+        starts: _builtins.int = ...,
+        pid: _builtins.int = ...,
+        started_ms: _builtins.int = ...,
+        beat_ms: _builtins.int = ...,
+        refused: _builtins.int = ...,
+        memory_bytes: _builtins.int = ...,
+        pool: Global___PoolUse | None = ...,
+        models: _abc.Iterable[Global___ModelUse] | None = ...,
+        now_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pool", b"pool"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat_ms", b"beat_ms", "memory_bytes", b"memory_bytes", "models", b"models", "now_ms", b"now_ms", "pid", b"pid", "pool", b"pool", "refused", b"refused", "started_ms", b"started_ms", "starts", b"starts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StatisticsResponse: _TypeAlias = StatisticsResponse  # noqa: Y015
+
+@_typing.final
+class PoolUse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUDGET_BYTES_FIELD_NUMBER: _builtins.int
+    HELD_BYTES_FIELD_NUMBER: _builtins.int
+    USED_BYTES_FIELD_NUMBER: _builtins.int
+    USED_HIGH_WATER_BYTES_FIELD_NUMBER: _builtins.int
+    SLABS_USED_FIELD_NUMBER: _builtins.int
+    ACQUIRED_FIELD_NUMBER: _builtins.int
+    REUSED_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    budget_bytes: _builtins.int
+    held_bytes: _builtins.int
+    used_bytes: _builtins.int
+    used_high_water_bytes: _builtins.int
+    slabs_used: _builtins.int
+    acquired: _builtins.int
+    reused: _builtins.int
+    """of these, without asking the system for memory"""
+    refused: _builtins.int
+    def __init__(
+        self,
+        *,
+        budget_bytes: _builtins.int = ...,
+        held_bytes: _builtins.int = ...,
+        used_bytes: _builtins.int = ...,
+        used_high_water_bytes: _builtins.int = ...,
+        slabs_used: _builtins.int = ...,
+        acquired: _builtins.int = ...,
+        reused: _builtins.int = ...,
+        refused: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acquired", b"acquired", "budget_bytes", b"budget_bytes", "held_bytes", b"held_bytes", "refused", b"refused", "reused", b"reused", "slabs_used", b"slabs_used", "used_bytes", b"used_bytes", "used_high_water_bytes", b"used_high_water_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PoolUse: _TypeAlias = PoolUse  # noqa: Y015
+
+@_typing.final
+class ModelUse(_message.Message):
+    """One artifact. Counts only grow, over restarts of inference too, until the agent ends (or,
+    once unloaded, makes room for others).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
+    ENGINE_FIELD_NUMBER: _builtins.int
+    ARTIFACT_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    LOADS_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    LOAD_NS_FIELD_NUMBER: _builtins.int
+    LOADED_MS_FIELD_NUMBER: _builtins.int
+    LAST_NS_FIELD_NUMBER: _builtins.int
+    ANSWERED_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    HITS_FIELD_NUMBER: _builtins.int
+    IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    RUNNING_FIELD_NUMBER: _builtins.int
+    CACHE_FIELD_NUMBER: _builtins.int
+    RUNS_FIELD_NUMBER: _builtins.int
+    PHASES_FIELD_NUMBER: _builtins.int
+    FAILED_NS_FIELD_NUMBER: _builtins.int
+    HITS_NS_FIELD_NUMBER: _builtins.int
+    MISSES_FIELD_NUMBER: _builtins.int
+    MISSES_NS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    version: _builtins.str
+    variant: _builtins.str
+    engine: _builtins.str
+    artifact: _builtins.bytes
+    state: _builtins.str
+    """"serving", "loaded" or "retired" """
+    loads: _builtins.int
+    memory_bytes: _builtins.int
+    load_ns: _builtins.int
+    """how long the last load took"""
+    loaded_ms: _builtins.int
+    """since 1970"""
+    last_ns: _builtins.int
+    """of the last answer, since 1970; 0: never"""
+    answered: _builtins.int
+    """requests that the engine ran for"""
+    failed: _builtins.int
+    """requests refused or failed"""
+    errors: _builtins.int
+    """of these, by the engine"""
+    hits: _builtins.int
+    """requests answered without a run of their own"""
+    in_flight: _builtins.int
+    failed_ns: _builtins.int
+    hits_ns: _builtins.int
+    misses: _builtins.int
+    """requests that the cache was asked for in vain"""
+    misses_ns: _builtins.int
+    """of the cache itself"""
+    @_builtins.property
+    def waiting(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """now, by priority: high, medium, low"""
+
+    @_builtins.property
+    def running(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def cache(self) -> Global___ResponseCache:
+        """absent: it has none, or none was asked"""
+
+    @_builtins.property
+    def runs(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunsOfSize]: ...
+    @_builtins.property
+    def phases(self) -> _containers.RepeatedCompositeFieldContainer[Global___PhaseTimes]:
+        """"queue", "input", "compute", "output", "whole" """
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        version: _builtins.str = ...,
+        variant: _builtins.str = ...,
+        engine: _builtins.str = ...,
+        artifact: _builtins.bytes = ...,
+        state: _builtins.str = ...,
+        loads: _builtins.int = ...,
+        memory_bytes: _builtins.int = ...,
+        load_ns: _builtins.int = ...,
+        loaded_ms: _builtins.int = ...,
+        last_ns: _builtins.int = ...,
+        answered: _builtins.int = ...,
+        failed: _builtins.int = ...,
+        errors: _builtins.int = ...,
+        hits: _builtins.int = ...,
+        in_flight: _builtins.int = ...,
+        waiting: _abc.Iterable[_builtins.int] | None = ...,
+        running: _abc.Iterable[_builtins.int] | None = ...,
+        cache: Global___ResponseCache | None = ...,
+        runs: _abc.Iterable[Global___RunsOfSize] | None = ...,
+        phases: _abc.Iterable[Global___PhaseTimes] | None = ...,
+        failed_ns: _builtins.int = ...,
+        hits_ns: _builtins.int = ...,
+        misses: _builtins.int = ...,
+        misses_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered", b"answered", "artifact", b"artifact", "cache", b"cache", "engine", b"engine", "errors", b"errors", "failed", b"failed", "failed_ns", b"failed_ns", "hits", b"hits", "hits_ns", b"hits_ns", "in_flight", b"in_flight", "last_ns", b"last_ns", "load_ns", b"load_ns", "loaded_ms", b"loaded_ms", "loads", b"loads", "memory_bytes", b"memory_bytes", "misses", b"misses", "misses_ns", b"misses_ns", "model", b"model", "phases", b"phases", "running", b"running", "runs", b"runs", "state", b"state", "variant", b"variant", "version", b"version", "waiting", b"waiting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelUse: _TypeAlias = ModelUse  # noqa: Y015
+
+@_typing.final
+class RunsOfSize(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    INPUT_NS_FIELD_NUMBER: _builtins.int
+    COMPUTE_NS_FIELD_NUMBER: _builtins.int
+    OUTPUT_NS_FIELD_NUMBER: _builtins.int
+    batch_size: _builtins.int
+    """64: that many or more"""
+    count: _builtins.int
+    input_ns: _builtins.int
+    """of all together"""
+    compute_ns: _builtins.int
+    output_ns: _builtins.int
+    def __init__(
+        self,
+        *,
+        batch_size: _builtins.int = ...,
+        count: _builtins.int = ...,
+        input_ns: _builtins.int = ...,
+        compute_ns: _builtins.int = ...,
+        output_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "compute_ns", b"compute_ns", "count", b"count", "input_ns", b"input_ns", "output_ns", b"output_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunsOfSize: _TypeAlias = RunsOfSize  # noqa: Y015
+
+@_typing.final
+class PhaseTimes(_message.Message):
+    """Percentiles are at most a ninth off; those of an interval come from the difference of buckets."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PHASE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    SUM_NS_FIELD_NUMBER: _builtins.int
+    P50_NS_FIELD_NUMBER: _builtins.int
+    P90_NS_FIELD_NUMBER: _builtins.int
+    P99_NS_FIELD_NUMBER: _builtins.int
+    P999_NS_FIELD_NUMBER: _builtins.int
+    BUCKETS_FIELD_NUMBER: _builtins.int
+    phase: _builtins.str
+    count: _builtins.int
+    sum_ns: _builtins.int
+    p50_ns: _builtins.int
+    p90_ns: _builtins.int
+    p99_ns: _builtins.int
+    p999_ns: _builtins.int
+    @_builtins.property
+    def buckets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Bucket n below 8 counts times of n ns; above, four to each power of two, the first times
+        from (4 + n % 4) << (n / 4 - 1) on.
+        those after the last count are left out
+        """
+
+    def __init__(
+        self,
+        *,
+        phase: _builtins.str = ...,
+        count: _builtins.int = ...,
+        sum_ns: _builtins.int = ...,
+        p50_ns: _builtins.int = ...,
+        p90_ns: _builtins.int = ...,
+        p99_ns: _builtins.int = ...,
+        p999_ns: _builtins.int = ...,
+        buckets: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buckets", b"buckets", "count", b"count", "p50_ns", b"p50_ns", "p90_ns", b"p90_ns", "p999_ns", b"p999_ns", "p99_ns", b"p99_ns", "phase", b"phase", "sum_ns", b"sum_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PhaseTimes: _TypeAlias = PhaseTimes  # noqa: Y015

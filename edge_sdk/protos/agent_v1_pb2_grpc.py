@@ -64,6 +64,11 @@ class AgentServiceStub:
                 request_serializer=edge__sdk_dot_protos_dot_agent__v1__pb2.HoldRequest.SerializeToString,
                 response_deserializer=edge__sdk_dot_protos_dot_agent__v1__pb2.Held.FromString,
                 _registered_method=True)
+        self.Statistics = channel.unary_unary(
+                '/edge.agent.v1.AgentService/Statistics',
+                request_serializer=edge__sdk_dot_protos_dot_agent__v1__pb2.StatisticsRequest.SerializeToString,
+                response_deserializer=edge__sdk_dot_protos_dot_agent__v1__pb2.StatisticsResponse.FromString,
+                _registered_method=True)
 
 
 class AgentServiceServicer:
@@ -110,6 +115,13 @@ class AgentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Statistics(self, request, context):
+        """What the inference process has done, without asking it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AgentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -142,6 +154,11 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.Hold,
                     request_deserializer=edge__sdk_dot_protos_dot_agent__v1__pb2.HoldRequest.FromString,
                     response_serializer=edge__sdk_dot_protos_dot_agent__v1__pb2.Held.SerializeToString,
+            ),
+            'Statistics': grpc.unary_unary_rpc_method_handler(
+                    servicer.Statistics,
+                    request_deserializer=edge__sdk_dot_protos_dot_agent__v1__pb2.StatisticsRequest.FromString,
+                    response_serializer=edge__sdk_dot_protos_dot_agent__v1__pb2.StatisticsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -306,6 +323,33 @@ class AgentService:
             '/edge.agent.v1.AgentService/Hold',
             edge__sdk_dot_protos_dot_agent__v1__pb2.HoldRequest.SerializeToString,
             edge__sdk_dot_protos_dot_agent__v1__pb2.Held.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Statistics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/edge.agent.v1.AgentService/Statistics',
+            edge__sdk_dot_protos_dot_agent__v1__pb2.StatisticsRequest.SerializeToString,
+            edge__sdk_dot_protos_dot_agent__v1__pb2.StatisticsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,8 @@ class AgentServiceStub:
     """Answers once with the folder of a model's active artifact and keeps that folder in
     place for as long as the stream is open.
     """
+    Statistics: _grpc.UnaryUnaryMultiCallable[_agent_v1_pb2.StatisticsRequest, _agent_v1_pb2.StatisticsResponse]
+    """What the inference process has done, without asking it."""
 
 @_typing.type_check_only
 class AgentServiceAsyncStub(AgentServiceStub):
@@ -59,6 +61,8 @@ class AgentServiceAsyncStub(AgentServiceStub):
     """Answers once with the folder of a model's active artifact and keeps that folder in
     place for as long as the stream is open.
     """
+    Statistics: _aio.UnaryUnaryMultiCallable[_agent_v1_pb2.StatisticsRequest, _agent_v1_pb2.StatisticsResponse]  # type: ignore[assignment]
+    """What the inference process has done, without asking it."""
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -108,5 +112,13 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         """Answers once with the folder of a model's active artifact and keeps that folder in
         place for as long as the stream is open.
         """
+
+    @_abc_1.abstractmethod
+    def Statistics(
+        self,
+        request: _agent_v1_pb2.StatisticsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_v1_pb2.StatisticsResponse, _abc.Awaitable[_agent_v1_pb2.StatisticsResponse]]:
+        """What the inference process has done, without asking it."""
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from device_agent.serving.doors.tensors import datatype
 from device_agent.serving.generation import Generation
+from device_agent.serving.statistics import Served
 from edge_sdk.manifest import TensorSpec
 from edge_sdk.protos import inference_v2_pb2 as pb
 
@@ -76,23 +75,23 @@ def statistics(generation: Generation) -> pb.ModelStatistics:
         version=generation.identity.version,
         last_inference=served.last_ms,
         inference_count=served.count["compute_infer"],
-        execution_count=served.count["compute_infer"],
+        execution_count=served.executions,
         inference_stats=pb.InferStatistics(**phases),
-        batch_stats=_batches(phases),
+        batch_stats=_batches(served),
         memory_usage=[pb.MemoryUsage(type="CPU", id=0, byte_size=generation.memory_bytes)],
     )
 
 
-def _batches(phases: Mapping[str, pb.StatisticDuration]) -> list[pb.InferBatchStatistics]:
-    if not phases["compute_infer"].count:
-        return []
+def _batches(served: Served) -> list[pb.InferBatchStatistics]:
+    """Those of 64 or more count as 64."""
     return [
         pb.InferBatchStatistics(
-            batch_size=1,
-            compute_input=phases["compute_input"],
-            compute_infer=phases["compute_infer"],
-            compute_output=phases["compute_output"],
+            batch_size=size,
+            compute_input=pb.StatisticDuration(count=runs.count, ns=runs.input_ns),
+            compute_infer=pb.StatisticDuration(count=runs.count, ns=runs.infer_ns),
+            compute_output=pb.StatisticDuration(count=runs.count, ns=runs.output_ns),
         )
+        for size, runs in sorted(served.batches.items())
     ]
 
 

@@ -1,0 +1,71 @@
+"""``edge-agent top`` over AgentService, with a page on which models have worked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from device_agent.cli import main
+from device_agent.local_api import LocalApi
+from device_agent.supervisor.updater_process import Door
+from tests.support.commands import Ran, run_main
+from tests.support.updater_rig import Rig
+from tests.support.used_page import used_words
+
+
+@pytest.fixture
+def edge_agent(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Ran]:
+    return lambda *arguments: run_main(main, list(arguments), capsys, monkeypatch)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[str]:
+    rig = Rig(tmp_path)
+    rig.start()
+    try:
+        with LocalApi(Door(rig.updater, used_words()), rig.config.agent_uri):
+            yield str(rig.state)
+    finally:
+        rig.close()
+
+
+def test_one_look(state: str, edge_agent: Callable[..., Ran]) -> None:
+    """As one document with loaded models only, or all; and as tables of every phase."""
+    look = ("top", "--state", state, "--interval", "0.05")
+    document = edge_agent(*look, "--json").document
+    assert {one["model"] for one in document["models"]} == {"team/digits", "team/words"}
+    assert {one["state"] for one in document["models"]} == {"serving"}
+    everything = edge_agent(*look, "--json", "--all").document
+    assert len(everything["models"]) == 3
+    shown = edge_agent(*look, "--once")
+    assert shown.code == 0
+    assert "inference 77 up 0:00:0" in shown.out
+    assert "50.0 MB private" in shown.out
+    rows = [line.split() for line in shown.out.splitlines()]
+    digits = next(row for row in rows if row[:3] == ["team/digits", "2.0.0", "serving"])
+    assert digits[-2:] == ["1001", "1"]
+    assert {"55%", "25%", "0/0/0"} <= set(digits)
+    phases = [row[1] for row in rows if row[:1] == ["team/digits"] and "serving" not in row]
+    assert phases == ["queue", "input", "compute", "output", "whole"]
+
+
+def test_before_inference_runs(tmp_path: Path, edge_agent: Callable[..., Ran]) -> None:
+    """An agent without a page, or one where inference never came up, says so."""
+    rig = Rig(tmp_path)
+    rig.start()
+    try:
+        with LocalApi(Door(rig.updater), rig.config.agent_uri):
+            shown = edge_agent("top", "--state", str(rig.state), "--once", "--interval", "0.05")
+    finally:
+        rig.close()
+    assert shown.code == 0
+    assert "inference has not started yet" in shown.out
+
+
+def test_without_an_agent(tmp_path: Path, edge_agent: Callable[..., Ran]) -> None:
+    """Nobody to ask is an error of its own, as for every other question."""
+    assert edge_agent("top", "--state", str(tmp_path), "--once").code == 5
