@@ -98,6 +98,7 @@ class AgentConfig:
     labels: Mapping[str, str] = field(default_factory=dict)
     caches: Mapping[str, CacheConfig] = field(default_factory=dict)  # by model; others: none
     models: Mapping[str, ModelConfig] = field(default_factory=dict)  # others: the defaults
+    shared_memory_prefix: str = ""  # of POSIX objects that apps may register; empty: none
     accelerators: tuple[str, ...] = ()  # what variants may require, as the operator names it
     insecure: bool = False
     probation: ProbationConfig = field(default_factory=ProbationConfig)
@@ -123,6 +124,11 @@ class AgentConfig:
             check_segment(key, "label")
         for name in self.accelerators:
             check_segment(name, "accelerator")
+        if "/" in self.shared_memory_prefix:
+            raise UsageError(
+                f"shared_memory_prefix {self.shared_memory_prefix!r} must be the beginning of "
+                "names in /dev/shm, without a slash"
+            )
         for model, served in self.models.items():
             served.check(model)
         for model, cache in self.caches.items():

@@ -32,6 +32,9 @@ def config_options(command: Function) -> Function:
         click.option("--distributor", help="HOST:PORT of the distributor."),
         click.option("--local-address", help=f"Where AgentService listens: {_ADDRESS}"),
         click.option("--inference-address", help=f"Where inference listens: {_ADDRESS}"),
+        click.option(
+            "--shared-memory-prefix", help="Apps may register shared memory whose name begins so."
+        ),
         click.option("--label", "labels", multiple=True, help="key=value; may be repeated."),
         click.option(
             "--accelerator", "accelerators", multiple=True, help="What variants may require."
@@ -84,6 +87,7 @@ def read_config(
         labels=_labels(get("labels", ())),
         caches=_caches(get("caches", ())),
         models=_models(get("models", {})),
+        shared_memory_prefix=get("shared_memory_prefix", _DEFAULT.shared_memory_prefix),
         accelerators=_names(get("accelerators", ())),
         probation=ProbationConfig(
             **probation,

@@ -370,5 +370,5 @@ def _fill_rows(slot: BoundSlot, parts: Sequence[Request]) -> None:
 def part_of(tensor: GivenTensor) -> Part:
     """An owned tensor as it is compared."""
     given = tensor.data
-    data = tuple(given.flat) if isinstance(given, np.ndarray) else bytes(given)
+    data = given if isinstance(given, bytes) else tuple(np.asarray(given).flat)
     return (tensor.name, tensor.dtype, tuple(tensor.shape), data)

@@ -18,7 +18,8 @@ from edge_sdk.tensor_pool import TensorPool
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Which artifact; ``golden`` holds the inputs to replay on it, by tensor name."""
+    """Which artifact; ``golden`` holds the inputs to replay on it, by tensor name, ``labels``
+    the names of its classes, by index."""
 
     model: str
     artifact: Digest
@@ -28,6 +29,7 @@ class Identity:
     entry: str
     runs_on: str = ""  # what else decides about its answers: engine, threads, processor
     golden: Mapping[str, Array] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
 
 
 _numbers = itertools.count(1)

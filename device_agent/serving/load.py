@@ -23,6 +23,9 @@ from edge_sdk.formats import read_safetensors
 from edge_sdk.manifest import Manifest, TensorSpec
 from edge_sdk.tensor_pool import TensorPool
 
+LABELS_FILE = "labels.txt"
+_LABELS_BYTES_MAX = 1 << 20
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOrder:
@@ -109,6 +112,7 @@ class Loader:
             entry=order.entry,
             runs_on=self._runs_on(order.engine, settings),
             golden=_replayed(order, session),
+            labels=_labels(order.folder),
         )
         rows_max = settings.batch_max if has_rows(session) else 1
         generation = Generation(
@@ -190,6 +194,18 @@ def _replayed(order: LoadOrder, session: Session) -> Mapping[str, Array]:
     if order.golden_path is None:
         return seeded_inputs(session.inputs)
     return golden_inputs(session, read_safetensors(order.folder / order.golden_path))
+
+
+def _labels(folder: Path) -> tuple[str, ...]:
+    """The names of the classes, one on each line, where the publisher put that file beside the
+    model. A file that is no such list names none: the model serves without."""
+    path = folder / LABELS_FILE
+    try:
+        if path.stat().st_size > _LABELS_BYTES_MAX:
+            return ()
+        return tuple(line.strip() for line in path.read_text("utf-8").splitlines())
+    except (OSError, UnicodeDecodeError):
+        return ()
 
 
 def _check_signature(order: LoadOrder, session: Session) -> None:

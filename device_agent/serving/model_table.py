@@ -63,6 +63,10 @@ class ModelTable:
         """Sorted by model."""
         return tuple(one for _, one in sorted(self._active.items()))
 
+    def gone(self) -> tuple[str, ...]:
+        """Models that did serve since the start and no longer do, sorted."""
+        return tuple(sorted(self._gone - set(self._active)))
+
     def find(self, model: str, version: str, *, wait_s: float = START_WAIT_S) -> Generation:
         """Who answers for a model; ``version`` is the one demanded, or empty.
 

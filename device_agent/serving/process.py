@@ -83,7 +83,12 @@ class InferenceProcess:
         dispatcher = Dispatcher(
             self.table, running_max=max(1, os.cpu_count() or 1), models=config.models
         )
-        self._door = InferenceDoor(self.table, dispatcher)
+        self._door = InferenceDoor(
+            self.table,
+            dispatcher,
+            models=config.models,
+            shared_memory_prefix=config.shared_memory_prefix,
+        )
         self._lane = FastLaneDoor(dispatcher, self.pool)
 
     def run(self) -> None:

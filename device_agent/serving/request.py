@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -14,17 +15,29 @@ from edge_sdk.engines.contract import STORAGE, Array, Session, Shape, shape_fits
 from edge_sdk.manifest.model import TensorSpec
 
 
+class Stored(Protocol):
+    """The bytes of a tensor that lie elsewhere; its length is how many."""
+
+    def __len__(self) -> int: ...
+
+    def read(self) -> bytes: ...
+
+    def read_into(self, array: Array) -> None:
+        """Fills a contiguous array of as many bytes. Raises: UsageError where they are gone."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GivenTensor:
     """An input as it arrived: ``data`` is its little-endian bytes, or an array.
 
-    Bytes and arrays that are views may change at any time: they are read once, into the slot.
+    Bytes that are stored elsewhere and views may change at any time: they are read once, into
+    the slot.
     """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
-    data: bytes | memoryview | Array
+    data: bytes | memoryview | Array | Stored
 
 
 class Request:
@@ -89,6 +102,8 @@ def owned(tensor: GivenTensor) -> GivenTensor:
         return tensor
     if isinstance(tensor.data, memoryview):
         return replace(tensor, data=bytes(tensor.data))
+    if not isinstance(tensor.data, np.ndarray):
+        return replace(tensor, data=tensor.data.read())
     if tensor.data.dtype == object:
         return replace(tensor, data=np.array(tensor.data))
     kind = STORAGE[tensor.dtype]
@@ -99,7 +114,8 @@ def check_inputs(session: Session, inputs: Sequence[GivenTensor]) -> list[GivenT
     """The inputs in the model's order. Raises: UsageError that says expected and got."""
     by_name = {tensor.name: tensor for tensor in inputs}
     if len(by_name) < len(inputs):
-        raise UsageError("an input is given twice; each is needed once")
+        twice = next(name for name in by_name if sum(one.name == name for one in inputs) > 1)
+        raise UsageError(f"input {twice!r} is given twice; each is needed once")
     known = [spec.name for spec in session.inputs]
     for name in by_name:
         if name not in known:
@@ -151,6 +167,10 @@ def fill(array: Array, tensor: GivenTensor) -> None:
     data = tensor.data
     if isinstance(data, np.ndarray):
         np.copyto(array, data if data.shape == array.shape else data.reshape(array.shape))
+    elif not isinstance(data, (bytes, memoryview)):
+        data.read_into(array)
+        if tensor.dtype == "bool":
+            np.not_equal(array.view(np.uint8), 0, out=array)
     elif tensor.dtype == "bool":
         # Any byte may arrive, but only 0 and 1 are a bool to the engine.
         np.not_equal(np.frombuffer(data, np.uint8).reshape(array.shape), 0, out=array)

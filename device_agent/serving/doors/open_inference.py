@@ -7,7 +7,7 @@ the standard's, so stock clients work; ``model_version`` carries the semantic ve
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from threading import Semaphore
 from typing import Any, NoReturn, TypeVar
@@ -16,10 +16,14 @@ import grpc
 from google.protobuf.message import Message
 from grpc_status import rpc_status
 
+from device_agent.config import ModelConfig
 from device_agent.serving.dispatch import Dispatcher
 from device_agent.serving.doors import describe
+from device_agent.serving.doors.answers import in_stream
 from device_agent.serving.doors.demanded import check_version
-from device_agent.serving.doors.tensors import datatype, given_tensors
+from device_agent.serving.doors.model_infer import ModelInfer
+from device_agent.serving.doors.regions import Regions
+from device_agent.serving.doors.shared_memory import cuda_calls, system_calls
 from device_agent.serving.model_table import ModelTable
 from edge_sdk.base import (
     ConflictError,
@@ -28,7 +32,6 @@ from edge_sdk.base import (
     UnavailableError,
     UsageError,
 )
-from edge_sdk.client.wire_tensors import encode_array
 from edge_sdk.protos import inference_v2_pb2 as pb
 from edge_sdk.rpc import SERVER_OPTIONS, check_local, refuse_live, to_status
 
@@ -37,19 +40,40 @@ _THREADS = 16
 _STREAMS_MAX = 8  # each keeps a thread: half of them stay for single requests
 _PENDING_MAX = 256  # calls inside and waiting for a thread; more get RESOURCE_EXHAUSTED
 _GRACE_S = 2.0
-_KNOWN_PARAMETERS = ("triton_enable_empty_final_response",)
+_OVER_S = 0.001
+_EXTENSIONS = (
+    *("classification", "sequence", "model_repository", "schedule_policy"),
+    *("model_configuration", "parameters", "statistics"),
+)
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
 Context = grpc.ServicerContext
 
 
+class CallOverError(UnavailableError):
+    """The call's own deadline is over: what a client's side says of it at the same moment."""
+
+    grpc_status = "DEADLINE_EXCEEDED"
+
+
 class InferenceDoor:
     """Listens on one address and answers from the table."""
 
-    def __init__(self, table: ModelTable, dispatcher: Dispatcher) -> None:
+    def __init__(
+        self,
+        table: ModelTable,
+        dispatcher: Dispatcher,
+        *,
+        models: Mapping[str, ModelConfig] | None = None,
+        shared_memory_prefix: str = "",
+    ) -> None:
+        """``shared_memory_prefix``: of the objects that apps may register; empty: none."""
         self._table = table
-        self._dispatcher = dispatcher
+        self._models = models or {}
+        self._shares = bool(shared_memory_prefix)
+        self._regions = Regions(shared_memory_prefix)
+        self._model_infer = ModelInfer(dispatcher, self._regions, self._models)
         self._streams = Semaphore(_STREAMS_MAX)
         self._server: grpc.Server | None = None
         self.address = ""
@@ -83,6 +107,7 @@ class InferenceDoor:
         if self._server is not None:
             self._server.stop(_GRACE_S).wait()
             self._server = None
+        self._regions.close()
 
     def _handlers(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
         unary: dict[str, tuple[type[Message], Callable[[Any, Context], Message]]] = {
@@ -91,18 +116,20 @@ class InferenceDoor:
             "ModelReady": (pb.ModelReadyRequest, self._model_ready),
             "ServerMetadata": (pb.ServerMetadataRequest, self._server_metadata),
             "ModelMetadata": (pb.ModelMetadataRequest, self._model_metadata),
-            "ModelInfer": (pb.ModelInferRequest, self._infer),
             "ModelConfig": (pb.ModelConfigRequest, self._config),
             "ModelStatistics": (pb.ModelStatisticsRequest, self._statistics),
             "RepositoryIndex": (pb.RepositoryIndexRequest, self._index),
             "RepositoryModelLoad": (pb.RepositoryModelLoadRequest, self._load),
             "RepositoryModelUnload": (pb.RepositoryModelUnloadRequest, self._unload),
+            **cuda_calls(),
+            **(system_calls(self._regions) if self._shares else {}),
         }
         handlers = {name: _unary(request, act) for name, (request, act) in unary.items()}
+        handlers["ModelInfer"] = _unary(pb.ModelInferRequest, self._infer, None)
         handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
             self._stream,
             request_deserializer=pb.ModelInferRequest.FromString,
-            response_serializer=pb.ModelStreamInferResponse.SerializeToString,
+            response_serializer=None,
         )
         return handlers
 
@@ -115,6 +142,7 @@ class InferenceDoor:
     def _model_ready(
         self, request: pb.ModelReadyRequest, _context: Context
     ) -> pb.ModelReadyResponse:
+        check_version(request.version)
         try:
             self._table.find(request.name, request.version, wait_s=0)
         except EdgeError:
@@ -127,7 +155,7 @@ class InferenceDoor:
         return pb.ServerMetadataResponse(
             name="edge-model-sdk",
             version=importlib.metadata.version("edge-model-sdk"),
-            extensions=["model_configuration", "model_repository", "statistics"],
+            extensions=[*_EXTENSIONS, *(["system_shared_memory"] if self._shares else [])],
         )
 
     def _model_metadata(
@@ -138,7 +166,8 @@ class InferenceDoor:
 
     def _config(self, request: pb.ModelConfigRequest, _context: Context) -> pb.ModelConfigResponse:
         check_version(request.version)
-        return describe.config(self._table.find(request.name, request.version))
+        generation = self._table.find(request.name, request.version)
+        return describe.config(generation, self._models.get(request.name, ModelConfig()))
 
     def _statistics(
         self, request: pb.ModelStatisticsRequest, _context: Context
@@ -153,11 +182,12 @@ class InferenceDoor:
         return pb.ModelStatisticsResponse(model_stats=[describe.statistics(one) for one in chosen])
 
     def _index(
-        self, _request: pb.RepositoryIndexRequest, _context: Context
+        self, request: pb.RepositoryIndexRequest, _context: Context
     ) -> pb.RepositoryIndexResponse:
-        return pb.RepositoryIndexResponse(
-            models=[describe.index(one) for one in self._table.active()]
-        )
+        models = [describe.index(one) for one in self._table.active()]
+        if not request.ready:
+            models += [describe.index_of_gone(model) for model in self._table.gone()]
+        return pb.RepositoryIndexResponse(models=models)
 
     def _load(
         self, request: pb.RepositoryModelLoadRequest, _context: Context
@@ -180,37 +210,20 @@ class InferenceDoor:
             )
         return pb.RepositoryModelUnloadResponse()
 
-    def _infer(
-        self,
-        request: pb.ModelInferRequest,
-        context: Context,
-        when_gone: Callable[[Callable[[], None]], bool] | None = None,
-    ) -> pb.ModelInferResponse:
-        check_version(request.model_version)
-        _check_parameters(request)
-        with self._dispatcher.infer(
-            request.model_name,
-            request.model_version,
-            given_tensors(request),
-            wanted=[output.name for output in request.outputs],
-            timeout_s=_timeout_s(request, context),
-            when_gone=when_gone or context.add_callback,
-        ) as answer:
-            response = pb.ModelInferResponse(
-                model_name=answer.identity.model,
-                model_version=answer.identity.version,
-                id=request.id,
+    def _infer(self, request: pb.ModelInferRequest, context: Context) -> bytes:
+        try:
+            return self._model_infer(
+                request, left_s=context.time_remaining(), when_gone=context.add_callback
             )
-            for name, array in answer.outputs.items():
-                response.outputs.add(
-                    name=name, datatype=datatype(answer.specs[name].dtype), shape=array.shape
-                )
-                response.raw_output_contents.append(encode_array(array))
-        return response
+        except UnavailableError as error:
+            left_s = context.time_remaining()
+            if left_s is not None and left_s <= _OVER_S:
+                raise CallOverError(error.message) from None
+            raise
 
     def _stream(
         self, requests: Iterator[pb.ModelInferRequest], context: Context
-    ) -> Iterator[pb.ModelStreamInferResponse]:
+    ) -> Iterator[bytes]:
         """Answers in order; an error is in the band, and the stream lives on."""
         if not self._streams.acquire(blocking=False):
             context.abort(
@@ -225,15 +238,15 @@ class InferenceDoor:
 
     def _stream_answer(
         self, request: pb.ModelInferRequest, context: Context, end: _StreamEnd
-    ) -> pb.ModelStreamInferResponse:
+    ) -> bytes:
         try:
-            response = self._infer(request, context, end)
+            return in_stream(
+                self._model_infer(request, left_s=context.time_remaining(), when_gone=end)
+            )
         except EdgeError as error:
             return pb.ModelStreamInferResponse(
                 error_message=error.message, infer_response=pb.ModelInferResponse(id=request.id)
-            )
-        response.parameters["triton_final_response"].bool_param = True
-        return pb.ModelStreamInferResponse(infer_response=response)
+            ).SerializeToString()
 
 
 class _StreamEnd:
@@ -257,48 +270,23 @@ class _StreamEnd:
 
 
 def _unary(
-    request: type[Message], act: Callable[[Any, Context], Message]
+    request: type[Message],
+    act: Callable[[Any, Context], Any],
+    encode: Callable[[Message], bytes] | None = lambda message: message.SerializeToString(),
 ) -> grpc.RpcMethodHandler[Any, Any]:
-    def answer(message: Any, context: Context) -> Message:
+    """``encode`` None: what is returned is encoded already."""
+
+    def answer(message: Any, context: Context) -> Any:
         try:
             return act(message, context)
         except EdgeError as error:
             _abort(context, error)
 
     return grpc.unary_unary_rpc_method_handler(
-        answer,
-        request_deserializer=request.FromString,
-        response_serializer=lambda message: message.SerializeToString(),
+        answer, request_deserializer=request.FromString, response_serializer=encode
     )
 
 
 def _abort(context: Context, error: EdgeError) -> NoReturn:
     context.abort_with_status(rpc_status.to_status(to_status(error)))
     raise AssertionError  # abort raises; this line is for the type checker
-
-
-def _check_parameters(request: pb.ModelInferRequest) -> None:
-    for name in request.parameters:
-        if name.startswith("triton_") and name not in _KNOWN_PARAMETERS:
-            raise UsageError(f"request parameter {name!r} is not known here")
-    for output in request.outputs:
-        if "classification" in output.parameters:
-            raise UsageError(f"output {output.name!r}: classification is not offered")
-        if "shared_memory_region" in output.parameters:
-            raise UsageError(f"output {output.name!r}: shared memory is not offered")
-
-
-def _timeout_s(request: pb.ModelInferRequest, context: Context) -> float | None:
-    """How long the request may wait for its turn: its own word, or the call's deadline.
-
-    Raises: UnavailableError where that is over.
-    """
-    left_s = context.time_remaining()
-    if left_s is not None and left_s <= 0:
-        raise UnavailableError("Request timeout expired before anybody had time for it")
-    own_s = 0.0
-    if "timeout" in request.parameters:
-        own_s = request.parameters["timeout"].int64_param / 1e6
-    if own_s <= 0:  # as without: the standard's default
-        return left_s
-    return own_s if left_s is None else min(own_s, left_s)

@@ -15,6 +15,7 @@ from edge_sdk.manifest import Requirements
 from edge_sdk.tensor_pool import TensorPool
 from tests.support import onnx_models
 from tests.support.held_models import ENTRY, GOLDEN, hold
+from tests.support.serving_door import serving
 
 
 def test_an_order_says_what_the_manifest_says(tmp_path: Path) -> None:
@@ -82,3 +83,24 @@ def test_threads_and_providers_reach_the_engine(order: LoadOrder) -> None:
     assert "2 threads, prepacked, cpu" in generation.identity.runs_on
     with pytest.raises(RefusedError, match=r"CUDAExecutionProvider.*available"):
         loader(ModelConfig(providers=("cuda",))).load(order)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"cat\nguide dog\n", ("cat", "guide dog")),
+        ("k\u00e4tze\r\n\nhund".encode(), ("k\u00e4tze", "", "hund")),
+        *((b"\xff\xfe", ()), (b"x" * ((1 << 20) + 1), ()), (None, ())),
+    ],
+)
+def test_labels_come_with_the_artifact(
+    tmp_path: Path, content: bytes | None, expected: tuple[str, ...]
+) -> None:
+    """One on each line of labels.txt beside the model; a file that is no such list names none,
+    and the model is served all the same."""
+    made = serving(tmp_path)
+    folder = tmp_path / "team/digits" / "1.0.0"
+    folder.mkdir(parents=True)
+    if content is not None:
+        (folder / "labels.txt").write_bytes(content)
+    assert made.serve("team/digits", onnx_models.linear(1.0)).identity.labels == expected

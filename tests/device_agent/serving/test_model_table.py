@@ -48,6 +48,17 @@ def test_only_the_active_one_is_removed(tmp_path: Path) -> None:
     assert made.table.find("team/linear", "").identity.version == "1.0.0"
 
 
+def test_what_is_gone_is_known_until_it_comes_back(tmp_path: Path) -> None:
+    """For the index of models: unloaded ones, not those that serve again."""
+    made = serving(tmp_path, {"team/a": onnx_models.linear(1.0), "team/b": onnx_models.linear(1.0)})
+    assert made.table.gone() == ()
+    for name in ("team/b", "team/a"):
+        made.table.remove(made.table.find(name, ""))
+    assert made.table.gone() == ("team/a", "team/b")
+    made.serve("team/b", onnx_models.linear(1.0))
+    assert made.table.gone() == ("team/a",)
+
+
 def test_a_request_between_switch_and_retirement_is_asked_again(tmp_path: Path) -> None:
     """Who found a generation that was just retired gets the new one instead of an error."""
     made = serving(tmp_path, {"team/linear": onnx_models.linear(1.0)})

@@ -14,8 +14,9 @@ import pytest
 import tritonclient.grpc as triton
 from onnx import TensorProto
 
-from device_agent.serving.doors.open_inference import _timeout_s
-from edge_sdk.base import ConflictError, RefusedError, UnavailableError
+from device_agent.config import ModelConfig
+from device_agent.serving.doors import describe
+from edge_sdk.base import ConflictError, RefusedError
 from edge_sdk.client import VersionNotActiveError
 from edge_sdk.protos import inference_v2_pb2 as pb
 from edge_sdk.rpc import from_rpc_error
@@ -211,13 +212,6 @@ def test_any_byte_is_a_bool(channel: grpc.Channel) -> None:
             "unexpected output 'q'",
         ),
         (
-            "team/linear",
-            [ones()],
-            {"outputs": [triton.InferRequestedOutput("y", class_count=2)]},
-            "INVALID_ARGUMENT",
-            "classification",
-        ),
-        (
             "team/gather",
             [tensor(np.array([9], np.int64), "INT64")],
             {},
@@ -273,9 +267,6 @@ def wrong_requests() -> dict[str, tuple[pb.ModelInferRequest, str]]:
     parameter = pb.ModelInferRequest(model_name="team/linear", raw_input_contents=[bytes(16)])
     parameter.inputs.add(name="x", datatype="FP32", shape=[1, 4])
     parameter.parameters["triton_unheard"].bool_param = True
-    region = pb.ModelInferRequest(model_name="team/linear", raw_input_contents=[bytes(16)])
-    region.inputs.add(name="x", datatype="FP32", shape=[1, 4])
-    region.outputs.add(name="y").parameters["shared_memory_region"].string_param = "r"
     return {
         "raw and typed": (both, "together"),
         "too many raw": (count, "expected 1"),
@@ -288,7 +279,6 @@ def wrong_requests() -> dict[str, tuple[pb.ModelInferRequest, str]]:
         "value out of range": (wide, "outside of int8"),
         "cut off text": (cut, "cut off"),
         "unknown parameter": (parameter, "triton_unheard"),
-        "output in shared memory": (region, "shared memory"),
     }
 
 
@@ -303,16 +293,6 @@ def test_wrong_requests_are_invalid_arguments(channel: grpc.Channel, name: str) 
     good = pb.ModelInferRequest(model_name="team/linear", raw_input_contents=[bytes(16)])
     good.inputs.add(name="x", datatype="FP32", shape=[1, 4])
     assert raw_infer(channel, good).raw_output_contents[0] == bytes(16)
-
-
-def test_an_unknown_shared_memory_region_is_not_found(channel: grpc.Channel) -> None:
-    """No region is ever registered here, so a request that names one finds none."""
-    request = pb.ModelInferRequest(model_name="team/linear")
-    given = request.inputs.add(name="x", datatype="FP32", shape=[1, 4])
-    given.parameters["shared_memory_region"].string_param = "frames"
-    with pytest.raises(grpc.RpcError) as refused:
-        raw_infer(channel, request)
-    assert refused.value.code() == grpc.StatusCode.NOT_FOUND
 
 
 def test_a_demanded_version_is_a_typed_error(channel: grpc.Channel) -> None:
@@ -333,39 +313,6 @@ def test_a_request_may_name_its_patience(client: triton.InferenceServerClient) -
     """The timeout parameter and a priority are accepted."""
     answer = client.infer("team/linear", [ones()], timeout=2_000_000, priority=1)
     assert (answer.as_numpy("y") == 2).all()
-
-
-class Clock:
-    """A call with so much time left."""
-
-    def __init__(self, left_s: float | None) -> None:
-        self.left_s = left_s
-
-    def time_remaining(self) -> float | None:
-        return self.left_s
-
-
-@pytest.mark.parametrize(
-    ("left_s", "timeout_us", "expected_s"),
-    [
-        *((None, None, None), (5.0, None, 5.0), (None, 2_000_000, 2.0), (5.0, 2_000_000, 2.0)),
-        *((1.0, 2_000_000, 1.0), (3.0, 0, 3.0), (None, 0, None)),
-    ],
-)
-def test_the_shorter_patience_counts(
-    left_s: float | None, timeout_us: int | None, expected_s: float | None
-) -> None:
-    """The call's deadline and the request's own timeout, where they are given."""
-    request = pb.ModelInferRequest()
-    if timeout_us is not None:
-        request.parameters["timeout"].int64_param = timeout_us
-    assert _timeout_s(request, Clock(left_s)) == expected_s  # type: ignore[arg-type]
-
-
-def test_a_request_that_nobody_waits_for_is_not_run() -> None:
-    """Over its deadline when its thread comes free, it ends there."""
-    with pytest.raises(UnavailableError):
-        _timeout_s(pb.ModelInferRequest(), Clock(0.0))  # type: ignore[arg-type]
 
 
 def test_statistics_count_by_phase(served: Serving, client: triton.InferenceServerClient) -> None:
@@ -411,12 +358,55 @@ def test_repository(client: triton.InferenceServerClient) -> None:
     assert client.is_model_ready("team/linear")
 
 
+def test_the_index_keeps_what_is_gone(
+    served: Serving, client: triton.InferenceServerClient
+) -> None:
+    """An unloaded model is UNAVAILABLE, and not among those that are ready."""
+    served.table.remove(served.serve("team/gone", onnx_models.linear(1.0)))
+    found = {one.name: one for one in client.get_model_repository_index().models}
+    assert (found["team/gone"].state, found["team/gone"].reason) == ("UNAVAILABLE", "unloaded")
+    assert found["team/linear"].state == "READY"
+    ready = served.door._index(pb.RepositoryIndexRequest(ready=True), None)  # type: ignore[arg-type]
+    assert "team/gone" not in {one.name for one in ready.models}
+
+
+def test_configuration_is_what_is_served(served: Serving) -> None:
+    """Bounds, priorities, states and the processor, as the device's settings say."""
+    plain = describe.config(served.table.find("team/linear", ""), ModelConfig()).config
+    assert plain.max_batch_size == 0
+    queue = plain.dynamic_batching
+    assert (queue.priority_levels, queue.default_priority_level) == (3, 2)
+    assert queue.default_queue_policy.max_queue_size == ModelConfig().queue_max
+    assert not plain.response_cache.enable
+    assert plain.instance_group[0].kind == pb.ModelInstanceGroup.KIND_CPU
+    busy = ModelConfig(batch_max=4, runs_max=3, priority=1, providers=("CUDAExecutionProvider",))
+    shown = describe.config(served.table.find("team/linear", ""), busy).config
+    assert (shown.max_batch_size, list(shown.input[0].dims)) == (4, [4])
+    assert shown.dynamic_batching.default_priority_level == 1
+    assert shown.instance_group[0].count == 3
+    assert shown.instance_group[0].kind == pb.ModelInstanceGroup.KIND_GPU
+    fixed = describe.config(served.table.find("team/nonzero", ""), busy).config
+    assert fixed.max_batch_size == 0 or list(fixed.output[0].dims) != [-1, 2]
+    states = ModelConfig(states={"x": "y"})
+    kept = describe.config(served.table.find("team/linear", ""), states).config
+    assert kept.WhichOneof("scheduling_choice") == "sequence_batching"
+    (state,) = kept.sequence_batching.state
+    assert (state.input_name, state.output_name, list(state.dims)) == ("x", "y", [-1, 4])
+
+
 def test_what_is_not_offered_is_unimplemented(client: triton.InferenceServerClient) -> None:
-    """Shared memory and trace settings answer UNIMPLEMENTED, as the protocol wants."""
-    for act in (client.get_system_shared_memory_status, client.get_trace_settings):
+    """Settings of logs and traces, and shared memory where it is off, answer UNIMPLEMENTED, as
+    the protocol wants; the list of extensions says the same."""
+    for act in (
+        *(client.get_system_shared_memory_status, client.get_trace_settings),
+        client.get_log_settings,
+    ):
         with pytest.raises(triton.InferenceServerException) as refused:
             act()
         assert refused.value.status() == "StatusCode.UNIMPLEMENTED"
+    offered = client.get_server_metadata().extensions
+    assert {"classification", "statistics", "schedule_policy"} <= set(offered)
+    assert not {"system_shared_memory", "trace", "logging"} & set(offered)
 
 
 def test_a_stream_lives_on_after_an_error(client: triton.InferenceServerClient) -> None:
