@@ -218,7 +218,7 @@ class InferenceDoor:
         except UnavailableError as error:
             left_s = context.time_remaining()
             if left_s is not None and left_s <= _OVER_S:
-                raise CallOverError(error.message) from None
+                raise CallOverError(f"Deadline Exceeded: {error.message}") from None
             raise
 
     def _stream(
