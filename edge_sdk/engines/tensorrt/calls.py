@@ -1,0 +1,122 @@
+"""The steps that a plan is made in, each as few calls of the library as it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge_sdk.base import RefusedError
+from edge_sdk.engines.errors import EngineError
+from edge_sdk.engines.tensorrt.library import (
+    ICudaEngine,
+    IHostMemory,
+    INetworkDefinition,
+    Library,
+    Log,
+    OnnxParser,
+    Runtime,
+)
+from edge_sdk.engines.tensorrt.rules import Options, Profile, builder_flags
+
+_ERRORS_TOLD = 3
+# What the bindings raise by themselves: pybind11 turns C++ exceptions into these.
+LIBRARY_ERRORS = (RuntimeError, ValueError, TypeError)
+
+PlanBytes = bytes | IHostMemory
+
+
+def build(
+    library: Library, log: Log, entry: Path, profiles: Sequence[Profile], options: Options
+) -> IHostMemory:
+    """A plan for this device, of a strongly typed network: seconds to many minutes.
+
+    Raises: RefusedError with what the parser or the builder says.
+    """
+    builder = library.Builder(log)
+    typed = 1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    network = builder.create_network(typed)
+    parser = library.OnnxParser(network, log)
+    if not parser.parse_from_file(str(entry)):
+        raise RefusedError(f"TensorRT cannot read {entry}: {_parser_errors(parser)}")
+    _check_inputs(network, entry)
+    config = builder.create_builder_config()
+    to_set, to_clear = builder_flags(options)
+    for name in to_set:
+        config.set_flag(getattr(library.BuilderFlag, name))
+    for name in to_clear:
+        config.clear_flag(getattr(library.BuilderFlag, name))
+    config.builder_optimization_level = options.level
+    if options.workspace_bytes:
+        config.set_memory_pool_limit(library.MemoryPoolType.WORKSPACE, options.workspace_bytes)
+    if profiles:
+        profile = builder.create_optimization_profile()
+        for one in profiles:
+            profile.set_shape(one.name, one.least, one.best, one.most)
+        if config.add_optimization_profile(profile) < 0:
+            raise RefusedError(f"TensorRT refuses the bounds of the shapes of {entry}: {profiles}")
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise RefusedError(f"TensorRT cannot build a plan of {entry}: {log.last()}")
+    return plan
+
+
+def deserialize(runtime: Runtime, log: Log, plan: PlanBytes) -> ICudaEngine:
+    """Only of bytes whose hash was compared, or that were just built: a plan is code.
+
+    Raises: EngineError.
+    """
+    try:
+        engine = runtime.deserialize_cuda_engine(plan)
+    except LIBRARY_ERRORS as error:
+        raise EngineError(f"TensorRT cannot load the plan: {error}") from None
+    if engine is None:
+        raise EngineError(f"TensorRT cannot load the plan: {log.last()}")
+    return engine
+
+
+def serialize(engine: ICudaEngine, log: Log) -> IHostMemory:
+    """The plan with the weights that the engine has now. Raises: EngineError."""
+    plan = engine.serialize()
+    if plan is None:
+        raise EngineError(f"TensorRT cannot serialise the engine: {log.last()}")
+    return plan
+
+
+def refit(library: Library, log: Log, engine: ICudaEngine, entry: Path) -> None:
+    """Puts the weights of ``entry`` into an engine on which nothing runs.
+
+    Raises: EngineError; the engine is good for nothing then, since part of its weights may
+    have been changed.
+    """
+    if not engine.refittable:
+        raise EngineError("the plan was not built to be refitted")
+    refitter = library.Refitter(engine, log)
+    if not library.OnnxParserRefitter(refitter, log).refit_from_file(str(entry)):
+        raise EngineError(f"not every weight was accepted: {log.last()}")
+    missing = refitter.get_missing_weights()
+    if missing:
+        raise EngineError(f"weights are missing: {', '.join(missing[:_ERRORS_TOLD])}")
+    if not refitter.refit_cuda_engine():
+        raise EngineError(f"the refit failed: {log.last()}")
+
+
+def view(plan: PlanBytes) -> memoryview:
+    """The plan's bytes, without a copy."""
+    return memoryview(plan)  # type: ignore[arg-type]
+
+
+def _check_inputs(network: INetworkDefinition, entry: Path) -> None:
+    inputs = (network.get_input(index) for index in range(network.num_inputs))
+    shaping = [tensor.name for tensor in inputs if tensor.is_shape_tensor]
+    if shaping:
+        raise RefusedError(
+            f"{entry} takes the values of input {shaping[0]!r} as a shape, which this engine "
+            "does not serve; serve the model with onnxruntime",
+            tensor=shaping[0],
+        )
+
+
+def _parser_errors(parser: OnnxParser) -> str:
+    count = min(parser.num_errors, _ERRORS_TOLD)
+    told = "; ".join(" ".join(parser.get_error(index).desc().split()) for index in range(count))
+    return told or "the parser did not say why"

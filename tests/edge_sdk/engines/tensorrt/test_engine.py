@@ -1,0 +1,313 @@
+"""From an ONNX artifact to a session: built, kept, loaded again, refitted, thrown away.
+
+All of it on the stand-in of TensorRT in tests/support/fake_tensorrt.py: no GPU is used.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from edge_sdk.base import Digest, FormatError, NotFoundError, RefusedError
+from edge_sdk.engines import make_golden, open_engine
+from edge_sdk.engines.known import KnownModel, PlanRoom, load_model
+from edge_sdk.engines.tensorrt import TensorRt
+from edge_sdk.engines.tensorrt.rules import Options
+from edge_sdk.engines.tensorrt.session import TensorRtSession
+from edge_sdk.formats import write_safetensors
+from tests.support import onnx_models
+from tests.support.fake_gpu import FakeGpu
+from tests.support.fake_tensorrt import VERSIONS, fake_tensorrt
+
+X = np.arange(8, dtype=np.float32).reshape(2, 4)
+
+
+@dataclass
+class Bench:
+    """A device with a disk. ``load`` is one artifact's way; each number is another artifact."""
+
+    top: Path
+    gpu: FakeGpu = field(default_factory=FakeGpu)
+    version: str = "10.3.0"
+    room_bytes: int = 1 << 20
+    options: Options = field(default_factory=Options)
+
+    def __post_init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """A new process: nothing is left but the disk."""
+        self.library = fake_tensorrt(self.gpu, self.version)
+        self.engine = TensorRt(options=self.options, library=self.library, device=self.gpu)
+
+    @property
+    def folder(self) -> Path:
+        return self.top / "plans"
+
+    def save(self, number: int, model: onnx.ModelProto, **how: Any) -> Path:
+        return onnx_models.save(model, self.top / f"artifact{number}" / "model.onnx", **how)
+
+    def known(self, number: int, entry: Path, *, golden: bool = True) -> KnownModel:
+        path = entry.with_name("golden.safetensors")
+        if golden:
+            reference = open_engine("onnxruntime").load(entry)
+            with path.open("wb") as stream:
+                write_safetensors(stream, make_golden(reference, reference.inputs, {"x": X}))
+        return KnownModel(
+            artifact=Digest.parse(f"{number:064x}"),
+            room=PlanRoom(folder=self.folder, room_bytes=lambda: self.room_bytes),
+            golden=path if golden else None,
+        )
+
+    def load(
+        self, number: int, model: onnx.ModelProto, *, golden: bool = True
+    ) -> TensorRtSession:
+        entry = self.save(number, model)
+        session = load_model(self.engine, entry, self.known(number, entry, golden=golden))
+        assert isinstance(session, TensorRtSession)
+        return session
+
+    def plans(self) -> list[Path]:
+        return sorted(self.folder.glob("*.plan"))
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+@pytest.fixture(params=VERSIONS)
+def each(tmp_path: Path, request: pytest.FixtureRequest) -> Bench:
+    """With the names of each release."""
+    return Bench(tmp_path, version=request.param)
+
+
+def answer(session: TensorRtSession) -> Any:
+    return session.run({"x": X}, {})["y"]
+
+
+def test_a_model_is_built_and_answers(each: Bench) -> None:
+    """The first load builds a strongly typed plan without TF32, keeps it and computes."""
+    session = each.load(1, onnx_models.linear(3.0))
+    assert (session.made_by, session.notes) == ("build", ())
+    assert (answer(session) == 3 * X).all()
+    (built,) = each.library.seen.builds
+    assert built["typed"] and built["flags"] == ["REFIT"]
+    assert built["bounds"] == {"x": [[1, 4], [2, 4], [8, 4]]}
+    assert len(each.plans()) == 1
+
+
+def test_a_kept_plan_is_loaded(each: Bench) -> None:
+    """After a restart the same artifact takes milliseconds: nothing is built."""
+    each.load(1, onnx_models.linear(3.0)).close()
+    each.restart()
+    session = each.load(1, onnx_models.linear(3.0))
+    assert session.made_by == "load"
+    assert not each.library.seen.builds
+    assert (answer(session) == 3 * X).all()
+
+
+def test_an_update_of_weights_refits_a_second_engine(each: Bench) -> None:
+    """The new artifact's weights go into a copy; the session that serves keeps its own, and the
+    refitted plan is kept as the new artifact's."""
+    serving = each.load(1, onnx_models.linear(3.0))
+    assert (answer(serving) == 3 * X).all()
+    session = each.load(2, onnx_models.linear(5.0))
+    assert (session.made_by, session.notes) == ("refit", ())
+    assert len(each.library.seen.builds) == 1
+    assert (answer(session) == 5 * X).all()
+    assert (answer(serving) == 3 * X).all()
+    each.restart()
+    again = each.load(2, onnx_models.linear(5.0))
+    assert again.made_by == "load"
+    assert (answer(again) == 5 * X).all()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "note"),
+    [
+        ({"folded": frozenset({"bias"})}, "golden sample differs"),
+        ({"refit_fails": True}, "could not be copied"),
+        ({"missing": ("scale",)}, "weights are missing: scale"),
+    ],
+)
+def test_a_refit_that_fails_falls_back_to_a_build(
+    bench: Bench, wrong: dict[str, Any], note: str
+) -> None:
+    """A weight that was folded into others, a mixture of weights, a missing one: each is built
+    anew, says why, and the half-refitted copy is not kept."""
+    bench.load(1, onnx_models.linear(3.0, bias=1.0))
+    for name, value in wrong.items():
+        setattr(bench.library.seen, name, value)
+    session = bench.load(2, onnx_models.linear(5.0, bias=2.0))
+    assert session.made_by == "build"
+    assert note in session.notes[0]
+    assert (answer(session) == 5 * X + 2).all()
+    bench.restart()
+    again = bench.load(2, onnx_models.linear(5.0, bias=2.0))
+    assert again.made_by == "load"
+    assert (answer(again) == 5 * X + 2).all()
+
+
+def test_without_a_golden_sample_nothing_is_refitted(bench: Bench) -> None:
+    """Only the sample can tell whether a refit took every weight."""
+    bench.load(1, onnx_models.linear(3.0), golden=False)
+    assert bench.load(2, onnx_models.linear(5.0), golden=False).made_by == "build"
+
+
+def test_another_graph_is_built(bench: Bench) -> None:
+    """Other operators, sizes or integers: a plan of another structure is no source."""
+    bench.load(1, onnx_models.linear(3.0))
+    other = onnx_models.linear(3.0)
+    other.graph.node[1].op_type = "Sub"
+    assert bench.load(2, other).made_by == "build"
+
+
+def test_plans_that_cannot_be_refitted_are_not(tmp_path: Path) -> None:
+    """Where the options say so, plans are built without that flag, and built anew each time."""
+    bench = Bench(tmp_path, options=Options(refittable=False))
+    bench.load(1, onnx_models.linear(3.0))
+    assert bench.library.seen.builds[0]["flags"] == []
+    assert bench.load(2, onnx_models.linear(5.0)).made_by == "build"
+
+
+@pytest.mark.parametrize("offset", [0, 200, -1])
+def test_a_damaged_plan_is_never_given_to_the_library(bench: Bench, offset: int) -> None:
+    """One flipped bit, anywhere: the plan is thrown away unread by TensorRT, and built again."""
+    bench.load(1, onnx_models.linear(3.0))
+    (path,) = bench.plans()
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 1
+    path.write_bytes(data)
+    bench.restart()
+    session = bench.load(1, onnx_models.linear(3.0))
+    assert session.made_by == "build"
+    assert "our index says" in session.notes[0]
+    assert bytes(data) not in bench.library.seen.loaded
+    bench.restart()
+    assert bench.load(1, onnx_models.linear(3.0)).made_by == "load"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"driver": "CUDA 12080; 570.1"},
+        {"gpu": "Orin Nano"},
+        {"compute": (8, 9)},
+        {"processors": 8},
+        {"memory_bytes": 4 << 30},
+    ],
+)
+def test_another_device_builds_its_own(bench: Bench, change: dict[str, Any]) -> None:
+    """A new driver, or the disk in another machine: the old plan is not tried, and goes."""
+    bench.load(1, onnx_models.linear(3.0))
+    bench.gpu.move(**change)
+    bench.restart()
+    session = bench.load(1, onnx_models.linear(3.0))
+    assert (session.made_by, session.notes) == ("build", ())
+    assert len(bench.library.seen.loaded) == 1
+    assert len(bench.plans()) == 1
+
+
+def test_another_release_of_the_library_builds_its_own(bench: Bench) -> None:
+    """Plans of 10.3 are not tried on 10.16."""
+    bench.load(1, onnx_models.linear(3.0))
+    bench.version = "10.16.1.11"
+    bench.restart()
+    assert bench.load(1, onnx_models.linear(3.0)).made_by == "build"
+
+
+def test_a_plan_that_the_library_refuses_goes(bench: Bench) -> None:
+    """Its hash fits, but TensorRT cannot load it: it is built again, and the error is told."""
+    bench.load(1, onnx_models.linear(3.0))
+    bench.restart()
+    runtime = type(bench.engine._runtime)
+    plain = runtime.deserialize_cuda_engine
+    runtime.deserialize_cuda_engine = lambda self, plan: (
+        plain(self, plan) if bench.library.seen.builds else None
+    )
+    session = bench.load(1, onnx_models.linear(3.0))
+    assert session.made_by == "build"
+    assert "cannot load the plan" in session.notes[0]
+
+
+def test_without_room_nothing_is_kept(tmp_path: Path) -> None:
+    """A plan larger than what the quota has left is used, not kept, and that is said."""
+    bench = Bench(tmp_path, room_bytes=10)
+    session = bench.load(1, onnx_models.linear(3.0))
+    assert "quota has no room" in session.notes[0]
+    assert not bench.plans()
+    assert (answer(session) == 3 * X).all()
+
+
+def test_load_alone_keeps_nothing(bench: Bench) -> None:
+    """Who has no folder to keep plans in, such as a publisher, gets a session all the same."""
+    session = bench.engine.load(bench.save(1, onnx_models.linear(2.0)))
+    assert (answer(session) == 2 * X).all()
+    assert not bench.folder.exists()
+
+
+def test_what_cannot_be_loaded_says_why(bench: Bench) -> None:
+    """Missing, no model, refused by the parser, refused by the builder, a shape as input."""
+    entry = bench.top / "artifact1" / "model.onnx"
+    with pytest.raises(NotFoundError):
+        bench.engine.load(entry)
+    entry.parent.mkdir()
+    entry.write_bytes(b"just text" * 20)
+    with pytest.raises(FormatError):
+        bench.engine.load(entry)
+    with pytest.raises(RefusedError, match="UNSUPPORTED_NODE"):
+        bench.engine.load(bench.save(1, onnx_models.identity(onnx.TensorProto.DOUBLE)))
+    bench.library.seen.build_fails = True
+    with pytest.raises(RefusedError, match="no tactic"):
+        bench.engine.load(bench.save(1, onnx_models.linear(2.0)))
+
+
+def test_weights_outside_the_folder_are_refused(bench: Bench) -> None:
+    """External data that leaves the model's folder never reaches the library's parser."""
+    path = bench.save(1, onnx_models.linear(4.0), external="weights.bin")
+    model = onnx.load(str(path), load_external_data=False)
+    (bench.top / "weights.bin").write_bytes((path.parent / "weights.bin").read_bytes())
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = "../weights.bin"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(FormatError):
+        bench.engine.load(path)
+
+
+def test_an_unknown_release_is_refused() -> None:
+    """What was not looked at is not tried."""
+    gpu = FakeGpu()
+    library = fake_tensorrt(gpu)
+    for version in ("10.2.0", "8.6.1", "12.0"):
+        library.__version__ = version
+        with pytest.raises(RefusedError, match=r"10\.3 to 11"):
+            TensorRt(library=library, device=gpu)
+
+
+def test_facts_promise_no_operator_sets() -> None:
+    """The parser tries any version; only a trial tells."""
+    gpu = FakeGpu()
+    facts = TensorRt(library=fake_tensorrt(gpu), device=gpu).facts()
+    assert (facts.name, facts.version) == ("tensorrt", "10.3.0")
+    assert (facts.ir_version_max, dict(facts.opset_max)) == (None, {})
+
+
+def test_files_are_for_our_user_alone(tmp_path: Path) -> None:
+    """Folder 0700, plan and index 0600, whatever the umask says."""
+    before = os.umask(0)
+    try:
+        bench = Bench(tmp_path)
+        bench.load(1, onnx_models.linear(3.0))
+    finally:
+        os.umask(before)
+    assert bench.folder.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in bench.folder.iterdir()} == {0o600}
