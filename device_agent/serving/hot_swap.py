@@ -160,6 +160,7 @@ class Swapper:
                     entry=wanted.entry,
                     engine=wanted.engine,
                     golden_path=wanted.golden_path,
+                    tolerances=wanted.tolerances,
                     inputs=wanted.inputs,
                     outputs=wanted.outputs,
                 )

@@ -16,11 +16,18 @@ from device_agent.serving.generation import Generation, Identity
 from device_agent.serving.on_page import statistics_for
 from device_agent.statistics_page import PageWriter
 from edge_sdk.base import Digest, RefusedError
-from edge_sdk.engines import Engine, choose_loading, open_engine
+from edge_sdk.engines import (
+    Engine,
+    KnownModel,
+    PlanRoom,
+    choose_loading,
+    load_model,
+    open_engine,
+)
 from edge_sdk.engines.contract import Array, Session
 from edge_sdk.engines.golden import golden_inputs, seeded_inputs
 from edge_sdk.formats import read_safetensors
-from edge_sdk.manifest import Manifest, TensorSpec
+from edge_sdk.manifest import Manifest, TensorSpec, Tolerance
 from edge_sdk.tensor_pool import TensorPool
 
 LABELS_FILE = "labels.txt"
@@ -39,6 +46,7 @@ class LoadOrder:
     entry: str
     engine: str
     golden_path: str | None
+    tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
     inputs: tuple[TensorSpec, ...] = field(default=())
     outputs: tuple[TensorSpec, ...] = field(default=())
 
@@ -56,6 +64,7 @@ def order_of(artifact: Digest, manifest: Manifest, folder: Path) -> LoadOrder:
         entry=manifest.entry,
         engine=manifest.requires.engine,
         golden_path=manifest.golden.path if manifest.golden else None,
+        tolerances=manifest.golden.tolerances if manifest.golden else {},
         inputs=manifest.signature.inputs,
         outputs=manifest.signature.outputs,
     )
@@ -73,12 +82,15 @@ class Loader:
         models: Mapping[str, ModelConfig] | None = None,
         memory_bytes: int = 0,
         page: PageWriter | None = None,
+        plans: PlanRoom | None = None,
     ) -> None:
         """``caches`` and ``models``: by model, for those that have one or settings of their own.
 
         ``memory_bytes``: what models may use; 0: all that the machine has. ``page``: where
-        others see statistics.
+        others see statistics. ``plans``: where engines may keep what they make of models;
+        None: nowhere.
         """
+        self._plans = plans
         self._caches = caches or {}
         self._page = page
         self._pool = pool
@@ -96,12 +108,16 @@ class Loader:
         begin_s = time.monotonic()
         before_bytes = memory.status_bytes("RssAnon")
         settings = self._decided(order)
-        session = self._engine(order.engine).load(
+        session = load_model(
+            self._engine(order.engine),
             order.folder / order.entry,
+            self._known(order, settings),
             threads=settings.threads,
             loading=settings.loading,
             providers=settings.providers,
         )
+        for note in getattr(session, "notes", ()):
+            sys.stderr.write(f"inference: {order.model} {order.version}: {note}\n")
         _check_signature(order, session)
         identity = Identity(
             model=order.model,
@@ -159,6 +175,17 @@ class Loader:
             batch_max=settings.batch_max,
         )
         return replace(settings, loading=loading)
+
+    def _known(self, order: LoadOrder, settings: ModelConfig) -> KnownModel | None:
+        if self._plans is None:
+            return None
+        return KnownModel(
+            artifact=order.artifact,
+            room=self._plans,
+            batch_max=settings.batch_max,
+            golden=order.folder / order.golden_path if order.golden_path is not None else None,
+            tolerances=order.tolerances,
+        )
 
     def _runs_on(self, engine: str, settings: ModelConfig) -> str:
         facts = self._engine(engine).facts()

@@ -31,8 +31,10 @@ from device_agent.serving.model_table import ModelTable
 from device_agent.serving.on_page import Beat
 from device_agent.statistics_page import PageWriter
 from device_agent.store import Slot, Store
-from device_agent.store.quota import CACHE_FOLDER, room
+from device_agent.store.quota import CACHE_FOLDER, PLANS_FOLDER, room
 from edge_sdk.base import Digest, EdgeError, FormatError, ProofError
+from edge_sdk.engines import PlanRoom
+from edge_sdk.engines.tensorrt import Plans
 from edge_sdk.tensor_pool import TensorPool
 
 CHECK_VARIABLE = "EDGE_POOL_CHECK"  # "1": every tensor must lie in the pool
@@ -76,6 +78,7 @@ class InferenceProcess:
             models=config.models,
             memory_bytes=config.memory_bytes,
             page=self._page,
+            plans=self._plan_room(),
         )
         self._swapper = Swapper(
             self.table, self._loader, send=self._send, hello=self._hello, caches=self._caches
@@ -98,6 +101,7 @@ class InferenceProcess:
         remove_others(
             folder, {_cache_path(folder, m) for m, c in self._config.caches.items() if c.file_bytes}
         )
+        self._tidy_plans()
         try:
             self._open_lane()
             for slot in self._store.slots():
@@ -121,14 +125,31 @@ class InferenceProcess:
         return FileLevel(
             _cache_path(self._store.root / CACHE_FOLDER, model),
             file_bytes,
-            room_bytes=lambda: (
-                room(
-                    self._store,
-                    quota_bytes=self._config.disk_quota_bytes,
-                    reserve_bytes=self._config.disk_reserve_bytes,
-                ).free_bytes
-            ),
+            room_bytes=self._free_bytes,
         )
+
+    def _plan_room(self) -> PlanRoom:
+        return PlanRoom(
+            folder=self._store.root / PLANS_FOLDER,
+            room_bytes=self._free_bytes,
+            held=self._store.artifacts.all,
+        )
+
+    def _tidy_plans(self) -> None:
+        """Plans of artifacts that are gone take room, and do no other harm."""
+        plans = self._plan_room()
+        try:
+            if plans.folder.is_dir():
+                Plans(plans).tidy()
+        except (EdgeError, OSError) as error:
+            _say(f"plans that are not needed any more could not be removed: {error}")
+
+    def _free_bytes(self) -> int:
+        return room(
+            self._store,
+            quota_bytes=self._config.disk_quota_bytes,
+            reserve_bytes=self._config.disk_reserve_bytes,
+        ).free_bytes
 
     def _open_lane(self) -> None:
         """Apps find the other door where this one cannot be opened."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from device_agent.store.store import Store
 
 CACHE_FOLDER = "cache"  # the inference process keeps answers there: files of fixed size
+PLANS_FOLDER = "plans"  # what engines make of models for this device alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,9 +29,11 @@ def room(store: Store, *, quota_bytes: int, reserve_bytes: int) -> Room:
 
 
 def used_bytes(store: Store) -> int:
-    """Bytes of blobs, partials and kept answers; trees are links and cost nothing."""
+    """Bytes of blobs, partials, kept answers and plans; trees are links and cost nothing."""
     lasting = (
-        size for name in ("blobs", CACHE_FOLDER) for size in _sizes(store, store.root / name)
+        size
+        for name in ("blobs", CACHE_FOLDER, PLANS_FOLDER)
+        for size in _sizes(store, store.root / name)
     )
     return sum(lasting) + sum(
         size
@@ -40,4 +43,12 @@ def used_bytes(store: Store) -> int:
 
 
 def _sizes(store: Store, folder: Path) -> list[int]:
-    return [store.files.size_bytes(folder / name) for name in store.files.names(folder)]
+    return [_size(store, folder / name) for name in store.files.names(folder)]
+
+
+def _size(store: Store, path: Path) -> int:
+    """Another process may take a plan or a partial away meanwhile."""
+    try:
+        return store.files.size_bytes(path)
+    except FileNotFoundError:
+        return 0

@@ -20,10 +20,12 @@ import psutil
 from device_agent.config import AgentConfig, ModelConfig
 from device_agent.errors import CandidateRefusedError
 from device_agent.fleet_link import EngineCapability
+from device_agent.store import Store
+from device_agent.store.quota import PLANS_FOLDER, room
 from device_agent.updater.admit import memory_bytes
-from device_agent.updater.trial_values import EngineFound, TrialOutcome, TrialSpec
-from edge_sdk.base import ResourceError, UnavailableError
-from edge_sdk.manifest import Manifest
+from device_agent.updater.trial_values import EngineFound, PlanSpec, TrialOutcome, TrialSpec
+from edge_sdk.base import Digest, ResourceError, UnavailableError
+from edge_sdk.manifest import Manifest, encode_manifest
 
 _COMMAND = (sys.executable, "-m", "device_agent.updater.trial_child")
 _FACTS_S = 60.0
@@ -77,6 +79,7 @@ def try_candidate(
         providers=served.providers,
         batch_max=served.batch_max,
         free_bytes=min(free_bytes, config.memory_bytes or free_bytes),
+        plans=_plans(manifest, config),
         memory_bytes=(memory_bytes(manifest) + _DATA_SLACK_BYTES) if config.memory_bytes else 0,
         cpu_s=int(config.trial_timeout_s * max(threads, 1)) + 1,
     )
@@ -96,6 +99,20 @@ def try_candidate(
     if outcome.reason == ResourceError.__name__:
         raise ResourceError(outcome.message, what="memory")
     return outcome
+
+
+def _plans(manifest: Manifest, config: AgentConfig) -> PlanSpec | None:
+    """Where an engine may keep what it builds, None where there is no store yet."""
+    store = Store(Path(config.state_dir))
+    if not store.files.is_folder(store.root):
+        return None
+    free = room(store, quota_bytes=config.disk_quota_bytes, reserve_bytes=config.disk_reserve_bytes)
+    return PlanSpec(
+        artifact=str(Digest.of(encode_manifest(manifest))),
+        folder=str(store.root / PLANS_FOLDER),
+        room_bytes=free.free_bytes,
+        held=tuple(map(str, store.artifacts.all())),
+    )
 
 
 def find_engines() -> tuple[EngineCapability, ...]:

@@ -24,7 +24,10 @@ import msgspec
 from device_agent.updater.trial_values import EngineFound, TrialOutcome, TrialSpec
 
 if TYPE_CHECKING:
-    from edge_sdk.engines import Engine, Loading
+    from collections.abc import Mapping
+
+    from edge_sdk.engines import Engine, KnownModel, Loading
+    from edge_sdk.manifest import Tolerance
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before any engine is imported: it phones home
 
@@ -87,7 +90,7 @@ def attempt(spec: TrialSpec) -> TrialOutcome:
 
 
 def _attempt(spec: TrialSpec) -> TrialOutcome:
-    from edge_sdk.engines import open_engine, replay
+    from edge_sdk.engines import load_model, open_engine, replay
     from edge_sdk.formats import open_model, read_safetensors
     from edge_sdk.manifest import Tolerance
 
@@ -96,16 +99,21 @@ def _attempt(spec: TrialSpec) -> TrialOutcome:
     open_model(entry)  # refuses a model whose data lie outside its folder; engines may follow
     engine = open_engine(spec.engine)
     began = time.perf_counter()
-    session = engine.load(
-        entry, threads=spec.threads, loading=_loading(engine, spec), providers=spec.providers
+    tolerances = {
+        name: Tolerance(atol=atol, rtol=rtol) for name, (atol, rtol) in spec.tolerances.items()
+    }
+    session = load_model(
+        engine,
+        entry,
+        _known(spec, tolerances),
+        threads=spec.threads,
+        loading=_loading(engine, spec),
+        providers=spec.providers,
     )
     load_ms = (time.perf_counter() - began) * 1000
     if spec.golden_path is None:
         return TrialOutcome(ok=True, load_ms=load_ms, message="no golden sample; it loads")
     tensors = read_safetensors(folder / spec.golden_path)
-    tolerances = {
-        name: Tolerance(atol=atol, rtol=rtol) for name, (atol, rtol) in spec.tolerances.items()
-    }
     times = []
     for _ in range(spec.replays):
         result = replay(session, tensors, tolerances)
@@ -119,6 +127,28 @@ def _attempt(spec: TrialSpec) -> TrialOutcome:
                 compute_ns=tuple(times),
             )
     return TrialOutcome(ok=True, load_ms=load_ms, compute_ns=tuple(times))
+
+
+def _known(spec: TrialSpec, tolerances: Mapping[str, Tolerance]) -> KnownModel | None:
+    """So that what an engine builds here in minutes is there when the artifact is to serve."""
+    from edge_sdk.base import Digest
+    from edge_sdk.engines import KnownModel, PlanRoom
+
+    plans = spec.plans
+    if plans is None:
+        return None
+    held = tuple(map(Digest.parse, plans.held))
+    return KnownModel(
+        artifact=Digest.parse(plans.artifact),
+        room=PlanRoom(
+            folder=Path(plans.folder),
+            room_bytes=lambda: plans.room_bytes,
+            held=lambda: held,
+        ),
+        batch_max=spec.batch_max,
+        golden=None if spec.golden_path is None else Path(spec.folder) / spec.golden_path,
+        tolerances=tolerances,
+    )
 
 
 def _loading(engine: Engine, spec: TrialSpec) -> Loading:

@@ -7,6 +7,15 @@ from typing import Literal
 import msgspec
 
 
+class PlanSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an engine may keep what it makes of the candidate: see KnownModel, PlanRoom."""
+
+    artifact: str
+    folder: str
+    room_bytes: int
+    held: tuple[str, ...]
+
+
 class TrialSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What to try. ``memory_bytes`` 0: no limit; tolerances are (atol, rtol) by output.
 
@@ -25,6 +34,7 @@ class TrialSpec(msgspec.Struct, frozen=True, kw_only=True):
     free_bytes: int = 0
     memory_bytes: int
     cpu_s: int
+    plans: PlanSpec | None = None
     replays: int = 3
 
 

@@ -7,6 +7,7 @@ never reports to anybody. Others add theirs by an entry point: see docs/engines.
 from edge_sdk.engines.contract import Binding, Engine, EngineFacts, Loading, Session
 from edge_sdk.engines.errors import EngineError
 from edge_sdk.engines.golden import GoldenResult, make_golden, replay
+from edge_sdk.engines.known import KnownModel, PlanRoom, load_model
 from edge_sdk.engines.loading import choose_loading
 from edge_sdk.engines.registry import available_engines, open_engine
 
@@ -16,10 +17,13 @@ __all__ = [
     "EngineError",
     "EngineFacts",
     "GoldenResult",
+    "KnownModel",
     "Loading",
+    "PlanRoom",
     "Session",
     "available_engines",
     "choose_loading",
+    "load_model",
     "make_golden",
     "open_engine",
     "replay",

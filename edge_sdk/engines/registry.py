@@ -19,6 +19,7 @@ GROUP = "edge_sdk.engines"
 ENGINES = {
     "onnxruntime": "edge_sdk.engines.onnxruntime:OnnxRuntime",
     "litert": "edge_sdk.engines.litert:LiteRt",
+    "tensorrt": "edge_sdk.engines.tensorrt:TensorRt",
 }
 
 

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 
-from edge_sdk.engines.tensorrt.rules import DTYPES
 from tests.support.fake_gpu import FakeGpu
 from tests.support.tensorrt_record import RECORD
 
@@ -383,7 +382,7 @@ def _runtime(library: Any, gpu: FakeGpu) -> None:
             try:
                 facts = json.loads(plan.removeprefix(_MAGIC).partition(b"\n")[0])
                 engine = ICudaEngine(library, gpu, library.seen, self._logger, plan)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - any damage gives None
                 _say(library, self._logger, f"the magic tag does not match: {error}")
                 return None
             if facts["version"] != library.__version__:

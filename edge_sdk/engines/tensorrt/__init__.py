@@ -6,5 +6,6 @@ never loaded, and a plan only where its hash is the one that this device wrote d
 """
 
 from edge_sdk.engines.tensorrt.engine import TensorRt
+from edge_sdk.engines.tensorrt.plans import Plans
 
-__all__ = ["TensorRt"]
+__all__ = ["Plans", "TensorRt"]

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from edge_sdk.base import EdgeError, FormatError, NotFoundError, ProofError, ResourceError
-from edge_sdk.engines.contract import Array, EngineFacts, Shape
+from edge_sdk.engines.contract import (
+    Array,
+    EngineFacts,
+    Loading,
+    Shape,
+    check_loading,
+    check_providers,
+)
 from edge_sdk.engines.golden import INPUT, replay
 from edge_sdk.engines.known import KnownModel
 from edge_sdk.engines.tensorrt import calls
 from edge_sdk.engines.tensorrt.device import CudaDevice, Device
-from edge_sdk.engines.tensorrt.library import ICudaEngine, Library, import_tensorrt, make_log
+from edge_sdk.engines.tensorrt.library import (
+    MODULES,
+    ICudaEngine,
+    Library,
+    import_tensorrt,
+    make_log,
+)
 from edge_sdk.engines.tensorrt.plans import Plans
 from edge_sdk.engines.tensorrt.rules import (
     Kept,
@@ -32,6 +45,8 @@ from edge_sdk.formats import TensorMap, open_model, read_safetensors
 
 class TensorRt:
     """The engine ``tensorrt``. Nothing of it has run on a GPU yet: see the room's docstring."""
+
+    libraries = MODULES
 
     def __init__(
         self,
@@ -53,21 +68,40 @@ class TensorRt:
         version = str(self.library.__version__)
         return EngineFacts(name="tensorrt", version=version, ir_version_max=None, opset_max={})
 
-    def load(self, entry: Path, *, threads: int = 1) -> TensorRtSession:
+    def load(
+        self,
+        entry: Path,
+        *,
+        threads: int = 1,
+        loading: Loading = "auto",
+        providers: Sequence[str] = (),
+    ) -> TensorRtSession:
         """Builds a plan and keeps nothing. ``threads`` means nothing to a GPU.
 
         Raises: NotFoundError, FormatError, RefusedError.
         """
-        profiles = self.profiles(_onnx(entry), {})
+        check_loading("tensorrt", loading, ("auto",))
+        check_providers("tensorrt", providers, ())
+        profiles = self.profiles(_onnx(entry), {}, batch_max=1)
         plan = calls.build(self.library, self.log, entry, profiles, self.options)
         return self.open(plan, profiles, made_by="build")
 
-    def load_known(self, entry: Path, known: KnownModel, *, threads: int = 1) -> TensorRtSession:
+    def load_known(
+        self,
+        entry: Path,
+        known: KnownModel,
+        *,
+        threads: int = 1,
+        loading: Loading = "auto",
+        providers: Sequence[str] = (),
+    ) -> TensorRtSession:
         """Loads the plan that was kept of the artifact, refits one that differs in weights
         only, or builds one; what was made is kept where there is room.
 
         Raises: NotFoundError, FormatError, RefusedError.
         """
+        check_loading("tensorrt", loading, ("auto",))
+        check_providers("tensorrt", providers, ())
         model = _onnx(entry)
         golden = read_safetensors(known.golden) if known.golden is not None else {}
         return _Loading(self, model, known, golden).session()
@@ -105,11 +139,14 @@ class TensorRt:
         calls.refit(self.library, self.log, engine, entry)
         return engine
 
-    def profiles(self, model: TensorMap, golden: Mapping[str, Array]) -> tuple[Profile, ...]:
+    def profiles(
+        self, model: TensorMap, golden: Mapping[str, Array], *, batch_max: int
+    ) -> tuple[Profile, ...]:
         facts = model.facts.inputs if model.facts is not None else ()
         shapes: dict[str, Shape] = {fact.name: fact.shape for fact in facts}
         samples = {name: golden[INPUT + name].shape for name in shapes if INPUT + name in golden}
-        return profiles_of(shapes, samples, self.options)
+        options = replace(self.options, batch_max=max(self.options.batch_max, batch_max))
+        return profiles_of(shapes, samples, options)
 
 
 @dataclass(slots=True)
@@ -122,7 +159,7 @@ class _Loading:
     golden: Mapping[str, Array]
 
     def session(self) -> TensorRtSession:
-        profiles = self.engine.profiles(self.model, self.golden)
+        profiles = self.engine.profiles(self.model, self.golden, batch_max=self.known.batch_max)
         key = self._key(profiles)
         structure = structure_of(self.model)
         plans = Plans(self.known.room)

@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -81,7 +81,13 @@ class Plans:
             made_by=made_by,
         )
         with self._alone():
-            doomed = to_drop(self._swept(), key, kept.size_bytes, self._room.room_bytes())
+            doomed = to_drop(
+                self._swept(),
+                key,
+                kept.size_bytes,
+                room_bytes=self._room.room_bytes(),
+                held={key.artifact, *map(str, self._room.held())},
+            )
             if doomed is None:
                 return False
             for one in doomed:
@@ -95,11 +101,12 @@ class Plans:
         for suffix in (INDEX, PLAN):
             self._path(kept, suffix).unlink(missing_ok=True)
 
-    def keep_only(self, artifacts: Collection[str]) -> None:
-        """Drops the plans of all other artifacts."""
+    def tidy(self) -> None:
+        """Drops the plans of artifacts that the device no longer has."""
+        held = {str(artifact) for artifact in self._room.held()}
         with self._alone():
             for one in self._swept():
-                if one.key.artifact not in artifacts:
+                if one.key.artifact not in held:
                     self.drop(one)
 
     @contextmanager

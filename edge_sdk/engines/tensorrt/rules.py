@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
@@ -142,15 +142,24 @@ def choose(
 
 
 def to_drop(
-    kept: Sequence[Kept], key: PlanKey, size_bytes: int, room_bytes: int
+    kept: Sequence[Kept],
+    key: PlanKey,
+    size_bytes: int,
+    *,
+    room_bytes: int,
+    held: Collection[str],
 ) -> tuple[Kept, ...] | None:
     """Which plans go so that one of ``size_bytes`` fits; None: it does not fit at all.
 
-    First those that no longer fit this device's library, driver or GPU, wherever there are
-    any; then the ones unused longest.
+    In any case those of artifacts that the device no longer has, and those made with another
+    library or driver or for another GPU; then, until there is room, the ones unused longest.
     """
-    current = (key.library, key.place)
-    dropped = [one for one in kept if (one.key.library, one.key.place) != current]
+    dropped = [
+        one
+        for one in kept
+        if one.key.artifact not in held
+        or (one.key.library, one.key.place) != (key.library, key.place)
+    ]
     room_bytes += sum(one.size_bytes for one in dropped)
     for one in sorted(kept, key=lambda one: (one.changed_ns, one.sha256)):
         if size_bytes <= room_bytes:

@@ -36,6 +36,7 @@ class Bench:
     gpu: FakeGpu = field(default_factory=FakeGpu)
     version: str = "10.3.0"
     room_bytes: int = 1 << 20
+    held: tuple[Digest, ...] = tuple(Digest.parse(f"{number:064x}") for number in range(9))
     options: Options = field(default_factory=Options)
 
     def __post_init__(self) -> None:
@@ -61,13 +62,13 @@ class Bench:
                 write_safetensors(stream, make_golden(reference, reference.inputs, {"x": X}))
         return KnownModel(
             artifact=Digest.parse(f"{number:064x}"),
-            room=PlanRoom(folder=self.folder, room_bytes=lambda: self.room_bytes),
+            room=PlanRoom(
+                folder=self.folder, room_bytes=lambda: self.room_bytes, held=lambda: self.held
+            ),
             golden=path if golden else None,
         )
 
-    def load(
-        self, number: int, model: onnx.ModelProto, *, golden: bool = True
-    ) -> TensorRtSession:
+    def load(self, number: int, model: onnx.ModelProto, *, golden: bool = True) -> TensorRtSession:
         entry = self.save(number, model)
         session = load_model(self.engine, entry, self.known(number, entry, golden=golden))
         assert isinstance(session, TensorRtSession)
