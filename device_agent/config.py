@@ -99,6 +99,7 @@ class AgentConfig:
     caches: Mapping[str, CacheConfig] = field(default_factory=dict)  # by model; others: none
     models: Mapping[str, ModelConfig] = field(default_factory=dict)  # others: the defaults
     shared_memory_prefix: str = ""  # of POSIX objects that apps may register; empty: none
+    fast_lane: bool = True  # beside inference on a Unix socket
     accelerators: tuple[str, ...] = ()  # what variants may require, as the operator names it
     insecure: bool = False
     probation: ProbationConfig = field(default_factory=ProbationConfig)

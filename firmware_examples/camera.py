@@ -6,7 +6,9 @@ new version before it names a class again.
 
     EDGE_AGENT_ADDRESS=unix:/var/lib/edge/agent.sock python camera.py --model team/digits
 
-The camera here is a folder of ``.npy`` frames or, without one, a source of noise.
+The camera here is a folder of ``.npy`` frames or, without one, a source of noise. The next
+frame is read while one is computed; a real camera goes with ``--when-full drop-oldest``, so that
+what is named is never long past.
 """
 
 from __future__ import annotations
@@ -21,18 +23,21 @@ from pathlib import Path
 import numpy as np
 
 from edge_sdk.base import EdgeError, NotFoundError, UnavailableError
-from edge_sdk.client import Client, Model, VersionNotActiveError, connect
+from edge_sdk.client import Client, Model, Stream, VersionNotActiveError, connect, stream
 
 RETRY_S = 0.2
 
 
-def frames(folder: Path | None, shape: tuple[int, ...], count: int) -> Iterator[np.ndarray]:
+def frames(
+    folder: Path | None, shape: tuple[int, ...], count: int, *, interval_s: float = 0.0
+) -> Iterator[dict[str, np.ndarray]]:
     """``count`` frames of float32 in ``shape``, from files in turn or as noise."""
     files = sorted(folder.glob("*.npy")) if folder else []
     random = np.random.default_rng(0)
     for number in range(count):
         frame = np.load(files[number % len(files)]) if files else random.random(shape)
-        yield frame.astype(np.float32).reshape(shape)
+        yield {"x": frame.astype(np.float32).reshape(shape)}
+        time.sleep(interval_s)
 
 
 class Labels:
@@ -59,45 +64,47 @@ class Labels:
                 self._names = []
 
 
-def classify(model: Model, frame: np.ndarray, *, patience_s: float) -> tuple[int, str]:
-    """The likeliest class and the version that says so; waits for an agent that restarts."""
-    end_s = time.monotonic() + patience_s
-    while True:
-        try:
-            result = model.infer({"x": frame})
-            return int(np.argmax(next(iter(result.outputs.values())))), result.version
-        except UnavailableError:  # noqa: PERF203 - it is a loop of retries
-            if time.monotonic() > end_s:
-                raise
-            time.sleep(RETRY_S)
+def watch(model: Model, answers: Stream, *, patience_s: float) -> None:
+    """One line of JSON for each frame that was answered, until there are no more.
 
-
-def watch(
-    client: Client,
-    name: str,
-    source: Iterator[np.ndarray],
-    *,
-    interval_s: float,
-    patience_s: float,
-) -> None:
-    """One line of JSON for each frame, until there are no more."""
-    model = client.model(name)
+    Frames while an agent restarts are passed over, for so long.
+    """
     labels = Labels(model)
-    for number, frame in enumerate(source):
-        likeliest, version = classify(model, frame, patience_s=patience_s)
-        line = {"frame": number, "label": labels.of(version, likeliest), "version": version}
-        print(json.dumps(line), flush=True)
-        time.sleep(interval_s)
+    patient_until_s = time.monotonic() + patience_s
+    for one in answers:
+        if one.result is None:
+            if not isinstance(one.error, UnavailableError) or time.monotonic() > patient_until_s:
+                raise one.error or AssertionError
+            time.sleep(RETRY_S)
+            continue
+        patient_until_s = time.monotonic() + patience_s
+        likeliest = int(np.argmax(next(iter(one.result.outputs.values()))))
+        version = one.result.version
+        line = {"frame": one.number, "label": labels.of(version, likeliest), "version": version}
+        print(json.dumps({**line, "dropped": one.dropped}), flush=True)
 
 
-def require(model: Model, version: str, frame: np.ndarray) -> bool:
+def require(model: Model, version: str, frame: dict[str, np.ndarray]) -> bool:
     """Whether ``version`` answers now: for a calibration that holds for one version only."""
     try:
-        model.infer({"x": frame}, version=version)
+        model.infer(frame, version=version)
     except VersionNotActiveError as error:
         print(f"camera: {error.message}", file=sys.stderr)
         return False
     return True
+
+
+def run(client: Client, options: argparse.Namespace) -> int:
+    shape = tuple(int(size) for size in options.shape.split(","))
+    model = client.model(options.model)
+    if options.require and not require(
+        model, options.require, next(frames(options.frames, shape, 1))
+    ):
+        return VersionNotActiveError.exit_code
+    source = frames(options.frames, shape, options.count, interval_s=options.interval)
+    with stream(model, source, when_full=options.when_full, errors="answer", copy=False) as answers:
+        watch(model, answers, patience_s=options.patience)
+    return 0
 
 
 def main() -> int:
@@ -108,28 +115,21 @@ def main() -> int:
     parser.add_argument("--shape", default="1,64", help="of one frame, with its batch of 1")
     parser.add_argument("--count", type=int, default=10)
     parser.add_argument("--interval", type=float, default=0.0, help="seconds between frames")
+    parser.add_argument(
+        "--when-full",
+        default="block",
+        choices=("block", "drop-oldest", "drop-newest"),
+        help="what becomes of frames that come faster than answers",
+    )
     parser.add_argument("--patience", type=float, default=30.0, help="seconds without an agent")
     parser.add_argument("--require", help="go on only where this version is active")
     options = parser.parse_args()
-    shape = tuple(int(size) for size in options.shape.split(","))
     try:
         with connect(options.agent) as client:
-            if options.require:
-                frame = next(frames(options.frames, shape, 1))
-                if not require(client.model(options.model), options.require, frame):
-                    return 7
-            source = frames(options.frames, shape, options.count)
-            watch(
-                client,
-                options.model,
-                source,
-                interval_s=options.interval,
-                patience_s=options.patience,
-            )
+            return run(client, options)
     except EdgeError as error:
         print(f"camera: {error.message}", file=sys.stderr)
         return error.exit_code
-    return 0
 
 
 if __name__ == "__main__":

@@ -45,6 +45,9 @@ def config_options(command: Function) -> Function:
             multiple=True,
             help="MODEL=MEMORY_BYTES[:FILE_BYTES]: keep answers.",
         ),
+        click.option(
+            "--fast-lane/--no-fast-lane", default=None, help="Shared memory for apps here."
+        ),
         click.option("--memory-bytes", type=int, help="What models may use; 0: all there is."),
         click.option("--disk-quota-bytes", type=int, help="What the store may use; 0: no limit."),
         click.option("--check-in-s", type=float, help="Seconds between check-ins."),
@@ -82,6 +85,7 @@ def read_config(
         local_address=get("local_address", ""),
         inference_address=get("inference_address", ""),
         watch=get("watch", _DEFAULT.watch),
+        fast_lane=get("fast_lane", _DEFAULT.fast_lane),
         insecure=get("insecure", False),
         engine_threads=get("engine_threads", _DEFAULT.engine_threads),
         labels=_labels(get("labels", ())),

@@ -152,7 +152,9 @@ class InferenceProcess:
         ).free_bytes
 
     def _open_lane(self) -> None:
-        """Apps find the other door where this one cannot be opened."""
+        """Apps find the other door where this one cannot be opened, or is not wanted."""
+        if not self._config.fast_lane:
+            return
         try:
             self._lane.open(self._door.address)
         except EdgeError as error:

@@ -12,8 +12,10 @@ from edge_sdk.client.errors import (
 from edge_sdk.client.model import Files, Model, ModelEvent
 from edge_sdk.client.prepared import PreparedCall
 from edge_sdk.client.result import Result, SequenceStep
+from edge_sdk.client.streaming import Answered, Stream, stream
 
 __all__ = [
+    "Answered",
     "Client",
     "Files",
     "Model",
@@ -23,6 +25,8 @@ __all__ = [
     "Result",
     "SequenceNotStartedError",
     "SequenceStep",
+    "Stream",
     "VersionNotActiveError",
     "connect",
+    "stream",
 ]

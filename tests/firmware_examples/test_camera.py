@@ -62,7 +62,7 @@ def test_labels_follow_the_version(device: tuple[FakeAgent, Serving], tmp_path: 
     process = camera(agent, "--count", "400", "--interval", "0.01")
     assert process.stdout is not None
     first = json.loads(process.stdout.readline())
-    assert first == {"frame": 0, "label": "dog", "version": "1.0.0"}
+    assert first == {"frame": 0, "label": "dog", "version": "1.0.0", "dropped": 0}
     agent.models[MODEL] = ("2.0.0", labels(tmp_path / "two", "fox owl elk"))
     made.serve(MODEL, onnx_models.mlp(weights=weights(2), sizes=(64, 3)), "2.0.0")
     out, err = process.communicate(timeout=60)

@@ -232,6 +232,16 @@ def test_settings_as_a_value(tmp_path: Path) -> None:
         read_config({"state_dir": str(tmp_path)})
 
 
+def test_the_lane_can_be_turned_off(tmp_path: Path) -> None:
+    """By flag or file; a flag wins."""
+    file = tmp_path / "agent.toml"
+    file.write_text('[agent]\ndevice = "d"\nfast_lane = false\n')
+    assert read_config({"device": "d"})[0].fast_lane
+    assert not read_config({"device": "d", "fast_lane": False})[0].fast_lane
+    assert not read_config({"file": file})[0].fast_lane
+    assert read_config({"file": file, "fast_lane": True})[0].fast_lane
+
+
 def test_free_ports() -> None:
     """Port 0 becomes a real one; other addresses stay."""
     assert with_free_port("127.0.0.1:7") == "127.0.0.1:7"

@@ -393,6 +393,13 @@ def test_a_lane_that_cannot_be_opened_stops_nothing(
     assert "no fast lane" in capfd.readouterr().err
 
 
+def test_a_lane_that_is_not_wanted_is_not_there(store: Store) -> None:
+    """The setting turns it off, and gRPC serves."""
+    with inference(store, fast_lane=False):
+        assert (store.root / "inference.sock").exists()
+        assert not (store.root / "inference.sock.lane").exists()
+
+
 class Load(threading.Thread):
     """An open-loop stock client, without retries: sends on schedule, keeps every answer."""
 
