@@ -49,17 +49,22 @@ class _Held:
 
 class Answer:
     """Outputs of one run, good until ``close`` or the end of the block; ``identity`` says who
-    computed them."""
+    computed them, ``generation`` its number in this process.
+
+    ``static``: whatever that generation answers to this request, its outputs have these shapes.
+    """
 
     __slots__ = (
-        *("entered", "identity", "outputs", "specs"),
+        *("entered", "generation", "identity", "outputs", "specs", "static"),
         *("_done_ns", "_generation", "_held", "_phases", "_slot"),
     )
 
     def __init__(
         self, generation: Generation, outputs: Mapping[str, Array], specs: Mapping[str, TensorSpec]
     ) -> None:
+        self.generation = generation.number
         self.identity: Identity = generation.identity
+        self.static = False
         self.outputs = outputs
         self.specs = specs
         self.entered = False  # the request leaves the generation with it
@@ -73,6 +78,7 @@ class Answer:
         """``phases``: nanoseconds in queue, input and engine, requests in the run, and whether
         this one's thread made it."""
         self._slot, self._phases, self._done_ns = slot, phases, done_ns
+        self.static = slot.static
         return self
 
     def __enter__(self) -> Answer:

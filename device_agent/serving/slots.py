@@ -34,6 +34,7 @@ class BoundSlot:
         self.home = home
         self.inputs: dict[str, Array] = {}
         self.outputs: dict[str, Array] = {}
+        self.static = False  # every output has the shape that was promised, in every run
         self._session = session
         self._pool = pool
         self._slabs: list[Slab] = []
@@ -55,6 +56,7 @@ class BoundSlot:
         except UsageError:
             # The model promised a shape and did not keep it: outputs are not bound again.
             self.outputs = {}
+            self.static = False
             self._binding = self._bind({})
             return self._collect(self._binding.run())
         if not rest:
@@ -88,6 +90,7 @@ class BoundSlot:
             if promised[name] == array.shape and dtypes[name] != "string"
         }
         self._binding = self._bind(self.outputs)
+        self.static = len(self.outputs) == len(got)
         return got
 
     def _bind(self, outputs: dict[str, Array]) -> Binding:

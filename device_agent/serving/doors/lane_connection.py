@@ -8,18 +8,18 @@ import struct
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NoReturn
 
-import numpy as np
-
 from device_agent.serving.dispatch import Answer, Dispatcher
-from device_agent.serving.doors.demanded import check_version
-from device_agent.serving.doors.tensors import as_texts
-from device_agent.serving.request import GivenTensor
-from edge_sdk.base import EdgeError, FormatError, ResourceError, UsageError
-from edge_sdk.client.wire_tensors import decode_texts, encode_texts
-from edge_sdk.engines.contract import STORAGE, Array
+from device_agent.serving.doors.lane_plan import (
+    Plan,
+    answer_packet,
+    array_of,
+    parts_of,
+    places_for,
+)
+from edge_sdk.base import EdgeError, FormatError, ResourceError
 from edge_sdk.fastlane import (
     PACKET_BYTES_MAX,
     VERSION,
@@ -28,16 +28,13 @@ from edge_sdk.fastlane import (
     Hello,
     Infer,
     Packet,
-    Place,
     Resize,
     SlotGiven,
     Take,
-    aligned,
     decode,
     encode,
     packets,
 )
-from edge_sdk.fastlane import Answer as AnswerPacket
 from edge_sdk.tensor_pool import SealedSlab, TensorPool
 
 SLOT_BYTES_MAX = 64 << 20  # what one message of the other door may have
@@ -103,12 +100,9 @@ class LaneConnection:
         self._left = left
         self._slab: SealedSlab | None = None
         self._view = memoryview(b"")
-        self._plan = Infer(model="", version="", inputs=(), request=0)
+        self._plan: Plan | None = None  # of the request before: the next is mostly like it
         self._plan_tail = b""
-        self._given: list[GivenTensor] | None = None  # what of the plan needs no copy first
-        self._answer_key: object = None  # of the answer before: the next is mostly like it
-        self._answer_places: list[Place] = []
-        self._answer_tail = b""
+        self._plan_priority = 0
         self._thread = threading.Thread(target=self._run, name="lane-app", daemon=True)
 
     def start(self) -> None:
@@ -161,20 +155,19 @@ class LaneConnection:
             self._resize(hello)
 
     def _handle(self, buffer: bytearray, size: int) -> None:
-        if buffer[0] == packets.INFER_KIND and size <= PACKET_BYTES_MAX:
-            tail = bytes(buffer[packets.INFER_TAIL_BEGIN : size])
-            if tail == self._plan_tail and size > packets.INFER_TAIL_BEGIN:
-                # As the one before, but for what a request begins with: it need not be read again.
-                begin = packets.INFER_BEGIN.unpack_from(buffer)
-                _, priority, flags, request, timeout_us, sequence = begin
-                if not (priority or flags or sequence or timeout_us > packets.TIMEOUT_US_MAX):
-                    self._infer(request, timeout_us)
-                    return
+        plan = self._plan
+        if plan is not None and buffer[packets.INFER_TAIL_BEGIN : size] == self._plan_tail:
+            # As the one before, but for what a request begins with: it need not be read again.
+            kind, priority, flags, number, timeout_us, sequence = packets.INFER_BEGIN.unpack_from(
+                buffer
+            )
+            same = kind == packets.INFER_KIND and priority == self._plan_priority
+            if same and not (flags or sequence) and timeout_us <= packets.TIMEOUT_US_MAX:
+                self._answer(plan, number, timeout_us)
+                return
         packet = self._decode(bytes(buffer[:size]))
         if isinstance(packet, Infer):
-            self._plan, self._given = packet, None
-            self._plan_tail = bytes(buffer[packets.INFER_TAIL_BEGIN : size])
-            self._infer(packet.request, packet.timeout_us)
+            self._infer(packet, buffer[packets.INFER_TAIL_BEGIN : size])
         elif isinstance(packet, Resize):
             self._resize(packet)
         elif isinstance(packet, Take):
@@ -213,83 +206,50 @@ class LaneConnection:
         self._view = memoryview(slab.memory)
 
     def _drop_slot(self) -> None:
-        self._given = self._answer_key = None
+        self._plan = None  # it looks into the slot
         self._view = memoryview(b"")
         if self._slab is not None:
             slab, self._slab = self._slab, None
             self._slots.give_back(slab)
 
-    def _infer(self, request: int, timeout_us: int) -> None:
+    def _infer(self, packet: Infer, tail: bytearray) -> None:
+        self._plan = None
         try:
-            check_version(self._plan.version)
-            with self._dispatcher.infer(
-                self._plan.model,
-                self._plan.version,
-                self._tensors(),
-                wanted=self._plan.outputs,
-                timeout_s=timeout_us / 1e6 if timeout_us else None,
-            ) as answer:
-                data = self._place(request, answer)
-        except EdgeError as error:
-            data = _failure(error, request)
+            plan = Plan(packet, self._view)
         except Exception as error:  # noqa: BLE001 - as in the other door: nothing of it is shown
-            traceback.print_exception(error)
-            data = _with_request(encode(_DEFECT), request)
+            self._socket.send(_failure(error, packet.request), socket.MSG_DONTWAIT)
+            return
+        if plan.lasts:
+            self._plan, self._plan_tail = plan, bytes(tail)
+            self._plan_priority = packet.priority
+        self._answer(plan, packet.request, packet.timeout_us)
+
+    def _answer(self, plan: Plan, number: int, timeout_us: int) -> None:
+        data: bytes | bytearray
+        try:
+            answer = self._dispatcher.run(
+                plan.request, timeout_s=timeout_us / 1e6 if timeout_us else None
+            )
+            with answer:
+                data = plan.again(number, answer) or self._place(plan, number, answer)
+        except Exception as error:  # noqa: BLE001 - as in the other door: nothing of it is shown
+            data = _failure(error, number)
         self._socket.send(data, socket.MSG_DONTWAIT)
 
-    def _tensors(self) -> list[GivenTensor]:
-        """The inputs of the plan; numbers are views of the slot, copied by the dispatcher.
-
-        Raises: UsageError.
-        """
-        if self._given is not None:
-            return self._given
-        given = [self._tensor(place) for place in self._plan.inputs]
-        if all(place.dtype != "string" for place in self._plan.inputs):
-            self._given = given
-        return given
-
-    def _tensor(self, place: Place) -> GivenTensor:
-        end = place.offset + place.size_bytes
-        if end > len(self._view):
-            raise UsageError(
-                f"input {place.name!r} ends at byte {end} of a slot of {len(self._view)}"
-            )
-        view = self._view[place.offset : end]
-        if place.dtype == "string":
-            texts = as_texts(place.name, decode_texts(bytes(view)))
-            return GivenTensor(name=place.name, dtype=place.dtype, shape=place.shape, data=texts)
-        return GivenTensor(name=place.name, dtype=place.dtype, shape=place.shape, data=view)
-
-    def _place(self, request: int, answer: Answer) -> bytes:
+    def _place(self, plan: Plan, number: int, answer: Answer) -> bytes:
         """Copies the outputs into the slot, or into a larger one. Raises: ResourceError."""
-        key = (
-            answer.identity.artifact,
-            answer.identity.version,
-            [(name, array.shape) for name, array in answer.outputs.items()],
-        )
-        if key == self._answer_key:
-            for place, array in zip(self._answer_places, answer.outputs.values(), strict=True):
-                self._write(place, array)
-            return packets.HEADER.pack(packets.ANSWER_KIND, 0, 0, request) + self._answer_tail
-        parts = [_part(array, answer.specs[name].dtype) for name, array in answer.outputs.items()]
-        places = _places(answer, parts)
+        parts = parts_of(answer)
+        places = places_for(answer, parts)
         new_slot_bytes = self._room_for(max((p.offset + p.size_bytes for p in places), default=0))
         for place, part in zip(places, parts, strict=True):
-            self._write(place, part)
-        data = encode(
-            AnswerPacket(
-                version=answer.identity.version,
-                outputs=tuple(places),
-                new_slot_bytes=new_slot_bytes,
-                request=request,
-            )
-        )
-        if not new_slot_bytes and not any(isinstance(part, bytes) for part in parts):
-            # Places that fit the slot at hand are good until there is another slot.
-            self._answer_key, self._answer_places = key, places
-            self._answer_tail = data[packets.ANSWER_TAIL_BEGIN :]
-        return data
+            if isinstance(part, bytes):
+                self._view[place.offset : place.offset + len(part)] = part
+            else:
+                array_of(place, self._view)[...] = part
+        packet = answer_packet(answer, places, new_slot_bytes=new_slot_bytes, number=number)
+        if not new_slot_bytes:
+            plan.keep(answer, places, packet)
+        return packet
 
     def _room_for(self, size_bytes: int) -> int:
         """0, or the size of the slot that had to replace one too small."""
@@ -299,14 +259,6 @@ class LaneConnection:
         self._drop_slot()
         self._use(slab)
         return slab.size_bytes
-
-    def _write(self, place: Place, part: Array | bytes) -> None:
-        view = self._view[place.offset : place.offset + place.size_bytes]
-        if isinstance(part, bytes):
-            view[:] = part
-        else:
-            kind = STORAGE[place.dtype]
-            np.copyto(np.frombuffer(view, kind).reshape(place.shape), part)
 
     def _send(self, packet: Packet) -> None:
         """Never waits: a peer that does not read its answers is not served.
@@ -321,29 +273,11 @@ class LaneConnection:
         )
 
 
-def _part(array: Array, dtype: str) -> Array | bytes:
-    """What of an output goes into the slot."""
-    return encode_texts(array.ravel().tolist()) if dtype == "string" else array
-
-
-def _places(answer: Answer, parts: Sequence[Array | bytes]) -> list[Place]:
-    """The outputs one after the other, from the slot's begin."""
-    places, end = [], 0
-    for (name, array), part in zip(answer.outputs.items(), parts, strict=True):
-        place = Place(
-            name=name,
-            dtype=answer.specs[name].dtype,
-            shape=array.shape,
-            offset=aligned(end),
-            size_bytes=len(part) if isinstance(part, bytes) else part.nbytes,
-        )
-        places.append(place)
-        end = place.offset + place.size_bytes
-    return places
-
-
-def _failure(error: EdgeError, request: int) -> bytes:
-    """The error as a packet; what does not fit one is cut off."""
+def _failure(error: Exception, request: int) -> bytes:
+    """The error as a packet; what does not fit one is cut off, and of a defect nothing is in it."""
+    if not isinstance(error, EdgeError):
+        traceback.print_exception(error)
+        return _with_request(encode(_DEFECT), request)
     facts = {str(key): str(value) for key, value in error.facts.items()}
     made = Failure(
         reason=error.reason,

@@ -15,7 +15,7 @@ import pytest
 from onnx import TensorProto
 
 from device_agent.serving.cache import ResponseCache
-from device_agent.serving.doors import lane_connection
+from device_agent.serving.doors import lane_connection, lane_plan
 from device_agent.serving.doors.lane_connection import LaneSlots
 from edge_sdk.base import ResourceError
 from edge_sdk.client.wire_tensors import encode_texts
@@ -240,7 +240,7 @@ def test_a_defect_shows_nothing_of_itself(
 ) -> None:
     """An error that nobody raised on purpose is INTERNAL for the app and told to the operator."""
     with monkeypatch.context() as patched:
-        patched.setattr(lane_connection, "check_version", lambda version: 1 // 0)
+        patched.setattr(lane_plan, "check_version", lambda version: 1 // 0)
         failure = lane.ask(request(ONES, MODEL))
     assert isinstance(failure, Failure)
     assert (failure.status, failure.request) == ("INTERNAL", 7)
