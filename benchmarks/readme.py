@@ -21,8 +21,9 @@ from edge_sdk.base.command import bytes_text
 
 ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "docs" / "figures"
-NAMES = ("demo", "bench-delivery", "bench", "bench-delta")
+NAMES = ("demo", "bench-delivery", "bench", "bench-delta", "bench-runtime")
 CHART = "bench-delta.svg"
+_RUNTIME_SHOWN = ("runtime.stock.eight.throughput-over-triton",)  # besides rows with a target
 
 Figures = Mapping[str, Any]
 
@@ -72,8 +73,10 @@ def table(name: str, figures: Figures | None) -> str:
 
 def _shown(name: str, row: Figures) -> bool:
     """Of the engine's many rows those with a target, how far from the limit, and latency."""
-    if name not in {"bench", "bench-delta"} or row["target"] is not None:
+    if name not in {"bench", "bench-delta", "bench-runtime"} or row["target"] is not None:
         return True
+    if name == "bench-runtime":
+        return row["id"] in _RUNTIME_SHOWN
     identity: str = row["id"]
     return identity.endswith(".bound") or identity.startswith(
         ("serving.latency", "speed.encode.large", "speed.apply.large")

@@ -19,7 +19,19 @@ from typing import Any, Protocol
 import click
 
 from benchmarks.rows import Anchor, Row, document, show, write_json
-from benchmarks.runtime import lane, stock, targets, triton
+from benchmarks.runtime import (
+    batching,
+    eight,
+    flight,
+    lane,
+    pool,
+    priority,
+    stock,
+    swap,
+    targets,
+    triton,
+    update,
+)
 from edge_sdk.base import EdgeError
 from edge_sdk.base.command import run
 
@@ -38,6 +50,13 @@ class Family(Protocol):
 FAMILIES: dict[str, Family] = {
     "lane": lane.measure,
     "stock": stock.measure,
+    "eight": eight.measure,
+    "flight": flight.measure,
+    "swap": swap.measure,
+    "priority": priority.measure,
+    "batching": batching.measure,
+    "pool": pool.measure,
+    "update": update.measure,
 }
 
 

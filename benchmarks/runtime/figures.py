@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 def percentile(samples: Sequence[float], percent: float) -> float:
@@ -33,12 +33,6 @@ def growth_percent(before: float, after: float) -> float:
     return 100 * (after - before) / before
 
 
-def slope(series: Sequence[float]) -> float:
-    """What the last half has more than the first, by item."""
-    half = len(series) // 2
-    return sum(series[half:]) / (len(series) - half) - sum(series[:half]) / half
-
-
-def best_window(by_window: dict[float, Sequence[float]]) -> float:
-    """The window with the highest median: what a patient person would have set by hand."""
-    return max(by_window, key=lambda window: percentile(by_window[window], 50))
+def best(rates: Mapping[str, Sequence[float]]) -> str:
+    """The way with the highest median: what a patient person would have set by hand."""
+    return max(rates, key=lambda way: percentile(rates[way], 50))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 _END_S = 15.0
 _SCHED_CLOCK = 2  # CPUCLOCK_SCHED of a process, in the kernel's numbering of clocks
@@ -116,3 +118,21 @@ def status_bytes(pid: int, field: str) -> int:
         if name == field:
             return int(rest.split()[0]) * 1024
     raise KeyError(field)
+
+
+def sleep_until(moment_s: float) -> None:
+    """On the clock of ``time.monotonic``."""
+    time.sleep(max(0.0, moment_s - time.monotonic()))
+
+
+def asked(process: subprocess.Popen[str], question: str) -> dict[str, Any]:
+    """The JSON line that a child answers to a line. Raises: RuntimeError where it has ended."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(question + "\n")
+    process.stdin.flush()
+    line = process.stdout.readline()
+    if not line:
+        raise RuntimeError(f"{process.args!r} ended with {process.wait(_END_S)}")
+    answer: dict[str, Any] = json.loads(line)
+    return answer

@@ -270,8 +270,8 @@ def _pool() -> list[Target]:
         ("tracemalloc-peak", "peak of tracemalloc above its begin", "bytes", 4095, False),
         ("mallocs", "calls of malloc for 4 KiB or more", "calls", 10, False),
         ("page-faults", "minor page faults", "faults", 100, False),
-        ("time-over-none", "time for buffers over that without a pool", "times", 1, False),
-        ("peak-over-none", "peak of buffers in use over that without a pool", "times", 1, False),
+        ("time-over-none", "one request's time over that without a pool", "times", 1, False),
+        ("peak-over-none", "peak of RssAnon over that without a pool", "times", 1, False),
     ]
     return [
         Target(

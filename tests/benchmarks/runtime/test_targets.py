@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.rows import anchor, row
-from benchmarks.runtime import targets
+from benchmarks.runtime import bench, targets
 
 
 def test_every_line_of_the_table_has_rows() -> None:
@@ -16,6 +16,11 @@ def test_ids_are_stable_and_each_is_there_once() -> None:
     ids = [one.id for one in targets.TARGETS]
     assert len(set(ids)) == len(ids)
     assert all(one.startswith("runtime.") for one in ids)
+
+
+def test_every_target_belongs_to_a_family_that_runs() -> None:
+    """A bound that no part of the benchmark measures would stay unmeasured for ever."""
+    assert {one.family for one in targets.TARGETS} <= set(bench.FAMILIES)
 
 
 def test_what_was_not_measured_is_a_row_that_is_not_met() -> None:

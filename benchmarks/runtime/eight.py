@@ -1,0 +1,78 @@
+"""Eight stock clients, each a process: throughput of ours, Triton and a plain echo server."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from benchmarks.rows import Row, anchor, row
+from benchmarks.runtime import clients, figures, models, processes, served, triton
+from benchmarks.runtime.served import Artifact
+from benchmarks.runtime.targets import target
+
+_CLIENTS = 8
+_FOR_S = 1.5
+
+Seen = dict[str, dict[str, list[float]]]  # way, figure, round
+
+
+def measure(folder: Path, *, rounds: int) -> list[Row]:
+    path = models.write_models(folder / "models")[models.SMALL]
+    artifact = Artifact(model=models.SMALL, path=path)
+    with contextlib.ExitStack() as held:
+        enter = held.enter_context
+        ours = enter(served.serve(folder / "ours", [artifact], tcp=True))
+        by_lane = enter(served.serve(folder / "lane", [artifact]))
+        echo, echo_address = enter(processes.child(processes.module("grpc_echo_child")))
+        pids = {"ours": ours.pid, "echo": echo.pid, "lane": by_lane.pid}
+        listed = {
+            "ours": clients.way("stock", ours.address, models.SMALL, (1, 64)),
+            "echo": clients.way("stock", echo_address, "echo", (1, 64)),
+            "lane": clients.way("lane", by_lane.address, models.SMALL, (1, 64)),
+        }
+        if triton.is_installed():
+            given = [triton.onnx_model("small", path, (1, 64), (1, 10))]
+            other = enter(triton.serve(folder / "triton", given))
+            pids["triton"] = other.pid
+            listed["triton"] = clients.way("stock", other.grpc_address, "small", (1, 64))
+        asking = enter(clients.crowd(_CLIENTS, listed))
+        return _rows(_sample(asking, pids, rounds=rounds))
+
+
+def _sample(asking: list[clients.Client], pids: dict[str, int], *, rounds: int) -> Seen:
+    seen: Seen = {name: {"rate": [], "cpu": [], "p50": [], "p99": []} for name in pids}
+    for _ in range(rounds):
+        for name, pid in pids.items():
+            before_s = processes.cpu_s(pid)
+            logs = clients.together(asking, name, for_s=_FOR_S)
+            count = clients.answered(logs)
+            taken = clients.merged(logs)
+            seen[name]["cpu"].append(1e6 * (processes.cpu_s(pid) - before_s) / count)
+            seen[name]["rate"].append(count / _FOR_S)
+            seen[name]["p50"].append(1000 * figures.percentile(taken, 50))
+            seen[name]["p99"].append(1000 * figures.percentile(taken, 99))
+    return seen
+
+
+def _rows(seen: Seen) -> list[Row]:
+    rate = {name: one["rate"] for name, one in seen.items()}
+    beside = anchor("plain gRPC echo, requests/s", "", rate["echo"])
+    times = figures.ratios(rate["ours"], rate["echo"])
+    rows = [target("runtime.stock.eight.throughput-over-echo").row(times, beside)]
+    if "triton" in rate:
+        rows.append(
+            row(
+                "runtime.stock.eight.throughput-over-triton",
+                "stock tritonclient over gRPC, eight clients: throughput over Triton's",
+                figures.ratios(rate["ours"], rate["triton"]),
+                "times",
+                ">=",
+                anchor=anchor("Triton, requests/s", triton.VERSION, rate["triton"]),
+            )
+        )
+    for name, one in seen.items():
+        for figure, values in one.items():
+            what = f"eight clients, {name}: {figure}"
+            unit, direction = ("requests/s", ">=") if figure == "rate" else ("us", "<=")
+            rows.append(row(f"runtime.eight.{name}.{figure}", what, values, unit, direction))  # type: ignore[arg-type]
+    return rows

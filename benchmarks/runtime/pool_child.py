@@ -1,0 +1,67 @@
+"""``python -m benchmarks.runtime.pool_child SOCKET ...``: the inference process, which also tells
+what it allocates.
+
+The rest of the arguments are those of ``device_agent.serving``. On SOCKET each packet is a
+question: ``trace`` begins tracing Python's allocations anew, ``read`` ends it where it was
+begun; both are answered by the figures of now. Nothing runs between a question and the next.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import resource
+import socket
+import sys
+import threading
+import tracemalloc
+
+from device_agent.serving import __main__ as serving
+
+
+def main() -> int:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(sys.argv[1])
+    listener.listen(1)
+    threading.Thread(target=_tell, args=(listener,), daemon=True).start()
+    return serving.main(sys.argv[2:])
+
+
+def _tell(listener: socket.socket) -> None:
+    peer, _ = listener.accept()
+    while question := peer.recv(64):
+        peer.send(json.dumps(_figures(question.decode())).encode())
+
+
+def _figures(question: str) -> dict[str, float | None]:
+    above_bytes = None
+    if question == "trace":
+        gc.collect()
+        tracemalloc.start()
+        tracemalloc.reset_peak()
+        _begin_bytes[:] = [tracemalloc.get_traced_memory()[0]]
+    elif tracemalloc.is_tracing():
+        above_bytes = tracemalloc.get_traced_memory()[1] - _begin_bytes[0]
+        tracemalloc.stop()
+    return {
+        "peak_bytes": above_bytes,
+        "page_faults": resource.getrusage(resource.RUSAGE_SELF).ru_minflt,
+        "mallocs": _large_allocations(),
+    }
+
+
+_begin_bytes: list[int] = []
+
+
+def _large_allocations() -> int | None:
+    """None where the counter is not loaded before everything else."""
+    count = getattr(ctypes.CDLL(None), "large_allocations", None)
+    if count is None:
+        return None
+    count.restype = ctypes.c_ulong
+    return int(count())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
