@@ -25,6 +25,18 @@ class ProbationConfig:
     ratio_max: float = 1.5
     requests_min: int = 1
     unproved_stays: bool = True  # without traffic: stays, reported as unproved
+    mode: Literal["switch", "canary", "shadow"] = "switch"  # who answers meanwhile
+    share: float = 0.1  # canary: of the requests, those that the candidate answers
+    agree_min: float = 0.0  # share of outputs that must be as the active version's; 0: told only
+    top1_min: float = 0.0  # the same of rows whose largest output must be at the same place
+
+    def check(self) -> None:
+        """Raises: UsageError."""
+        if not 0 < self.share <= 1:
+            raise UsageError(f"the share of a canary must be above 0 and at most 1: {self.share}")
+        for name in ("agree_min", "top1_min"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 0 and below 1: {getattr(self, name)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +131,7 @@ class AgentConfig:
     def check(self) -> None:
         """Raises: UsageError, FormatError for a setting that cannot work."""
         check_segment(self.device, "device")
+        self.probation.check()
         for uri in (self.agent_uri, self.inference_uri):
             check_address(uri)
         for key in self.labels:

@@ -50,12 +50,16 @@ class Switch(_Message, frozen=True, kw_only=True, tag=True):
 
     The artifact that served before stays loaded until Drop names it. ``probation`` asks for
     Observed messages about this artifact until the next Switch or Drop of the model.
+    ``mode`` other than "switch": what served before goes on serving, and the artifact answers
+    ``share`` of the requests ("canary"), or gets copies of them all ("shadow").
     """
 
     model: str
     artifact: Digest
     probation: bool
     number: int = 0
+    mode: str = "switch"
+    share: float = 1.0
 
 
 class Drop(_Message, frozen=True, kw_only=True, tag=True):
@@ -130,6 +134,12 @@ class Observed(_Message, frozen=True, kw_only=True, tag=True):
     ``requests`` and ``errors`` count what the candidate served since its Switch (totals);
     the compute times are the samples new since the last Observed, golden inputs replayed
     alternately on both loaded versions.
+
+    In a canary or shadow there is more: ``before_…`` of the version that serves; requests that
+    were ``mirrored`` (copied and run on both), of which ``agreed`` gave the same within the
+    golden sample's tolerances, with their times as pairs; ``rows`` of outputs that are a choice,
+    of which ``rows_agreed`` choose the same; and those ``dropped`` since both cannot keep up.
+    A shadow's ``requests`` are those that were mirrored. All but the times are totals.
     """
 
     model: str
@@ -140,6 +150,16 @@ class Observed(_Message, frozen=True, kw_only=True, tag=True):
     candidate_compute_ns: tuple[int, ...]
     rss_bytes: int
     number: int = 0
+    before_requests: int = 0
+    before_errors: int = 0
+    mirrored: int = 0
+    agreed: int = 0
+    rows: int = 0
+    rows_agreed: int = 0
+    dropped: int = 0
+    difference_max: float = 0.0
+    paired_active_ns: tuple[int, ...] = ()
+    paired_candidate_ns: tuple[int, ...] = ()
 
 
 class Cached(_Message, frozen=True, kw_only=True, tag=True):
@@ -221,6 +241,24 @@ class AgentEvent(msgspec.Struct, frozen=True, kw_only=True):
     facts: dict[str, str]
 
 
+class Watching(msgspec.Struct, frozen=True, kw_only=True):
+    """A candidate on probation, and what was seen so far (as in Observed). ``share``: of the
+    requests, those that it answers; ``ratio``: its time over the active version's, 0: unknown."""
+
+    mode: str
+    share: float
+    requests: int = 0
+    errors: int = 0
+    before_requests: int = 0
+    before_errors: int = 0
+    mirrored: int = 0
+    agreed: int = 0
+    rows: int = 0
+    rows_agreed: int = 0
+    dropped: int = 0
+    ratio: float = 0.0
+
+
 class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One model as it stands: what serves, and the update in progress."""
 
@@ -240,6 +278,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     serve: str = ""
     cache: Cached | None = None  # None: it has none, or nothing was heard of it yet
+    watching: Watching | None = None  # None: no candidate is on probation
 
 
 class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):

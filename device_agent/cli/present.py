@@ -27,6 +27,20 @@ def print_models(models: list[dict[str, Any]]) -> None:
     for model in models:
         if model["cache"] is not None:
             click.echo(f"cache of {model['model']}: {_cache(model['cache'])}")
+        watching = model["watching"]
+        if watching is not None and watching["mode"] != "switch":
+            click.echo(f"{watching['mode']} of {model['model']}: {_watching(watching)}")
+
+
+def _watching(seen: dict[str, Any]) -> str:
+    answered = f"answers {seen['share']:.0%}, " if seen["mode"] == "canary" else ""
+    ratio = f"{seen['ratio']:.2f} of the time before" if seen["ratio"] else "time not known yet"
+    choices = seen["rows_agreed"] / seen["rows"] if seen["rows"] else None
+    return (
+        f"{answered}{seen['requests']} requests ({seen['errors']} failed), {seen['mirrored']} run "
+        f"on both ({seen['dropped']} left out): {ratio}, {seen['agreed']} the same, "
+        f"{_percent(choices)} of first choices the same"
+    )
 
 
 def _cache(cache: dict[str, Any]) -> str:

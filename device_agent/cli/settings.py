@@ -21,7 +21,11 @@ _DEFAULT = AgentConfig(state_dir="/var/lib/edge-agent", device="")
 _SIZES = ("memory_bytes", "disk_quota_bytes", "disk_reserve_bytes", "decoder_memory_bytes")
 _SECONDS = ("check_in_s", "retry_base_s", "retry_cap_s", "trial_timeout_s", "prepare_timeout_s")
 _ADDRESS = "unix:/path, or HOST:PORT of this machine (port 0: a free one)."
-_PROBATION = ("duration_s", "deadline_s", "samples_min", "ratio_max", "requests_min")
+_PROBATION = (
+    *("duration_s", "deadline_s", "samples_min", "ratio_max", "requests_min"),
+    *("mode", "share", "agree_min", "top1_min"),
+)
+_MODES = ("switch", "canary", "shadow")
 
 
 def config_options(command: Function) -> Function:
@@ -52,6 +56,8 @@ def config_options(command: Function) -> Function:
         click.option("--disk-quota-bytes", type=int, help="What the store may use; 0: no limit."),
         click.option("--check-in-s", type=float, help="Seconds between check-ins."),
         click.option("--probation-s", type=float, help="Seconds of watching a new version."),
+        click.option("--probation-mode", help="switch (default), canary or shadow."),
+        click.option("--probation-share", type=float, help="Of the requests, to a canary."),
         click.option("--insecure", is_flag=True, default=None, help="Allow plaintext beyond here."),
         click.option("--config", "file", type=PathArgument(), help="A TOML file."),
     ]
@@ -73,6 +79,8 @@ def read_config(
     probation = {
         key: get(f"probation_{key}", getattr(_DEFAULT.probation, key)) for key in _PROBATION
     }
+    if probation["mode"] not in _MODES:
+        raise UsageError(f"probation_mode {probation['mode']!r} is none of {', '.join(_MODES)}")
     if flags.get("probation_s") is not None:
         probation["duration_s"] = flags["probation_s"]
     state_dir = get("state_dir", _DEFAULT.state_dir)

@@ -117,14 +117,19 @@ def _model(model: wire.Model) -> dict[str, Any]:
         "message": model.message,
         "serve": model.serve,
         "cache": _cache(model.cache) if model.HasField("cache") else None,
+        "watching": _fields(model.watching) if model.HasField("watching") else None,
     }
+
+
+def _fields(message: wire.Watching | wire.ResponseCache) -> dict[str, Any]:
+    return {field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields}
 
 
 def _cache(cache: wire.ResponseCache) -> dict[str, Any]:
     """Counts, bytes, and for each level its hits per request that asked it (None: none did)."""
     beyond = cache.file_hits + cache.shared + cache.misses
     return {
-        **{field.name: getattr(cache, field.name) for field in cache.DESCRIPTOR.fields},
+        **_fields(cache),
         "memory_hit_rate": _share(cache.memory_hits, cache.memory_hits + beyond),
         "file_hit_rate": _share(cache.file_hits, cache.file_hits + cache.misses),
     }

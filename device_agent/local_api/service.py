@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from types import TracebackType
 
 import grpc
+import msgspec
 from grpc_status import rpc_status
 
 from device_agent.local_api.contract import AgentDoor
@@ -182,6 +183,9 @@ def _model(model: ModelStatus) -> wire.Model:
         message=model.message,
         serve=model.serve,
         cache=_cache(model.cache),
+        watching=None
+        if model.watching is None
+        else wire.Watching(**msgspec.structs.asdict(model.watching)),
     )
 
 

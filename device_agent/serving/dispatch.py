@@ -21,8 +21,16 @@ from device_agent.serving.cache import Kept, RequestKey, ResponseCache, keep
 from device_agent.serving.cache.request_key import Part
 from device_agent.serving.generation import Generation, Identity
 from device_agent.serving.model_table import START_WAIT_S, ModelTable
-from device_agent.serving.request import GivenTensor, Request, fill, owned
+from device_agent.serving.request import (
+    GivenTensor,
+    Request,
+    check_wanted,
+    fill,
+    owned,
+    with_states,
+)
 from device_agent.serving.scheduling import ALONE, Scheduler, Waiting, WhenGone
+from device_agent.serving.sequences import Sequence as SequenceOf
 from device_agent.serving.slots import BoundSlot
 from edge_sdk.base import EdgeError
 from edge_sdk.engines import EngineError
@@ -81,6 +89,12 @@ class Answer:
         self.static = slot.static
         return self
 
+    def narrow(self, specs: Mapping[str, TensorSpec]) -> Answer:
+        """Leaves out what was run for but is not answered."""
+        self.outputs = {name: self.outputs[name] for name in specs}
+        self.specs = specs
+        return self
+
     def __enter__(self) -> Answer:
         return self
 
@@ -129,6 +143,8 @@ class Answer:
         self._generation = None
         slot = self._slot
         if slot is not None and (self._held is None or self._held.let_go()):
+            if generation.copies is not None:
+                generation.copies.offer(slot.inputs)
             generation.slots.put_back(slot)
         if self.entered:
             generation.leave()
@@ -177,10 +193,16 @@ class Dispatcher:
         timeout_s: float | None = None,
         when_gone: WhenGone | None = None,
         priority: int = 0,
+        sequence: SequenceOf | None = None,
     ) -> Answer:
         """``run`` for a request that comes once."""
         request = Request(
-            model=model, version=version, inputs=inputs, wanted=wanted, priority=priority
+            model=model,
+            version=version,
+            inputs=inputs,
+            wanted=wanted,
+            priority=priority,
+            sequence=sequence,
         )
         return self.run(request, timeout_s=timeout_s, when_gone=when_gone)
 
@@ -196,12 +218,19 @@ class Dispatcher:
         ``timeout_s`` bounds the wait for a turn. ``when_gone`` registers what is to be called
         once nobody waits for the answer any more: only a request that has to wait asks for it.
         Raises: NotFoundError, VersionNotActiveError, UsageError (tensors do not fit),
-        UnavailableError (no turn), ResourceError (no memory), EngineError.
+        SequenceNotStartedError, UnavailableError (no turn), ResourceError (no memory),
+        EngineError.
         """
         begin_ns = _now_ns()
         wait_s = START_WAIT_S if timeout_s is None else min(timeout_s, START_WAIT_S)
-        generation = self._table.enter(request.model, request.version, wait_s=wait_s)
+        generation = self._table.enter(
+            request.model, request.version, sequence=request.sequence, wait_s=wait_s
+        )
         try:
+            if generation.states is not None:
+                answer = self._in_sequence(generation, request, timeout_s, when_gone, begin_ns)
+                answer.entered = True
+                return answer
             request.fit(generation)
             if generation.cache is None:
                 answer = self._run(generation, request, timeout_s, when_gone, begin_ns)
@@ -216,6 +245,34 @@ class Dispatcher:
                 )
             generation.leave()
             raise
+
+    def _in_sequence(
+        self,
+        generation: Generation,
+        request: Request,
+        timeout_s: float | None,
+        when_gone: WhenGone | None,
+        begin_ns: int,
+    ) -> Answer:
+        """Run on the state of its sequence, or on what it brings itself. Never from the cache."""
+        states = generation.states
+        assert states is not None
+        answered = request.wanted or [spec.name for spec in states.outputs]
+        specs = check_wanted(generation.session, answered)
+        given = {tensor.name: tensor.shape for tensor in request.inputs}
+        if request.sequence is None:
+            states.check_given(given)
+            whole = with_states(request, {}, generation)
+            return self._run(generation, whole, timeout_s, when_gone, begin_ns).narrow(specs)
+        with states.turn(request.sequence, given, timeout_s=timeout_s) as turn:
+            whole = with_states(request, turn.arrays, generation)
+            answer = self._run(generation, whole, timeout_s, when_gone, begin_ns)
+            try:
+                turn.keep(answer.outputs)
+            except BaseException:
+                answer._release(generation)
+                raise
+        return answer.narrow(specs)
 
     def _cached(
         self,

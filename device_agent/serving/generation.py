@@ -6,13 +6,16 @@ import itertools
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from device_agent.serving.cache import ResponseCache
 from device_agent.serving.scheduling import BatchCosts
+from device_agent.serving.sequences import SequenceStates
 from device_agent.serving.slots import SlotCache
 from device_agent.serving.statistics import Statistics
 from edge_sdk.base import Digest
 from edge_sdk.engines.contract import Array, Session
+from edge_sdk.manifest import TensorSpec, Tolerance
 from edge_sdk.tensor_pool import TensorPool
 
 
@@ -30,13 +33,24 @@ class Identity:
     runs_on: str = ""  # what else decides about its answers: engine, threads, processor
     golden: Mapping[str, Array] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
+    tolerances: Mapping[str, Tolerance] = field(default_factory=dict)  # by output
+
+
+class Copies(Protocol):
+    """Takes copies of requests' inputs (see mirror.py). Never waits."""
+
+    def offer(self, inputs: Mapping[str, Array]) -> None: ...
 
 
 _numbers = itertools.count(1)
 
 
 class Generation:
-    """Serves until it is retired and its last request has left; then it can be closed."""
+    """Serves until it is retired and its last request has left; then it can be closed.
+
+    ``states``: of its sequences, None where the model keeps none. ``copies``: gets the inputs
+    of each run while this version is compared with another.
+    """
 
     def __init__(
         self,
@@ -47,12 +61,15 @@ class Generation:
         statistics: Statistics | None = None,
         *,
         rows_max: int = 1,
+        states: SequenceStates | None = None,
     ) -> None:
         """``cache``: the model's, which all of its generations share; None: it has none.
         ``statistics``: on a page that others read; None: nobody else sees them.
         ``rows_max``: how many rows may share buffers."""
         self.number = next(_numbers)  # in this process, no other has it
         self.cache = cache
+        self.states = states
+        self.copies: Copies | None = None
         self.identity = identity
         self.session = session
         self.slots = SlotCache(session, pool, rows_max)
@@ -63,6 +80,16 @@ class Generation:
         self._lock = threading.Lock()
         self._in_flight = 0
         self._when_empty: Callable[[], None] | None = None
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What a client gives: all inputs but states."""
+        return self.session.inputs if self.states is None else self.states.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What it gets where it asks for nothing by name: all outputs but next states."""
+        return self.session.outputs if self.states is None else self.states.outputs
 
     def enter(self) -> bool:
         """One request more; False: this one was retired, ask again who serves."""
@@ -96,6 +123,8 @@ class Generation:
 
     def close(self) -> None:
         """Frees everything. Only after the last request has left."""
+        if self.states is not None:
+            self.states.close()
         self.slots.close()
         self.session.close()
         self.statistics.close()

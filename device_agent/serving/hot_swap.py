@@ -31,6 +31,7 @@ from device_agent.serving import memory
 from device_agent.serving.cache import ResponseCache
 from device_agent.serving.generation import Generation
 from device_agent.serving.load import Loader, LoadOrder
+from device_agent.serving.mirror import Mirror, can_stand_in
 from device_agent.serving.model_table import ModelTable
 from device_agent.serving.replay import Watched
 from edge_sdk.base import Digest, EdgeError
@@ -181,12 +182,25 @@ class Swapper:
                 )
             )
             return
-        since = generation.statistics.snapshot()
-        before = self._table.switch(generation)
-        watched = self._watched.pop(wanted.model, None)
+        serving = self._table.serving(wanted.model)
+        if wanted.mode == "switch" or serving is None or serving is generation:
+            self._take_over(wanted, generation)
+        else:
+            self._stand_beside(wanted, generation, serving)
+
+    def _switched(self, wanted: Switch) -> None:
         self._send(
             Switched(model=wanted.model, artifact=wanted.artifact, ok=True, number=wanted.number)
         )
+
+    def _take_over(self, wanted: Switch, generation: Generation) -> None:
+        """It answers from the next request on, and is watched where that is asked for."""
+        since = generation.statistics.snapshot()
+        before = self._table.switch(generation)
+        watched = self._watched.pop(wanted.model, None)
+        if watched is not None:
+            watched.end()
+        self._switched(wanted)
         if not wanted.probation:
             return
         if before is generation:
@@ -196,6 +210,35 @@ class Swapper:
         self._watched[wanted.model] = Watched(
             candidate=generation, before=before, since=since, number=wanted.number
         )
+
+    def _stand_beside(self, wanted: Switch, candidate: Generation, before: Generation) -> None:
+        """The version before goes on serving. Asked again, the comparison goes on."""
+        watched = self._watched.get(wanted.model)
+        asked = (candidate, before, wanted.mode)
+        if watched and (watched.candidate, watched.before, watched.mode) == asked:
+            watched.number = wanted.number
+            self._switched(wanted)
+            return
+        if watched is not None:
+            self._table.stand_alone(wanted.model)
+            watched.end()
+        mirror = None
+        if can_stand_in(before.session, candidate.session):
+            mirror = Mirror(before, candidate, candidate.identity.tolerances)
+            if wanted.mode == "canary":
+                candidate.copies = mirror
+                self._table.stand_beside(candidate, wanted.share)
+            else:
+                before.copies = mirror
+        self._watched[wanted.model] = Watched(
+            candidate=candidate,
+            before=before,
+            since=candidate.statistics.snapshot(),
+            number=wanted.number,
+            mode=wanted.mode,
+            mirror=mirror,
+        )
+        self._switched(wanted)
 
     def _other(self, generation: Generation) -> Generation | None:
         """Another loaded artifact of the same model, if there is one."""
@@ -217,6 +260,7 @@ class Swapper:
         watched = self._watched.get(wanted.model)
         if watched and (watched.candidate in generations or watched.before in generations):
             del self._watched[wanted.model]
+            watched.end()
         del watched
         done = Dropped(model=wanted.model, artifact=wanted.artifact)
         if not generations:
@@ -236,9 +280,13 @@ class Swapper:
             generation.retire(lambda one=generation: self._jobs.put(lambda: closed(one)))  # type: ignore[misc]
 
     def _pause_s(self) -> float | None:
-        return self._observe_s if self._watched or self._caches else None
+        states = any(one.states is not None for one in self._loaded.values())
+        return self._observe_s if self._watched or self._caches or states else None
 
     def _observe(self) -> None:
+        for generation in self._loaded.values():
+            if generation.states is not None:
+                generation.states.sweep()
         for watched in list(self._watched.values()):
             self._send(watched.observe())
         for model, cache in self._caches.items():

@@ -14,6 +14,7 @@ from device_agent.serving.batch_trial import has_rows, try_batches
 from device_agent.serving.cache import ResponseCache
 from device_agent.serving.generation import Generation, Identity
 from device_agent.serving.on_page import statistics_for
+from device_agent.serving.sequences import SequenceStates
 from device_agent.statistics_page import PageWriter
 from edge_sdk.base import Digest, RefusedError
 from edge_sdk.engines import (
@@ -119,6 +120,7 @@ class Loader:
         for note in getattr(session, "notes", ()):
             sys.stderr.write(f"inference: {order.model} {order.version}: {note}\n")
         _check_signature(order, session)
+        states = self._states(order, session, settings)
         identity = Identity(
             model=order.model,
             artifact=order.artifact,
@@ -129,6 +131,7 @@ class Loader:
             runs_on=self._runs_on(order.engine, settings),
             golden=_replayed(order, session),
             labels=_labels(order.folder),
+            tolerances=order.tolerances,
         )
         rows_max = settings.batch_max if has_rows(session) else 1
         generation = Generation(
@@ -138,6 +141,7 @@ class Loader:
             self._caches.get(order.model),
             statistics_for(identity, self._page),
             rows_max=rows_max,
+            states=states,
         )
         try:
             warm(generation)
@@ -153,6 +157,25 @@ class Loader:
             memory_bytes=generation.memory_bytes, load_ms=generation.load_ms
         )
         return generation
+
+    def _states(
+        self, order: LoadOrder, session: Session, settings: ModelConfig
+    ) -> SequenceStates | None:
+        if not settings.states:
+            return None
+        try:
+            return SequenceStates(
+                order.model,
+                session,
+                self._pool,
+                settings.states,
+                starts=settings.states_start,
+                budget_bytes=settings.states_bytes,
+                idle_s=settings.states_idle_s,
+            )
+        except RefusedError:
+            session.close()
+            raise
 
     def trim(self) -> None:
         """Gives memory that no loaded model uses back to the system; slow, so off requests."""

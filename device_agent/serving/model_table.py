@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 
 from device_agent.serving.generation import Generation
+from device_agent.serving.routing import Share
+from device_agent.serving.sequences import Sequence
 from edge_sdk.base import NotFoundError, UnavailableError
 from edge_sdk.client import VersionNotActiveError
 
@@ -16,6 +18,7 @@ class ModelTable:
 
     def __init__(self) -> None:
         self._active: dict[str, Generation] = {}
+        self._canaries: dict[str, tuple[Generation, Share]] = {}  # by model; mostly none
         self._gone: frozenset[str] = frozenset()
         self._lock = threading.Lock()
         self._loaded = threading.Event()
@@ -34,20 +37,46 @@ class ModelTable:
         model = generation.identity.model
         with self._lock:
             before = self._active.get(model)
+            candidate, _ = self._canaries.get(model, (None, None))
             if generation.cache is not None:
                 # First, so that no request of this generation finds an answer of the one before.
                 identity = generation.identity
                 generation.cache.serve(identity.artifact, runs_on=identity.runs_on)
             self._active = {**self._active, model: generation}
-        if before is not None:
-            before.statistics.set_serving(False)
+            self._end_canary(model)
         generation.statistics.set_serving(True)
+        for other in (before, candidate):
+            if other is None or other is generation:
+                continue
+            other.statistics.set_serving(False)
+            if other.states is not None:
+                other.states.end_all(generation.states)
         return before
+
+    def stand_beside(self, candidate: Generation, share: float) -> None:
+        """From here on it answers that share of its model's requests, until the next switch."""
+        with self._lock:
+            canary = (candidate, Share(share))
+            self._canaries = {**self._canaries, candidate.identity.model: canary}
+        candidate.statistics.set_serving(True)
+
+    def stand_alone(self, model: str) -> None:
+        """Who serves answers all requests again."""
+        with self._lock:
+            candidate, _ = self._canaries.get(model, (None, None))
+            self._end_canary(model)
+        if candidate is not None:
+            candidate.statistics.set_serving(False)
+
+    def _end_canary(self, model: str) -> None:
+        self._canaries = {name: one for name, one in self._canaries.items() if name != model}
 
     def remove(self, generation: Generation) -> None:
         """Nobody answers for its model from here on, if it was the one that did."""
         model = generation.identity.model
         with self._lock:
+            if model in self._canaries and self._canaries[model][0] is generation:
+                self._end_canary(model)
             if self._active.get(model) is generation:
                 self._gone |= {model}
                 if generation.cache is not None:
@@ -82,6 +111,9 @@ class ModelTable:
             raise self._absent(model, version)
         active = generation.identity.version
         if version and version != active:
+            canary = self._canaries.get(model)
+            if canary is not None and canary[0].identity.version == version:
+                return canary[0]
             raise VersionNotActiveError(
                 f"Request for unknown model: {model!r} version {version} is not found; "
                 f"version {active} is active",
@@ -91,12 +123,35 @@ class ModelTable:
             )
         return generation
 
-    def enter(self, model: str, version: str, *, wait_s: float = START_WAIT_S) -> Generation:
-        """As ``find``, with the request counted in: its ``leave`` must follow."""
+    def enter(
+        self,
+        model: str,
+        version: str,
+        *,
+        sequence: Sequence | None = None,
+        wait_s: float = START_WAIT_S,
+    ) -> Generation:
+        """As ``find``, with the request counted in: its ``leave`` must follow. Where no version
+        is demanded, a canary answers its share."""
         while True:
             generation = self.find(model, version, wait_s=wait_s)
+            if self._canaries and not version:
+                generation = self._choose(generation, sequence)
             if generation.enter():
                 return generation
+
+    def _choose(self, active: Generation, sequence: Sequence | None) -> Generation:
+        """A sequence that has a state stays with it; others go by share."""
+        candidate, share = self._canaries.get(active.identity.model, (active, None))
+        if share is None or candidate is active:
+            return active
+        if sequence is None:
+            return candidate if share.takes_next() else active
+        if not sequence.start:
+            for one in (candidate, active):
+                if one.states is not None and one.states.knows(sequence.id):
+                    return one
+        return candidate if share.takes(sequence) else active
 
     def _absent(self, model: str, version: str) -> Exception:
         if not self.ready:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from device_agent.records import Observed
 from device_agent.serving import memory
 from device_agent.serving.generation import Generation
+from device_agent.serving.mirror import Compared, Mirror
 from device_agent.serving.statistics import Served
 from edge_sdk.base import EdgeError
 from edge_sdk.engines.contract import Array, Binding
@@ -22,17 +23,32 @@ _PAIRS_MAX = 10
 
 @dataclass(kw_only=True)
 class Watched:
-    """A candidate on probation beside the generation that served before it (None: none did)."""
+    """A candidate on probation beside the generation that served before it (None: none did).
+
+    ``mode``: who answers meanwhile; ``mirror``: where both run the same requests.
+    """
 
     candidate: Generation
     before: Generation | None
     since: Served
     number: int = 0  # of the Switch that asked for it
+    mode: str = "switch"
+    mirror: Mirror | None = None
 
     def __post_init__(self) -> None:
         golden = self.candidate.identity.golden
         self._candidate = bind(self.candidate, golden)
         self._before = bind(self.before, golden) if self.before else None
+        self._before_since = self.before.statistics.snapshot() if self.before else Served()
+
+    def end(self) -> None:
+        """Nothing of it holds on to either version afterwards."""
+        for one in (self.candidate, self.before):
+            if one is not None and one.copies is self.mirror:
+                one.copies = None
+        if self.mirror is not None:
+            self.mirror.close()
+        self._candidate = self._before = None
 
     def observe(self) -> Observed:
         """One round: alternating runs, and what was served since the switch."""
@@ -54,15 +70,29 @@ class Watched:
             if pair > 0 and time.monotonic() >= end_s:
                 break
         now = self.candidate.statistics.snapshot()
+        before = self.before.statistics.snapshot() if self.before else Served()
+        both = self.mirror.compared() if self.mirror else Compared()
+        copies = both.runs if self.mode == "shadow" else 0  # a canary's were served as well
+        pairs = self.mirror.take_times() if self.mirror else ((), ())
         return Observed(
             model=self.candidate.identity.model,
             artifact=self.candidate.identity.artifact,
-            requests=now.requests - self.since.requests,
-            errors=now.errors - self.since.errors + failures,
+            requests=now.requests - self.since.requests + copies,
+            errors=now.errors - self.since.errors + both.candidate_errors + failures,
             active_compute_ns=tuple(active_ns),
             candidate_compute_ns=tuple(candidate_ns),
             rss_bytes=memory.status_bytes("VmRSS"),
             number=self.number,
+            before_requests=before.requests - self._before_since.requests,
+            before_errors=before.errors - self._before_since.errors + both.before_errors,
+            mirrored=both.runs,
+            agreed=both.agreed,
+            rows=both.rows,
+            rows_agreed=both.rows_agreed,
+            dropped=both.dropped,
+            difference_max=both.difference_max,
+            paired_active_ns=pairs[0],
+            paired_candidate_ns=pairs[1],
         )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from device_agent.serving.generation import Generation
 from device_agent.serving.scheduling import LOW
+from device_agent.serving.sequences import Sequence as SequenceOf
 from edge_sdk.base import UsageError
 from edge_sdk.engines.contract import STORAGE, Array, Session, Shape, shape_fits
 from edge_sdk.manifest.model import TensorSpec
@@ -42,14 +43,14 @@ class GivenTensor:
 
 class Request:
     """``version`` empty: the active one; ``wanted`` empty: all outputs; ``priority``: 1 high,
-    2 medium, 3 and above low, 0 the model's own.
+    2 medium, 3 and above low, 0 the model's own; ``sequence``: the one that it belongs to.
 
     It may be run again and again, by one thread at a time: it is held against a generation
     once, not each time.
     """
 
     __slots__ = (
-        *("inputs", "model", "priority", "version", "wanted"),
+        *("inputs", "model", "priority", "sequence", "version", "wanted"),
         *("_fits", "given", "group", "rows", "shapes", "specs"),
     )
 
@@ -61,12 +62,14 @@ class Request:
         inputs: Sequence[GivenTensor],
         wanted: Sequence[str] = (),
         priority: int = 0,
+        sequence: SequenceOf | None = None,
     ) -> None:
         self.model = model
         self.version = version
         self.inputs = inputs
         self.wanted = wanted
         self.priority = min(priority, LOW)
+        self.sequence = sequence
         self._fits = 0  # number of the generation that the rest is for
         self.given: Sequence[GivenTensor] = ()
         self.shapes: tuple[Shape, ...] = ()
@@ -93,6 +96,25 @@ class Request:
                 self.rows = count
                 self.group = (generation.number, *(shape[1:] for shape in self.shapes))
         self._fits = generation.number
+
+
+def with_states(request: Request, states: Mapping[str, Array], generation: Generation) -> Request:
+    """The request with the states that it does not bring itself, asking for all outputs."""
+    given = {tensor.name for tensor in request.inputs}
+    dtypes = {spec.name: spec.dtype for spec in generation.session.inputs}
+    kept = [
+        GivenTensor(name=name, dtype=dtypes[name], shape=array.shape, data=array)
+        for name, array in states.items()
+        if name not in given
+    ]
+    whole = Request(
+        model=request.model,
+        version=request.version,
+        inputs=[*request.inputs, *kept],
+        priority=request.priority,
+    )
+    whole.fit(generation)
+    return whole
 
 
 def owned(tensor: GivenTensor) -> GivenTensor:

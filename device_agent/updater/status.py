@@ -72,8 +72,11 @@ def model_status(
     cache: Cached | None = None,
 ) -> ModelStatus:
     """What serves now (not what is wanted), and the update in progress."""
+    watching = None if update is None or update.probation is None else update.probation.watching()
     serving = None if slot is None else slot.active
     previous = None if slot is None else slot.previous
+    if watching is not None and watching.mode != "switch":
+        serving, previous = previous, None  # the slot is ahead: it says what a commit makes true
     active = _manifest(store, serving)
     before = _manifest(store, previous)
     moving = update is not None and not is_ended(update.state)
@@ -96,6 +99,7 @@ def model_status(
         message="" if update is None else update.message,
         serve="" if described is None else described.serve,
         cache=cache,
+        watching=watching,
     )
 
 

@@ -113,8 +113,15 @@ class Switcher:
                 artifact=update.artifact,
                 probation=watched,
                 number=self._new_order(update),
+                mode=self._mode(update) if watched else "switch",
+                share=self._context.config.probation.share,
             )
         )
+
+    def _mode(self, update: Update) -> str:
+        """Beside what serves, where something does."""
+        mode = self._context.config.probation.mode
+        return mode if self._was_served(update.fallback) else "switch"
 
     def watch(self, update: Update) -> None:
         """Under watch from now on; what was committed here before is not watched again."""
@@ -131,6 +138,7 @@ class Switcher:
         update.probation = Probation(
             self._context.config.probation,
             comparable=golden and self._was_served(update.fallback),
+            mode=self._mode(update),
         )
         self._tick(update, update.probation)
 
@@ -178,6 +186,9 @@ class Switcher:
             # What served before this version would go on answering until the next start.
             self._send(Drop(model=update.model, artifact=None))
         elif slot.previous is not None:
+            if self._context.config.probation.mode != "switch":
+                # So far the previous one serves. Again after a start: there the slot decides.
+                self._send(Switch(model=update.model, artifact=update.artifact, probation=False))
             self._send(Drop(model=update.model, artifact=slot.previous))
 
     def roll_back(self, update: Update) -> None:

@@ -141,7 +141,7 @@ def _difference(got: Array, want: Array, dtype: str, tolerance: Tolerance) -> st
     if dtype == "string":
         wrong = got != want
     else:
-        left, right = _widened(got, dtype), _widened(want, dtype)
+        left, right = widened(got, dtype), widened(want, dtype)
         wrong = ~np.isclose(
             left,
             right,
@@ -159,7 +159,7 @@ def _difference(got: Array, want: Array, dtype: str, tolerance: Tolerance) -> st
     )
 
 
-def _widened(array: Array, dtype: str) -> Array:
+def widened(array: Array, dtype: str) -> Array:
     """Numbers wide enough that a difference cannot overflow."""
     if dtype == "bfloat16":
         return (array.astype(np.uint32) << 16).view(np.float32).astype(np.float64)

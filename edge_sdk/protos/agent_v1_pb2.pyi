@@ -99,6 +99,7 @@ class Model(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     SERVE_FIELD_NUMBER: _builtins.int
     CACHE_FIELD_NUMBER: _builtins.int
+    WATCHING_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     version: _builtins.str
     """active; empty: none"""
@@ -123,6 +124,10 @@ class Model(_message.Message):
     def cache(self) -> Global___ResponseCache:
         """absent: the model has none"""
 
+    @_builtins.property
+    def watching(self) -> Global___Watching:
+        """absent: no candidate is on probation"""
+
     def __init__(
         self,
         *,
@@ -142,14 +147,79 @@ class Model(_message.Message):
         message: _builtins.str = ...,
         serve: _builtins.str = ...,
         cache: Global___ResponseCache | None = ...,
+        watching: Global___Watching | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "watching", b"watching"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "cache", b"cache", "candidate_artifact", b"candidate_artifact", "candidate_version", b"candidate_version", "done_bytes", b"done_bytes", "message", b"message", "model", b"model", "previous_artifact", b"previous_artifact", "previous_version", b"previous_version", "reason", b"reason", "serve", b"serve", "state", b"state", "total_bytes", b"total_bytes", "variant", b"variant", "version", b"version", "wire_bytes", b"wire_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "cache", b"cache", "candidate_artifact", b"candidate_artifact", "candidate_version", b"candidate_version", "done_bytes", b"done_bytes", "message", b"message", "model", b"model", "previous_artifact", b"previous_artifact", "previous_version", b"previous_version", "reason", b"reason", "serve", b"serve", "state", b"state", "total_bytes", b"total_bytes", "variant", b"variant", "version", b"version", "watching", b"watching", "wire_bytes", b"wire_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class Watching(_message.Message):
+    """A candidate on probation, and what was seen so far."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODE_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    BEFORE_REQUESTS_FIELD_NUMBER: _builtins.int
+    BEFORE_ERRORS_FIELD_NUMBER: _builtins.int
+    MIRRORED_FIELD_NUMBER: _builtins.int
+    AGREED_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    ROWS_AGREED_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
+    RATIO_FIELD_NUMBER: _builtins.int
+    mode: _builtins.str
+    """"switch", "canary" or "shadow" """
+    share: _builtins.float
+    """of the requests, those that the candidate answers"""
+    requests: _builtins.int
+    """that reached it (shadow: copies), and failed on it"""
+    errors: _builtins.int
+    before_requests: _builtins.int
+    """the same of the version before"""
+    before_errors: _builtins.int
+    mirrored: _builtins.int
+    """run on both,"""
+    agreed: _builtins.int
+    """of which so many gave the same"""
+    rows: _builtins.int
+    """of outputs that are a choice,"""
+    rows_agreed: _builtins.int
+    """of which so many choose the same"""
+    dropped: _builtins.int
+    """not run on both, since that cannot keep up"""
+    ratio: _builtins.float
+    """of its time to the version before's; 0: unknown"""
+    def __init__(
+        self,
+        *,
+        mode: _builtins.str = ...,
+        share: _builtins.float = ...,
+        requests: _builtins.int = ...,
+        errors: _builtins.int = ...,
+        before_requests: _builtins.int = ...,
+        before_errors: _builtins.int = ...,
+        mirrored: _builtins.int = ...,
+        agreed: _builtins.int = ...,
+        rows: _builtins.int = ...,
+        rows_agreed: _builtins.int = ...,
+        dropped: _builtins.int = ...,
+        ratio: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreed", b"agreed", "before_errors", b"before_errors", "before_requests", b"before_requests", "dropped", b"dropped", "errors", b"errors", "mirrored", b"mirrored", "mode", b"mode", "ratio", b"ratio", "requests", b"requests", "rows", b"rows", "rows_agreed", b"rows_agreed", "share", b"share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Watching: _TypeAlias = Watching  # noqa: Y015
 
 @_typing.final
 class ResponseCache(_message.Message):

@@ -157,3 +157,33 @@ def sequence() -> onnx.ModelProto:
         [value("x", TensorProto.FLOAT, ["n"])],
         [helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, None)],
     )
+
+
+def remembering() -> onnx.ModelProto:
+    """Two states: ``sum.next = sum / 2 + x`` and ``cache.next``, which is ``cache`` with x as one
+    row more; ``y = sum.next + the sum of cache.next``. x is float32 (batch, 2)."""
+    rows, cache = ["batch", 2], ["batch", "seen", 2]
+    return finish(
+        [
+            helper.make_node("Mul", ["sum", "half"], ["less"]),
+            helper.make_node("Add", ["less", "x"], ["sum.next"]),
+            helper.make_node("Unsqueeze", ["x", "axis"], ["row"]),
+            helper.make_node("Concat", ["cache", "row"], ["cache.next"], axis=1),
+            helper.make_node("ReduceSum", ["cache.next", "axis"], ["all"], keepdims=0),
+            helper.make_node("Add", ["sum.next", "all"], ["y"]),
+        ],
+        [
+            value("x", TensorProto.FLOAT, rows),
+            value("sum", TensorProto.FLOAT, rows),
+            value("cache", TensorProto.FLOAT, cache),
+        ],
+        [
+            value("y", TensorProto.FLOAT, rows),
+            value("sum.next", TensorProto.FLOAT, rows),
+            value("cache.next", TensorProto.FLOAT, ["batch", "more", 2]),
+        ],
+        [
+            numpy_helper.from_array(np.array([0.5, 0.5], np.float32), "half"),
+            numpy_helper.from_array(np.array([1], np.int64), "axis"),
+        ],
+    )

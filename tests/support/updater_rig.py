@@ -116,7 +116,7 @@ class ScriptedInference:
             )
         elif isinstance(message, Switch):
             ok = message.artifact not in self.fails_switch
-            if ok:
+            if ok and message.mode == "switch":
                 self.serving[message.model] = message.artifact
             self.say(
                 Switched(
@@ -136,6 +136,29 @@ class ScriptedInference:
 def observe_well(switch: Switch) -> Observed:
     """As fast as before, some requests, no errors."""
     return observation(switch, requests=9)
+
+
+def mirrored(
+    switch: Switch, *, pairs: int = 40, slower: float = 1.0, agreed: int | None = None
+) -> Observed:
+    """Of a canary or shadow: that many requests ran on both."""
+    return Observed(
+        model=switch.model,
+        artifact=switch.artifact,
+        requests=pairs,
+        errors=0,
+        active_compute_ns=(),
+        candidate_compute_ns=(),
+        rss_bytes=1,
+        number=switch.number,
+        before_requests=pairs,
+        mirrored=pairs,
+        agreed=pairs if agreed is None else agreed,
+        rows=pairs,
+        rows_agreed=pairs,
+        paired_active_ns=tuple(range(1000, 1000 + pairs)),
+        paired_candidate_ns=tuple(int(slower * ns) for ns in range(1000, 1000 + pairs)),
+    )
 
 
 def observation(

@@ -65,9 +65,18 @@ def start_shape(state: TensorSpec, inputs: Specs, given: Mapping[str, Shape]) ->
     ``given``: shapes of this request's inputs. Raises: UsageError (the input is missing).
     """
     sizes = [max(size, 0) for size in state.shape]
+    rows = rows_given(state, inputs, given)
+    return tuple(sizes) if rows is None else (rows, *sizes[1:])
+
+
+def rows_given(state: TensorSpec, inputs: Specs, given: Mapping[str, Shape]) -> int | None:
+    """How many rows the state must have for this request; None: that is not the batch.
+
+    Raises: UsageError (the input is missing).
+    """
     first = inputs[0] if inputs else None
-    if first is not None and state.shape[:1] == (-1,) == first.shape[:1]:
-        if not given.get(first.name):
-            raise UsageError(f"input {first.name!r} is missing")
-        sizes[0] = given[first.name][0]
-    return tuple(sizes)
+    if first is None or not state.shape[:1] == (-1,) == first.shape[:1]:
+        return None
+    if not given.get(first.name):
+        raise UsageError(f"input {first.name!r} is missing")
+    return given[first.name][0]

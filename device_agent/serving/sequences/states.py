@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from device_agent.serving.sequences.mapping import check_states, start_shape
+from device_agent.serving.sequences.mapping import check_states, rows_given, start_shape
 from device_agent.serving.sequences.values import Sequence
 from edge_sdk.base import ResourceError, UnavailableError, UsageError
 from edge_sdk.client import SequenceNotStartedError
@@ -124,7 +124,8 @@ class SequenceStates:
         """A request's turn in its sequence; one at a time, in the order of coming.
 
         ``given``: shapes of its inputs. Without ``keep`` the state stays what it was.
-        Raises: SequenceNotStartedError; UnavailableError (too many wait, or the time is over).
+        Raises: SequenceNotStartedError; UnavailableError (too many wait, or the time is over);
+        UsageError (another number of rows than the state has).
         """
         state = self._take(sequence, timeout_s)
         turn = Turn(self, sequence, state)
@@ -134,6 +135,7 @@ class SequenceStates:
             elif state.arrays is None:  # the request before it ended the sequence, or failed
                 raise self._not_started(sequence.id)
             else:
+                self._check_rows(state.arrays, given)
                 turn.arrays = state.arrays
             yield turn
         finally:
@@ -251,6 +253,17 @@ class SequenceStates:
         if shape is None:
             shape = start_shape(spec, self.inputs, given)
         return np.zeros(shape, STORAGE[spec.dtype])
+
+    def _check_rows(self, arrays: Mapping[str, Array], given: Mapping[str, Shape]) -> None:
+        """Where it is not the model that fails, nobody may hold it against the model."""
+        for name, array in arrays.items():
+            if name in self._starts or name in given:
+                continue
+            rows = rows_given(self.specs[name], self.inputs, given)
+            if rows is not None and array.shape[0] != rows:
+                raise UsageError(
+                    f"a request of {rows} rows in a sequence that began with {array.shape[0]}"
+                )
 
     def _check_next(self, spec: TensorSpec, source: str, array: Array) -> None:
         if not shape_fits(spec.shape, array.shape):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from device_agent.records import (
@@ -27,9 +28,11 @@ from device_agent.serving.hot_swap import is_passing
 from device_agent.serving.load import Loader
 from device_agent.store import Store
 from edge_sdk.base import Digest
+from edge_sdk.client import VersionNotActiveError
 from edge_sdk.tensor_pool import TensorPool
 from tests.support import onnx_models
 from tests.support.held_models import hold, prepare
+from tests.support.processes import wait_for
 
 MODEL = "team/digits"
 
@@ -234,6 +237,133 @@ def test_another_signature_is_not_compared(stage: Stage) -> None:
     assert isinstance(observed, Observed)
     assert observed.active_compute_ns == ()
     assert observed.candidate_compute_ns
+
+
+def loaded(stage: Stage) -> tuple[Digest, Digest]:
+    """Version 1 serves, version 2 is loaded."""
+    one = hold(stage.store, onnx_models.linear(1.0))
+    two = hold(stage.store, onnx_models.linear(2.0), version="2.0.0")
+    for artifact in (one, two):
+        stage.ask(prepare(stage.store, artifact))
+    stage.ask(Switch(model=MODEL, artifact=one, probation=False))
+    return one, two
+
+
+def beside(artifact: Digest, mode: str, *, number: int = 0) -> Switch:
+    return Switch(
+        model=MODEL, artifact=artifact, probation=True, mode=mode, share=0.25, number=number
+    )
+
+
+def answered(stage: Stage, count: int = 8, version: str = "") -> list[str]:
+    """Versions of requests, as the table chooses them."""
+    found = []
+    for _ in range(count):
+        generation = stage.table.enter(MODEL, version)
+        found.append(generation.identity.version)
+        generation.leave()
+    return found
+
+
+def test_a_canary_answers_its_share(stage: Stage) -> None:
+    """Every fourth request, beside the version before; each can be demanded by its version;
+    a switch to the candidate makes it answer all, one back lets it answer none."""
+    one, two = loaded(stage)
+    assert isinstance(stage.ask(beside(two, "canary")), Switched)
+    assert answered(stage) == ["1.0.0", "1.0.0", "1.0.0", "2.0.0"] * 2
+    assert answered(stage, 2, "2.0.0") == ["2.0.0"] * 2
+    assert answered(stage, 2, "1.0.0") == ["1.0.0"] * 2
+    assert stage.table.find(MODEL, "").identity.artifact == one
+    stage.ask(Switch(model=MODEL, artifact=two, probation=False))
+    assert set(answered(stage)) == {"2.0.0"}
+    stage.ask(beside(one, "canary"))
+    stage.ask(Switch(model=MODEL, artifact=two, probation=False))
+    assert set(answered(stage)) == {"2.0.0"}
+
+
+def test_a_canary_that_is_dropped_answers_nothing(stage: Stage) -> None:
+    """Also without a switch before: nobody finds a retired one."""
+    _, two = loaded(stage)
+    stage.ask(beside(two, "canary"))
+    assert isinstance(stage.ask(Drop(model=MODEL, artifact=two)), Dropped)
+    assert set(answered(stage)) == {"1.0.0"}
+
+
+def test_a_shadow_answers_nothing(stage: Stage) -> None:
+    """All requests stay with the version before, and the candidate cannot be demanded."""
+    _, two = loaded(stage)
+    stage.ask(beside(two, "shadow"))
+    assert set(answered(stage)) == {"1.0.0"}
+    with pytest.raises(VersionNotActiveError):
+        stage.table.find(MODEL, "2.0.0")
+
+
+@pytest.mark.parametrize("mode", ["canary", "shadow"])
+def test_copies_of_requests_are_observed_as_pairs(stage: Stage, mode: str) -> None:
+    """What one side is asked runs on both; asked again, an updater gets the same comparison;
+    after the switch nobody copies."""
+    one, two = loaded(stage)
+    stage.ask(beside(two, mode))
+    before = stage.table.find(MODEL, "")
+    watched = stage.swapper._watched[MODEL]
+    asked = watched.candidate if mode == "canary" else before
+    assert asked.copies is watched.mirror is not None
+    for value in (0, 1):
+        asked.copies.offer({"x": np.full((1, 4), value, np.float32)})
+    observed = wait_for(
+        lambda: next((o for o in drain(stage) if o.mirrored == 2), None), "what was seen"
+    )
+    assert (observed.agreed, observed.rows, observed.dropped) == (1, 2, 0)
+    assert observed.requests == (2 if mode == "shadow" else 0)
+    assert observed.before_requests == 0
+    stage.ask(beside(two, mode, number=9))
+    assert stage.swapper._watched[MODEL] is watched
+    again = stage.answers.get(timeout=30)
+    assert isinstance(again, Observed)
+    assert (again.number, again.mirrored) == (9, 2)
+    stage.ask(Switch(model=MODEL, artifact=two, probation=False))
+    assert asked.copies is None
+    assert isinstance(stage.ask(Drop(model=MODEL, artifact=one)), Dropped)
+
+
+def drain(stage: Stage) -> list[Observed]:
+    found = []
+    while not stage.answers.empty():
+        message = stage.answers.get()
+        assert isinstance(message, Observed)
+        found.append(message)
+    return found
+
+
+def test_a_mode_may_change_while_it_stands_beside(stage: Stage) -> None:
+    """From canary to shadow: the share ends, another comparison begins."""
+    _, two = loaded(stage)
+    stage.ask(beside(two, "canary"))
+    stage.ask(beside(two, "shadow"))
+    assert set(answered(stage)) == {"1.0.0"}
+    assert stage.swapper._watched[MODEL].mode == "shadow"
+
+
+def test_with_other_inputs_nothing_is_sent_to_it(stage: Stage) -> None:
+    """A candidate that does not take what the version before takes gets no requests."""
+    one = hold(stage.store, onnx_models.linear(1.0))
+    two = hold(stage.store, onnx_models.linear(2.0, features=7), version="2.0.0")
+    for artifact in (one, two):
+        stage.ask(prepare(stage.store, artifact))
+    stage.ask(Switch(model=MODEL, artifact=one, probation=False))
+    stage.ask(beside(two, "canary"))
+    assert set(answered(stage)) == {"1.0.0"}
+    observed = stage.answers.get(timeout=30)
+    assert isinstance(observed, Observed)
+    assert (observed.requests, observed.mirrored) == (0, 0)
+
+
+def test_where_nothing_serves_a_canary_takes_over(stage: Stage) -> None:
+    """There is nothing to stand beside."""
+    one = hold(stage.store, onnx_models.linear(1.0))
+    stage.ask(prepare(stage.store, one))
+    stage.ask(beside(one, "canary"))
+    assert stage.table.find(MODEL, "").identity.artifact == one
 
 
 def test_only_observations_may_be_lost() -> None:

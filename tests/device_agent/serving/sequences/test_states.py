@@ -22,6 +22,7 @@ from tests.support.processes import wait_for
 
 MODEL = "team/steps"
 ROOM = 1 << 20
+X = {"x": (1, 2)}
 
 
 class Steps:
@@ -55,7 +56,7 @@ def run(arrays: Mapping[str, NDArray[Any]], x: float) -> dict[str, NDArray[Any]]
 
 
 def ask(states: SequenceStates, one: Sequence, x: float, **more: Any) -> float:
-    with states.turn(one, {"x": (1, 2)}, **more) as turn:
+    with states.turn(one, X, **more) as turn:
         outputs = run(turn.arrays, x)
         turn.keep(outputs)
         return float(outputs["y"][0, 0])
@@ -115,12 +116,12 @@ def test_a_failed_run_leaves_the_state_before() -> None:
     for flags in ({}, {"start": True}, {"end": True}):
         with (
             pytest.raises(EngineError, match="as the test wants"),
-            states.turn(Sequence(id=1, **flags), {"x": (1, 2)}),
+            states.turn(Sequence(id=1, **flags), X),
         ):
             raise EngineError("as the test wants")
     with (
         pytest.raises(EngineError, match=r"sum\.next"),
-        states.turn(Sequence(id=1), {"x": (1, 2)}) as turn,
+        states.turn(Sequence(id=1), X) as turn,
     ):
         turn.keep({**run(turn.arrays, 9), "sum.next": np.zeros((1, 3), np.float32)})
     other = make()
@@ -131,7 +132,7 @@ def test_a_failed_run_leaves_the_state_before() -> None:
 def test_a_failed_start_starts_nothing() -> None:
     """The sequence is as unknown as before."""
     states = make()
-    with pytest.raises(EngineError), states.turn(start(1), {"x": (1, 2)}):
+    with pytest.raises(EngineError), states.turn(start(1), X):
         raise EngineError("as the test wants")
     assert len(states) == 0
     with pytest.raises(SequenceNotStartedError):
@@ -161,7 +162,7 @@ def test_a_state_larger_than_the_budget_is_refused() -> None:
         ask(states, Sequence(id=1), step)
     with pytest.raises(ResourceError, match="needs 1216 bytes"):
         ask(states, Sequence(id=1), 9)
-    with states.turn(Sequence(id=1), {}) as turn:
+    with states.turn(Sequence(id=1), X) as turn:
         assert turn.arrays["cache"].shape == (1, 8, 2)
 
 
@@ -214,12 +215,12 @@ def test_requests_of_one_sequence_run_in_their_order() -> None:
     order: list[int] = []
 
     def later(number: int) -> None:
-        with states.turn(Sequence(id=1), {}) as turn:
+        with states.turn(Sequence(id=1), X) as turn:
             order.append(number)
             turn.keep(run(turn.arrays, number))
 
     threads = []
-    with states.turn(Sequence(id=1), {}) as turn:
+    with states.turn(Sequence(id=1), X) as turn:
         for number in range(5):
             threads.append(threading.Thread(target=later, args=(number,)))
             threads[-1].start()
@@ -243,7 +244,7 @@ def test_a_queue_of_one_sequence_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(module, "WAITING_MAX", 0)
     states = make()
     with (
-        states.turn(start(1), {"x": (1, 2)}),
+        states.turn(start(1), X),
         pytest.raises(UnavailableError, match="maximum queue size of 0"),
     ):
         ask(states, start(1), 1)
@@ -271,7 +272,7 @@ def test_any_interleaving_gives_what_each_sequence_gives_alone(
         steps_before = alone.get(one, []) if fits else []
         try:
             if what == "fail":
-                with states.turn(sequence, {"x": (1, 2)}):
+                with states.turn(sequence, X):
                     raise EngineError("as the test wants")
             got = ask(states, sequence, x)
         except EngineError:
