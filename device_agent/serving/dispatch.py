@@ -87,6 +87,8 @@ class Answer:
         this one's thread made it."""
         self._slot, self._phases, self._done_ns = slot, phases, done_ns
         self.static = slot.static
+        if slot.is_checked:
+            slot.check(self.outputs)
         return self
 
     def narrow(self, specs: Mapping[str, TensorSpec]) -> Answer:

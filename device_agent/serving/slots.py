@@ -40,6 +40,7 @@ class BoundSlot:
         self._slabs: list[Slab] = []
         self._per_run: list[Slab] = []
         self._binding: Binding | None = None
+        self.is_checked = pool.check
         try:
             for spec, shape in zip(session.inputs, key, strict=True):
                 self.inputs[spec.name] = self._array("input", spec.name, spec.dtype, shape)
@@ -49,16 +50,11 @@ class BoundSlot:
 
     def run(self) -> Mapping[str, Array]:
         """All outputs: arrays over slabs, good until ``finish``. Raises: EngineError."""
-        if self._binding is None:
-            return self._first_run()
+        binding = self._binding or self._bind_promised()
         try:
-            rest = self._binding.run()
+            rest = binding.run()
         except UsageError:
-            # The model promised a shape and did not keep it: outputs are not bound again.
-            self.outputs = {}
-            self.static = False
-            self._binding = self._bind({})
-            return self._collect(self._binding.run())
+            return self._run_as_it_comes()
         if not rest:
             return self.outputs
         made = self._collect(rest)
@@ -79,22 +75,30 @@ class BoundSlot:
         while self._slabs:
             self._slabs.pop().release()
 
-    def _first_run(self) -> Mapping[str, Array]:
-        """Runs without buffers for outputs, and binds those whose promised shape came true."""
-        got = self._collect(self._bind({}).run())
+    def _bind_promised(self) -> Binding:
+        """Gives a buffer to every output whose shape the model promises."""
         promised = self._session.output_shapes({n: a.shape for n, a in self.inputs.items()})
-        dtypes = {spec.name: spec.dtype for spec in self._session.outputs}
+        for spec in self._session.outputs:
+            shape = promised[spec.name]
+            if shape is not None and spec.dtype != "string" and spec.name not in self.outputs:
+                self.outputs[spec.name] = self._array("output", spec.name, spec.dtype, shape)
+        self._binding = self._bind(self.outputs)
+        self.static = len(self.outputs) == len(self._session.outputs)
+        return self._binding
+
+    def _run_as_it_comes(self) -> Mapping[str, Array]:
+        """The model did not keep its promise: only what fits its buffer stays bound."""
+        self.static = False
+        got = self._collect(self._bind({}).run())
         self.outputs = {
-            name: self._array("output", name, dtypes[name], array.shape)
-            for name, array in got.items()
-            if promised[name] == array.shape and dtypes[name] != "string"
+            name: array for name, array in self.outputs.items() if array.shape == got[name].shape
         }
         self._binding = self._bind(self.outputs)
-        self.static = len(self.outputs) == len(got)
         return got
 
     def _bind(self, outputs: dict[str, Array]) -> Binding:
-        self._check({**self.inputs, **outputs})
+        if self.is_checked:
+            self.check({**self.inputs, **outputs})
         return self._session.bind(self.inputs, outputs)
 
     def _collect(self, made: Mapping[str, Array]) -> dict[str, Array]:
@@ -121,10 +125,8 @@ class BoundSlot:
         slabs.append(slab)
         return slab
 
-    def _check(self, arrays: Mapping[str, Array]) -> None:
-        """In check mode, every tensor given to an engine must lie in a slab of the pool."""
-        if not self._pool.check:
-            return
+    def check(self, arrays: Mapping[str, Array]) -> None:
+        """Every tensor given to an engine or answered must lie in a slab. Raises: SlabError."""
         for name, array in arrays.items():
             if array.dtype != object and not self._pool.owns(array):
                 raise SlabError(f"tensor {name!r} does not lie in the pool")

@@ -121,6 +121,19 @@ def test_check_mode_refuses_memory_of_others(tmp_path: Path) -> None:
     generation.slots.put_back(slot)
 
 
+def test_check_mode_finds_answers_that_lie_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What naive code answers with, an array of its own, does not leave the dispatcher."""
+    made = serving(tmp_path, {"team/linear": onnx_models.linear(2.0)})
+    monkeypatch.setattr(BoundSlot, "run", lambda _: {"y": np.ones((1, 4), np.float32)})
+    with (
+        pytest.raises(SlabError, match="'y' does not lie in the pool"),
+        made.dispatcher.infer("team/linear", "", [given()]),
+    ):
+        pass
+
+
 def test_waiting_requests_of_one_model_run_together(tmp_path: Path) -> None:
     """While both turns are taken, rows of seven requests wait; one run answers each with its own,
     and one that asks for other shapes runs apart."""

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from device_agent.serving.slots import BoundSlot, SlotCache
 from edge_sdk.base import ResourceError
 from edge_sdk.engines import EngineError, Session, open_engine
-from edge_sdk.tensor_pool import TensorPool
+from edge_sdk.tensor_pool import SlabError, TensorPool
 from tests.support import onnx_models
 
 
@@ -76,6 +76,51 @@ def test_a_model_that_breaks_its_promise_is_still_answered(tmp_path: Path) -> No
         slot.inputs["x"][:count] = 1
         assert slot.run()["y"].tolist() == [list(range(count))]
         slot.finish()
+
+
+def test_the_first_run_writes_where_all_others_do(tmp_path: Path) -> None:
+    """Promised outputs are bound before it: nothing is made, copied and thrown away for it."""
+    pool = TensorPool(budget_bytes=1 << 20, check=True)
+    slot = BoundSlot(session_of(onnx_models.linear(2.0), tmp_path), pool, ((2, 4),))
+    slot.inputs["x"][:] = 1
+    first = slot.run()["y"]
+    assert used(pool) == 2
+    assert first.ctypes.data == slot.run()["y"].ctypes.data
+    slot.close()
+
+
+def test_one_broken_promise_unbinds_one_output(tmp_path: Path) -> None:
+    """What keeps its promise beside it stays bound, from the first run on and later."""
+    half = onnx_models.finish(
+        [helper.make_node("NonZero", ["x"], ["y"]), helper.make_node("Add", ["x", "x"], ["z"])],
+        [onnx_models.value("x", TensorProto.FLOAT, ["n"])],
+        [
+            onnx_models.value("y", TensorProto.INT64, [1, "n"]),
+            onnx_models.value("z", TensorProto.FLOAT, ["n"]),
+        ],
+    )
+    pool = TensorPool(budget_bytes=1 << 20, check=True)
+    slot = BoundSlot(session_of(half, tmp_path), pool, ((3,),))
+    for count in (1, 3, 0):
+        slot.inputs["x"][:] = 0
+        slot.inputs["x"][:count] = 1
+        outputs = slot.run()
+        assert outputs["y"].tolist() == [list(range(count))]
+        assert outputs["z"].tolist() == (2 * slot.inputs["x"]).tolist()
+        assert list(slot.outputs) == ["z"]
+        slot.finish()
+    slot.close()
+    assert used(pool) == 0
+
+
+def test_an_answer_outside_of_the_pool_is_a_defect(tmp_path: Path) -> None:
+    """In check mode a tensor that lies elsewhere is found, whoever made it."""
+    pool = TensorPool(budget_bytes=1 << 20, check=True)
+    slot = BoundSlot(session_of(onnx_models.linear(2.0), tmp_path), pool, ((2, 4),))
+    slot.check(slot.run())
+    with pytest.raises(SlabError, match="'y' does not lie in the pool"):
+        slot.check({"y": np.ones((2, 4), np.float32)})
+    slot.close()
 
 
 def test_a_failed_first_run_is_not_the_end(tmp_path: Path) -> None:
