@@ -24,6 +24,7 @@ import msgspec
 import numpy as np
 
 from device_agent.load_test.arrivals import schedule_ns
+from device_agent.load_test.loads import PRIORITIES
 from device_agent.load_test.measured import OK, RIGHT_SCALE
 from device_agent.load_test.messages import Order, Said
 from device_agent.load_test.requests import (
@@ -53,6 +54,7 @@ class Asker:
         self._models: list[Model] = [one.model(load.model) for one in self._clients]
         self._load = load
         self._deadline_s = load.deadline_ms / 1000
+        self._priority = PRIORITIES[load.priority]
         self._requests = _requests(order, self._models[0])
         self._lock = threading.Lock()
         self._kinds: dict[str, int] = {}
@@ -85,7 +87,7 @@ class Asker:
 
     def _once(self, model: Model, number: int) -> tuple[str, dict[str, Array]]:
         request = self._requests[number % len(self._requests)]
-        result = model.infer(request.inputs, deadline_s=self._deadline_s)
+        result = model.infer(request.inputs, deadline_s=self._deadline_s, priority=self._priority)
         return result.version, dict(result.outputs)
 
     def _failed(self, error: EdgeError) -> int:

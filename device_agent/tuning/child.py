@@ -1,0 +1,191 @@
+"""``python -m device_agent.tuning.child``: one setting of one model, loaded and asked.
+
+The same loader, dispatcher and buffers as where it serves, in a process of its own and of low
+priority. Reads a Start and then Asks from standard input, a JSON document a line; ends with it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from array import array
+from pathlib import Path
+
+# Both are read at import, so they must stand before any other import of this process.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+import msgspec
+
+from device_agent.config import ModelConfig
+from device_agent.serving import Dispatcher, Generation, ModelTable, memory
+from device_agent.serving.__main__ import SWITCH_INTERVAL_S
+from device_agent.serving.dispatch import GivenTensor
+from device_agent.serving.load import Loader, LoadOrder
+from device_agent.tuning.messages import Ask, Start, Told
+from edge_sdk.base import Digest, EdgeError
+from edge_sdk.engines import open_engine
+from edge_sdk.formats import open_model
+from edge_sdk.tensor_pool import TensorPool
+
+_LATENCIES_MAX = 2000  # of one answer
+_REQUESTS_MIN = 3
+_PR_SET_PDEATHSIG = 1
+
+
+class Served:
+    """The model behind a dispatcher, and one request for it."""
+
+    def __init__(self, start: Start) -> None:
+        """Raises: EdgeError where it cannot be loaded so."""
+        folder = Path(start.folder)
+        open_model(folder / start.entry)  # refuses one whose data lie outside its folder
+        # Imported before, so that the engine's own memory is not taken for the model's.
+        self.engine_version = open_engine(start.engine).facts().version
+        before_bytes = memory.status_bytes("RssAnon")
+        served = msgspec.convert(start.served, ModelConfig)
+        pool = TensorPool(budget_bytes=start.memory_bytes or memory.total_bytes())
+        loader = Loader(
+            pool,
+            threads=start.engine_threads,
+            models={start.model: served},
+            memory_bytes=start.memory_bytes,
+        )
+        self.generation = loader.load(_order(start))
+        self.table = ModelTable()
+        self.table.switch(self.generation)
+        self.table.set_ready()
+        self.dispatcher = _dispatcher(self.table, start.model, served)
+        self.model = start.model
+        self.request = _request(self.generation)
+        for _ in range(3):
+            self.ask_once()
+        memory.give_back()
+        self.memory_bytes = max(memory.status_bytes("RssAnon") - before_bytes, 0)
+
+    @property
+    def takes_batches(self) -> bool:
+        """Whether every input and output has a free first dimension."""
+        session = self.generation.session
+        return all(one.shape[:1] == (-1,) for one in (*session.inputs, *session.outputs))
+
+    def ask_once(self) -> None:
+        with self.dispatcher.infer(self.model, "", self.request):
+            pass
+
+
+def measure(served: Served, ask: Ask) -> Told:
+    """Latencies of ``clients`` that each ask again when they are answered."""
+    kept = [array("q") for _ in range(ask.clients)]
+    begin_ns = time.perf_counter_ns()
+    end_ns = begin_ns + int(ask.seconds * 1e9)
+    threads = [
+        threading.Thread(target=_keep_asking, args=(served, mine, end_ns)) for mine in kept[1:]
+    ]
+    for thread in threads:
+        thread.start()
+    _keep_asking(served, kept[0], end_ns)
+    for thread in threads:
+        thread.join()
+    seconds = (time.perf_counter_ns() - begin_ns) / 1e9
+    latencies = [one for mine in kept for one in mine]
+    return Told(
+        state="measured",
+        latencies_ns=tuple(latencies[:: max(1, -(-len(latencies) // _LATENCIES_MAX))]),
+        count=len(latencies),
+        seconds=seconds,
+        memory_bytes=served.memory_bytes,
+    )
+
+
+def _keep_asking(served: Served, kept: array[int], end_ns: int) -> None:
+    before_ns = time.perf_counter_ns()
+    while before_ns < end_ns or len(kept) < _REQUESTS_MIN:
+        served.ask_once()
+        after_ns = time.perf_counter_ns()
+        kept.append(after_ns - before_ns)
+        before_ns = after_ns
+
+
+def _dispatcher(table: ModelTable, model: str, served: ModelConfig) -> Dispatcher:
+    return Dispatcher(table, running_max=max(1, os.cpu_count() or 1))
+
+
+def _order(start: Start) -> LoadOrder:
+    return LoadOrder(
+        model=start.model,
+        artifact=Digest.of(b""),
+        version="",
+        variant="",
+        folder=Path(start.folder),
+        entry=start.entry,
+        engine=start.engine,
+        golden_path=start.golden_path,
+    )
+
+
+def _request(generation: Generation) -> list[GivenTensor]:
+    golden = generation.identity.golden
+    return [
+        GivenTensor(
+            name=spec.name, dtype=spec.dtype, shape=golden[spec.name].shape, data=golden[spec.name]
+        )
+        for spec in generation.session.inputs
+    ]
+
+
+def _say(told: Told) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _stand_back(start: Start) -> None:
+    """Waits for what serves, and ends with who asked."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    os.nice(start.nice)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+
+
+def serve() -> None:
+    """Until standard input ends."""
+    start = msgspec.json.decode(sys.stdin.buffer.readline(), type=Start)
+    _stand_back(start)
+    try:
+        served = Served(start)
+    except EdgeError as error:
+        _say(Told(state="refused", reason=error.reason, message=error.message))
+        return
+    _say(
+        Told(
+            state="loaded",
+            load_ms=served.generation.load_ms,
+            memory_bytes=served.memory_bytes,
+            takes_batches=served.takes_batches,
+            engine_version=served.engine_version,
+        )
+    )
+    gc.collect()
+    gc.freeze()
+    while line := sys.stdin.buffer.readline():
+        _say(measure(served, msgspec.json.decode(line, type=Ask)))
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started us decides
+    try:
+        serve()
+    finally:
+        # Not through the interpreter's end: an engine's threads must not hang it.
+        sys.stdout.flush()
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

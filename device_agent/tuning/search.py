@@ -1,0 +1,266 @@
+"""Tries settings beside the present one, round by round, and verifies the best once more.
+
+The best of many is partly the luckiest: what decides is a second measurement, in new
+processes, of the best against the present setting alone.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from device_agent.tuning.choose import (
+    Figures,
+    Setting,
+    Wish,
+    batch_settings,
+    best,
+    breaks,
+    first_settings,
+)
+from device_agent.tuning.compare import compare
+from device_agent.tuning.trial import Trial, Trials
+from edge_sdk.base import EdgeError
+
+_ROUNDS = 7  # of a candidate: the fewest in which all better has a probability under 0.01
+_ROUNDS_TO_LOSE = 3  # one that was half as good in each of the first is not measured further
+_LOST = 1.5
+_VERIFY_PROCESSES = 3
+_VERIFY_ROUNDS = 5  # in each of them
+_SLICE_S = 0.25
+_SLICE_RUNS = 4  # a slice holds at least that many requests one after the other
+
+Outcome = Literal["present", "tried", "lost", "refused", "not tried"]
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """``why``: of one that was refused, or breaks a bound."""
+
+    setting: Setting
+    outcome: Outcome
+    figures: Figures | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """``best`` None: the present setting stays, and ``why``. ``verified``: the figures of the
+    second measurement, where there was one."""
+
+    best: Setting | None
+    why: str
+    present: Setting
+    tried: tuple[Tried, ...]
+    verified: Figures | None = None
+    engine_version: str = ""
+
+
+@dataclass
+class _Side:
+    """One setting's values, one a round."""
+
+    latency_ms: list[float] = field(default_factory=list)
+    p99_ms: list[float] = field(default_factory=list)
+    throughput: list[float] = field(default_factory=list)
+    memory_bytes: list[int] = field(default_factory=list)
+
+
+class _OverError(Exception):
+    """The time is over. Never leaves this module."""
+
+
+class Search:
+    """One model's search; ``now_s`` is a clock, so that a test can play one."""
+
+    def __init__(
+        self,
+        trials: Trials,
+        *,
+        wish: Wish,
+        clients: int,
+        end_s: float,
+        now_s: Callable[[], float],
+        progress: Progress | None = None,
+    ) -> None:
+        self._trials = trials
+        self._wish = wish
+        self._clients = clients
+        self._end_s = end_s
+        self._now_s = now_s
+        self._progress = progress or (lambda _text: None)
+        self._slice_s = _SLICE_S
+        self._engine_version = ""
+
+    def run(self, present: Setting, *, cores: int, loadings: Sequence[str]) -> Found:
+        """Raises: what the present setting cannot be measured for."""
+        known = [one for one in ("prepacked", "mapped") if one in loadings] or [present.loading]
+        tried = [self._measure_present(present)]
+        takes_batches = self._takes_batches
+        candidates = first_settings(present, cores=cores, loadings=known)  # type: ignore[arg-type]
+        tried += self._try_all(present, candidates)
+        if self._wish.goal == "throughput":
+            chosen = self._best(tried) or present
+            tried += self._try_all(present, batch_settings(chosen, is_free=takes_batches))
+        return self._decide(present, tried)
+
+    def _measure_present(self, present: Setting) -> Tried:
+        """How long a slice has to be, and the figures of what is now."""
+        self._progress(f"measuring {words(present)}, the present setting")
+        side = _Side()
+        with self._trials.open(present) as trial:
+            self._engine_version = trial.loaded.engine_version
+            self._takes_batches = trial.loaded.takes_batches
+            first = trial.measure(0.0, 1)
+            run_s = statistics.median(first.latencies_ns) / 1e9
+            self._slice_s = max(_SLICE_S, run_s * _SLICE_RUNS)
+            for _ in range(_ROUNDS_TO_LOSE):
+                self._round(trial, side)
+        return Tried(setting=present, outcome="present", figures=_figures(side, side))
+
+    def _try_all(self, present: Setting, candidates: Sequence[Setting]) -> list[Tried]:
+        tried = []
+        for number, setting in enumerate(candidates, 1):
+            self._progress(f"trying {words(setting)} ({number} of {len(candidates)})")
+            tried.append(self._try(present, setting))
+        return tried
+
+    def _try(self, present: Setting, setting: Setting) -> Tried:
+        now, candidate = _Side(), _Side()
+        try:
+            self._check_time(_ROUNDS)
+            with ExitStack() as stack:
+                trials = [
+                    (stack.enter_context(self._trials.open(one)), side)
+                    for one, side in ((present, now), (setting, candidate))
+                ]
+                for number in range(_ROUNDS):
+                    # Who goes first changes, so that neither gains by it.
+                    for trial, side in trials[:: -1 if number % 2 else 1]:
+                        self._round(trial, side)
+                    if number + 1 == _ROUNDS_TO_LOSE and self._is_lost(now, candidate):
+                        figures = _figures(now, candidate)
+                        return Tried(setting=setting, outcome="lost", figures=figures)
+        except _OverError:
+            return Tried(setting=setting, outcome="not tried", why="the time was over")
+        except EdgeError as error:
+            return Tried(setting=setting, outcome="refused", why=error.message)
+        figures = _figures(now, candidate)
+        return Tried(
+            setting=setting, outcome="tried", figures=figures, why=breaks(self._wish, figures)
+        )
+
+    def _round(self, trial: Trial, side: _Side) -> None:
+        alone = trial.measure(self._slice_s, 1)
+        together = trial.measure(self._slice_s, self._clients)
+        latencies_ms = np.asarray(alone.latencies_ns) / 1e6
+        side.latency_ms.append(float(np.median(latencies_ms)))
+        side.p99_ms.append(float(np.quantile(latencies_ms, 0.99)))
+        side.throughput.append(together.count / together.seconds)
+        side.memory_bytes.append(max(alone.memory_bytes, 1))
+
+    def _is_lost(self, now: _Side, candidate: _Side) -> bool:
+        pairs = {
+            "latency": zip(candidate.latency_ms, now.latency_ms, strict=True),
+            "throughput": zip(now.throughput, candidate.throughput, strict=True),
+        }.get(self._wish.goal)
+        return pairs is not None and all(worse > _LOST * other for worse, other in pairs)
+
+    def _decide(self, present: Setting, tried: list[Tried]) -> Found:
+        chosen = self._best(tried)
+        if chosen is None:
+            why = "nothing that was tried is better by enough to matter"
+            return self._found(None, why, present, tried)
+        self._progress(f"verifying {words(chosen)}")
+        try:
+            figures = self._verify(present, chosen)
+        except _OverError:
+            return self._found(None, "there was no time left to verify", present, tried)
+        except EdgeError as error:
+            return self._found(None, f"it failed: {error.message}", present, tried)
+        broken = breaks(self._wish, figures)
+        if broken:
+            why = f"{words(chosen)} was best, but when verified: {broken}"
+            return self._found(None, why, present, tried, figures)
+        if not (figures.is_proved(self._wish.goal) or self._present_breaks(tried)):
+            why = f"{words(chosen)} was best, but not when it was verified: noise"
+            return self._found(None, why, present, tried, figures)
+        return self._found(chosen, "", present, tried, figures)
+
+    def _verify(self, present: Setting, chosen: Setting) -> Figures:
+        """In new processes: where memory happens to lie is part of the noise."""
+        now, candidate = _Side(), _Side()
+        for process in range(_VERIFY_PROCESSES):
+            self._check_time(0)
+            with ExitStack() as stack:
+                trials = [
+                    (stack.enter_context(self._trials.open(one)), side)
+                    for one, side in ((present, now), (chosen, candidate))
+                ]
+                for number in range(_VERIFY_ROUNDS):
+                    for trial, side in trials[:: -1 if (number + process) % 2 else 1]:
+                        self._round(trial, side)
+        return _figures(now, candidate)
+
+    def _best(self, tried: Sequence[Tried]) -> Setting | None:
+        measured = [
+            (one.setting, one.figures)
+            for one in tried
+            if one.outcome == "tried" and one.figures is not None
+        ]
+        return best(self._wish, measured, any_gain=self._present_breaks(tried))
+
+    def _present_breaks(self, tried: Sequence[Tried]) -> bool:
+        figures = tried[0].figures
+        return figures is not None and bool(breaks(self._wish, figures))
+
+    def _check_time(self, rounds: int) -> None:
+        """Time for a candidate must leave enough to verify the best."""
+        verify_s = _VERIFY_PROCESSES * _VERIFY_ROUNDS * 4 * self._slice_s if rounds else 0.0
+        if self._now_s() + rounds * 4 * self._slice_s + verify_s > self._end_s:
+            raise _OverError
+
+    def _found(
+        self,
+        chosen: Setting | None,
+        why: str,
+        present: Setting,
+        tried: Sequence[Tried],
+        verified: Figures | None = None,
+    ) -> Found:
+        return Found(
+            best=chosen,
+            why=why,
+            present=present,
+            tried=tuple(tried),
+            verified=verified,
+            engine_version=self._engine_version,
+        )
+
+
+def words(setting: Setting) -> str:
+    """A setting for people."""
+    threads = f"{setting.threads} thread{'s' if setting.threads > 1 else ''}"
+    return f"{threads}, {setting.loading}, batches up to {setting.batch_max}"
+
+
+def _figures(now: _Side, candidate: _Side) -> Figures:
+    worst = max(
+        after / before
+        for before, after in zip(now.memory_bytes, candidate.memory_bytes, strict=True)
+    )
+    return Figures(
+        latency_ms=statistics.median(candidate.latency_ms),
+        p99_ms=statistics.median(candidate.p99_ms),
+        throughput=statistics.median(candidate.throughput),
+        memory_bytes=max(candidate.memory_bytes),
+        latency=compare(now.latency_ms, candidate.latency_ms),
+        throughput_ratio=compare(now.throughput, candidate.throughput),
+        memory_ratio=worst,
+    )
