@@ -13,6 +13,7 @@ from device_agent.cli.rollback import rollback
 from device_agent.cli.run import run_agent
 from device_agent.cli.status import status
 from device_agent.cli.top import top
+from device_agent.cli.tune import tune
 from device_agent.cli.update import update
 from edge_sdk.base.command import run
 
@@ -24,7 +25,9 @@ def cli() -> None:
     """Runs models on this device and keeps them up to date."""
 
 
-for command in (run_agent, status, top, models, update, rollback, events, config, doctor, bench):
+for command in (
+    *(run_agent, status, top, models, update, rollback, events, config, doctor, bench, tune),
+):
     cli.add_command(command)
 
 

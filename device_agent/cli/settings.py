@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
+from device_agent.cli.tuned import with_tuned
 from device_agent.config import AgentConfig, CacheConfig, ModelConfig, ProbationConfig
 from edge_sdk.base import FormatError, UsageError
 from edge_sdk.base.command import PathArgument, Settings
@@ -86,6 +87,8 @@ def read_config(
     state_dir = get("state_dir", _DEFAULT.state_dir)
     if not state_dir:
         raise UsageError("the state folder has an empty name: give --state FOLDER")
+    engine_threads = get("engine_threads", _DEFAULT.engine_threads)
+    models = with_tuned(get("models", {}), Path(state_dir), settings)
     config = AgentConfig(
         state_dir=str(Path(state_dir).absolute()),
         device=get("device", ""),
@@ -95,10 +98,10 @@ def read_config(
         watch=get("watch", _DEFAULT.watch),
         fast_lane=get("fast_lane", _DEFAULT.fast_lane),
         insecure=get("insecure", False),
-        engine_threads=get("engine_threads", _DEFAULT.engine_threads),
+        engine_threads=engine_threads,
         labels=_labels(get("labels", ())),
         caches=_caches(get("caches", ())),
-        models=_models(get("models", {})),
+        models=_models(models),
         shared_memory_prefix=get("shared_memory_prefix", _DEFAULT.shared_memory_prefix),
         accelerators=_names(get("accelerators", ())),
         probation=ProbationConfig(

@@ -3,7 +3,7 @@
 Measures the real artifact in processes of their own; what serves is not touched.
 """
 
-from device_agent.tuning.choose import Goal, Setting, Wish
+from device_agent.tuning.choose import Figures, Goal, Setting, Wish
 from device_agent.tuning.kept import (
     Basis,
     Kept,
@@ -20,6 +20,7 @@ from device_agent.tuning.trial import Job, ProcessTrials, Trials
 
 __all__ = [
     "Basis",
+    "Figures",
     "Found",
     "Goal",
     "Job",

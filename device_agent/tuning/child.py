@@ -24,13 +24,14 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import msgspec
 
 from device_agent.config import ModelConfig
-from device_agent.serving import Dispatcher, Generation, ModelTable, memory
+from device_agent.serving import Dispatcher, ModelTable, memory
 from device_agent.serving.__main__ import SWITCH_INTERVAL_S
-from device_agent.serving.dispatch import GivenTensor
+from device_agent.serving.batch_trial import has_rows
 from device_agent.serving.load import Loader, LoadOrder
+from device_agent.serving.request import GivenTensor, Request
 from device_agent.tuning.messages import Ask, Start, Told
 from edge_sdk.base import Digest, EdgeError
-from edge_sdk.engines import open_engine
+from edge_sdk.engines import Engine, open_engine
 from edge_sdk.formats import open_model
 from edge_sdk.tensor_pool import TensorPool
 
@@ -47,7 +48,9 @@ class Served:
         folder = Path(start.folder)
         open_model(folder / start.entry)  # refuses one whose data lie outside its folder
         # Imported before, so that the engine's own memory is not taken for the model's.
-        self.engine_version = open_engine(start.engine).facts().version
+        engine = open_engine(start.engine)
+        self.loadings = engine.facts().loadings
+        self.library = library_of(engine)
         before_bytes = memory.status_bytes("RssAnon")
         served = msgspec.convert(start.served, ModelConfig)
         pool = TensorPool(budget_bytes=start.memory_bytes or memory.total_bytes())
@@ -61,23 +64,42 @@ class Served:
         self.table = ModelTable()
         self.table.switch(self.generation)
         self.table.set_ready()
-        self.dispatcher = _dispatcher(self.table, start.model, served)
-        self.model = start.model
-        self.request = _request(self.generation)
+        running_max = max(1, os.cpu_count() or 1)  # as where it serves
+        self.dispatcher = Dispatcher(
+            self.table, running_max=running_max, models={start.model: served}
+        )
         for _ in range(3):
-            self.ask_once()
+            self.ask_once(self.request())
         memory.give_back()
         self.memory_bytes = max(memory.status_bytes("RssAnon") - before_bytes, 0)
 
     @property
     def takes_batches(self) -> bool:
-        """Whether every input and output has a free first dimension."""
-        session = self.generation.session
-        return all(one.shape[:1] == (-1,) for one in (*session.inputs, *session.outputs))
+        return has_rows(self.generation.session)
 
-    def ask_once(self) -> None:
-        with self.dispatcher.infer(self.model, "", self.request):
+    def request(self) -> Request:
+        """One for each thread: the golden sample, or seeded inputs."""
+        golden = self.generation.identity.golden
+        inputs = [
+            GivenTensor(
+                name=spec.name,
+                dtype=spec.dtype,
+                shape=golden[spec.name].shape,
+                data=golden[spec.name],
+            )
+            for spec in self.generation.session.inputs
+        ]
+        return Request(model=self.generation.identity.model, version="", inputs=inputs)
+
+    def ask_once(self, request: Request) -> None:
+        with self.dispatcher.run(request):
             pass
+
+
+def library_of(engine: Engine) -> str:
+    """The module that an engine stands on: the one of its libraries that was imported."""
+    libraries = getattr(type(engine), "libraries", ())
+    return next((name for name in libraries if name in sys.modules), type(engine).__module__)
 
 
 def measure(served: Served, ask: Ask) -> Told:
@@ -105,16 +127,13 @@ def measure(served: Served, ask: Ask) -> Told:
 
 
 def _keep_asking(served: Served, kept: array[int], end_ns: int) -> None:
+    request = served.request()
     before_ns = time.perf_counter_ns()
     while before_ns < end_ns or len(kept) < _REQUESTS_MIN:
-        served.ask_once()
+        served.ask_once(request)
         after_ns = time.perf_counter_ns()
         kept.append(after_ns - before_ns)
         before_ns = after_ns
-
-
-def _dispatcher(table: ModelTable, model: str, served: ModelConfig) -> Dispatcher:
-    return Dispatcher(table, running_max=max(1, os.cpu_count() or 1))
 
 
 def _order(start: Start) -> LoadOrder:
@@ -128,16 +147,6 @@ def _order(start: Start) -> LoadOrder:
         engine=start.engine,
         golden_path=start.golden_path,
     )
-
-
-def _request(generation: Generation) -> list[GivenTensor]:
-    golden = generation.identity.golden
-    return [
-        GivenTensor(
-            name=spec.name, dtype=spec.dtype, shape=golden[spec.name].shape, data=golden[spec.name]
-        )
-        for spec in generation.session.inputs
-    ]
 
 
 def _say(told: Told) -> None:
@@ -168,7 +177,8 @@ def serve() -> None:
             load_ms=served.generation.load_ms,
             memory_bytes=served.memory_bytes,
             takes_batches=served.takes_batches,
-            engine_version=served.engine_version,
+            loadings=served.loadings,
+            library=served.library,
         )
     )
     gc.collect()

@@ -125,12 +125,8 @@ def basis_here(engine: str, package: str, providers: tuple[str, ...] = ()) -> Ba
 
 def package_of(library: str) -> str:
     """The installed package that a module comes from, such as onnxruntime-gpu."""
-    found = (
-        importlib.metadata.packages_distributions()
-        if hasattr(importlib.metadata, "packages_distributions")
-        else {}
-    )
-    return (found.get(library) or [library])[0]
+    top = library.partition(".")[0]
+    return (importlib.metadata.packages_distributions().get(top) or [top])[0]
 
 
 def why_not(tuned: Tuned, here: Basis) -> str:

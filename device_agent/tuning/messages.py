@@ -29,8 +29,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer. ``loaded``: to a Start, with what the model's first dimension is; ``measured``:
-    to an Ask; ``refused``: this setting cannot be, and why."""
+    """An answer. ``loaded``: to a Start, with the ways of loading that the engine knows and
+    the module that it is; ``measured``: to an Ask; ``refused``: this setting cannot be."""
 
     state: Literal["loaded", "measured", "refused"]
     reason: str = ""
@@ -38,7 +38,8 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     load_ms: float = 0.0
     memory_bytes: int = 0
     takes_batches: bool = False
-    engine_version: str = ""
+    loadings: tuple[str, ...] = ()
+    library: str = ""
     latencies_ns: tuple[int, ...] = ()
     count: int = 0
     seconds: float = 0.0

@@ -16,6 +16,7 @@ import numpy as np
 
 from device_agent.tuning.choose import (
     Figures,
+    Loading,
     Setting,
     Wish,
     batch_settings,
@@ -32,6 +33,7 @@ _ROUNDS_TO_LOSE = 3  # one that was half as good in each of the first is not mea
 _LOST = 1.5
 _VERIFY_PROCESSES = 3
 _VERIFY_ROUNDS = 5  # in each of them
+_LOADINGS: tuple[Loading, ...] = ("prepacked", "mapped")
 _SLICE_S = 0.25
 _SLICE_RUNS = 4  # a slice holds at least that many requests one after the other
 
@@ -59,7 +61,7 @@ class Found:
     present: Setting
     tried: tuple[Tried, ...]
     verified: Figures | None = None
-    engine_version: str = ""
+    library: str = ""
 
 
 @dataclass
@@ -96,18 +98,18 @@ class Search:
         self._now_s = now_s
         self._progress = progress or (lambda _text: None)
         self._slice_s = _SLICE_S
-        self._engine_version = ""
+        self._library = ""
+        self._start_s = 0.0  # what it took to start the processes of a pair
 
-    def run(self, present: Setting, *, cores: int, loadings: Sequence[str]) -> Found:
+    def run(self, present: Setting, *, cores: int) -> Found:
         """Raises: what the present setting cannot be measured for."""
-        known = [one for one in ("prepacked", "mapped") if one in loadings] or [present.loading]
         tried = [self._measure_present(present)]
-        takes_batches = self._takes_batches
-        candidates = first_settings(present, cores=cores, loadings=known)  # type: ignore[arg-type]
+        loadings = [one for one in _LOADINGS if one in self._loadings] or [present.loading]
+        candidates = first_settings(present, cores=cores, loadings=loadings)
         tried += self._try_all(present, candidates)
         if self._wish.goal == "throughput":
             chosen = self._best(tried) or present
-            tried += self._try_all(present, batch_settings(chosen, is_free=takes_batches))
+            tried += self._try_all(present, batch_settings(chosen, is_free=self._takes_batches))
         return self._decide(present, tried)
 
     def _measure_present(self, present: Setting) -> Tried:
@@ -115,7 +117,8 @@ class Search:
         self._progress(f"measuring {words(present)}, the present setting")
         side = _Side()
         with self._trials.open(present) as trial:
-            self._engine_version = trial.loaded.engine_version
+            self._library = trial.loaded.library
+            self._loadings = trial.loaded.loadings
             self._takes_batches = trial.loaded.takes_batches
             first = trial.measure(0.0, 1)
             run_s = statistics.median(first.latencies_ns) / 1e9
@@ -134,12 +137,9 @@ class Search:
     def _try(self, present: Setting, setting: Setting) -> Tried:
         now, candidate = _Side(), _Side()
         try:
-            self._check_time(_ROUNDS)
+            self._check_time()
             with ExitStack() as stack:
-                trials = [
-                    (stack.enter_context(self._trials.open(one)), side)
-                    for one, side in ((present, now), (setting, candidate))
-                ]
+                trials = self._open(stack, ((present, now), (setting, candidate)))
                 for number in range(_ROUNDS):
                     # Who goes first changes, so that neither gains by it.
                     for trial, side in trials[:: -1 if number % 2 else 1]:
@@ -155,6 +155,14 @@ class Search:
         return Tried(
             setting=setting, outcome="tried", figures=figures, why=breaks(self._wish, figures)
         )
+
+    def _open(
+        self, stack: ExitStack, sides: Sequence[tuple[Setting, _Side]]
+    ) -> list[tuple[Trial, _Side]]:
+        begin_s = self._now_s()
+        trials = [(stack.enter_context(self._trials.open(one)), side) for one, side in sides]
+        self._start_s = max(self._start_s, self._now_s() - begin_s)
+        return trials
 
     def _round(self, trial: Trial, side: _Side) -> None:
         alone = trial.measure(self._slice_s, 1)
@@ -180,8 +188,6 @@ class Search:
         self._progress(f"verifying {words(chosen)}")
         try:
             figures = self._verify(present, chosen)
-        except _OverError:
-            return self._found(None, "there was no time left to verify", present, tried)
         except EdgeError as error:
             return self._found(None, f"it failed: {error.message}", present, tried)
         broken = breaks(self._wish, figures)
@@ -197,12 +203,8 @@ class Search:
         """In new processes: where memory happens to lie is part of the noise."""
         now, candidate = _Side(), _Side()
         for process in range(_VERIFY_PROCESSES):
-            self._check_time(0)
             with ExitStack() as stack:
-                trials = [
-                    (stack.enter_context(self._trials.open(one)), side)
-                    for one, side in ((present, now), (chosen, candidate))
-                ]
+                trials = self._open(stack, ((present, now), (chosen, candidate)))
                 for number in range(_VERIFY_ROUNDS):
                     for trial, side in trials[:: -1 if (number + process) % 2 else 1]:
                         self._round(trial, side)
@@ -220,10 +222,12 @@ class Search:
         figures = tried[0].figures
         return figures is not None and bool(breaks(self._wish, figures))
 
-    def _check_time(self, rounds: int) -> None:
-        """Time for a candidate must leave enough to verify the best."""
-        verify_s = _VERIFY_PROCESSES * _VERIFY_ROUNDS * 4 * self._slice_s if rounds else 0.0
-        if self._now_s() + rounds * 4 * self._slice_s + verify_s > self._end_s:
+    def _check_time(self) -> None:
+        """Raises: _OverError where a candidate would not leave enough to verify the best."""
+        round_s = 4 * self._slice_s
+        need_s = _ROUNDS * round_s + self._start_s
+        need_s += _VERIFY_PROCESSES * (_VERIFY_ROUNDS * round_s + self._start_s)
+        if self._now_s() + need_s > self._end_s:
             raise _OverError
 
     def _found(
@@ -240,7 +244,7 @@ class Search:
             present=present,
             tried=tuple(tried),
             verified=verified,
-            engine_version=self._engine_version,
+            library=self._library,
         )
 
 

@@ -358,6 +358,10 @@ class Settings:
         """Keys of the file's table that nothing asked for: most likely misspelt."""
         return sorted(set(self._values) - set(self._origins))
 
+    def add_shown(self, key: str, value: Any, origin: str) -> None:
+        """A setting that ``get`` does not know, for ``shown``."""
+        self._origins[key] = (value, origin)
+
     def shown(self) -> dict[str, dict[str, Any]]:
         """For ``config show``: each key with its value and where it came from."""
         return {
