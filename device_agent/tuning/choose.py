@@ -13,7 +13,7 @@ Loading: TypeAlias = Literal["auto", "mapped", "prepacked"]
 
 BATCHES = (1, 2, 4, 8, 16, 32)
 EFFECT = 0.03  # less than this is not worth a change, however sure
-P_MAX = 0.05
+P_MAX = 0.01  # how often chance alone may be taken for better, when it is verified
 # For less memory some speed may be given, unless a bound says how much.
 MEMORY_LATENCY_MAX = 1.25
 
