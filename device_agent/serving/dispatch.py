@@ -95,6 +95,7 @@ class Answer:
         """Leaves out what was run for but is not answered."""
         self.outputs = {name: self.outputs[name] for name in specs}
         self.specs = specs
+        self.static = False  # shapes may grow with the state
         return self
 
     def __enter__(self) -> Answer:

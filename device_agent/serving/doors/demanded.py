@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from device_agent.serving.sequences import Sequence
 from edge_sdk.base import EdgeError, UsageError, Version
 from edge_sdk.protos import inference_v2_pb2 as pb
 
@@ -26,13 +27,11 @@ _KINDS: Mapping[str, tuple[str, ...]] = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demanded:
     """``priority`` 1 (high) to 3 (low), 0: the model's own. ``timeout_s`` for its turn, None: as
-    long as the call lasts. ``sequence_id`` 0: of none."""
+    long as the call lasts. ``sequence`` None: of none, which the id 0 or an empty one says."""
 
     priority: int = 0
     timeout_s: float | None = None
-    sequence_id: int | str = 0
-    sequence_start: bool = False
-    sequence_end: bool = False
+    sequence: Sequence | None = None
 
 
 NOTHING = Demanded()
@@ -60,10 +59,16 @@ def demanded(request: pb.ModelInferRequest) -> Demanded:
         priority=min(priority, PRIORITY_LOWEST),
         # Zero and less are as without: the standard's default.
         timeout_s=timeout_us / 1e6 if timeout_us > 0 else None,
-        sequence_id=found.get("sequence_id", 0),
-        sequence_start=bool(found.get("sequence_start", False)),
-        sequence_end=bool(found.get("sequence_end", False)),
+        sequence=_sequence(found),
     )
+
+
+def _sequence(found: Mapping[str, int | str | bool]) -> Sequence | None:
+    one = found.get("sequence_id")
+    if not one:
+        return None
+    start, end = found.get("sequence_start", False), found.get("sequence_end", False)
+    return Sequence(id=one, start=bool(start), end=bool(end))
 
 
 def parameter_value(

@@ -23,8 +23,8 @@ def metadata(generation: Generation) -> pb.ModelMetadataResponse:
         name=identity.model,
         versions=[identity.version],
         platform=_PLATFORMS.get(identity.engine, identity.engine),
-        inputs=[_tensor(spec) for spec in generation.session.inputs],
-        outputs=[_tensor(spec) for spec in generation.session.outputs],
+        inputs=[_tensor(spec) for spec in generation.inputs],
+        outputs=[_tensor(spec) for spec in generation.outputs],
     )
 
 
@@ -51,7 +51,7 @@ def config(generation: Generation, served: ModelConfig) -> pb.ModelConfigRespons
         default_model_filename=identity.entry,
         input=[
             pb.ModelInput(name=spec.name, data_type=_data_type(spec), dims=spec.shape[first:])
-            for spec in session.inputs
+            for spec in generation.inputs
         ],
         output=[
             pb.ModelOutput(
@@ -60,7 +60,7 @@ def config(generation: Generation, served: ModelConfig) -> pb.ModelConfigRespons
                 dims=spec.shape[first:],
                 label_filename=labels,
             )
-            for spec in session.outputs
+            for spec in generation.outputs
         ],
         instance_group=[_instances(generation, served)],
         response_cache=None if generation.cache is None else pb.ModelResponseCache(enable=True),

@@ -11,6 +11,7 @@ from device_agent.serving.dispatch import Answer
 from device_agent.serving.doors.demanded import check_version
 from device_agent.serving.doors.tensors import as_texts
 from device_agent.serving.request import GivenTensor, Request
+from device_agent.serving.sequences import Sequence as SequenceOf
 from edge_sdk.base import UsageError
 from edge_sdk.client.wire_tensors import decode_texts, encode_texts
 from edge_sdk.engines.contract import STORAGE, Array
@@ -33,9 +34,12 @@ class Plan:
             inputs=[_tensor(place, view) for place in packet.inputs],
             wanted=packet.outputs,
             priority=packet.priority,
+            sequence=_sequence(packet),
         )
-        # Texts are read out of the slot at once: the next ones are other ones.
-        self.lasts = all(place.dtype != "string" for place in packet.inputs)
+        # Texts are read out of the slot at once: the next ones are other ones. And the next
+        # request with these inputs may be of another sequence.
+        texts = any(place.dtype == "string" for place in packet.inputs)
+        self.lasts = not texts and not packet.sequence
         self._view = view
         self._generation = 0  # whose answer the rest is laid out for
         self._outputs: list[tuple[str, Array]] = []
@@ -68,6 +72,12 @@ def array_of(place: Place, view: memoryview) -> Array:
     """A tensor's memory in the slot."""
     part = view[place.offset : place.offset + place.size_bytes]
     return np.frombuffer(part, STORAGE[place.dtype]).reshape(place.shape)
+
+
+def _sequence(packet: Infer) -> SequenceOf | None:
+    if not packet.sequence:
+        return None
+    return SequenceOf(id=packet.sequence, start=packet.sequence_start, end=packet.sequence_end)
 
 
 def _tensor(place: Place, view: memoryview) -> GivenTensor:

@@ -63,6 +63,7 @@ class ModelInfer:
                 timeout_s=patience_s(wants.timeout_s, left_s),
                 when_gone=when_gone,
                 priority=wants.priority,
+                sequence=wants.sequence,
             ) as answer:
                 outputs = [self._output(name, answer, wishes.get(name)) for name in answer.outputs]
                 return self._writer.answer(answer.identity, request.id, outputs)

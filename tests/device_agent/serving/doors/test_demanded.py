@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from device_agent.serving.doors.demanded import NOTHING, Demanded, demanded
+from device_agent.serving.sequences import Sequence
 from edge_sdk.base import UsageError
 from edge_sdk.protos import inference_v2_pb2 as pb
 
@@ -43,9 +44,11 @@ def test_timeout(given: int, meant_s: float | None) -> None:
 def test_sequence() -> None:
     """Named by a number or a text, with its first and last request marked."""
     one = of(sequence_id=("int64_param", 7), sequence_start=("bool_param", True))
-    assert (one.sequence_id, one.sequence_start, one.sequence_end) == (7, True, False)
+    assert one.sequence == Sequence(id=7, start=True)
     other = of(sequence_id=("string_param", "seven"), sequence_end=("bool_param", True))
-    assert (other.sequence_id, other.sequence_start, other.sequence_end) == ("seven", False, True)
+    assert other.sequence == Sequence(id="seven", end=True)
+    for none in (("int64_param", 0), ("string_param", "")):
+        assert of(sequence_id=none, sequence_start=("bool_param", True)).sequence is None
 
 
 @pytest.mark.parametrize(
