@@ -92,10 +92,12 @@ def _head(document: dict[str, Any]) -> str:
     if not process["starts"]:
         return "inference has not started yet"
     restarts = process["starts"] - 1
+    waiting = ", ".join(f"{count} {name}" for name, count in process["waiting"].items())
     return (
         f"inference {process['pid']} up {_span(process['up_s'])}, {restarts} restarts, "
         f"{bytes_text(process['memory_bytes'])} private"
         f"{'' if process['fresh'] else ' (does not answer: figures stand still)'}\n"
+        f"{process['running']} runs at once; waiting: {waiting}\n"
         f"pool {bytes_text(pool['used_bytes'])} used of {bytes_text(pool['held_bytes'])} held "
         f"(most {bytes_text(pool['used_high_water_bytes'])}, may have "
         f"{bytes_text(pool['budget_bytes'])}), {pool['slabs_used']} slabs, "
@@ -120,7 +122,7 @@ def _table(*columns: str) -> Table:
 
 def _models(document: dict[str, Any]) -> RenderableType:
     table = _table(
-        *("model", "version", "state", "req/s", "failed/s", "in flight", "waiting h/m/l"),
+        *("model", "version", "state", "req/s", "failed/s", "in flight", "waiting"),
         *("batch", "cache memory", "file", "memory", "requests", "errors"),
     )
     for one in document["models"]:
@@ -128,7 +130,7 @@ def _models(document: dict[str, Any]) -> RenderableType:
         table.add_row(
             *(printable(one["model"]), printable(one["version"]), one["state"]),
             *(f"{one['requests_per_s']:.1f}", f"{one['failed_per_s']:.1f}", str(one["in_flight"])),
-            "/".join(str(count) for count in one["waiting"].values()),
+            str(one["waiting"]),
             _plain(one["batch_mean"], "{:.1f}"),
             *(_plain(cache["memory_hit_rate"], "{:.0%}"), _plain(cache["file_hit_rate"], "{:.0%}")),
             *(bytes_text(one["memory_bytes"]), str(one["requests"]), str(one["errors"])),

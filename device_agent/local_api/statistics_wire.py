@@ -13,15 +13,17 @@ from edge_sdk.protos import agent_v1_pb2 as wire
 _SAME = (
     *("model", "version", "variant", "engine", "loads", "memory_bytes", "load_ns", "loaded_ms"),
     *("last_ns", "answered", "failed", "errors", "hits", "in_flight"),
+    *("waiting", "running"),
     *("failed_ns", "hits_ns", "misses", "misses_ns"),
 )
 _WORD_MAX = (1 << 64) - 1
-_OF_PROCESS = ("starts", "pid", "started_ms", "beat_ms", "refused", "memory_bytes")
+_OF_PROCESS = ("starts", "pid", "started_ms", "beat_ms", "refused", "memory_bytes", "running")
 
 
 def to_message(page: PageSnapshot, *, now_ms: int) -> wire.StatisticsResponse:
     return wire.StatisticsResponse(
         **{name: getattr(page, name) for name in _OF_PROCESS},
+        waiting=page.waiting,
         pool=wire.PoolUse(**dataclasses.asdict(page.pool)),
         models=[_model_message(model) for model in page.models],
         now_ms=now_ms,
@@ -33,8 +35,6 @@ def _model_message(model: ModelUse) -> wire.ModelUse:
         **{name: getattr(model, name) for name in _SAME},
         artifact=bytes.fromhex(model.artifact),
         state=model.state.name.lower(),
-        waiting=model.waiting,
-        running=model.running,
         cache=wire.ResponseCache(**dataclasses.asdict(model.cache)) if model.cached else None,
         runs=[
             wire.RunsOfSize(
@@ -68,6 +68,7 @@ def from_message(message: wire.StatisticsResponse) -> PageSnapshot:
     """Raises: FormatError."""
     return PageSnapshot(
         **{name: getattr(message, name) for name in _OF_PROCESS},
+        waiting=tuple(message.waiting),
         pool=PoolUse(
             **{one.name: getattr(message.pool, one.name) for one in dataclasses.fields(PoolUse)}
         ),
@@ -84,8 +85,6 @@ def _model(model: wire.ModelUse) -> ModelUse:
         **{name: getattr(model, name) for name in _SAME},
         artifact=model.artifact.hex(),
         state=state,
-        waiting=tuple(model.waiting),
-        running=tuple(model.running),
         cache=CacheCounts(
             **{one.name: getattr(model.cache, one.name) for one in dataclasses.fields(CacheCounts)}
         ),

@@ -8,6 +8,7 @@ import threading
 from device_agent.serving import memory
 from device_agent.serving.generation import Identity
 from device_agent.serving.model_table import ModelTable
+from device_agent.serving.scheduling import Scheduler
 from device_agent.serving.statistics import Statistics
 from device_agent.statistics_page import Described, PageWriter, PoolUse
 from edge_sdk.tensor_pool import TensorPool
@@ -36,8 +37,11 @@ def statistics_for(identity: Identity, page: PageWriter | None) -> Statistics:
 class Beat:
     """Sets the gauges every ``BEAT_S``: about 50 µs of a thread, none of any request's."""
 
-    def __init__(self, page: PageWriter, table: ModelTable, pool: TensorPool) -> None:
+    def __init__(
+        self, page: PageWriter, table: ModelTable, pool: TensorPool, scheduler: Scheduler
+    ) -> None:
         self._page = page
+        self._scheduler = scheduler
         self._table = table
         self._pool = pool
         self._over = threading.Event()
@@ -50,13 +54,19 @@ class Beat:
 
     def once(self) -> None:
         for generation in self._table.active():
-            generation.statistics.set_gauges(in_flight=generation.in_flight)
+            queue = self._scheduler.queue(generation.identity.model)
+            generation.statistics.set_gauges(
+                in_flight=generation.in_flight, waiting=queue.waiting, running=queue.running
+            )
             if generation.cache is not None:
                 generation.statistics.set_cache(dataclasses.astuple(generation.cache.use()))
         pool = self._pool.statistics()
+        load = self._scheduler.load()
         self._page.beat(
             memory_bytes=memory.status_bytes("RssAnon"),
             pool=[getattr(pool, field.name) for field in dataclasses.fields(PoolUse)],
+            waiting=load.waiting,
+            running=load.running,
         )
 
     def _work(self) -> None:

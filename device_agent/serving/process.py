@@ -29,7 +29,7 @@ from device_agent.serving.hot_swap import Swapper, complain, is_passing
 from device_agent.serving.load import Loader, order_of
 from device_agent.serving.model_table import ModelTable
 from device_agent.serving.on_page import Beat
-from device_agent.statistics_page import PageWriter
+from device_agent.statistics_page import PageWriter, private_page
 from device_agent.store import Slot, Store
 from device_agent.store.quota import CACHE_FOLDER, PLANS_FOLDER, room
 from edge_sdk.base import Digest, EdgeError, FormatError, ProofError
@@ -54,7 +54,7 @@ class InferenceProcess:
         wake: socket.socket | None = None,
         page: memoryview | None = None,
     ) -> None:
-        """``page``: of statistics, for other processes to read."""
+        """``page``: where other processes read statistics; None: nobody does."""
         self._config = config
         self._updater = updater
         self._wake = [wake] if wake is not None else []
@@ -70,14 +70,14 @@ class InferenceProcess:
             model: ResponseCache(wanted.memory_bytes, self._second_level(model))
             for model, wanted in config.caches.items()
         }
-        self._page = None if page is None else PageWriter(page, pid=os.getpid())
+        statistics = PageWriter(private_page() if page is None else page, pid=os.getpid())
         self._loader = Loader(
             self.pool,
             threads=config.engine_threads,
             caches=self._caches,
             models=config.models,
             memory_bytes=config.memory_bytes,
-            page=self._page,
+            page=statistics,
             plans=self._plan_room(),
         )
         self._swapper = Swapper(
@@ -93,6 +93,7 @@ class InferenceProcess:
             shared_memory_prefix=config.shared_memory_prefix,
         )
         self._lane = FastLaneDoor(dispatcher, self.pool)
+        self._beat = Beat(statistics, self.table, self.pool, dispatcher.scheduler)
 
     def run(self) -> None:
         """Serves until the other end of the socket is gone. Raises: ConflictError (address)."""
@@ -107,8 +108,7 @@ class InferenceProcess:
             for slot in self._store.slots():
                 self._start_slot(slot)
             self.table.set_ready()
-            if self._page is not None:
-                Beat(self._page, self.table, self.pool).start()
+            self._beat.start()
             self._swapper.start()
             self._swapper.say_hello()
             self._obey()

@@ -140,13 +140,17 @@ class Statistics:
     def set_serving(self, serving: bool) -> None:
         """Whether requests that name no version come here."""
         self._words[layout.STATE] = layout.SERVING if serving else layout.LOADED
+        if not serving:
+            self.set_gauges(in_flight=0)
 
     def set_loaded(self, *, memory_bytes: int, load_ms: float) -> None:
         self._words[layout.ROW_MEMORY_BYTES] = max(0, memory_bytes)
         self._words[layout.LOAD_NS] = int(load_ms * 1e6)
 
-    def set_gauges(self, *, in_flight: int) -> None:
+    def set_gauges(self, *, in_flight: int, waiting: int = 0, running: int = 0) -> None:
         self._words[layout.IN_FLIGHT] = in_flight
+        self._words[layout.WAITING] = waiting
+        self._words[layout.RUNNING] = running
 
     def set_cache(self, counts: Sequence[int]) -> None:
         """The words of ``CacheCounts``."""

@@ -7,7 +7,7 @@ Nothing here knows models, engines, metrics or text formats.
 
 from device_agent.statistics_page.histogram import SHARES, Histogram
 from device_agent.statistics_page.layout import PHASES
-from device_agent.statistics_page.memory import create_page, open_page, watch_page
+from device_agent.statistics_page.memory import create_page, open_page, private_page, watch_page
 from device_agent.statistics_page.snapshot import ModelUse, PageSnapshot, PoolUse, State, read_page
 from device_agent.statistics_page.writer import Described, PageWriter, Row
 
@@ -24,6 +24,7 @@ __all__ = [
     "State",
     "create_page",
     "open_page",
+    "private_page",
     "read_page",
     "watch_page",
 ]

@@ -26,6 +26,9 @@ HEADER_WORDS = 64
 ) = range(8)
 POOL = 8  # the words of PoolUse, in the order of its fields
 POOL_WORDS = 8
+PROCESS_WAITING = 16  # by priority: high, medium, low
+PRIORITIES = 3
+PROCESS_RUNNING = 19
 
 ROWS = 64
 SEQUENCE, STATE, LOADS, ROW_MEMORY_BYTES, LOAD_NS, LOADED_MS = range(6)
@@ -50,8 +53,7 @@ COUNTED_END = COUNTERS + 18
 
 GAUGES = 96
 IN_FLIGHT = GAUGES
-WAITING, RUNNING = GAUGES + 1, GAUGES + 4  # by priority: high, medium, low
-PRIORITIES = 3
+WAITING, RUNNING = GAUGES + 1, GAUGES + 2  # of the model, while the artifact serves it
 CACHE = GAUGES + 8  # the words of CacheCounts, in the order of its fields
 CACHE_WORDS = 7
 

@@ -37,6 +37,11 @@ def watch_page(handle: int) -> memoryview:
     return memoryview(mmap.mmap(handle, PAGE_BYTES, prot=mmap.PROT_READ)).cast("Q")
 
 
+def private_page() -> memoryview:
+    """The words of a page that nobody else sees."""
+    return memoryview(bytearray(PAGE_BYTES)).cast("Q")
+
+
 def _check(handle: int) -> None:
     size_bytes = os.fstat(handle).st_size
     if size_bytes != PAGE_BYTES:

@@ -94,8 +94,8 @@ class ModelUse:
     misses: int = 0
     misses_ns: int = 0
     in_flight: int = 0
-    waiting: tuple[int, ...] = (0, 0, 0)
-    running: tuple[int, ...] = (0, 0, 0)
+    waiting: int = 0
+    running: int = 0
     cache: CacheCounts = CacheCounts()
     runs: Mapping[int, Runs] = field(default_factory=dict)
     phases: Mapping[str, Histogram] = field(default_factory=dict)
@@ -120,6 +120,8 @@ class PageSnapshot:
     beat_ms: int = 0
     refused: int = 0
     memory_bytes: int = 0
+    waiting: tuple[int, ...] = (0, 0, 0)  # by priority: high, medium, low
+    running: int = 0
     pool: PoolUse = PoolUse()
     models: tuple[ModelUse, ...] = ()
 
@@ -143,6 +145,8 @@ def read_page(page: memoryview | bytes) -> PageSnapshot:
         beat_ms=head[layout.BEAT_MS],
         refused=head[layout.ROWS_REFUSED],
         memory_bytes=head[layout.MEMORY_BYTES],
+        waiting=tuple(head[layout.PROCESS_WAITING : layout.PROCESS_WAITING + layout.PRIORITIES]),
+        running=head[layout.PROCESS_RUNNING],
         pool=PoolUse(*head[layout.POOL : layout.POOL + layout.POOL_WORDS]),
         models=tuple(row for row in rows if row is not None),
     )
@@ -189,8 +193,8 @@ def _counts(row: list[int]) -> dict[str, Any]:
         "misses": row[layout.MISS],
         "misses_ns": row[layout.MISS_NS],
         "in_flight": row[layout.IN_FLIGHT],
-        "waiting": tuple(row[layout.WAITING : layout.WAITING + layout.PRIORITIES]),
-        "running": tuple(row[layout.RUNNING : layout.RUNNING + layout.PRIORITIES]),
+        "waiting": row[layout.WAITING],
+        "running": row[layout.RUNNING],
         "cache": CacheCounts(*row[layout.CACHE : layout.CACHE + layout.CACHE_WORDS]),
         "runs": _runs(row),
         "phases": _phases(row),

@@ -59,6 +59,7 @@ class PageWriter:
         self._set(layout.PID, pid)
         self._set(layout.STARTED_MS, time.time_ns() // 1_000_000)
         page[layout.ROWS_REFUSED] = 0
+        self.beat(memory_bytes=0, pool=[0] * layout.POOL_WORDS)
         page[layout.MARK_AT] = layout.MARK
 
     def claim(self, described: Described) -> Row | None:
@@ -87,11 +88,21 @@ class PageWriter:
                 _clear_gauges(row.words)
                 row.words[layout.STATE] = layout.RETIRED
 
-    def beat(self, *, memory_bytes: int, pool: Sequence[int]) -> None:
+    def beat(
+        self,
+        *,
+        memory_bytes: int,
+        pool: Sequence[int],
+        waiting: Sequence[int] = (0, 0, 0),
+        running: int = 0,
+    ) -> None:
         """Sets the gauges of the whole process."""
         self._set(layout.BEAT_MS, time.time_ns() // 1_000_000)
         self._set(layout.MEMORY_BYTES, memory_bytes)
         self._page[layout.POOL : layout.POOL + layout.POOL_WORDS] = array("Q", pool)
+        end = layout.PROCESS_WAITING + layout.PRIORITIES
+        self._page[layout.PROCESS_WAITING : end] = array("Q", waiting)
+        self._set(layout.PROCESS_RUNNING, running)
 
     def _set(self, at: int, value: int) -> None:
         self._page[at] = value

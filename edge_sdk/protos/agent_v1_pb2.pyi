@@ -538,6 +538,8 @@ class StatisticsResponse(_message.Message):
     POOL_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
     NOW_MS_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    RUNNING_FIELD_NUMBER: _builtins.int
     starts: _builtins.int
     """of the inference process since the agent started; 0: none"""
     pid: _builtins.int
@@ -551,10 +553,15 @@ class StatisticsResponse(_message.Message):
     """private memory of the process"""
     now_ms: _builtins.int
     """when this was read"""
+    running: _builtins.int
     @_builtins.property
     def pool(self) -> Global___PoolUse: ...
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelUse]: ...
+    @_builtins.property
+    def waiting(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """of all models, by priority: high, medium, low"""
+
     def __init__(
         self,
         *,
@@ -567,10 +574,12 @@ class StatisticsResponse(_message.Message):
         pool: Global___PoolUse | None = ...,
         models: _abc.Iterable[Global___ModelUse] | None = ...,
         now_ms: _builtins.int = ...,
+        waiting: _abc.Iterable[_builtins.int] | None = ...,
+        running: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["pool", b"pool"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat_ms", b"beat_ms", "memory_bytes", b"memory_bytes", "models", b"models", "now_ms", b"now_ms", "pid", b"pid", "pool", b"pool", "refused", b"refused", "started_ms", b"started_ms", "starts", b"starts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat_ms", b"beat_ms", "memory_bytes", b"memory_bytes", "models", b"models", "now_ms", b"now_ms", "pid", b"pid", "pool", b"pool", "refused", b"refused", "running", b"running", "started_ms", b"started_ms", "starts", b"starts", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -674,18 +683,15 @@ class ModelUse(_message.Message):
     hits: _builtins.int
     """requests answered without a run of their own"""
     in_flight: _builtins.int
+    waiting: _builtins.int
+    """for a turn on the engines, now"""
+    running: _builtins.int
     failed_ns: _builtins.int
     hits_ns: _builtins.int
     misses: _builtins.int
     """requests that the cache was asked for in vain"""
     misses_ns: _builtins.int
     """of the cache itself"""
-    @_builtins.property
-    def waiting(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """now, by priority: high, medium, low"""
-
-    @_builtins.property
-    def running(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
     def cache(self) -> Global___ResponseCache:
         """absent: it has none, or none was asked"""
@@ -715,8 +721,8 @@ class ModelUse(_message.Message):
         errors: _builtins.int = ...,
         hits: _builtins.int = ...,
         in_flight: _builtins.int = ...,
-        waiting: _abc.Iterable[_builtins.int] | None = ...,
-        running: _abc.Iterable[_builtins.int] | None = ...,
+        waiting: _builtins.int = ...,
+        running: _builtins.int = ...,
         cache: Global___ResponseCache | None = ...,
         runs: _abc.Iterable[Global___RunsOfSize] | None = ...,
         phases: _abc.Iterable[Global___PhaseTimes] | None = ...,

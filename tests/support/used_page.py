@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from device_agent.serving.statistics import Statistics
-from device_agent.statistics_page import Described, PageSnapshot, PageWriter, layout, read_page
+from device_agent.statistics_page import (
+    Described,
+    PageSnapshot,
+    PageWriter,
+    private_page,
+    read_page,
+)
 
 
 def used_words() -> memoryview:
     """``team/digits`` 1.0.0 is unloaded, 2.0.0 serves with a cache, and so does ``team/words``."""
-    words = memoryview(bytearray(layout.PAGE_BYTES)).cast("Q")
+    words = private_page()
     page = PageWriter(words, pid=77)
-    page.beat(memory_bytes=50_000_000, pool=[100, 80, 60, 70, 3, 9, 8, 1])
+    page.beat(memory_bytes=50_000_000, pool=[100, 80, 60, 70, 3, 9, 8, 1], waiting=[1, 2, 3])
     old = counters(page, "team/digits", 1)
     use(old, requests=10)
     old.close()
@@ -21,7 +27,7 @@ def used_words() -> memoryview:
     digits.failed(whole_ns=100, engine=False)
     digits.failed(whole_ns=100, engine=True)
     digits.set_cache([6, 1, 1, 3, 3, 4096, 65536])
-    digits.set_gauges(in_flight=2)
+    digits.set_gauges(in_flight=2, waiting=4, running=1)
     digits.set_serving(True)
     words_model = counters(page, "team/words", 3)
     words_model.set_serving(True)

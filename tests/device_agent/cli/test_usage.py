@@ -7,13 +7,13 @@ import json
 import pytest
 
 from device_agent.cli.usage import is_loaded, usage
-from device_agent.statistics_page import PageSnapshot, PageWriter, layout, read_page
+from device_agent.statistics_page import PageSnapshot, PageWriter, private_page, read_page
 from tests.support.used_page import counters, use, used_page, used_words
 
 
 def test_rates_and_recent_times_are_of_the_interval() -> None:
     """What came between two looks makes the rates; what was before makes the totals."""
-    words = memoryview(bytearray(layout.PAGE_BYTES)).cast("Q")
+    words = private_page()
     statistics = counters(PageWriter(words, pid=1), "team/digits", 1)
     use(statistics, requests=500)
     before = read_page(words)
@@ -43,7 +43,8 @@ def test_a_document_is_plain_and_whole() -> None:
     assert digits["recent"]["queue"]["p50_ms"] is None
     assert digits["batch_sizes"] == {"1": 1000}
     assert (words["batch_sizes"], words["batch_mean"]) == ({"2": 1}, 2.0)
-    assert digits["waiting"] == {"high": 0, "medium": 0, "low": 0}
+    assert document["inference"]["waiting"] == {"high": 1, "medium": 2, "low": 3}
+    assert (digits["waiting"], digits["running"]) == (4, 1)
     assert digits["cache"]["memory_hit_rate"] == 6 / 11
     assert digits["cache"]["file_hit_rate"] == 1 / 4
     assert words["cache"] is None

@@ -7,19 +7,15 @@ from pathlib import Path
 from device_agent.serving.cache import ResponseCache
 from device_agent.serving.load import Loader
 from device_agent.serving.on_page import Beat, statistics_for
-from device_agent.statistics_page import PageWriter, State, layout, read_page
+from device_agent.statistics_page import PageWriter, State, private_page, read_page
 from tests.support.onnx_models import linear
 from tests.support.processes import wait_for
 from tests.support.serving_door import order_for, serving
 
 
-def new_page() -> memoryview:
-    return memoryview(bytearray(layout.PAGE_BYTES)).cast("Q")
-
-
 def test_loaded_models_and_gauges_are_shown(tmp_path: Path) -> None:
     """A model is on the page from its load to its end, with what the process holds."""
-    words = new_page()
+    words = private_page()
     page = PageWriter(words, pid=1)
     made = serving(tmp_path)
     loader = Loader(made.pool, threads=1, caches={"team/linear": ResponseCache(1000)}, page=page)
@@ -30,12 +26,15 @@ def test_loaded_models_and_gauges_are_shown(tmp_path: Path) -> None:
     assert model.load_ns > 0
     made.table.switch(generation)
     assert generation.enter()
-    beat = Beat(page, made.table, made.pool)
+    beat = Beat(page, made.table, made.pool, made.dispatcher.scheduler)
+    scheduler = made.dispatcher.scheduler
+    assert scheduler.enter(scheduler.queue("team/linear"))
     beat.once()
     now = read_page(words)
     assert now.memory_bytes > 1 << 20
     assert now.pool.held_bytes == made.pool.statistics().held_bytes > 0
     assert (now.models[0].state, now.models[0].in_flight) == (State.SERVING, 1)
+    assert (now.running, now.models[0].running, now.waiting) == (1, 1, (0, 0, 0))
     generation.leave()
     made.table.remove(generation)
     assert read_page(words).models[0].state is State.LOADED
@@ -45,9 +44,9 @@ def test_loaded_models_and_gauges_are_shown(tmp_path: Path) -> None:
 
 def test_gauges_are_set_again_and_again(tmp_path: Path) -> None:
     """The thread of gauges beats until it is stopped."""
-    words = new_page()
+    words = private_page()
     made = serving(tmp_path)
-    beat = Beat(PageWriter(words, pid=1), made.table, made.pool)
+    beat = Beat(PageWriter(words, pid=1), made.table, made.pool, made.dispatcher.scheduler)
     beat.start()
     try:
         first = wait_for(lambda: read_page(words).beat_ms, "the first beat")
@@ -60,7 +59,7 @@ def test_without_room_counters_are_private(tmp_path: Path) -> None:
     """An artifact too many is counted for its own process alone, and the page says so."""
     made = serving(tmp_path, {"team/linear": linear(1.0)})
     identity = made.table.find("team/linear", "").identity
-    words = new_page()
+    words = private_page()
     page = PageWriter(words, pid=1)
     page.claim = lambda _described: None  # type: ignore[method-assign]
     statistics = statistics_for(identity, page)

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_agent.serving.statistics import Served, Statistics
-from device_agent.statistics_page import Described, PageWriter, Row, State, layout, read_page
+from device_agent.statistics_page import (
+    Described,
+    PageWriter,
+    Row,
+    State,
+    layout,
+    private_page,
+    read_page,
+)
 from device_agent.statistics_page.histogram import ERROR_MAX, TIME_NS_MAX, of
 
 
@@ -38,7 +46,7 @@ def test_a_snapshot_does_not_move() -> None:
 
 
 def on_page() -> tuple[memoryview, PageWriter, Row]:
-    words = memoryview(bytearray(layout.PAGE_BYTES)).cast("Q")
+    words = private_page()
     page = PageWriter(words, pid=1)
     row = page.claim(
         Described(model="a/b", version="1.0.0", variant="v", engine="e", artifact=bytes(32))

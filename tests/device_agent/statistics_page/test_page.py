@@ -23,6 +23,7 @@ from device_agent.statistics_page import (
     create_page,
     layout,
     open_page,
+    private_page,
     read_page,
     watch_page,
 )
@@ -149,7 +150,7 @@ class ReadWhileWritten:
 
 def test_no_name_is_torn() -> None:
     """A row that changes hands while it is read is read again, until it is whole."""
-    words = memoryview(bytearray(layout.PAGE_BYTES)).cast("Q")
+    words = private_page()
     page = PageWriter(words, pid=1)
     row = claim(page, "a/first", 1)
     before = row.words.tolist()
@@ -164,7 +165,7 @@ def test_no_name_is_torn() -> None:
 
 def test_a_row_that_is_being_described_is_left_out() -> None:
     """Between an odd and the next even number of its sequence, a row is not shown."""
-    words = memoryview(bytearray(layout.PAGE_BYTES)).cast("Q")
+    words = private_page()
     row = claim(PageWriter(words, pid=1))
     row.words[layout.SEQUENCE] += 1
     assert read_page(words).models == ()
