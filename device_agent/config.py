@@ -96,6 +96,7 @@ class AgentConfig:
     distributor: str = ""
     local_address: str = ""
     inference_address: str = ""
+    metrics_address: str = ""  # HOST:PORT for Prometheus; empty: none
     memory_bytes: int = 0
     disk_quota_bytes: int = 0
     disk_reserve_bytes: int = 16 << 20
@@ -134,6 +135,12 @@ class AgentConfig:
         self.probation.check()
         for uri in (self.agent_uri, self.inference_uri):
             check_address(uri)
+        if self.metrics_address:
+            check_address(self.metrics_address)
+            if self.metrics_address.startswith("unix:"):
+                raise UsageError(
+                    "metrics_address must be HOST:PORT: collectors speak HTTP over TCP"
+                )
         for key in self.labels:
             check_segment(key, "label")
         for name in self.accelerators:

@@ -12,6 +12,7 @@ import click
 
 from device_agent.cli.settings import config_options, read_config, with_free_port
 from device_agent.config import AgentConfig
+from device_agent.metrics import check_metrics
 from device_agent.store import Store
 from device_agent.supervisor import Supervisor
 from device_agent.trust import AssignmentKeeper
@@ -29,10 +30,12 @@ def run_agent(as_json: bool, **flags: Any) -> None:
     """Runs the agent until SIGTERM or Ctrl-C."""
     config, _ = read_config(flags)
     _check_addresses(config)
+    check_metrics(config)
     config = dataclasses.replace(
         config,  # both stay what they are when a process is started again
         local_address=with_free_port(config.agent_uri),
         inference_address=with_free_port(config.inference_uri),
+        metrics_address=with_free_port(config.metrics_address) if config.metrics_address else "",
     )
     root = Path(config.state_dir)
     try:
@@ -48,6 +51,8 @@ def run_agent(as_json: bool, **flags: Any) -> None:
         note(f"agent of {config.device} at {agent_address}, inference at {inference_address}")
         if as_json:
             document = {"agent_address": agent_address, "inference_address": inference_address}
+            if config.metrics_address:
+                document["metrics_address"] = config.metrics_address
             print_json({**document, "pid": os.getpid()})
             sys.stdout.flush()
 
@@ -61,8 +66,9 @@ def _check_addresses(config: AgentConfig) -> None:
 
     Raises: UsageError, RefusedError (beyond this machine), NotFoundError (no such folder).
     """
-    if config.distributor:
-        check_local(config.distributor, insecure=config.insecure)
+    for peer in (config.distributor, config.metrics_address):
+        if peer:
+            check_local(peer, insecure=config.insecure)
     for uri, given in (
         (config.agent_uri, config.local_address),
         (config.inference_uri, config.inference_address),

@@ -40,6 +40,7 @@ def config_options(command: Function) -> Function:
         click.option(
             "--shared-memory-prefix", help="Apps may register shared memory whose name begins so."
         ),
+        click.option("--metrics-address", help="HOST:PORT for Prometheus to scrape; off without."),
         click.option("--label", "labels", multiple=True, help="key=value; may be repeated."),
         click.option(
             "--accelerator", "accelerators", multiple=True, help="What variants may require."
@@ -95,6 +96,7 @@ def read_config(
         distributor=get("distributor", ""),
         local_address=get("local_address", ""),
         inference_address=get("inference_address", ""),
+        metrics_address=get("metrics_address", ""),
         watch=get("watch", _DEFAULT.watch),
         fast_lane=get("fast_lane", _DEFAULT.fast_lane),
         insecure=get("insecure", False),

@@ -47,6 +47,7 @@ class _Child:
     failures: int = 0
     not_before_s: float = 0.0
     says_ready: bool = False
+    vital: bool = True  # whether the agent ends when it cannot be started
     was_ready: bool = False  # once: whatever it ends with later, it can be started
 
 
@@ -73,7 +74,11 @@ class Supervisor:
         self._stopping = False
         self._exit_code = 0
         self._selector = selectors.DefaultSelector()
-        self._children = [self._updater(), *([self._inference()] if serve else [])]
+        self._children = [
+            self._updater(),
+            *([self._inference()] if serve else []),
+            *([self._metrics()] if serve and config.metrics_address else []),
+        ]
 
     def run(self) -> int:
         """The exit code: 0 after SIGTERM, 130 after SIGINT, else that of a process that cannot
@@ -128,6 +133,19 @@ class Supervisor:
             pass_fds=(self._inference_end.fileno(), self._page),
         )
 
+    def _metrics(self) -> _Child:
+        return _Child(
+            name="metrics",
+            command=[
+                *(sys.executable, "-m", "device_agent.supervisor.metrics_process"),
+                *("--parent-pid", str(os.getpid()), "--config-json", to_json(self._config)),
+                *("--statistics-fd", str(self._page)),
+            ],
+            environment={**os.environ},
+            pass_fds=(self._page,),
+            vital=False,
+        )
+
     def _arguments(self, end: socket.socket) -> tuple[str, ...]:
         return (
             *("--config-json", to_json(self._config), "--socket-fd", str(end.fileno())),
@@ -169,7 +187,7 @@ class Supervisor:
             return
         child.process = None
         child.failures = 0 if now - child.started_s > _STEADY_S else child.failures + 1
-        hopeless = code in _USAGE_EXITS and not child.was_ready
+        hopeless = child.vital and code in _USAGE_EXITS and not child.was_ready
         if hopeless and child.failures >= _USAGE_TRIES:
             self._exit_code = code
             self._stopping = True

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -47,6 +49,23 @@ def top(agent: Command) -> dict[str, Any]:
     return document
 
 
+def scraped(agent: Command, mark: str) -> float:
+    """The one sample of /metrics whose line holds ``mark``."""
+
+    def answer() -> str | None:
+        try:
+            with urllib.request.urlopen(
+                f"http://{agent.ready['metrics_address']}/metrics", timeout=10
+            ) as response:
+                return str(response.read().decode())
+        except URLError:
+            return None
+
+    text = wait_for(answer, "the metrics process")
+    (line,) = (one for one in text.splitlines() if mark in one and not one.startswith("#"))
+    return float(line.split()[-1])
+
+
 def ask(agent: Command, *, lane: bool) -> None:
     """``REQUESTS`` requests by the lane, or by gRPC alone."""
     with connect(agent.ready["agent_address"], fast_lane=lane) as client:
@@ -58,7 +77,7 @@ def ask(agent: Command, *, lane: bool) -> None:
 def test_requests_of_both_doors_are_seen(fleet: LoopbackFleet) -> None:
     """Requests over lane and gRPC are counted with their times, and stay counted when the
     inference process is killed and starts again."""
-    agent = fleet.start_agent("kiosk-1")
+    agent = fleet.start_agent("kiosk-1", "--metrics-address", "127.0.0.1:0")
     assert fleet.roll_out("1.0.0").succeeded
     ask(agent, lane=True)
     ask(agent, lane=False)
@@ -70,6 +89,8 @@ def test_requests_of_both_doors_are_seen(fleet: LoopbackFleet) -> None:
         assert phase["count"] == seen
         assert 0 < phase["p50_ms"] <= phase["p90_ms"] <= phase["p99_ms"] <= phase["p999_ms"] < 1e4
     assert model["batch_sizes"] == {"1": seen}
+    assert scraped(agent, 'outcome="run"') == seen
+    metrics = agent.child("metrics_process")
     agent.child("device_agent.serving").send_signal(signal.SIGKILL)
     with AgentQuestions(agent.ready["agent_address"]) as questions:
         wait_for(lambda: questions.statistics().page.starts == 2, "the second start")
@@ -78,3 +99,6 @@ def test_requests_of_both_doors_are_seen(fleet: LoopbackFleet) -> None:
     assert again["inference"]["starts"] == 2
     assert again["models"][0]["requests"] >= seen + REQUESTS
     assert again["models"][0]["loads"] == 2
+    assert scraped(agent, 'outcome="run"') == again["models"][0]["requests"]
+    assert scraped(agent, "edge_inference_starts_total") == 2
+    assert metrics.is_running()

@@ -1,0 +1,35 @@
+"""The metrics process: ``python -m device_agent.supervisor.metrics_process``."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+
+from device_agent.config import from_json
+from device_agent.metrics import run_metrics
+from device_agent.statistics_page import watch_page
+from device_agent.supervisor.orphan import die_with_parent
+from edge_sdk.base import EdgeError
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="edge-agent-metrics")
+    parser.add_argument("--config-json", required=True)
+    parser.add_argument("--statistics-fd", type=int, required=True)
+    parser.add_argument("--parent-pid", type=int, required=True)
+    arguments = parser.parse_args()
+    die_with_parent(arguments.parent_pid)
+    over = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: over.set())
+    try:
+        run_metrics(from_json(arguments.config_json), watch_page(arguments.statistics_fd), over)
+    except EdgeError as error:
+        sys.stderr.write(f"edge-agent metrics: {error.message}\n")
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
