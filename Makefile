@@ -27,7 +27,7 @@ DEMO_SET := -e .[agent,distributor,fleet,quantize] scikit-learn tritonclient[grp
 DEV_SET := -e .[agent,distributor,fleet,quantize,litert,dev]
 DEV310_SET := -e .[agent,fleet,litert,dev]
 FUZZ_VENV := build/fuzz-venv
-FUZZ_SET := -e . atheris==3.0.0
+FUZZ_SET := -e .[client] atheris==3.0.0
 
 ifneq ($(and $(filter command%,$(origin PYTHON)),$(findstring /,$(PYTHON))),)
   RUN := $(PYTHON)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.base import FormatError
+from edge_sdk.base import FormatError, UsageError
 from edge_sdk.client.result import Result
 from edge_sdk.client.wire_tensors import decode_array
 from edge_sdk.fastlane import Answer, Place, aligned, packets
@@ -111,8 +111,7 @@ class LaneRequest:
                 raise FormatError(f"output {place.name!r} ends beyond the slot")
             if place.dtype == "string":
                 same = False
-                data = bytes(slot[place.offset : end])
-                outputs.append((place.name, decode_array("BYTES", place.shape, data)))
+                outputs.append((place.name, _texts(place, bytes(slot[place.offset : end]))))
             else:
                 outputs.append((place.name, view_of(slot, place, None)))
         self.version, self._outputs, self._shown = answer.version, tuple(outputs), None
@@ -129,6 +128,14 @@ def key_of(what: What, inputs: Mapping[str, Any]) -> Key | None:
             return None
         parts += (name, array.shape, array.dtype)
     return what, tuple(parts)
+
+
+def _texts(place: Place, data: bytes) -> Array:
+    """Raises: FormatError."""
+    try:
+        return decode_array("BYTES", place.shape, data)
+    except UsageError as error:
+        raise FormatError(f"output {place.name!r}: {error.message}") from None
 
 
 def view_of(slot: memoryview, place: Place, dtype: Any) -> Array:

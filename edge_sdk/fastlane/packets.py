@@ -40,6 +40,7 @@ DTYPE_CODES = {
     "string": (13, 0),
     "bfloat16": (14, 2),
 }
+_POINTER_BYTES = 8  # what any element takes at most where it is used
 _DTYPES = {code: (name, size) for name, (code, size) in DTYPE_CODES.items()}
 
 _HELLO, _RESIZE, _INFER, _TAKE = 1, 2, 3, 4
@@ -378,10 +379,13 @@ def _check_place(place: Place) -> None:
     """Raises: FormatError where bytes and shape disagree, or the begin is not aligned."""
     if len(place.shape) > RANK_MAX:
         raise FormatError(f"tensor {place.name!r} has {len(place.shape)} dimensions")
-    count = 1
+    count = whole = 1
     for size in place.shape:
         count *= _size(size)
+        whole *= size or 1
     element_bytes = DTYPE_CODES[place.dtype][1]
+    if whole * _POINTER_BYTES > SIZE_MAX:  # also where another size is 0
+        raise FormatError(f"tensor {place.name!r} has a shape that no memory holds")
     if element_bytes and count * element_bytes != place.size_bytes:
         raise FormatError(
             f"unexpected total byte size {place.size_bytes} for tensor {place.name!r}, expecting "

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_sdk import fastlane
 from edge_sdk.base import Digest, ModelName, Version
+from edge_sdk.client.wire_tensors import encode_texts
 from edge_sdk.delta import coder
 from edge_sdk.delta.coder import tables
 from edge_sdk.delta.coder.leaning import as_written, standing_in
@@ -435,6 +437,47 @@ def document_seeds() -> None:
         _put("assignment", name, encode_assignment(assigned))
 
 
+def lane_seeds() -> None:
+    number = fastlane.Place(name="y", dtype="float32", shape=(1, 10), offset=64, size_bytes=40)
+    text = fastlane.Place(name="t", dtype="string", shape=(2,), offset=0, size_bytes=11)
+    bits = replace(number, name="b", dtype="bfloat16", shape=(20,))
+    packets: dict[str, fastlane.Packet] = {
+        "hello": fastlane.Hello(version=fastlane.VERSION, slot_bytes=1 << 16),
+        "resize": fastlane.Resize(slot_bytes=1 << 20, request=1),
+        "infer": fastlane.Infer(model="team/m", version="", inputs=(number,), request=2),
+        "infer-all": fastlane.Infer(
+            model="team/m",
+            version="1.0.0",
+            inputs=(number, text),
+            outputs=("y", "t"),
+            timeout_us=5,
+            priority=3,
+            sequence=7,
+            sequence_start=True,
+            request=3,
+        ),
+        "take": fastlane.Take(request=4),
+        "slot": fastlane.SlotGiven(slot_bytes=1 << 16),
+        "answer": fastlane.Answer(version="1.0.0", outputs=(number,), request=2),
+        "failure": fastlane.Failure(reason="UsageError", status="S", message="m", facts={"k": "v"}),
+        "elsewhere": fastlane.Elsewhere(message="busy"),
+    }
+    for name, packet in packets.items():
+        _put("packet", name, fastlane.encode(packet))
+    slot = encode_texts(["ab", "x"]).ljust(64, b"\0") + np.arange(10, dtype="<f4").tobytes()
+    for name, outputs in {"number": (number,), "several": (number, text, bits), "none": ()}.items():
+        answer = fastlane.Answer(version="1.0.0", outputs=outputs)
+        _put_answer(name, answer, slot)
+    for name in ("failure", "elsewhere"):
+        _put_answer(name, packets[name], b"")
+    _put_answer("new-slot", fastlane.Answer(version="", outputs=(), new_slot_bytes=1 << 17), b"")
+
+
+def _put_answer(name: str, packet: fastlane.Packet, slot: bytes) -> None:
+    data = fastlane.encode(packet)
+    _put("answer", name, len(data).to_bytes(2, "little") + data + slot)
+
+
 def _put(target: str, name: str, data: bytes) -> None:
     folder = SEEDS / target
     folder.mkdir(parents=True, exist_ok=True)
@@ -453,3 +496,4 @@ if __name__ == "__main__":
     ggml_seeds()
     npz_seeds()
     document_seeds()
+    lane_seeds()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.fuzz import apply_targets, delta_targets, file_targets, part_targets
+from tests.fuzz import apply_targets, delta_targets, file_targets, lane_targets, part_targets
 from tests.fuzz.examples import SEEDS
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
@@ -33,6 +33,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "opaque": file_targets.model,
     "manifest": file_targets.manifest,
     "assignment": file_targets.assignment,
+    "packet": lane_targets.packet,
+    "answer": lane_targets.answer,
 }
 
 

@@ -157,6 +157,8 @@ def place(**changed: Any) -> Place:
         {"offset": 1 << 63},
         {"shape": (2,) * 33, "size_bytes": 4 << 33},
         {"shape": (-2, -3)},
+        {"shape": (0, 1 << 60), "size_bytes": 0},
+        {"dtype": "string", "shape": (1 << 60,), "size_bytes": 0},
         {"dtype": "complex64"},
         {"dtype": "string", "offset": (1 << 63) - 64, "size_bytes": 64},
         {"name": "\ud800"},
