@@ -40,6 +40,7 @@ else
 endif
 
 .PHONY: help demo test test-310 test-install lint format bench bench-delivery bench-delta bench-runtime \
+        test-tensorrt \
         fuzz coverage-delta protos exports readme wheelhouse clean
 
 help:  ## list these targets
@@ -65,6 +66,10 @@ test-310: | build  ## the SDK's and the agent's tests on Python 3.10, where it i
 	else \
 	    echo "!!! SKIPPED: no Python 3.10 on this machine; nothing was tested on 3.10" >&2; \
 	fi
+
+test-tensorrt: $(DEV_READY)  ## the engine tensorrt: its library's real names (network, compiler), a GPU if any
+	$(RUN) -m tests.support.tensorrt_record
+	$(RUN) -m pytest -q -rs tests/edge_sdk/engines/tensorrt $(ARGS)
 
 test-install:  ## each extra alone in a fresh environment starts its commands; NumPy 1
 	.ci/test-install

@@ -9,10 +9,21 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edge_sdk.base import ResourceError
-from edge_sdk.engines.tensorrt.rules import Place
+from edge_sdk.engines.tensorrt.rules import Place, PlanKey, Profile
 
 PLACE = Place(
     gpu="Orin", compute=(8, 7), processors=16, memory_bytes=8 << 30, driver="CUDA 12060; 540.4"
+)
+
+# A plan for it, of the artifact aaa...
+KEY = PlanKey(
+    artifact="a" * 64,
+    library="10.3.0",
+    place=PLACE,
+    flags=("STRONGLY_TYPED", "REFIT", "no TF32"),
+    level=3,
+    workspace_bytes=0,
+    profiles=(Profile(name="x", least=(1, 4), best=(2, 4), most=(8, 4)),),
 )
 
 

@@ -196,12 +196,11 @@ class IExecutionContext:
         growing = [name for name in engine._outputs if -1 in self.get_tensor_shape(name)]
         if growing:
             engine._gpu.wait(stream_handle)
-            self._compute(growing, stream_handle)
-        else:
-            engine._gpu.streams[stream_handle].append(lambda: self._compute([], stream_handle))
+            return self._compute(growing, stream_handle)
+        engine._gpu.streams[stream_handle].append(lambda: self._compute([], stream_handle))
         return True
 
-    def _compute(self, growing: list[str], stream: int) -> None:
+    def _compute(self, growing: list[str], stream: int) -> bool:
         engine = self._engine
         inputs = {}
         for value in engine._model.graph.input:
@@ -217,9 +216,12 @@ class IExecutionContext:
             if name in growing:
                 allocator = self._allocators[name]
                 address = allocator.reallocate_output_async(name, 0, array.nbytes, 256, stream)
+                if not address:
+                    engine._say(f"{name}: no memory was given")
+                    return False
                 allocator.notify_shape(name, array.shape)
-            if address:
-                engine._gpu.write(address, array.tobytes())
+            engine._gpu.write(address, array.tobytes())
+        return True
 
 
 class ICudaEngine:

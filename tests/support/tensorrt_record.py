@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,49 @@ def cuda_facts() -> dict[str, Any]:
     }
 
 
+def ours_on_it() -> str:
+    """Run in a child: what of our code needs no GPU works on the real bindings."""
+    import tensorrt_bindings as library
+
+    from edge_sdk.base import RefusedError
+    from edge_sdk.engines.tensorrt import TensorRt
+    from edge_sdk.engines.tensorrt.library import import_tensorrt, make_log
+    from edge_sdk.engines.tensorrt.session import make_allocator
+    from tests.support.fake_gpu import FakeGpu
+
+    assert import_tensorrt() is library
+    log: Any = make_log(import_tensorrt())
+    log.log(library.ILogger.Severity.WARNING, "not kept")
+    log.log(library.ILogger.Severity.ERROR, "kept")
+    assert log.last() == "kept"
+    gpu = FakeGpu()
+    allocator: Any = make_allocator(import_tensorrt(), gpu)
+    assert isinstance(allocator, library.IOutputAllocator)
+    address = allocator.reallocate_output_async("y", 0, 10, 256, 1)
+    assert len(gpu.memory[address]) == 10
+    allocator.notify_shape("y", library.Dims([2, 5]))
+    assert allocator.shape == (2, 5)
+    try:
+        TensorRt(device=gpu)
+    except RefusedError as error:
+        assert "does not start" in error.message  # the stub gives a null pointer
+        return "ok"
+    return "a runtime was made of nothing"
+
+
+def our_cuda() -> str:
+    """Run in a child: our device finds a GPU through the real bindings, or says why not."""
+    from edge_sdk.base import RefusedError
+    from edge_sdk.engines.tensorrt.device import CudaDevice
+
+    try:
+        place = CudaDevice().place()
+    except RefusedError as error:
+        assert "no GPU can be used" in error.message
+        return "ok"
+    return "ok" if place.gpu and place.driver else f"a GPU without facts: {place}"
+
+
 def _download(wanted: str, folder: Path) -> None:
     """Fetches a wheel by pip, and unpacks it."""
     command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:"]
@@ -152,21 +196,31 @@ def record(top: Path) -> dict[str, Any]:
         _download(wheel, folder)
         _build_stubs(folder, major)
         found["tensorrt"][version] = _ask("tensorrt", folder)
+        assert _ask("ours", folder) == "ok"
     for version, wheel in CUDA_WHEELS.items():
         folder = top / f"cuda-{version}"
         _download(wheel, folder)
         _download(PATHFINDER, folder)
         found["cuda"][version] = _ask("cuda", folder)
+        assert _ask("our-cuda", folder) == "ok"
     return found
+
+
+ASKED: dict[str, Callable[[], Any]] = {
+    "tensorrt": library_facts,
+    "ours": ours_on_it,
+    "cuda": cuda_facts,
+    "our-cuda": our_cuda,
+}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--write", action="store_true")
-    parser.add_argument("--facts", choices=("tensorrt", "cuda"))
+    parser.add_argument("--facts", choices=sorted(ASKED))
     arguments = parser.parse_args()
     if arguments.facts:
-        print(json.dumps(library_facts() if arguments.facts == "tensorrt" else cuda_facts()))
+        print(json.dumps(ASKED[arguments.facts]()))
         return 0
     with tempfile.TemporaryDirectory() as top:
         text = json.dumps(record(Path(top)), indent=1, sort_keys=True) + "\n"

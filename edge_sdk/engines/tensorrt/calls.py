@@ -8,6 +8,8 @@ from pathlib import Path
 from edge_sdk.base import RefusedError
 from edge_sdk.engines.errors import EngineError
 from edge_sdk.engines.tensorrt.library import (
+    Builder,
+    IBuilderConfig,
     ICudaEngine,
     IHostMemory,
     INetworkDefinition,
@@ -32,13 +34,33 @@ def build(
 
     Raises: RefusedError with what the parser or the builder says.
     """
-    builder = library.Builder(log)
+    try:
+        builder = library.Builder(log)
+        network = _network(library, log, builder, entry)
+        config = _config(library, builder, profiles, options)
+        plan = builder.build_serialized_network(network, config)
+    except LIBRARY_ERRORS as error:
+        raise RefusedError(
+            f"TensorRT cannot build a plan of {entry}: {log.last()} ({error})"
+        ) from None
+    if plan is None:
+        raise RefusedError(f"TensorRT cannot build a plan of {entry}: {log.last()}")
+    return plan
+
+
+def _network(library: Library, log: Log, builder: Builder, entry: Path) -> INetworkDefinition:
     typed = 1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(typed)
     parser = library.OnnxParser(network, log)
     if not parser.parse_from_file(str(entry)):
         raise RefusedError(f"TensorRT cannot read {entry}: {_parser_errors(parser)}")
     _check_inputs(network, entry)
+    return network
+
+
+def _config(
+    library: Library, builder: Builder, profiles: Sequence[Profile], options: Options
+) -> IBuilderConfig:
     config = builder.create_builder_config()
     to_set, to_clear = builder_flags(options)
     for name in to_set:
@@ -53,11 +75,8 @@ def build(
         for one in profiles:
             profile.set_shape(one.name, one.least, one.best, one.most)
         if config.add_optimization_profile(profile) < 0:
-            raise RefusedError(f"TensorRT refuses the bounds of the shapes of {entry}: {profiles}")
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        raise RefusedError(f"TensorRT cannot build a plan of {entry}: {log.last()}")
-    return plan
+            raise RefusedError(f"TensorRT refuses the bounds of the shapes: {profiles}")
+    return config
 
 
 def deserialize(runtime: Runtime, log: Log, plan: PlanBytes) -> ICudaEngine:
@@ -90,13 +109,17 @@ def refit(library: Library, log: Log, engine: ICudaEngine, entry: Path) -> None:
     """
     if not engine.refittable:
         raise EngineError("the plan was not built to be refitted")
-    refitter = library.Refitter(engine, log)
-    if not library.OnnxParserRefitter(refitter, log).refit_from_file(str(entry)):
-        raise EngineError(f"not every weight was accepted: {log.last()}")
-    missing = refitter.get_missing_weights()
-    if missing:
-        raise EngineError(f"weights are missing: {', '.join(missing[:_ERRORS_TOLD])}")
-    if not refitter.refit_cuda_engine():
+    try:
+        refitter = library.Refitter(engine, log)
+        if not library.OnnxParserRefitter(refitter, log).refit_from_file(str(entry)):
+            raise EngineError(f"not every weight was accepted: {log.last()}")
+        missing = refitter.get_missing_weights()
+        if missing:
+            raise EngineError(f"weights are missing: {', '.join(missing[:_ERRORS_TOLD])}")
+        done = refitter.refit_cuda_engine()
+    except LIBRARY_ERRORS as error:
+        raise EngineError(f"the refit failed: {log.last()} ({error})") from None
+    if not done:
         raise EngineError(f"the refit failed: {log.last()}")
 
 

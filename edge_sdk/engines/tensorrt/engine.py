@@ -7,7 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from edge_sdk.base import EdgeError, FormatError, NotFoundError, ProofError, ResourceError
+from edge_sdk.base import (
+    EdgeError,
+    FormatError,
+    NotFoundError,
+    ProofError,
+    RefusedError,
+    ResourceError,
+)
 from edge_sdk.engines.contract import (
     Array,
     EngineFacts,
@@ -61,7 +68,12 @@ class TensorRt:
         check_version(self.library.__version__)
         self.device = device or CudaDevice()
         self.log = make_log(self.library)
-        self._runtime = self.library.Runtime(self.log)
+        try:
+            self._runtime = self.library.Runtime(self.log)
+        except calls.LIBRARY_ERRORS as error:  # the bindings raise where the library gives null
+            raise RefusedError(
+                f"TensorRT does not start: {self.log.last()} ({error})", engine="tensorrt"
+            ) from None
 
     def facts(self) -> EngineFacts:
         """Its parser tries models of any version: only a trial tells which it can build."""

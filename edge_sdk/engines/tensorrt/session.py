@@ -100,13 +100,13 @@ class TensorRtSession:
             if self._attached is not staged:
                 self._attach(context, staged)
             for allocator in self._allocators.values():
-                allocator.shape = None
+                allocator.shape = allocator.error = None
             try:
                 for gpu, pinned, size_bytes in staged.ins:
                     self._device.copy_in(gpu.address, pinned.address, size_bytes, self._stream)
-                _accepted(
-                    context.execute_async_v3(self._stream), self._log, "did not start the run"
-                )
+                started = context.execute_async_v3(self._stream)
+                self._raise_kept(staged)
+                _accepted(started, self._log, "did not start the run")
                 for gpu, pinned, size_bytes in staged.outs:
                     self._device.copy_out(pinned.address, gpu.address, size_bytes, self._stream)
             finally:
@@ -118,9 +118,6 @@ class TensorRtSession:
         shapes = {}
         for name in staged.growing:
             allocator = self._allocators[name]
-            if allocator.error is not None:
-                error, allocator.error = allocator.error, None
-                raise error
             if allocator.shape is None:
                 raise EngineError(f"TensorRT gave no shape of output {name!r}: {self._log.last()}")
             shapes[name] = allocator.shape
@@ -130,6 +127,12 @@ class TensorRtSession:
         self._device.wait(self._stream)
         return shapes
 
+    def _raise_kept(self, staged: _Staged) -> None:
+        for name in staged.growing:
+            error = self._allocators[name].error
+            if error is not None:
+                raise error
+
     def _attach(self, context: IExecutionContext, staged: _Staged) -> None:
         self._attached = None
         self._shapes(staged.shapes_in)
@@ -137,7 +140,7 @@ class TensorRtSession:
             _accepted(context.set_tensor_address(name, address), self._log, f"refused {name!r}")
         for name in staged.growing:
             if name not in self._allocators:
-                allocator = _allocator(self._library, self._device)
+                allocator = make_allocator(self._library, self._device)
                 _accepted(
                     context.set_output_allocator(name, allocator), self._log, f"refused {name!r}"
                 )
@@ -245,7 +248,7 @@ class _Growing:
     address: int
 
 
-def _allocator(library: Library, device: Device) -> _Growing:
+def make_allocator(library: Library, device: Device) -> _Growing:
     class Allocator(library.IOutputAllocator, _Growing):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             library.IOutputAllocator.__init__(self)
