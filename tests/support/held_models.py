@@ -34,6 +34,7 @@ def hold(
     inputs: Mapping[str, NDArray[Any]] | None = None,
     extra: Mapping[str, bytes] | None = None,
     serve: Literal["inference", "none"] = "inference",
+    engine: str = "onnxruntime",
 ) -> Digest:
     """Puts an artifact with its golden sample into the store, proved and linked as a tree."""
     scratch = store.root / "scratch"
@@ -50,7 +51,7 @@ def hold(
         files=tuple(entry_of(one, files[one]) for one in sorted(files)),
         format="onnx",
         entry=ENTRY,
-        requires=Requirements(engine="onnxruntime"),
+        requires=Requirements(engine=engine),
         signature=Signature(inputs=session.inputs, outputs=session.outputs),
         golden=Golden(
             path=GOLDEN,

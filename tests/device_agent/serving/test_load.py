@@ -5,15 +5,25 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
 
-from device_agent.config import ModelConfig
+from device_agent.config import AgentConfig, ModelConfig
 from device_agent.serving.load import Loader, LoadOrder, order_of
 from device_agent.store import Store
+from device_agent.store.quota import PLANS_FOLDER, used_bytes
+from device_agent.updater.trial import try_candidate
+from device_agent.updater.trial_child import attempt
+from device_agent.updater.trial_values import TrialOutcome, TrialSpec
 from edge_sdk.base import RefusedError
+from edge_sdk.engines import PlanRoom
+from edge_sdk.engines.tensorrt import TensorRt
 from edge_sdk.manifest import Requirements
 from edge_sdk.tensor_pool import TensorPool
 from tests.support import onnx_models
+from tests.support.fake_gpu import FakeGpu
+from tests.support.fake_tensorrt import fake_tensorrt
 from tests.support.held_models import ENTRY, GOLDEN, hold
 from tests.support.serving_door import serving
 
@@ -104,3 +114,87 @@ def test_labels_come_with_the_artifact(
     if content is not None:
         (folder / "labels.txt").write_bytes(content)
     assert made.serve("team/digits", onnx_models.linear(1.0)).identity.labels == expected
+
+
+class GpuDevice:
+    """A device with the engine tensorrt on stand-ins, its store, and trials before serving."""
+
+    def __init__(self, top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.store = Store.create(top / "state")
+        self.config = AgentConfig(state_dir=str(self.store.root), device="orin-1")
+        self.gpu = FakeGpu()
+        self.library = fake_tensorrt(self.gpu)
+        for where in ("device_agent.serving.load", "edge_sdk.engines"):
+            monkeypatch.setattr(f"{where}.open_engine", self.open)
+        pool = TensorPool(budget_bytes=1 << 22, check=True)
+        self.loader = Loader(pool, threads=1, plans=self.plans())
+
+    def open(self, name: str) -> TensorRt:
+        assert name == "tensorrt"
+        return TensorRt(library=self.library, device=self.gpu)
+
+    def plans(self) -> PlanRoom:
+        return PlanRoom(
+            folder=self.store.root / PLANS_FOLDER,
+            room_bytes=lambda: 1 << 20,
+            held=self.store.artifacts.all,
+        )
+
+    def hold(self, number: int) -> LoadOrder:
+        model = onnx_models.linear(float(number))
+        artifact = hold(self.store, model, version=f"{number}.0.0", engine="tensorrt")
+        return order_of(artifact, self.store.manifest(artifact), self.store.tree(artifact))
+
+    def try_it(self, order: LoadOrder, monkeypatch: pytest.MonkeyPatch) -> TrialOutcome:
+        """The trial's own code, in this process: the stand-ins are here."""
+        spec = {}
+
+        def child(
+            arguments: tuple[str, ...], stdin: bytes, **more: object
+        ) -> tuple[int | None, bytes]:
+            spec["it"] = msgspec.json.decode(stdin, type=TrialSpec)
+            return 0, msgspec.json.encode(attempt(spec["it"]))
+
+        monkeypatch.setattr("device_agent.updater.trial.run_child", child)
+        return try_candidate(self.store.manifest(order.artifact), order.folder, self.config)
+
+
+def test_a_plan_is_built_in_the_trial_and_loaded_to_serve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The minutes of a build are spent in the trial's child; what serves loads what it left,
+    and an update of weights refits there too."""
+    device = GpuDevice(tmp_path, monkeypatch)
+    first, second = device.hold(1), device.hold(2)
+    assert device.try_it(first, monkeypatch).ok
+    serving_first = device.loader.load(first)
+    assert device.try_it(second, monkeypatch).ok
+    serving_second = device.loader.load(second)
+    made = [one.session.made_by for one in (serving_first, serving_second)]  # type: ignore[attr-defined]
+    assert made == ["load", "load"]
+    assert (len(device.library.seen.builds), device.library.seen.refits) == (1, 1)
+    x = np.ones((3, 4), np.float32)
+    for factor, generation in enumerate((serving_first, serving_second), 1):
+        slot = generation.slots.take([(3, 4)])
+        slot.inputs["x"][...] = x
+        assert (slot.run()["y"] == factor * x).all()
+        generation.slots.put_back(slot)
+    assert used_bytes(device.store) > sum(
+        path.stat().st_size for path in (device.store.root / PLANS_FOLDER).iterdir()
+    )
+    serving_first.close()
+    serving_second.close()
+
+
+def test_what_did_not_work_with_a_plan_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A plan that was damaged on the disk: built anew, and a line says why it took so long."""
+    device = GpuDevice(tmp_path, monkeypatch)
+    order = device.hold(1)
+    device.loader.load(order).close()
+    (plan,) = (device.store.root / PLANS_FOLDER).glob("*.plan")
+    plan.write_bytes(plan.read_bytes()[:-1] + b"?")
+    device.loader.load(order).close()
+    assert "our index says" in capsys.readouterr().err
+    assert len(device.library.seen.builds) == 2

@@ -13,7 +13,7 @@ from device_agent.store import Slot, Store
 from device_agent.store.collect import collect
 from device_agent.store.filesystem import FileSystem
 from device_agent.store.partial import Partial
-from device_agent.store.quota import room, used_bytes
+from device_agent.store.quota import PLANS_FOLDER, room, used_bytes
 from edge_sdk.base import Digest, FormatError, NotFoundError, ProofError
 from tests.support.artifacts import ArtifactBytes, make_artifact, noise
 from tests.support.recording_files import Cut, RecordingFiles
@@ -325,6 +325,10 @@ def test_room(store: Store) -> None:
     hold(store, V1)
     used = used_bytes(store)
     assert used == 5000
+    (store.root / PLANS_FOLDER).mkdir(mode=0o700)
+    (store.root / PLANS_FOLDER / "one.plan").write_bytes(bytes(300))
+    assert used_bytes(store) == 5300
+    (store.root / PLANS_FOLDER / "one.plan").unlink()
     assert room(store, quota_bytes=6000, reserve_bytes=0).free_bytes == 1000
     assert room(store, quota_bytes=100, reserve_bytes=0).free_bytes == 0
     free = room(store, quota_bytes=0, reserve_bytes=0).free_bytes
