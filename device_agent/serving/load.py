@@ -213,7 +213,7 @@ class Loader:
     def _runs_on(self, engine: str, settings: ModelConfig) -> str:
         facts = self._engine(engine).facts()
         how = f"{settings.threads} threads, {settings.loading}, {','.join(settings.providers)}"
-        return f"{engine} {facts.version}, {how}, {memory.processor()}"
+        return f"{engine} {facts.version}, {how}, {facts.device or memory.processor()}"
 
     def _engine(self, name: str) -> Engine:
         if name not in self._engines:

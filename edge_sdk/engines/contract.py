@@ -41,7 +41,8 @@ class EngineFacts:
     """What an engine is and the newest models it reads (``opset_max`` by operator domain).
 
     ``loadings``: the ways of loading that it can be asked for; ``providers``: what it can
-    compute on here, where there is a choice.
+    compute on here, where there is a choice; ``device``: what it computes on, where that is not
+    the processor.
     """
 
     name: str
@@ -50,6 +51,7 @@ class EngineFacts:
     opset_max: Mapping[str, int]
     loadings: tuple[Loading, ...] = ("auto",)
     providers: tuple[str, ...] = ()
+    device: str = ""
 
 
 class Binding(Protocol):

@@ -77,8 +77,14 @@ class TensorRt:
 
     def facts(self) -> EngineFacts:
         """Its parser tries models of any version: only a trial tells which it can build."""
-        version = str(self.library.__version__)
-        return EngineFacts(name="tensorrt", version=version, ir_version_max=None, opset_max={})
+        place = self.device.place()
+        return EngineFacts(
+            name="tensorrt",
+            version=str(self.library.__version__),
+            ir_version_max=None,
+            opset_max={},
+            device=f"{place.gpu} {place.compute}, {place.processors}, {place.driver}",
+        )
 
     def load(
         self,

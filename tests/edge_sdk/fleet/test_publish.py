@@ -48,6 +48,15 @@ def test_manifest_of_a_model_file(model: Path) -> None:
     assert manifest.labels == {"commit": "abc"}
 
 
+def test_a_model_for_a_gpu_gets_its_sample_here(model: Path) -> None:
+    """The publisher has no TensorRT: ONNX Runtime answers for the same file, and that is said."""
+    prepared = prepare(model, draft(require=("engine=tensorrt", "accelerator=cuda")))
+    assert prepared.manifest.requires.engine == "tensorrt"
+    assert prepared.manifest.requires.accelerators == ("cuda",)
+    assert prepared.manifest.golden is not None
+    assert any("by onnxruntime" in note for note in prepared.notes)
+
+
 def test_every_file_is_proved(model: Path) -> None:
     """Sizes, chunk digests and SHA-256 of each file are those of its bytes."""
     prepared = prepare(model, draft())

@@ -299,6 +299,7 @@ def test_facts_promise_no_operator_sets() -> None:
     gpu = FakeGpu()
     facts = TensorRt(library=fake_tensorrt(gpu), device=gpu).facts()
     assert (facts.name, facts.version) == ("tensorrt", "10.3.0")
+    assert "Orin (8, 7)" in facts.device
     assert (facts.ir_version_max, dict(facts.opset_max)) == (None, {})
 
 
