@@ -27,6 +27,7 @@ from device_agent.serving.request import (
     check_wanted,
     fill,
     owned,
+    put,
     with_states,
 )
 from device_agent.serving.scheduling import ALONE, Scheduler, Waiting, WhenGone
@@ -68,28 +69,32 @@ class Answer:
     )
 
     def __init__(
-        self, generation: Generation, outputs: Mapping[str, Array], specs: Mapping[str, TensorSpec]
+        self,
+        generation: Generation,
+        outputs: Mapping[str, Array],
+        specs: Mapping[str, TensorSpec],
+        *,
+        slot: BoundSlot | None = None,
+        phases: tuple[int, int, int, int, bool] | None = None,
+        done_ns: int = 0,
+        held: _Held | None = None,
     ) -> None:
+        """``phases``: nanoseconds in queue, input and engine, requests in the run, and whether
+        this one's thread made it; None: there was no run. ``held``: others look at the slot too.
+        """
         self.generation = generation.number
         self.identity: Identity = generation.identity
-        self.static = False
         self.outputs = outputs
         self.specs = specs
+        self.static = slot is not None and slot.static
         self.entered = False  # the request leaves the generation with it
         self._generation: Generation | None = generation
-        self._slot: BoundSlot | None = None
-        self._held: _Held | None = None
-        self._phases: tuple[int, int, int, int, bool] | None = None
-        self._done_ns = 0
-
-    def ran(self, slot: BoundSlot, phases: tuple[int, int, int, int, bool], done_ns: int) -> Answer:
-        """``phases``: nanoseconds in queue, input and engine, requests in the run, and whether
-        this one's thread made it."""
-        self._slot, self._phases, self._done_ns = slot, phases, done_ns
-        self.static = slot.static
-        if slot.is_checked:
-            slot.check(self.outputs)
-        return self
+        self._slot = slot
+        self._held = held
+        self._phases = phases
+        self._done_ns = done_ns
+        if slot is not None and slot.is_checked:
+            slot.check(outputs)
 
     def narrow(self, specs: Mapping[str, TensorSpec]) -> Answer:
         """Leaves out what was run for but is not answered."""
@@ -167,10 +172,16 @@ class _Together:
         end = row + request.rows
         outputs = {name: self.outputs[name][row:end] for name in request.specs}
         turn_ns, filled_ns, done_ns = self.times_ns
-        answer = Answer(generation, outputs, request.specs)
-        answer._held = self.held
         phases = (turn_ns - begin_ns, filled_ns - turn_ns, done_ns - filled_ns)
-        return answer.ran(self.slot, (*phases, self.batch, row == 0), done_ns)
+        return Answer(
+            generation,
+            outputs,
+            request.specs,
+            slot=self.slot,
+            phases=(*phases, self.batch, row == 0),
+            done_ns=done_ns,
+            held=self.held,
+        )
 
 
 class Dispatcher:
@@ -225,7 +236,7 @@ class Dispatcher:
         EngineError.
         """
         begin_ns = _now_ns()
-        wait_s = START_WAIT_S if timeout_s is None else min(timeout_s, START_WAIT_S)
+        wait_s = START_WAIT_S if timeout_s is None or timeout_s > START_WAIT_S else timeout_s
         generation = self._table.enter(
             request.model, request.version, sequence=request.sequence, wait_s=wait_s
         )
@@ -347,9 +358,7 @@ class Dispatcher:
             if began is not None:
                 began()
             slot = generation.slots.take(request.shapes)
-            inputs = slot.inputs
-            for tensor in request.given:
-                fill(inputs[tensor.name], tensor)
+            put(request, slot.inputs)
             filled_ns = _now_ns()
             outputs = slot.run()
             done_ns = _now_ns()
@@ -364,7 +373,7 @@ class Dispatcher:
         if request.wanted:
             outputs = {name: outputs[name] for name in request.specs}
         phases = (turn_ns - begin_ns, filled_ns - turn_ns, done_ns - filled_ns, 1, True)
-        return Answer(generation, outputs, request.specs).ran(slot, phases, done_ns)
+        return Answer(generation, outputs, request.specs, slot=slot, phases=phases, done_ns=done_ns)
 
     def _together(
         self, generation: Generation, request: Request, ticket: Waiting

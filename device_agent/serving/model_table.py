@@ -133,6 +133,14 @@ class ModelTable:
     ) -> Generation:
         """As ``find``, with the request counted in: its ``leave`` must follow. Where no version
         is demanded, a canary answers its share."""
+        active = self._active.get(model)
+        if (
+            active is not None
+            and not self._canaries
+            and version in ("", active.identity.version)
+            and active.enter()
+        ):
+            return active
         while True:
             generation = self.find(model, version, wait_s=wait_s)
             if self._canaries and not version:

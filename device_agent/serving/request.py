@@ -51,7 +51,7 @@ class Request:
 
     __slots__ = (
         *("inputs", "model", "priority", "sequence", "version", "wanted"),
-        *("_fits", "given", "group", "rows", "shapes", "specs"),
+        *("_fits", "arrays", "given", "group", "rows", "shapes", "specs"),
     )
 
     def __init__(
@@ -72,6 +72,7 @@ class Request:
         self.sequence = sequence
         self._fits = 0  # number of the generation that the rest is for
         self.given: Sequence[GivenTensor] = ()
+        self.arrays: list[tuple[str, Array]] | None = None  # where all inputs can be copied as such
         self.shapes: tuple[Shape, ...] = ()
         self.specs: Mapping[str, TensorSpec] = {}
         self.rows = 1
@@ -89,6 +90,7 @@ class Request:
         self.given = check_inputs(generation.session, self.inputs)
         self.specs = check_wanted(generation.session, self.wanted)
         self.shapes = tuple(tensor.shape for tensor in self.given)
+        self.arrays = _as_arrays(self.given)
         self.rows, self.group = 1, None
         if generation.batch_costs is not None:
             rows = {shape[0] for shape in self.shapes}
@@ -182,6 +184,28 @@ def check_wanted(session: Session, wanted: Sequence[str]) -> dict[str, TensorSpe
         if name not in specs:
             raise UsageError(f"unexpected output {name!r}; the model's outputs are {list(specs)}")
     return {name: specs[name] for name in wanted} if wanted else specs
+
+
+def put(request: Request, inputs: Mapping[str, Array]) -> None:
+    """Copies the inputs of a request that fits into buffers of their shapes."""
+    if request.arrays is not None:
+        for name, array in request.arrays:
+            inputs[name][...] = array
+    else:
+        for tensor in request.given:
+            fill(inputs[tensor.name], tensor)
+
+
+def _as_arrays(given: Sequence[GivenTensor]) -> list[tuple[str, Array]] | None:
+    arrays = []
+    for tensor in given:
+        data = tensor.data
+        if not isinstance(data, np.ndarray) or data.shape != tensor.shape:
+            return None
+        if data.dtype != STORAGE[tensor.dtype]:
+            return None
+        arrays.append((tensor.name, data))
+    return arrays
 
 
 def fill(array: Array, tensor: GivenTensor) -> None:

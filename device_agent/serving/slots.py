@@ -188,6 +188,8 @@ class SlotCache:
         self._rows_max = rows_max
         self._lock = threading.Lock()
         self._idle: OrderedDict[Key, list[BoundSlot | RowMemory]] = OrderedDict()
+        self._newest_key: Key | None = None  # the last in ``_idle``, and what is kept for it
+        self._newest: list[BoundSlot | RowMemory] = []
         self._closed = False
 
     def take(self, shapes: Sequence[Shape]) -> BoundSlot:
@@ -199,7 +201,7 @@ class SlotCache:
         if self._rows_max > 1:
             key, rows = self._without_rows(key)
         with self._lock:
-            idle = self._idle.get(key)
+            idle = self._newest if key == self._newest_key else self._idle.get(key)
             found = idle.pop() if idle else None
         if isinstance(found, BoundSlot):
             return found
@@ -228,12 +230,16 @@ class SlotCache:
 
     def _put(self, one: BoundSlot | RowMemory, key: Key) -> None:
         with self._lock:
+            if key == self._newest_key:  # mostly, and then its order need not be changed
+                self._newest.append(one)
+                return
             gone = [one] if self._closed else self._keep(one, key)
         for old in gone:
             old.close()
 
     def _keep(self, one: BoundSlot | RowMemory, key: Key) -> list[BoundSlot | RowMemory]:
-        self._idle.setdefault(key, []).append(one)
+        self._newest_key, self._newest = key, self._idle.setdefault(key, [])
+        self._newest.append(one)
         self._idle.move_to_end(key)
         if len(self._idle) <= _SHAPES_KEPT_MAX:
             return []
@@ -243,6 +249,7 @@ class SlotCache:
         """Releases all idle buffers, and those in use as they come back."""
         with self._lock:
             self._closed = True
+            self._newest_key, self._newest = None, []
             gone = [one for kept in self._idle.values() for one in kept]
             self._idle.clear()
         for one in gone:

@@ -61,11 +61,8 @@ class WaitingLine:
 
     def __init__(self) -> None:
         self._classes = {priority: _Class() for priority in PRIORITIES}
-        self._waiting = 0
+        self.count = 0  # of those that wait
         self._popped = HIGH  # priority of the last: those below never come twice running
-
-    def __len__(self) -> int:
-        return self._waiting
 
     def waiting(self, priority: int) -> int:
         """How many of one priority wait."""
@@ -84,7 +81,7 @@ class WaitingLine:
         ticket.left = False
         (line.appendleft if first else line.append)(ticket)
         queue.waiting += 1
-        self._waiting += 1
+        self.count += 1
 
     def remove(self, ticket: Ticket) -> None:
         """One that waits and will no longer."""
@@ -148,7 +145,7 @@ class WaitingLine:
     def _gone(self, ticket: Ticket, line: deque[Ticket]) -> None:
         ticket.left = True
         ticket.queue.waiting -= 1
-        self._waiting -= 1
+        self.count -= 1
         one = self._classes[ticket.priority]
         if not line:
             del one.tickets[ticket.queue]

@@ -138,7 +138,7 @@ class Scheduler:
         with self._lock:
             queue.running -= 1
             self._free += 1
-            if not self._line:
+            if not self._line.count:
                 return
             self._line.charge(queue, priority, elapsed_ns)
             while self._free:

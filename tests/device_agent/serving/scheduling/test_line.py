@@ -41,7 +41,7 @@ def test_classes_come_one_after_the_other() -> None:
     wanted = [*waiting[HIGH], *waiting[MEDIUM], *waiting[LOW]]
     assert [line.pop() for _ in wanted] == wanted
     assert line.pop() is None
-    assert len(line) == queue.waiting == 0
+    assert line.count == queue.waiting == 0
 
 
 @pytest.mark.parametrize(("below", "part"), [(LOW, 1 / 16), (MEDIUM, 1 / 8)])
@@ -183,6 +183,6 @@ def test_nobody_is_lost_or_run_twice(steps: list[tuple[str, int]]) -> None:
             for mate in line.mates(leader, number):
                 assert (mate.queue, mate.group) == (leader.queue, leader.group)
                 waiting.remove(mate)
-        assert len(line) == len(waiting) == sum(queue.waiting for queue in queues)
+        assert line.count == len(waiting) == sum(queue.waiting for queue in queues)
         for priority in PRIORITIES:
             assert line.waiting(priority) == sum(one.priority == priority for one in waiting)
