@@ -41,7 +41,11 @@ def try_batches(generation: Generation, rows_max: int) -> BatchCosts | None:
     try:
         if not _rows_stand_alone(generation, row):
             return None
-        return _measured(generation, row, rows_max)
+        costs = _measured(generation, row, rows_max)
+        # A run has as many rows as wait: none of these sizes is to be bound by a request.
+        for rows in range(1, rows_max + 1):
+            _run(generation, _repeated(row, rows))
+        return costs
     except EdgeError:  # a model that takes one row only, whatever it says, or no memory for more
         return None
 
@@ -72,11 +76,15 @@ def _run(generation: Generation, inputs: Mapping[str, Array]) -> dict[str, Array
         generation.slots.put_back(slot)
 
 
+def _repeated(row: Mapping[str, Array], rows: int) -> dict[str, Array]:
+    return {name: np.repeat(array, rows, axis=0) for name, array in row.items()}
+
+
 def _measured(generation: Generation, row: Mapping[str, Array], rows_max: int) -> BatchCosts:
     costs = BatchCosts(rows_max)
     end_s = time.monotonic() + _TIME_S
     for rows in sizes(rows_max):
-        _run(generation, {name: np.repeat(array, rows, axis=0) for name, array in row.items()})
+        _run(generation, _repeated(row, rows))
         slot = generation.slots.take([(rows, *row[name].shape[1:]) for name in row])
         try:
             slot.run()

@@ -49,6 +49,37 @@ def test_no_request_fails_across_three_switches(tmp_path: Path) -> None:
         assert _rate_across(asked, version) >= ANSWERED_PER_S
 
 
+def test_a_canary_answers_beside_the_version_before(tmp_path: Path) -> None:
+    """Under load the new version answers some requests, the one before the others, until it is
+    found to be as good; then it answers all. None fails, and each is what its version gives."""
+    known = known_versions(tmp_path / "models", 2)
+    with loopback_fleet(tmp_path / "fleet") as fleet, contextlib.ExitStack() as stack:
+        agent = fleet.start_agent(
+            "kiosk-1",
+            "--probation-mode",
+            "canary",
+            "--probation-share",
+            "0.3",
+            "--probation-s",
+            "0.6",
+        )
+        for version, path in known.paths.items():
+            fleet.publish(path, version)
+        assert fleet.roll_out("1.0.0").succeeded
+        address = agent.ready["inference_address"]
+        asker = stack.enter_context(asking(address, known.expected, known.given, tmp_path))
+        asker.wait_for("1.0.0")
+        assert fleet.roll_out("2.0.0").succeeded
+        asker.wait_for("2.0.0")
+        asked = asker.stop()
+
+    assert not asked.failed, asked.problems
+    order = asked.versions()
+    assert order[:4] == ["1.0.0", "2.0.0", "1.0.0", "2.0.0"]
+    both = [version for at, version in asked.answers if at >= asked.began("2.0.0")]
+    assert both.count("1.0.0") > both[: len(both) - both[::-1].index("1.0.0")].count("2.0.0")
+
+
 def _rate_across(asked: Asked, version: str) -> float:
     """Answers a second in the second around the first answer of ``version``."""
     switched = asked.began(version)

@@ -43,6 +43,8 @@ def test_every_size_is_measured_and_bound(tmp_path: Path) -> None:
     generation = made.table.find(NAME, "")
     assert generation.batch_costs is not None
     assert set(generation.batch_costs._ns) == {1, 2, 4, 6}
+    (homes,) = generation.slots._idle.values()
+    assert set(homes[0]._slots) == set(range(1, 7))  # type: ignore[union-attr]
     used = made.pool.statistics().slabs_used
     slots = [generation.slots.take([(rows, 4)]) for rows in (1,)]
     assert made.pool.statistics().slabs_used == used
