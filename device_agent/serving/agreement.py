@@ -1,4 +1,4 @@
-"""Whether two versions gave the same to the same request. Pure."""
+"""Whether two versions gave the same to the same request."""
 
 from __future__ import annotations
 
