@@ -6,15 +6,18 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from google.protobuf.message import DecodeError
+
 from device_agent.config import ModelConfig
 from device_agent.serving.dispatch import Answer, Dispatcher
 from device_agent.serving.doors.answers import AnswerWriter, Output
 from device_agent.serving.doors.classification import classify
 from device_agent.serving.doors.demanded import check_version, demanded, parameter_value
 from device_agent.serving.doors.regions import RegionPart, Regions, Use
-from device_agent.serving.doors.tensors import datatype, given_tensors, region_part
+from device_agent.serving.doors.repeated import RepeatedRequests
+from device_agent.serving.doors.tensors import given_tensors, region_part
 from edge_sdk.base import UnavailableError, UsageError
-from edge_sdk.client.wire_tensors import encode_array
+from edge_sdk.client.wire_tensors import DATATYPES, encode_array
 from edge_sdk.engines.contract import Array
 from edge_sdk.protos import inference_v2_pb2 as pb
 
@@ -43,22 +46,44 @@ class ModelInfer:
         self._regions = regions
         self._models = models
         self._writer = AnswerWriter()
+        self._repeated = RepeatedRequests()
 
-    def __call__(
-        self, request: pb.ModelInferRequest, *, left_s: float | None, when_gone: WhenGone
-    ) -> bytes:
-        """A ModelInferResponse, encoded. ``left_s``: until nobody waits for it any more.
+    def __call__(self, wire: bytes, *, left_s: float | None, when_gone: WhenGone) -> bytes:
+        """A ModelInferResponse for a ModelInferRequest, both encoded. ``left_s``: until nobody
+        waits for it any more.
 
         Raises: EdgeError.
         """
+        ready = self._repeated.take(wire)
+        if ready is None:
+            return self._parsed(wire, left_s, when_gone)
+        kind = ready.kind
+        try:
+            with self._dispatcher.run(
+                ready.request,
+                timeout_s=patience_s(kind.demanded.timeout_s, left_s),
+                when_gone=when_gone,
+            ) as answer:
+                specs = answer.specs
+                outputs = [
+                    Output(name, DATATYPES[specs[name].dtype], array.shape, content(array))
+                    for name, array in answer.outputs.items()
+                ]
+                return self._writer.answer(answer.identity, kind.id, outputs)
+        finally:
+            self._repeated.give_back(ready)
+
+    def _parsed(self, wire: bytes, left_s: float | None, when_gone: WhenGone) -> bytes:
+        request = parse(wire)
         check_version(request.model_version)
         wants = demanded(request)
         with self._regions.use() as use:
             wishes = _wishes(request, use)
+            tensors = given_tensors(request, use)
             with self._dispatcher.infer(
                 request.model_name,
                 request.model_version,
-                given_tensors(request, use),
+                tensors,
                 wanted=[output.name for output in request.outputs],
                 timeout_s=patience_s(wants.timeout_s, left_s),
                 when_gone=when_gone,
@@ -66,19 +91,21 @@ class ModelInfer:
                 sequence=wants.sequence,
             ) as answer:
                 outputs = [self._output(name, answer, wishes.get(name)) for name in answer.outputs]
-                return self._writer.answer(answer.identity, request.id, outputs)
+                written = self._writer.answer(answer.identity, request.id, outputs)
+        self._repeated.learn(wire, request, wants, tensors)
+        return written
 
     def _output(self, name: str, answer: Answer, wish: _Wish | None) -> Output:
         array = answer.outputs[name]
         dtype = answer.specs[name].dtype
         if wish is None:
-            return Output(name, datatype(dtype), array.shape, content(array))
+            return Output(name, DATATYPES[dtype], array.shape, content(array))
         if wish.classes:
             array = self._classes(name, answer, wish.classes)
             return Output(name, "BYTES", array.shape, content(array))
         assert wish.part is not None
         wish.part.write(content(array))
-        return Output(name, datatype(dtype), array.shape, b"")
+        return Output(name, DATATYPES[dtype], array.shape, b"")
 
     def _classes(self, name: str, answer: Answer, count: int) -> Array:
         spec = answer.specs[name]
@@ -90,6 +117,14 @@ class ModelInfer:
             labels=answer.identity.labels,
             batched=served.batch_max > 1 and spec.shape[:1] == (-1,),
         )
+
+
+def parse(wire: bytes) -> pb.ModelInferRequest:
+    """Raises: UsageError."""
+    try:
+        return pb.ModelInferRequest.FromString(wire)
+    except DecodeError:
+        raise UsageError(f"{len(wire)} bytes are no ModelInferRequest") from None
 
 
 def content(array: Array) -> bytes | Array:

@@ -10,7 +10,7 @@ import importlib.metadata
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from threading import Semaphore
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 import grpc
 from google.protobuf.message import Message
@@ -21,9 +21,10 @@ from device_agent.serving.dispatch import Dispatcher
 from device_agent.serving.doors import describe
 from device_agent.serving.doors.answers import in_stream
 from device_agent.serving.doors.demanded import check_version
-from device_agent.serving.doors.model_infer import ModelInfer
+from device_agent.serving.doors.model_infer import ModelInfer, parse
 from device_agent.serving.doors.regions import Regions
 from device_agent.serving.doors.shared_memory import cuda_calls, system_calls
+from device_agent.serving.doors.threads import DoorThreads
 from device_agent.serving.model_table import ModelTable
 from edge_sdk.base import (
     ConflictError,
@@ -36,8 +37,8 @@ from edge_sdk.protos import inference_v2_pb2 as pb
 from edge_sdk.rpc import SERVER_OPTIONS, check_local, refuse_live, to_status
 
 SERVICE = "inference.GRPCInferenceService"
-_THREADS = 16
-_STREAMS_MAX = 8  # each keeps a thread: half of them stay for single requests
+_THREADS = 64  # a request that waits for its turn keeps one: it must not hide a more urgent one
+_STREAMS_MAX = 8  # each keeps a thread as well
 _PENDING_MAX = 256  # calls inside and waiting for a thread; more get RESOURCE_EXHAUSTED
 _GRACE_S = 2.0
 _OVER_S = 0.001
@@ -75,6 +76,7 @@ class InferenceDoor:
         self._regions = Regions(shared_memory_prefix)
         self._model_infer = ModelInfer(dispatcher, self._regions, self._models)
         self._streams = Semaphore(_STREAMS_MAX)
+        self._threads: DoorThreads | None = None
         self._server: grpc.Server | None = None
         self.address = ""
 
@@ -85,8 +87,9 @@ class InferenceDoor:
         """
         check_local(address, insecure=insecure)
         refuse_live(address)
+        self._threads = DoorThreads(_THREADS, name="inference")
         server = grpc.server(
-            ThreadPoolExecutor(_THREADS, thread_name_prefix="inference"),
+            cast(ThreadPoolExecutor, self._threads),
             options=list(SERVER_OPTIONS),
             maximum_concurrent_rpcs=_PENDING_MAX,
         )
@@ -107,6 +110,8 @@ class InferenceDoor:
         if self._server is not None:
             self._server.stop(_GRACE_S).wait()
             self._server = None
+        if self._threads is not None:
+            self._threads.close()
         self._regions.close()
 
     def _handlers(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
@@ -125,10 +130,10 @@ class InferenceDoor:
             **(system_calls(self._regions) if self._shares else {}),
         }
         handlers = {name: _unary(request, act) for name, (request, act) in unary.items()}
-        handlers["ModelInfer"] = _unary(pb.ModelInferRequest, self._infer, None)
+        handlers["ModelInfer"] = _unary(None, self._infer)
         handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
             self._stream,
-            request_deserializer=pb.ModelInferRequest.FromString,
+            request_deserializer=None,
             response_serializer=None,
         )
         return handlers
@@ -210,7 +215,7 @@ class InferenceDoor:
             )
         return pb.RepositoryModelUnloadResponse()
 
-    def _infer(self, request: pb.ModelInferRequest, context: Context) -> bytes:
+    def _infer(self, request: bytes, context: Context) -> bytes:
         try:
             return self._model_infer(
                 request, left_s=context.time_remaining(), when_gone=context.add_callback
@@ -221,9 +226,7 @@ class InferenceDoor:
                 raise CallOverError(f"Deadline Exceeded: {error.message}") from None
             raise
 
-    def _stream(
-        self, requests: Iterator[pb.ModelInferRequest], context: Context
-    ) -> Iterator[bytes]:
+    def _stream(self, requests: Iterator[bytes], context: Context) -> Iterator[bytes]:
         """Answers in order; an error is in the band, and the stream lives on."""
         if not self._streams.acquire(blocking=False):
             context.abort(
@@ -236,16 +239,14 @@ class InferenceDoor:
         finally:
             self._streams.release()
 
-    def _stream_answer(
-        self, request: pb.ModelInferRequest, context: Context, end: _StreamEnd
-    ) -> bytes:
+    def _stream_answer(self, request: bytes, context: Context, end: _StreamEnd) -> bytes:
         try:
             return in_stream(
                 self._model_infer(request, left_s=context.time_remaining(), when_gone=end)
             )
         except EdgeError as error:
             return pb.ModelStreamInferResponse(
-                error_message=error.message, infer_response=pb.ModelInferResponse(id=request.id)
+                error_message=error.message, infer_response=pb.ModelInferResponse(id=id_of(request))
             ).SerializeToString()
 
 
@@ -269,12 +270,17 @@ class _StreamEnd:
             self._then()
 
 
+def id_of(wire: bytes) -> str:
+    try:
+        return parse(wire).id
+    except UsageError:
+        return ""
+
+
 def _unary(
-    request: type[Message],
-    act: Callable[[Any, Context], Any],
-    encode: Callable[[Message], bytes] | None = lambda message: message.SerializeToString(),
+    request: type[Message] | None, act: Callable[[Any, Context], Any]
 ) -> grpc.RpcMethodHandler[Any, Any]:
-    """``encode`` None: what is returned is encoded already."""
+    """``request`` None: bytes are given, and bytes come back."""
 
     def answer(message: Any, context: Context) -> Any:
         try:
@@ -283,7 +289,9 @@ def _unary(
             _abort(context, error)
 
     return grpc.unary_unary_rpc_method_handler(
-        answer, request_deserializer=request.FromString, response_serializer=encode
+        answer,
+        request_deserializer=None if request is None else request.FromString,
+        response_serializer=None if request is None else lambda one: one.SerializeToString(),
     )
 
 

@@ -1,0 +1,88 @@
+"""The threads of the door: as many as needed, none lost, none idle while work waits."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from device_agent.serving.doors.threads import DoorThreads
+from tests.support.processes import wait_for
+
+
+def test_a_thread_is_used_again() -> None:
+    """One after the other runs in the same thread; two at once need two."""
+    threads = DoorThreads(4, name="door")
+    seen: list[int] = []
+    for count in range(1, 6):
+        threads.submit(lambda: seen.append(threading.get_ident()))
+        wait_for(lambda count=count: len(seen) == count and threads._idle, "an idle thread")  # type: ignore[misc]
+    assert len(set(seen)) == 1
+    meet = threading.Barrier(2)
+    for _ in range(2):
+        threads.submit(meet.wait, 20)
+    wait_for(lambda: len(threads._idle) == 2, "both threads")
+    threads.close()
+
+
+def test_what_waits_is_run_in_order() -> None:
+    """More tasks than threads: the others wait, and each is run once."""
+    threads = DoorThreads(1, name="door")
+    go = threading.Event()
+    seen: list[int] = []
+    threads.submit(go.wait, 20)
+    for number in range(100):
+        threads.submit(seen.append, number)
+    assert seen == []
+    go.set()
+    wait_for(lambda: len(seen) == 100, "all tasks")
+    assert seen == list(range(100))
+    assert threads._started == 1
+    threads.close()
+
+
+def test_nothing_is_lost_while_threads_come_to_rest() -> None:
+    """Tasks as short as the moment between two of them: all are run and all are told of."""
+    threads = DoorThreads(3, name="door")
+    over: list[object] = []
+    for _ in range(3000):
+        threads.submit(lambda: None).add_done_callback(over.append)
+    wait_for(lambda: len(over) == 3000, "all tasks")
+    assert len(set(map(id, over))) == 3000
+    threads.close()
+
+
+def test_who_asks_late_is_told_at_once() -> None:
+    """A callback that is added after the end is called by who adds it."""
+    threads = DoorThreads(1, name="door")
+    task = threads.submit(lambda: None)
+    wait_for(lambda: bool(threads._idle), "the end")
+    told: list[Any] = []
+    task.add_done_callback(told.append)
+    assert told == [task]
+    threads.close()
+
+
+def test_an_error_does_not_end_its_thread(capfd: pytest.CaptureFixture[str]) -> None:
+    """It is shown, and the next task is run."""
+    threads = DoorThreads(1, name="door")
+    over = threading.Event()
+    threads.submit(int, "no number")
+    threads.submit(over.set)
+    assert over.wait(20)
+    assert "no number" in capfd.readouterr().err
+    threads.close()
+
+
+def test_closed_threads_end() -> None:
+    """Those that rest at once, those at work after it."""
+    before = threading.active_count()
+    threads = DoorThreads(4, name="door")
+    go = threading.Event()
+    threads.submit(go.wait, 20)
+    threads.submit(lambda: None)
+    wait_for(lambda: bool(threads._idle), "an idle thread")
+    threads.close()
+    go.set()
+    wait_for(lambda: threading.active_count() <= before, "the end of the threads")
