@@ -43,6 +43,14 @@ TOLERANCES: Mapping[str, tuple[str, str]] = {
 }
 QUANTISED_RTOL = "0.05"  # also of the largest expected value, as atol
 QUANTISED_STEPS = "2"  # of an 8-bit output
+# What to do about an input or output that is no tensor.
+_REMEDIES: Mapping[str, str] = {
+    "sequence": "end its graph with ConcatFromSequence or SequenceAt, which make tensors of it "
+    "(a classifier of scikit-learn: convert it with zipmap=False)",
+    "map": "give keys and values as two tensors (a classifier of scikit-learn: convert it with "
+    "zipmap=False)",
+    "optional": "decide in its graph, with OptionalHasElement and OptionalGetElement",
+}
 _NARROW = frozenset(name for name, bits in DTYPE_BITS.items() if bits <= 8) - {"bool"}
 _QUANTISED_SHARE = 0.25
 
@@ -113,10 +121,10 @@ def signature_of(model: TensorMap) -> Signature | None:
     for what, tensors in (("input", model.facts.inputs), ("output", model.facts.outputs)):
         for one in tensors:
             if one.dtype not in STORAGE:
+                remedy = _REMEDIES.get(one.dtype, "change the model")
                 raise RefusedError(
                     f"{what} {one.name!r} of {model.path} is {one.dtype}; only tensors of numbers, "
-                    "bool and string can be served: change the model, or publish it with "
-                    "--serve none",
+                    f"bool and string can be served: {remedy}, or publish it with --serve none",
                     tensor=one.name,
                 )
     return Signature(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from onnx import TensorProto
 from edge_sdk.base import FormatError, NotFoundError, RefusedError, UsageError
 from edge_sdk.engines import EngineError, Session, open_engine
 from edge_sdk.engines.contract import STORAGE
-from edge_sdk.engines.onnxruntime import OnnxRuntime
+from edge_sdk.engines.onnxruntime import OnnxRuntime, import_onnxruntime
 from edge_sdk.tensor_pool import TensorPool
 from tests.support import onnx_models
 
@@ -250,20 +252,91 @@ def test_a_closed_session_is_not_bound_again(engine: OnnxRuntime, tmp_path: Path
         session.run({"x": np.ones((1, 4), np.float32)}, {})
 
 
-def test_telemetry_stays_off() -> None:
-    """Outside of CI, importing through us maps no telemetry database and sets the variable."""
-    script = (
-        "from edge_sdk.engines import open_engine\n"
-        "open_engine('onnxruntime')\n"
-        "print('onnxruntime.db' in open('/proc/self/maps').read(), "
-        "'onnxruntime' in open('/proc/self/maps').read())"
-    )
-    hidden = ("CI", "ORT_DISABLE_TELEMETRY", "GITHUB_ACTIONS")
+_LOOK = """
+import json, os, sys, threading
+from pathlib import Path
+import numpy  # its own threads are not what is looked for
+before = set(os.listdir("/proc/self/task"))
+if sys.argv[1] == "through us":
+    from edge_sdk.engines import open_engine
+    session = open_engine("onnxruntime").load(Path(sys.argv[2]))
+    session.run({"x": numpy.ones((1, 4), numpy.float32)}, {})
+else:
+    import onnxruntime
+    onnxruntime.InferenceSession(sys.argv[2], providers=["CPUExecutionProvider"])
+maps = Path("/proc/self/maps").read_text()
+print(json.dumps({
+    "library": "onnxruntime" in maps,
+    "database": "onnxruntime.db" in maps,
+    "threads": len(set(os.listdir("/proc/self/task")) - before),
+    "files": sorted(str(one) for one in Path(os.environ["HOME"]).rglob("*") if one.is_file()),
+}))
+"""
+
+
+def seen_by(way: str, folder: Path) -> dict[str, Any]:
+    """What a process without CI in its environment has mapped, started and written at home."""
+    path = onnx_models.save(onnx_models.linear(1.0), folder / "model.onnx")
+    home = folder / "home"
+    home.mkdir()
+    hidden = ("CI", "ORT_DISABLE_TELEMETRY", "GITHUB_ACTIONS", "TF_BUILD", "XDG_CACHE_HOME")
     environment = {key: value for key, value in os.environ.items() if key not in hidden}
+    environment |= {
+        # One thread each: BLAS and the library's own pool would start some.
+        **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
+        **{"HOME": str(home), "TMPDIR": str(home), "PYTHONPATH": str(Path(__file__).parents[3])},
+    }
     done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", _LOOK, way, str(path)],
+        env=environment,
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    assert done.stdout.split() == ["False", "True"]
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+def test_telemetry_stays_off(tmp_path: Path) -> None:
+    """Outside of CI, loading and running through us maps no database, starts no thread and
+    leaves no file."""
+    seen = seen_by("through us", tmp_path)
+    assert seen == {"library": True, "database": False, "threads": 0, "files": []}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+def test_telemetry_would_be_seen(tmp_path: Path) -> None:
+    """The control: a release with the uploader, imported as it is, has its database open."""
+    if tuple(map(int, import_onnxruntime().__version__.split(".")[:2])) < (1, 29):
+        pytest.skip("this release of ONNX Runtime has no uploader")
+    seen = seen_by("as it is", tmp_path)
+    assert seen["database"] or seen["files"]
+    assert seen["threads"] > 0
+
+
+def test_no_thread_spins(engine: OnnxRuntime) -> None:
+    """Between runs a thread waits without burning the core."""
+    options = engine._options(threads=2)
+    for pool in ("intra", "inter"):
+        assert options.get_session_config_entry(f"session.{pool}_op.allow_spinning") == "0"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts the CPU time of threads")
+def test_waiting_costs_no_cpu(engine: OnnxRuntime, tmp_path: Path) -> None:
+    """Two threads that have worked take next to no CPU while nothing is asked of them."""
+    path = onnx_models.save(onnx_models.mlp((512, 512, 512)), tmp_path / "model.onnx")
+    session = engine.load(path, threads=2)
+    x = np.ones((64, 512), np.float32)
+    session.run({"x": x}, {})
+    taken = []
+    for _ in range(5):
+        session.run({"x": x}, {})
+        begin = time.process_time()
+        time.sleep(0.01)  # what is measured is what the waiting costs
+        taken.append(time.process_time() - begin)
+    assert min(taken) < 0.002
 
 
 def test_a_library_imported_unguarded_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

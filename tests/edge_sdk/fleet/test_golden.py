@@ -171,9 +171,26 @@ def test_whole_sample_needs_no_engine(
 
 
 def test_sequence_output_is_refused(tmp_path: Path) -> None:
-    """A model that answers with a sequence cannot be served, and the output is named."""
+    """A model that answers with a sequence cannot be served; the output and a remedy are named."""
     path = save(sequence(), tmp_path / "sequence.onnx")
-    with pytest.raises(RefusedError, match="'y'"):
+    with pytest.raises(RefusedError, match=r"'y' of .* is sequence.*ConcatFromSequence.*zipmap"):
+        make(path)
+
+
+def test_map_output_is_refused(tmp_path: Path) -> None:
+    """What a classifier of scikit-learn gives unless told otherwise: the remedy is that telling."""
+    kind = helper.make_map_type_proto(
+        TensorProto.INT64, helper.make_tensor_type_proto(TensorProto.FLOAT, None)
+    )
+    graph = helper.make_graph(
+        [helper.make_node("ZipMap", ["x"], ["y"], domain="ai.onnx.ml", classlabels_int64s=[0, 1])],
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2])],
+        [helper.make_value_info("y", kind)],
+    )
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("ai.onnx.ml", 3)]
+    path = save(helper.make_model(graph, ir_version=10, opset_imports=opsets), tmp_path / "m.onnx")
+    with pytest.raises(RefusedError, match=r"'y' of .* is map.*zipmap=False"):
         make(path)
 
 
