@@ -27,7 +27,6 @@ from device_agent.serving.request import (
     check_wanted,
     fill,
     owned,
-    put,
     with_states,
 )
 from device_agent.serving.scheduling import ALONE, Scheduler, Waiting, WhenGone
@@ -64,8 +63,8 @@ class Answer:
     """
 
     __slots__ = (
-        *("entered", "generation", "identity", "outputs", "specs", "static"),
-        *("_done_ns", "_generation", "_held", "_phases", "_slot"),
+        *("entered", "generation", "outputs", "specs", "static"),
+        *("_closed", "_done_ns", "_generation", "_held", "_phases", "_slot"),
     )
 
     def __init__(
@@ -83,12 +82,12 @@ class Answer:
         this one's thread made it; None: there was no run. ``held``: others look at the slot too.
         """
         self.generation = generation.number
-        self.identity: Identity = generation.identity
         self.outputs = outputs
         self.specs = specs
         self.static = slot is not None and slot.static
         self.entered = False  # the request leaves the generation with it
-        self._generation: Generation | None = generation
+        self._generation = generation
+        self._closed = False
         self._slot = slot
         self._held = held
         self._phases = phases
@@ -103,6 +102,10 @@ class Answer:
         self.static = False  # shapes may grow with the state
         return self
 
+    @property
+    def identity(self) -> Identity:
+        return self._generation.identity
+
     def __enter__(self) -> Answer:
         return self
 
@@ -112,43 +115,26 @@ class Answer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is None:
-            self.close()
-        else:
-            self.fail(error)
+        self.close(error)
 
-    def close(self) -> None:
-        """The answer was used: its buffers are free for others, and it is counted."""
-        generation = self._generation
-        if generation is None:
+    def close(self, error: BaseException | None = None) -> None:
+        """The answer was used, or could not be given after all (``error``): it is counted, and
+        its buffers are free for others."""
+        if self._closed:
             return
-        phases = self._phases
-        if phases is not None:
-            queue_ns, input_ns, infer_ns, batch, leads = phases
+        self._closed = True
+        generation, phases = self._generation, self._phases
+        if error is not None:
+            self._count_failed(error)
+        elif phases is not None:
             generation.statistics.succeeded(
-                queue_ns=queue_ns,
-                input_ns=input_ns,
-                infer_ns=infer_ns,
+                queue_ns=phases[0],
+                input_ns=phases[1],
+                infer_ns=phases[2],
                 output_ns=_now_ns() - self._done_ns,
-                batch_size=batch,
-                leads=leads,
+                batch_size=phases[3],
+                leads=phases[4],
             )
-        self._release(generation)
-
-    def fail(self, error: BaseException) -> None:
-        """As ``close`` for an answer that could not be given after all."""
-        generation = self._generation
-        if generation is None:
-            return
-        if isinstance(error, EdgeError):
-            generation.statistics.failed(
-                whole_ns=_now_ns() - self._done_ns + sum((self._phases or (0, 0, 0))[:3]),
-                engine=isinstance(error, EngineError),
-            )
-        self._release(generation)
-
-    def _release(self, generation: Generation) -> None:
-        self._generation = None
         slot = self._slot
         if slot is not None and (self._held is None or self._held.let_go()):
             if generation.copies is not None:
@@ -156,6 +142,13 @@ class Answer:
             generation.slots.put_back(slot)
         if self.entered:
             generation.leave()
+
+    def _count_failed(self, error: BaseException) -> None:
+        if isinstance(error, EdgeError):
+            self._generation.statistics.failed(
+                whole_ns=_now_ns() - self._done_ns + sum((self._phases or (0, 0, 0))[:3]),
+                engine=isinstance(error, EngineError),
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,7 +277,7 @@ class Dispatcher:
             try:
                 turn.keep(answer.outputs)
             except BaseException:
-                answer._release(generation)
+                answer.close()
                 raise
         return answer.narrow(specs)
 
@@ -337,7 +330,9 @@ class Dispatcher:
         began: Callable[[], None] | None = None,
     ) -> Answer:
         scheduler = self.scheduler
-        queue = scheduler.queue(request.model)
+        queue = request.queue
+        if queue is None:
+            queue = request.queue = scheduler.queue(request.model)
         priority = request.priority or queue.priority
         if not scheduler.enter(queue):
             ticket = scheduler.wait(
@@ -358,7 +353,13 @@ class Dispatcher:
             if began is not None:
                 began()
             slot = generation.slots.take(request.shapes)
-            put(request, slot.inputs)
+            if request.arrays is not None:
+                inputs = slot.inputs
+                for name, array in request.arrays:
+                    inputs[name][...] = array
+            else:
+                for tensor in request.given:
+                    fill(slot.inputs[tensor.name], tensor)
             filled_ns = _now_ns()
             outputs = slot.run()
             done_ns = _now_ns()

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from device_agent.serving.generation import Generation
-from device_agent.serving.scheduling import LOW
+from device_agent.serving.scheduling import LOW, ModelQueue
 from device_agent.serving.sequences import Sequence as SequenceOf
 from edge_sdk.base import UsageError
 from edge_sdk.engines.contract import STORAGE, Array, Session, Shape, shape_fits
@@ -50,7 +50,7 @@ class Request:
     """
 
     __slots__ = (
-        *("inputs", "model", "priority", "sequence", "version", "wanted"),
+        *("inputs", "model", "priority", "queue", "sequence", "version", "wanted"),
         *("_fits", "arrays", "given", "group", "rows", "shapes", "specs"),
     )
 
@@ -70,6 +70,7 @@ class Request:
         self.wanted = wanted
         self.priority = min(priority, LOW)
         self.sequence = sequence
+        self.queue: ModelQueue | None = None  # looked up when it is first run
         self._fits = 0  # number of the generation that the rest is for
         self.given: Sequence[GivenTensor] = ()
         self.arrays: list[tuple[str, Array]] | None = None  # where all inputs can be copied as such
@@ -184,16 +185,6 @@ def check_wanted(session: Session, wanted: Sequence[str]) -> dict[str, TensorSpe
         if name not in specs:
             raise UsageError(f"unexpected output {name!r}; the model's outputs are {list(specs)}")
     return {name: specs[name] for name in wanted} if wanted else specs
-
-
-def put(request: Request, inputs: Mapping[str, Array]) -> None:
-    """Copies the inputs of a request that fits into buffers of their shapes."""
-    if request.arrays is not None:
-        for name, array in request.arrays:
-            inputs[name][...] = array
-    else:
-        for tensor in request.given:
-            fill(inputs[tensor.name], tensor)
 
 
 def _as_arrays(given: Sequence[GivenTensor]) -> list[tuple[str, Array]] | None:

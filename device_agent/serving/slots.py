@@ -38,7 +38,7 @@ class BoundSlot:
         self._session = session
         self._pool = pool
         self._slabs: list[Slab] = []
-        self._per_run: list[Slab] = []
+        self.per_run: list[Slab] = []  # of the request at hand alone
         self._binding: Binding | None = None
         self.is_checked = pool.check
         try:
@@ -63,8 +63,8 @@ class BoundSlot:
 
     def finish(self) -> None:
         """Ends a request: what was made for this run alone is released."""
-        while self._per_run:
-            self._per_run.pop().release()
+        while self.per_run:
+            self.per_run.pop().release()
 
     def close(self) -> None:
         """Releases the buffers; the slot is not used again."""
@@ -108,7 +108,7 @@ class BoundSlot:
             if array.dtype == object:
                 copies[name] = np.array(array)
                 continue
-            copies[name] = self._slab(array.nbytes, self._per_run).array(array.dtype, array.shape)
+            copies[name] = self._slab(array.nbytes, self.per_run).array(array.dtype, array.shape)
             np.copyto(copies[name], array)
         return copies
 
@@ -200,7 +200,7 @@ class SlotCache:
         key, rows = tuple(shapes), 0
         if self._rows_max > 1:
             key, rows = self._without_rows(key)
-        with self._lock:
+        with self._lock:  # first what nearly every request is
             idle = self._newest if key == self._newest_key else self._idle.get(key)
             found = idle.pop() if idle else None
         if isinstance(found, BoundSlot):
@@ -215,11 +215,10 @@ class SlotCache:
             raise
 
     def put_back(self, slot: BoundSlot) -> None:
-        slot.finish()
-        if slot.home is None:
-            self._put(slot, slot.key)
-        else:
-            self._put(slot.home, slot.home.key)
+        if slot.per_run:
+            slot.finish()
+        one = slot.home or slot
+        self._put(one, one.key)
 
     def _without_rows(self, key: Key) -> tuple[Key, int]:
         """The shapes without their rows, and these; 0 rows: as they are."""
