@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from device_agent.cli.settings import read_config
-from edge_sdk.base import RefusedError, UnavailableError, UsageError
+from edge_sdk.base import EdgeError, RefusedError, UnavailableError, UsageError
 from edge_sdk.base.command import (
     EXIT_INTERRUPTED,
     PathArgument,
@@ -24,7 +24,7 @@ from edge_sdk.base.command import (
 from edge_sdk.base.files import refuse_existing, whole_file
 
 if TYPE_CHECKING:
-    from device_agent.load_test import Load, Plan, Where
+    from device_agent.load_test import Load, Observe, Plan, Where
 
 _EXAMPLE = """Example:
 
@@ -83,7 +83,7 @@ def bench(
     if html is not None:
         refuse_existing(html, replace=force)
     with _progress(plan) as progress:
-        document = run_loads(plan, progress=progress)
+        document = run_loads(plan, progress=progress, observe=_observe(where))
     if html is not None:
         with whole_file(html, replace=force) as stream:
             stream.write(html_report(document).encode())
@@ -116,6 +116,28 @@ def _where(
             "--state, --local-address or --inference-address"
         )
     return Where(agent=uri, fast_lane=fast_lane)
+
+
+def _observe(where: Where) -> Observe | None:
+    """The agent's own statistics of the time that counts; nothing where it has none."""
+    if not where.agent:
+        return None
+    from device_agent.cli.usage import between
+    from device_agent.local_api.asking import AgentQuestions
+
+    def begin() -> Callable[[], list[dict[str, Any]]]:
+        with AgentQuestions(where.agent) as questions, suppress(EdgeError):
+            before = questions.statistics()
+
+            def end() -> list[dict[str, Any]]:
+                with AgentQuestions(where.agent) as again, suppress(EdgeError):
+                    return between(before.page, again.statistics().page)
+                return []
+
+            return end
+        return list
+
+    return begin
 
 
 def _plan(
@@ -156,7 +178,7 @@ def _progress(plan: Plan) -> Iterator[Callable[[float, dict[str, int]], None] | 
 
 
 def _print(document: dict[str, Any]) -> None:
-    from device_agent.load_test.report import count_text, goal_words, how_asked, ms_text
+    from device_agent.load_test.report import BUSY, count_text, goal_words, how_asked, ms_text
 
     columns = ["load", "asked", "requests", "failed", "answers/s"]
     columns += ["p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "top-k"]
@@ -175,6 +197,7 @@ def _print(document: dict[str, Any]) -> None:
             ]
         )
     print_table(columns, rows)
+    _print_served(document["served"])
     for load in document["loads"]:
         for reason, count in load["failed"].items():
             click.echo(f"{load['name']}: {count} x {reason}: {load['first_errors'][reason]}")
@@ -189,3 +212,24 @@ def _print(document: dict[str, Any]) -> None:
             ["goal", "wanted", "measured", "", ""],
             [[name, *goal_words(goal), goal["why"]] for name, goal in goals],
         )
+    share = document["busy_share"]
+    if share is not None and share >= BUSY:
+        note(f"all cores were busy for {share:.0%} of the time: other programs count here too")
+
+
+def _print_served(served: Sequence[Mapping[str, Any]]) -> None:
+    """Where the time went, by the agent's own statistics."""
+    from device_agent.load_test.report import PHASES, phase_text
+
+    rows = [
+        [
+            one["model"],
+            "-" if one["batch_mean"] is None else f"{one['batch_mean']:.2f}",
+            *(phase_text(one["phases"][name]) for name in PHASES),
+        ]
+        for one in served
+    ]
+    if rows:
+        click.echo()
+        columns = [f"{name}, p50 / p99 ms" for name in PHASES]
+        print_table(["in the agent", "requests a run", *columns], rows)

@@ -9,6 +9,7 @@ from device_agent.statistics_page import Histogram, ModelUse, PageSnapshot, Stat
 
 PRIORITIES = ("high", "medium", "low")
 _STALE_MS = 3000
+_NOTHING: dict[str, Any] = {"answered": 0, "hits": 0, "runs": {}, "phases": {}}
 
 
 def usage(
@@ -75,6 +76,32 @@ def _model(now: ModelUse, before: ModelUse | None, interval_s: float) -> dict[st
             for name, times in now.phases.items()
         },
     }
+
+
+def between(before: PageSnapshot, now: PageSnapshot) -> list[dict[str, Any]]:
+    """What each artifact did between two looks; those that did nothing are left out."""
+    earlier = {(one.model, one.artifact): one for one in before.models}
+    found = []
+    for one in now.models:
+        then = earlier.get((one.model, one.artifact), dataclasses.replace(one, **_NOTHING))
+        answered, executions = one.answered - then.answered, one.executions - then.executions
+        if answered <= 0 and one.hits <= then.hits:
+            continue
+        found.append(
+            {
+                "model": one.model,
+                "version": one.version,
+                "answered": answered,
+                "hits": one.hits - then.hits,
+                "batch_mean": answered / executions if executions > 0 else None,
+                "memory_bytes": one.memory_bytes,
+                "phases": {
+                    name: _times(times.since(then.phases[name]) if name in then.phases else times)
+                    for name, times in one.phases.items()
+                },
+            }
+        )
+    return found
 
 
 def _times(times: Histogram) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from device_agent.load_test.loads import AT_LEAST, GOALS
 from device_agent.load_test.plots import Axis, Line, chart, linear_axis, log_axis, short
 
 Document = Mapping[str, Any]
+PHASES = ("queue", "input", "compute", "output")
+BUSY = 0.9  # of all cores, from where on figures are also of what else ran
 
 _STYLE = """
 :root{--ink:#1b1f24;--soft:#59636e;--paper:#fff;--card:#f6f8fa;--edge:#d5dae0;--good:#1a7f37;
@@ -20,7 +22,7 @@ _STYLE = """
 --card:#161b22;--edge:#30363d;--good:#3fb950;--bad:#ff6a61;--c0:#58a6ff;--c1:#f0883e;
 --c2:#3fb950;--c3:#bc8cff;--c4:#f778ba;--c5:#39c5cf;--c6:#d9b83b;--c7:#9aa4af}}
 *{box-sizing:border-box}
-body{margin:0 auto;max-width:880px;padding:28px 20px 60px;background:var(--paper);
+body{margin:0 auto;max-width:960px;padding:28px 20px 60px;background:var(--paper);
 color:var(--ink);font:15px/1.5 system-ui,sans-serif}
 h1{font-size:24px;margin:0 0 2px}h2{font-size:18px;margin:34px 0 8px}h3{font-size:15px;margin:0}
 p{margin:4px 0}.soft{color:var(--soft)}
@@ -29,7 +31,7 @@ background:var(--card);font-weight:600}
 .banner.good{border-color:var(--good)}.banner.bad{border-color:var(--bad)}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
-th,td{padding:5px 10px;border-bottom:1px solid var(--edge);text-align:right;white-space:nowrap}
+th,td{padding:5px 8px;border-bottom:1px solid var(--edge);text-align:right;white-space:nowrap}
 th{font-weight:600;color:var(--soft);font-size:13px}
 th:first-child,td:first-child,.left{text-align:left}
 td.wrap{white-space:normal;text-align:left}
@@ -37,7 +39,8 @@ td.wrap{white-space:normal;text-align:left}
 figure{margin:12px 0;padding:12px 14px 6px;background:var(--card);border-radius:8px}
 figcaption{display:flex;flex-wrap:wrap;gap:2px 16px;align-items:baseline;margin-bottom:6px}
 figcaption h3{flex:1 1 auto}
-.key{font-size:13px;color:var(--soft)}.key i{display:inline-block;width:14px;height:3px;
+.key{white-space:nowrap;margin-right:8px;font-size:13px;color:var(--soft)}
+.key i{display:inline-block;width:14px;height:3px;
 border-radius:2px;margin-right:6px;background:var(--c);vertical-align:middle}
 svg{display:block;width:100%;height:auto}
 svg text{font:11px system-ui,sans-serif;fill:var(--soft)}
@@ -46,7 +49,9 @@ svg text{font:11px system-ui,sans-serif;fill:var(--soft)}
 .dashed{stroke-dasharray:5 4}.dot{fill:var(--c);opacity:.75}
 .hover{fill:var(--c);opacity:0}.hover:hover{opacity:.8}
 .mark{stroke:var(--bad);stroke-width:1.2;stroke-dasharray:6 4;fill:none}
-svg .mark-text{fill:var(--bad)}
+svg .mark-text{fill:var(--bad);paint-order:stroke;stroke:var(--card);stroke-width:4px}
+.bar{display:flex;width:130px;height:14px;border-radius:3px;overflow:hidden;background:var(--edge)}
+.bar i{background:var(--c)}
 """ + "".join(f".c{one}{{--c:var(--c{one})}}" for one in range(8))
 
 
@@ -67,7 +72,9 @@ def html_report(document: Document) -> str:
         "waited for the generator or behind others is in it. Service is from sending to the "
         "answer. Percentiles are of answers, by nearest rank; a goal counts a request without "
         "an answer as later than any.</p>",
+        _lateness(document),
         _errors(loads),
+        _served(document["served"]),
         "<h2>Latency by percentile</h2>",
         _curves(loads),
         "<h2>Over time</h2>",
@@ -102,6 +109,12 @@ def count_text(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
+def phase_text(times: Mapping[str, Any]) -> str:
+    """p50 and p99 of a phase."""
+    found = (times["p50_ms"], times["p99_ms"])
+    return " / ".join("–" if one is None else f"{one:.2g}" for one in found)
+
+
 def goal_value(what: str, value: float) -> str:
     """A goal's number with its unit."""
     if what.endswith("-ms"):
@@ -125,7 +138,8 @@ def _banner(document: Document) -> str:
     elif document["met"]:
         kind, words = "good", f"All {len(goals)} goals are met."
     else:
-        kind, words = "bad", f"{len(goals) - met} of {len(goals)} goals are not met."
+        verb = "is" if len(goals) - met == 1 else "are"
+        kind, words = "bad", f"{len(goals) - met} of {len(goals)} goals {verb} not met."
     if document["interrupted"]:
         words += " It was interrupted: these are the figures until then."
     return f'<div class="banner {kind}">{words}</div>'
@@ -205,6 +219,56 @@ def _table_of_loads(loads: Sequence[Document]) -> str:
     return _rows(columns, rows) + '<p class="soft">Latencies in milliseconds.</p>'
 
 
+def _lateness(document: Document) -> str:
+    """What the generator and the machine have to do with the figures."""
+    late = [
+        f"{_text(load['name'])} {ms_text(load['late_p99_ms'])} ms"
+        for load in document["loads"]
+        if load["rate_hz"] and load["late_p99_ms"] is not None
+    ]
+    share = document["busy_share"]
+    words = f"Sent later than due, p99: {', '.join(late)}. " if late else ""
+    if share is not None:
+        words += f"All cores of this machine were busy for {share:.0%} of the time. "
+        if share >= BUSY:
+            words += "With hardly any of it free, other programs are in these figures too."
+    return f'<p class="soft">{words}</p>'
+
+
+def _served(served: Sequence[Document]) -> str:
+    """Where the time of a request went in the agent."""
+    rows = []
+    for one in served:
+        phases = one["phases"]
+        means = [phases[name]["mean_ms"] or 0.0 for name in PHASES]
+        whole = sum(means) or 1.0
+        parts = "".join(
+            f'<i class="c{number}" style="width:{100 * mean / whole:.1f}%"></i>'
+            for number, mean in enumerate(means)
+        )
+        batch = one["batch_mean"]
+        rows.append(
+            [
+                f'{_text(one["model"])}<br><span class="soft">{_text(one["version"])}</span>',
+                "–" if batch is None else f"{batch:.2f}",
+                *(phase_text(phases[name]) for name in PHASES),
+                f'<td class="left"><div class="bar">{parts}</div></td>',
+            ]
+        )
+    if not rows:
+        return ""
+    columns = ["model", "requests a run", *PHASES, "of the mean"]
+    keys = " ".join(_key(name, number) for number, name in enumerate(PHASES))
+    return (
+        "<h2>Inside the agent</h2>"
+        + _rows(columns, rows)
+        + f'<p class="soft">{keys}</p>'
+        + '<p class="soft">p50 / p99 in milliseconds of each phase, and each one\'s part of the '
+        "mean: waiting for a turn, copying inputs, the engine, handing the answer over. All "
+        "requests of the time are counted, also those of other applications.</p>"
+    )
+
+
 def _accuracy(load: Document) -> str:
     if load["accuracy"] is None:
         return "–"
@@ -223,10 +287,12 @@ def _errors(loads: Sequence[Document]) -> str:
     return "<h2>Failures</h2>" + _rows(["load", "kind", "requests", "first"], rows) if rows else ""
 
 
+def _key(name: str, colour: int) -> str:
+    return f'<span class="key"><i class="c{colour}"></i>{_text(name)}</span>'
+
+
 def _figure(title: str, picture: str, keys: Sequence[tuple[str, int]]) -> str:
-    legend = "".join(
-        f'<span class="key"><i class="c{colour}"></i>{_text(name)}</span>' for name, colour in keys
-    )
+    legend = "".join(_key(name, colour) for name, colour in keys)
     return f"<figure><figcaption><h3>{_text(title)}</h3>{legend}</figcaption>{picture}</figure>"
 
 

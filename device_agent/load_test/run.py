@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
@@ -45,6 +45,10 @@ _TICK_S = 0.25
 # Called now and then with seconds since the begin (negative: not begun) and requests by load.
 Progress = Callable[[float, dict[str, int]], None]
 
+# Called when the requests that count begin; what it gives is called when they have ended, and
+# says what went on where they were served: a list of ``{"model", "phases", ...}``.
+Observe = Callable[[], Callable[[], Sequence[Mapping[str, Any]]]]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Where:
@@ -79,7 +83,33 @@ class _Generator:
         return self.said.state in ("done", "error")
 
 
-def run_loads(plan: Plan, *, progress: Progress | None = None) -> dict[str, Any]:
+@dataclass
+class _Watch:
+    """What is looked at while the loads run."""
+
+    plan: Plan
+    begin_ns: int
+    progress: Progress | None
+    observe: Observe | None
+    busy: list[tuple[float, tuple[float, float]]] = field(default_factory=list)
+    observed: Callable[[], Sequence[Mapping[str, Any]]] | None = None
+
+    def look(self, counts: dict[str, int]) -> float:
+        """Seconds since the begin, warming up included."""
+        at_s = (time.perf_counter_ns() - self.begin_ns) / 1e9
+        whole_s = self.plan.warm_up_s + self.plan.duration_s
+        if at_s <= whole_s + _TICK_S and (not self.busy or at_s - self.busy[-1][0] >= _TICK_S):
+            self.busy.append((at_s, processor_times()))
+        if self.observe is not None and self.observed is None and at_s >= self.plan.warm_up_s:
+            self.observed = self.observe()
+        if self.progress is not None:
+            self.progress(at_s, counts)
+        return at_s
+
+
+def run_loads(
+    plan: Plan, *, progress: Progress | None = None, observe: Observe | None = None
+) -> dict[str, Any]:
     """Makes all loads at the same time; the report as a document that is JSON.
 
     Ctrl-C ends it early: the report then says ``"interrupted": true`` and holds what was
@@ -93,37 +123,27 @@ def run_loads(plan: Plan, *, progress: Progress | None = None) -> dict[str, Any]
             for number, load in enumerate(plan.loads)
         ]
         _wait_ready(generators)
-        busy = [(0.0, processor_times())]
         begin_ns = time.perf_counter_ns() + _BEGIN_IN_NS
         for one in generators:
             _write(one, str(begin_ns).encode() + b"\n")
-        ended_ns, interrupted = _watch(plan, generators, begin_ns, busy, progress)
+        watch = _Watch(plan, begin_ns, progress, observe)
+        ended_ns, interrupted = _until_ended(generators, watch)
         begin_ns += int(plan.warm_up_s * 1e9)
         end_ns = min(ended_ns, begin_ns + int(plan.duration_s * 1e9))
         samples = [_samples(one, begin_ns, end_ns) for one in generators]
-        return _document(plan, generators, samples, busy, interrupted=interrupted)
+        return _document(generators, samples, watch, interrupted=interrupted)
 
 
-def _watch(
-    plan: Plan,
-    generators: Sequence[_Generator],
-    begin_ns: int,
-    busy: list[tuple[float, tuple[float, float]]],
-    progress: Progress | None,
-) -> tuple[int, bool]:
-    """Until all have ended; when asking ended, and whether that was by Ctrl-C."""
+def _until_ended(generators: Sequence[_Generator], watch: _Watch) -> tuple[int, bool]:
+    """When asking ended, and whether that was by Ctrl-C."""
+    plan = watch.plan
     whole_s = plan.warm_up_s + plan.duration_s
     give_up_s = whole_s + max(load.deadline_ms for load in plan.loads) / 1000 + _AFTER_S
-    ended_ns, interrupted = begin_ns + int(whole_s * 1e9), False
+    ended_ns, interrupted = watch.begin_ns + int(whole_s * 1e9), False
     while not all(one.has_ended for one in generators):
         try:
             _listen(generators, _TICK_S)
-            at_s = (time.perf_counter_ns() - begin_ns) / 1e9
-            if at_s - busy[-1][0] >= _TICK_S and at_s <= whole_s + _TICK_S:
-                busy.append((at_s, processor_times()))
-            if progress is not None:
-                progress(at_s, {one.load.name: one.said.count for one in generators})
-            if at_s > give_up_s:
+            if watch.look({one.load.name: one.said.count for one in generators}) > give_up_s:
                 break
         except KeyboardInterrupt:
             if interrupted:
@@ -230,13 +250,13 @@ def _samples(one: _Generator, begin_ns: int, end_ns: int) -> Samples:
 
 
 def _document(
-    plan: Plan,
     generators: Sequence[_Generator],
     samples: Sequence[Samples],
-    busy: Sequence[tuple[float, tuple[float, float]]],
+    watch: _Watch,
     *,
     interrupted: bool,
 ) -> dict[str, Any]:
+    plan, busy = watch.plan, watch.busy
     loads, verdicts = [], []
     for one, measured in zip(generators, samples, strict=True):
         summary = summarise(measured)
@@ -269,6 +289,8 @@ def _document(
             {"at_s": later[0] - plan.warm_up_s, "share": busy_share(earlier[1], later[1])}
             for earlier, later in pairwise(busy)
         ],
+        "busy_share": busy_share(busy[0][1], busy[-1][1]) if len(busy) > 1 else None,
+        "served": [] if watch.observed is None else list(watch.observed()),
         "loads": loads,
     }
 

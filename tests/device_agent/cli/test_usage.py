@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from device_agent.cli.usage import is_loaded, usage
+from device_agent.cli.usage import between, is_loaded, usage
 from device_agent.statistics_page import PageSnapshot, PageWriter, private_page, read_page
 from tests.support.used_page import counters, use, used_page, used_words
 
@@ -57,3 +57,22 @@ def test_a_process_that_stands_still_is_told() -> None:
     assert not usage(page, page, now_ms=late_ms, interval_s=1.0)["inference"]["fresh"]
     never = usage(PageSnapshot(), PageSnapshot(), now_ms=5, interval_s=1.0)
     assert (never["inference"]["fresh"], never["models"]) == (False, [])
+
+
+def test_what_was_done_between_two_looks() -> None:
+    """Requests, runs and times of the interval, of those that did anything, new ones too."""
+    words = private_page()
+    writer = PageWriter(words, pid=1)
+    statistics = counters(writer, "team/digits", 1)
+    counters(writer, "team/idle", 2)
+    use(statistics, requests=500)
+    before = read_page(words)
+    for _ in range(30):
+        statistics.succeeded(queue_ns=100, input_ns=100, infer_ns=800_000, output_ns=100)
+    use(counters(writer, "team/new", 3), requests=7)
+    digits, new = between(before, read_page(words))
+    assert (digits["model"], digits["answered"], digits["batch_mean"]) == ("team/digits", 30, 1.0)
+    assert digits["phases"]["compute"]["count"] == 30
+    assert digits["phases"]["compute"]["mean_ms"] == pytest.approx(0.8)
+    assert (new["model"], new["answered"]) == ("team/new", 7)
+    assert between(before, before) == []

@@ -18,6 +18,17 @@ from edge_sdk.base import NotFoundError, UsageError
 from tests.support.onnx_models import linear
 from tests.support.serving_door import serving
 
+TIMES = {"p50_ms": 0.0021, "p99_ms": 0.5, "mean_ms": 0.1}
+SERVED = {
+    "model": "team/<digits>",
+    "version": "1.0.0",
+    "batch_mean": 1.5,
+    "phases": {
+        **dict.fromkeys(("queue", "input", "compute"), TIMES),
+        "output": dict.fromkeys(TIMES),
+    },
+}
+
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
@@ -50,7 +61,8 @@ def document(address: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str
             address,
             "team/digits name=sensor rate=150 p50-ms=1000 p99-ms=0.001 arrivals=constant",
             f"team/digits name=<camera> clients=2 labels='{path}' accuracy=0.7 failures=0",
-        )
+        ),
+        observe=lambda: lambda: [SERVED],
     )
 
 
@@ -99,6 +111,8 @@ def test_report_is_one_file_that_needs_nothing(document: dict[str, Any]) -> None
     assert not re.search(r"(src|href|url)\s*[=(]", html)
     assert "&lt;camera&gt;" in html
     assert "<camera>" not in html
+    assert "team/&lt;digits&gt;" in html
+    assert "0.0021 / 0.5" in html
     assert "p99 at most 0.001 ms" in html
     assert "MISSED" in html
     assert document["machine"]["processor"].split("@")[0].strip() in html
