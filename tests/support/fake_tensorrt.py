@@ -44,7 +44,10 @@ class Seen:
     builds: list[dict[str, Any]] = field(default_factory=list)
     loaded: list[bytes] = field(default_factory=list)
     refits: int = 0
+    says: str = "no tactic"  # where it fails
     build_fails: bool = False
+    load_fails: bool = False
+    load_fails_once: bool = False
     refit_fails: bool = False  # after half of the weights
     folded: frozenset[str] = frozenset()  # weights that a refit accepts and does not use
     missing: tuple[str, ...] = ()
@@ -322,7 +325,7 @@ def _builder(library: Any, gpu: FakeGpu) -> None:
                 bounds |= profile._bounds
             loose = [v.name for v in model.graph.input if -1 in _shape(v) and v.name not in bounds]
             if loose or seen.build_fails:
-                _say(library, self._logger, f"no profile for {loose}" if loose else "no tactic")
+                _say(library, self._logger, f"no profile for {loose}" if loose else seen.says)
                 return None
             typed = bool(network._flags & 1 << library.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
             facts = {
@@ -380,7 +383,12 @@ def _runtime(library: Any, gpu: FakeGpu) -> None:
 
         def deserialize_cuda_engine(self, serialized_engine: bytes) -> ICudaEngine | None:
             plan = bytes(serialized_engine)
-            library.seen.loaded.append(plan)
+            seen: Seen = library.seen
+            seen.loaded.append(plan)
+            if seen.load_fails or seen.load_fails_once:
+                seen.load_fails_once = False
+                _say(library, self._logger, seen.says)
+                return None
             try:
                 facts = json.loads(plan.removeprefix(_MAGIC).partition(b"\n")[0])
                 engine = ICudaEngine(library, gpu, library.seen, self._logger, plan)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_sdk.base import RefusedError
+from edge_sdk.base import EdgeError, RefusedError, ResourceError
 from edge_sdk.engines.errors import EngineError
 from edge_sdk.engines.tensorrt.library import (
     Builder,
@@ -21,6 +21,8 @@ from edge_sdk.engines.tensorrt.library import (
 from edge_sdk.engines.tensorrt.rules import Options, Profile, builder_flags
 
 _ERRORS_TOLD = 3
+# There is no code for it: these words are in the messages of the library.
+_NO_MEMORY = ("out of memory", "outofmemory", "could not be allocated")
 # What the bindings raise by themselves: pybind11 turns C++ exceptions into these.
 LIBRARY_ERRORS = (RuntimeError, ValueError, TypeError)
 
@@ -40,11 +42,10 @@ def build(
         config = _config(library, builder, profiles, options)
         plan = builder.build_serialized_network(network, config)
     except LIBRARY_ERRORS as error:
-        raise RefusedError(
-            f"TensorRT cannot build a plan of {entry}: {log.last()} ({error})"
-        ) from None
+        what = f"TensorRT cannot build a plan of {entry} ({error})"
+        raise failure(RefusedError, what, log) from None
     if plan is None:
-        raise RefusedError(f"TensorRT cannot build a plan of {entry}: {log.last()}")
+        raise failure(RefusedError, f"TensorRT cannot build a plan of {entry}", log)
     return plan
 
 
@@ -87,9 +88,9 @@ def deserialize(runtime: Runtime, log: Log, plan: PlanBytes) -> ICudaEngine:
     try:
         engine = runtime.deserialize_cuda_engine(plan)
     except LIBRARY_ERRORS as error:
-        raise EngineError(f"TensorRT cannot load the plan: {error}") from None
+        raise failure(EngineError, f"TensorRT cannot load the plan ({error})", log) from None
     if engine is None:
-        raise EngineError(f"TensorRT cannot load the plan: {log.last()}")
+        raise failure(EngineError, "TensorRT cannot load the plan", log)
     return engine
 
 
@@ -97,7 +98,7 @@ def serialize(engine: ICudaEngine, log: Log) -> IHostMemory:
     """The plan with the weights that the engine has now. Raises: EngineError."""
     plan = engine.serialize()
     if plan is None:
-        raise EngineError(f"TensorRT cannot serialise the engine: {log.last()}")
+        raise failure(EngineError, "TensorRT cannot serialise the engine", log)
     return plan
 
 
@@ -112,15 +113,24 @@ def refit(library: Library, log: Log, engine: ICudaEngine, entry: Path) -> None:
     try:
         refitter = library.Refitter(engine, log)
         if not library.OnnxParserRefitter(refitter, log).refit_from_file(str(entry)):
-            raise EngineError(f"not every weight was accepted: {log.last()}")
+            raise failure(EngineError, "not every weight was accepted", log)
         missing = refitter.get_missing_weights()
         if missing:
             raise EngineError(f"weights are missing: {', '.join(missing[:_ERRORS_TOLD])}")
         done = refitter.refit_cuda_engine()
     except LIBRARY_ERRORS as error:
-        raise EngineError(f"the refit failed: {log.last()} ({error})") from None
+        raise failure(EngineError, f"the refit failed ({error})", log) from None
     if not done:
-        raise EngineError(f"the refit failed: {log.last()}")
+        raise failure(EngineError, "the refit failed", log)
+
+
+def failure(kind: type[EdgeError], what: str, log: Log) -> EdgeError:
+    """The error for what the library said last; a ResourceError where memory was missing, since
+    the same may work later."""
+    said = log.last()
+    if any(words in said.lower() for words in _NO_MEMORY):
+        return ResourceError(f"{what}: {said}", what="memory")
+    return kind(f"{what}: {said}")
 
 
 def view(plan: PlanBytes) -> memoryview:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -91,7 +92,9 @@ class CudaDevice:
         if not count:
             raise RefusedError("there is no GPU here", engine="tensorrt")
         # Whoever waits sleeps: by default a thread would spin, and burn one of few cores.
-        self._call(self._runtime.cudaSetDeviceFlags(self._runtime.cudaDeviceScheduleBlockingSync))
+        with suppress(EngineError):  # who used the GPU of this process before us has decided it
+            flags = self._runtime.cudaDeviceScheduleBlockingSync
+            self._call(self._runtime.cudaSetDeviceFlags(flags))
 
     def place(self) -> Place:
         (facts,) = self._call(self._runtime.cudaGetDeviceProperties(_GPU))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +23,7 @@ from edge_sdk.engines.contract import (
     check_loading,
     check_providers,
 )
+from edge_sdk.engines.errors import EngineError
 from edge_sdk.engines.golden import INPUT, replay
 from edge_sdk.engines.known import KnownModel
 from edge_sdk.engines.tensorrt import calls
@@ -45,7 +46,7 @@ from edge_sdk.engines.tensorrt.rules import (
     choose,
     profiles_of,
 )
-from edge_sdk.engines.tensorrt.session import TensorRtSession
+from edge_sdk.engines.tensorrt.session import MadeBy, TensorRtSession
 from edge_sdk.engines.tensorrt.structure import structure_of
 from edge_sdk.formats import TensorMap, open_model, read_safetensors
 
@@ -102,7 +103,7 @@ class TensorRt:
         check_providers("tensorrt", providers, ())
         profiles = self.profiles(_onnx(entry), {}, batch_max=1)
         plan = calls.build(self.library, self.log, entry, profiles, self.options)
-        return self.open(plan, profiles, made_by="build")
+        return self.open_engine(self.deserialized(plan), profiles, made_by="build")
 
     def load_known(
         self,
@@ -120,42 +121,23 @@ class TensorRt:
         """
         check_loading("tensorrt", loading, ("auto",))
         check_providers("tensorrt", providers, ())
-        model = _onnx(entry)
-        golden = read_safetensors(known.golden) if known.golden is not None else {}
-        return _Loading(self, model, known, golden).session()
+        return _Loading(self, _onnx(entry), known).session()
 
-    def open(
-        self,
-        plan: calls.PlanBytes,
-        profiles: tuple[Profile, ...],
-        *,
-        made_by: Literal["load", "build"],
-    ) -> TensorRtSession:
-        """A session of a plan that may be trusted. Raises: EngineError, RefusedError."""
-        engine = calls.deserialize(self._runtime, self.log, plan)
-        return self.open_engine(engine, profiles, made_by=made_by)
+    def deserialized(self, plan: calls.PlanBytes) -> ICudaEngine:
+        """Of a plan that may be trusted. Raises: EngineError, ResourceError."""
+        return calls.deserialize(self._runtime, self.log, plan)
 
     def open_engine(
         self,
         engine: ICudaEngine,
         profiles: tuple[Profile, ...],
         *,
-        made_by: Literal["load", "refit", "build"],
+        made_by: MadeBy,
     ) -> TensorRtSession:
         by_name = {profile.name: profile for profile in profiles}
         return TensorRtSession(
             self.library, self.log, engine, self.device, by_name, made_by=made_by
         )
-
-    def refitted(self, plan: bytes, entry: Path) -> ICudaEngine:
-        """An engine of its own made of a kept plan, with the weights of ``entry``: the one that
-        serves is never touched, since a refit that fails leaves a mixture of weights.
-
-        Raises: EngineError.
-        """
-        engine = calls.deserialize(self._runtime, self.log, plan)
-        calls.refit(self.library, self.log, engine, entry)
-        return engine
 
     def profiles(
         self, model: TensorMap, golden: Mapping[str, Array], *, batch_max: int
@@ -167,102 +149,120 @@ class TensorRt:
         return profiles_of(shapes, samples, options)
 
 
-@dataclass(slots=True)
 class _Loading:
-    """One artifact on its way to a session."""
+    """One artifact on its way to a session. ``notes``: what did not work on it."""
 
-    engine: TensorRt
-    model: TensorMap
-    known: KnownModel
-    golden: Mapping[str, Array]
+    def __init__(self, engine: TensorRt, model: TensorMap, known: KnownModel) -> None:
+        self._engine = engine
+        self._entry = model.path
+        self._known = known
+        self._golden = read_safetensors(known.golden) if known.golden is not None else {}
+        self._profiles = engine.profiles(model, self._golden, batch_max=known.batch_max)
+        self._structure = structure_of(model)
+        self._key = self._make_key()
+        self._notes: list[str] = []
 
     def session(self) -> TensorRtSession:
-        profiles = self.engine.profiles(self.model, self.golden, batch_max=self.known.batch_max)
-        key = self._key(profiles)
-        structure = structure_of(self.model)
-        plans = Plans(self.known.room)
-        kept = list(plans.all())
-        can_refit = self.engine.options.refittable
-        notes = []
-        while True:
-            step = choose(key, structure, kept, can_refit=can_refit, has_golden=bool(self.golden))
-            if step.kept is None:
-                session, note = self._built(plans, key, structure)
-                break
-            try:
-                if step.do == "load":
-                    session, note = self._loaded(plans, step.kept, profiles), ""
-                else:
-                    session, note = self._refitted(plans, step.kept, key, structure)
-                break
-            except EdgeError as error:
-                notes.append(f"{step.do} of a kept plan did not work: {error.message}")
-            kept.remove(step.kept)
-            can_refit = can_refit and step.do != "refit"  # a copy of another would fail alike
-        session.notes = tuple(one for one in (*notes, note) if one)
+        """Raises: RefusedError, ResourceError, EngineError."""
+        try:
+            plans = Plans(self._known.room)
+            kept = list(plans.all())
+        except OSError as error:  # serving is worth more than keeping
+            self._notes.append(f"no plans in {self._known.room.folder}: {error}")
+            session = self._opened(self._engine.deserialized(self._build()), "build")
+        else:
+            session = self._cheapest(plans, kept)
+        session.notes = tuple(self._notes)
         return session
 
-    def _loaded(self, plans: Plans, kept: Kept, profiles: tuple[Profile, ...]) -> TensorRtSession:
-        """Raises: ProofError, EngineError."""
+    def _cheapest(self, plans: Plans, kept: list[Kept]) -> TensorRtSession:
+        can_refit = self._engine.options.refittable
+        while True:
+            step = choose(
+                self._key,
+                self._structure,
+                kept,
+                can_refit=can_refit,
+                has_golden=bool(self._golden),
+            )
+            if step.kept is None:
+                return self._built(plans)
+            try:
+                if step.do == "load":
+                    return self._opened(self._loaded(plans, step.kept), "load")
+                return self._refitted(plans, step.kept)
+            except (ProofError, EngineError) as error:
+                self._notes.append(f"{step.do} of a kept plan did not work: {error.message}")
+            kept.remove(step.kept)
+            can_refit = can_refit and step.do != "refit"  # a copy of another would fail alike
+
+    def _loaded(self, plans: Plans, kept: Kept) -> ICudaEngine:
+        """Raises: ProofError; EngineError (the plan is dropped); ResourceError (it stays)."""
         data = plans.read(kept)
         try:
-            return self.engine.open(data, profiles, made_by="load")
-        except EdgeError:
+            return self._engine.deserialized(data)
+        except EngineError:
             plans.drop(kept)
             raise
 
-    def _refitted(
-        self, plans: Plans, kept: Kept, key: PlanKey, structure: str
-    ) -> tuple[TensorRtSession, str]:
-        """Raises: ProofError (the plan's bytes, or the golden sample), EngineError."""
-        second = self.engine.refitted(plans.read(kept), self.model.path)
-        session = self.engine.open_engine(second, key.profiles, made_by="refit")
+    def _refitted(self, plans: Plans, kept: Kept) -> TensorRtSession:
+        """An engine of its own made of a kept plan, with the weights of this model: the one that
+        serves is never touched, since a refit that fails leaves a mixture of weights.
+
+        Raises: ProofError (the plan's bytes, or the golden sample), EngineError, ResourceError.
+        """
+        second = self._loaded(plans, kept)
+        calls.refit(self._engine.library, self._engine.log, second, self._entry)
+        session = self._opened(second, "refit")
         try:
-            result = replay(session, self.golden, self.known.tolerances)
+            result = replay(session, self._golden, self._known.tolerances)
             if not result.ok:
                 raise ProofError(f"the golden sample differs: {'; '.join(result.mismatches)}")
-            plan = calls.serialize(second, self.engine.log)
+            plan = calls.serialize(second, self._engine.log)
         except EdgeError:
             session.close()
             raise
-        return session, _keep(plans, key, structure, plan, "refit")
+        self._keep(plans, plan, "refit")
+        return session
 
-    def _built(self, plans: Plans, key: PlanKey, structure: str) -> tuple[TensorRtSession, str]:
-        engine = self.engine
-        plan = calls.build(
-            engine.library, engine.log, self.model.path, key.profiles, engine.options
-        )
-        session = engine.open(plan, key.profiles, made_by="build")
-        return session, _keep(plans, key, structure, plan, "build")
+    def _built(self, plans: Plans) -> TensorRtSession:
+        plan = self._build()
+        session = self._opened(self._engine.deserialized(plan), "build")
+        self._keep(plans, plan, "build")
+        return session
 
-    def _key(self, profiles: tuple[Profile, ...]) -> PlanKey:
-        options = self.engine.options
+    def _build(self) -> calls.PlanBytes:
+        engine = self._engine
+        return calls.build(engine.library, engine.log, self._entry, self._profiles, engine.options)
+
+    def _opened(self, engine: ICudaEngine, made_by: MadeBy) -> TensorRtSession:
+        return self._engine.open_engine(engine, self._profiles, made_by=made_by)
+
+    def _keep(
+        self, plans: Plans, plan: calls.PlanBytes, made_by: Literal["build", "refit"]
+    ) -> None:
+        """The session works without: where it is not kept, that is a note."""
+        view = calls.view(plan)
+        try:
+            if not plans.write(self._key, self._structure, view, made_by=made_by):
+                self._notes.append(
+                    f"a plan of {view.nbytes} bytes was not kept: the quota has no room"
+                )
+        except (ResourceError, OSError) as error:
+            self._notes.append(f"the plan was not kept: {error}")
+
+    def _make_key(self) -> PlanKey:
+        options = self._engine.options
         to_set, to_clear = builder_flags(options)
         return PlanKey(
-            artifact=str(self.known.artifact),
-            library=str(self.engine.library.__version__),
-            place=self.engine.device.place(),
+            artifact=str(self._known.artifact),
+            library=str(self._engine.library.__version__),
+            place=self._engine.device.place(),
             flags=("STRONGLY_TYPED", *to_set, *(f"no {name}" for name in to_clear)),
             level=options.level,
             workspace_bytes=options.workspace_bytes,
-            profiles=profiles,
+            profiles=self._profiles,
         )
-
-
-def _keep(
-    plans: Plans,
-    key: PlanKey,
-    structure: str,
-    plan: calls.PlanBytes,
-    made_by: Literal["build", "refit"],
-) -> str:
-    """Why it was not kept, empty where it was: the session works without."""
-    try:
-        if plans.write(key, structure, calls.view(plan), made_by=made_by):
-            return ""
-    except ResourceError as error:
-        return f"the plan was not kept: {error.message}"
-    return f"the plan of {calls.view(plan).nbytes} bytes was not kept: the quota has no room"
 
 
 def _onnx(entry: Path) -> TensorMap:

@@ -16,11 +16,13 @@ import numpy as np
 from edge_sdk.base import EdgeError, RefusedError, UsageError
 from edge_sdk.engines.contract import STORAGE, Array, Binding, Shape, check_arrays
 from edge_sdk.engines.errors import EngineError
-from edge_sdk.engines.tensorrt.calls import LIBRARY_ERRORS
+from edge_sdk.engines.tensorrt.calls import LIBRARY_ERRORS, failure
 from edge_sdk.engines.tensorrt.device import Device, OnGpu, Pinned
 from edge_sdk.engines.tensorrt.library import ICudaEngine, IExecutionContext, Library, Log, Member
 from edge_sdk.engines.tensorrt.rules import Profile, check_profile, dtype_of
 from edge_sdk.manifest.model import TensorSpec
+
+MadeBy = Literal["load", "refit", "build"]
 
 
 class TensorRtSession:
@@ -34,7 +36,7 @@ class TensorRtSession:
         device: Device,
         profiles: Mapping[str, Profile],
         *,
-        made_by: Literal["load", "refit", "build"],
+        made_by: MadeBy,
     ) -> None:
         """Raises: RefusedError (tensors that cannot be served), EngineError."""
         self.made_by = made_by
@@ -52,7 +54,7 @@ class TensorRtSession:
         self._attached: _Staged | None = None
         self._context = engine.create_execution_context()
         if self._context is None:
-            raise EngineError(f"TensorRT made no execution context: {log.last()}")
+            raise failure(EngineError, "TensorRT made no execution context", log)
         self._stream = device.open_stream()
 
     def output_shapes(self, inputs: Mapping[str, Shape]) -> Mapping[str, Shape | None]:
@@ -308,4 +310,4 @@ def _check_buffer(name: str, buffer: Array, shape: Shape) -> None:
 
 def _accepted(answer: bool, log: Log, what: str) -> None:
     if not answer:
-        raise EngineError(f"TensorRT {what}: {log.last()}")
+        raise failure(EngineError, f"TensorRT {what}", log)

@@ -6,7 +6,7 @@ All of it on the stand-in of TensorRT in tests/support/fake_tensorrt.py: no GPU 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 
-from edge_sdk.base import Digest, FormatError, NotFoundError, RefusedError
+from edge_sdk.base import Digest, FormatError, NotFoundError, RefusedError, ResourceError
 from edge_sdk.engines import make_golden, open_engine
 from edge_sdk.engines.known import KnownModel, PlanRoom, load_model
 from edge_sdk.engines.tensorrt import TensorRt
@@ -228,11 +228,7 @@ def test_a_plan_that_the_library_refuses_goes(bench: Bench) -> None:
     """Its hash fits, but TensorRT cannot load it: it is built again, and the error is told."""
     bench.load(1, onnx_models.linear(3.0))
     bench.restart()
-    runtime = type(bench.engine._runtime)
-    plain = runtime.deserialize_cuda_engine
-    runtime.deserialize_cuda_engine = lambda self, plan: (
-        plain(self, plan) if bench.library.seen.builds else None
-    )
+    bench.library.seen.load_fails_once = True
     session = bench.load(1, onnx_models.linear(3.0))
     assert session.made_by == "build"
     assert "cannot load the plan" in session.notes[0]
@@ -313,3 +309,30 @@ def test_files_are_for_our_user_alone(tmp_path: Path) -> None:
         os.umask(before)
     assert bench.folder.stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in bench.folder.iterdir()} == {0o600}
+
+
+def test_a_lack_of_memory_is_no_fault_of_model_or_plan(bench: Bench) -> None:
+    """Loading and building say what is short, and the kept plan stays for the next try."""
+    bench.load(1, onnx_models.linear(3.0))
+    seen = bench.library.seen
+    seen.says = "Error Code 1: Cuda Runtime (out of memory)"
+    seen.build_fails = seen.load_fails = True
+    with pytest.raises(ResourceError, match="out of memory"):
+        bench.load(1, onnx_models.linear(3.0))
+    with pytest.raises(ResourceError, match="out of memory"):
+        bench.engine.load(bench.save(2, onnx_models.linear(2.0)))
+    seen.build_fails = seen.load_fails = False
+    assert bench.load(1, onnx_models.linear(3.0)).made_by == "load"
+
+
+def test_where_plans_cannot_be_kept_the_model_is_served(bench: Bench) -> None:
+    """A disk that went read-only: built each time, and that is said."""
+    bench.top.joinpath("file").write_bytes(b"")
+    known = bench.known(1, bench.save(1, onnx_models.linear(3.0)))
+    room = replace(known.room, folder=bench.top / "file" / "plans")
+    session = bench.engine.load_known(
+        bench.top / "artifact1" / "model.onnx", replace(known, room=room)
+    )
+    assert session.made_by == "build"
+    assert "no plans in" in session.notes[0]
+    assert (answer(session) == 3 * X).all()
