@@ -55,6 +55,7 @@ class ModelConfig:
     threads: int = 0  # of the engine; 0: the agent's ``engine_threads``
     loading: Literal["auto", "mapped", "prepacked"] = "auto"
     providers: tuple[str, ...] = ()  # of ONNX Runtime, in order of preference; (): the CPU
+    engine_options: Mapping[str, int | bool] = field(default_factory=dict)  # see docs/engines.md
     batch_max: int = 1  # requests that may run as one; 1: each alone
     runs_max: int = 0  # at the same time; 0: as many as cores
     queue_max: int = 64  # requests that wait; one more is refused

@@ -208,6 +208,7 @@ class Loader:
             batch_max=settings.batch_max,
             golden=order.folder / order.golden_path if order.golden_path is not None else None,
             tolerances=order.tolerances,
+            options=settings.engine_options,
         )
 
     def _runs_on(self, engine: str, settings: ModelConfig) -> str:

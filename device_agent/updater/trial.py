@@ -79,6 +79,7 @@ def try_candidate(
         providers=served.providers,
         batch_max=served.batch_max,
         free_bytes=min(free_bytes, config.memory_bytes or free_bytes),
+        engine_options=dict(served.engine_options),
         plans=_plans(manifest, config),
         memory_bytes=(memory_bytes(manifest) + _DATA_SLACK_BYTES) if config.memory_bytes else 0,
         cpu_s=int(config.trial_timeout_s * max(threads, 1)) + 1,

@@ -148,6 +148,7 @@ def _known(spec: TrialSpec, tolerances: Mapping[str, Tolerance]) -> KnownModel |
         batch_max=spec.batch_max,
         golden=None if spec.golden_path is None else Path(spec.folder) / spec.golden_path,
         tolerances=tolerances,
+        options=spec.engine_options,
     )
 
 

@@ -35,6 +35,7 @@ class TrialSpec(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int
     cpu_s: int
     plans: PlanSpec | None = None
+    engine_options: dict[str, int | bool] = {}
     replays: int = 3
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from edge_sdk.base import Digest
+from edge_sdk.base import Digest, RefusedError
 from edge_sdk.engines.contract import Engine, Loading, Session
 from edge_sdk.manifest.model import Tolerance
 
@@ -30,7 +30,7 @@ class KnownModel:
     """Which artifact the files belong to, and what of it is kept where.
 
     ``golden``: the file of its golden sample, if it has one. ``batch_max``: requests that may
-    come as one batch.
+    come as one batch. ``options``: what the device's operator set for the engine.
     """
 
     artifact: Digest
@@ -38,6 +38,7 @@ class KnownModel:
     batch_max: int = 1
     golden: Path | None = None
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
+    options: Mapping[str, int | bool] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -72,5 +73,9 @@ def load_model(
     if known is not None and isinstance(engine, PlanEngine):
         return engine.load_known(
             entry, known, threads=threads, loading=loading, providers=providers
+        )
+    if known is not None and known.options:
+        raise RefusedError(
+            f"engine {engine.facts().name} has no options to set: {', '.join(known.options)}"
         )
     return engine.load(entry, threads=threads, loading=loading, providers=providers)

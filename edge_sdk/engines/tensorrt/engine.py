@@ -45,6 +45,7 @@ from edge_sdk.engines.tensorrt.rules import (
     check_version,
     choose,
     profiles_of,
+    with_options,
 )
 from edge_sdk.engines.tensorrt.session import MadeBy, TensorRtSession
 from edge_sdk.engines.tensorrt.structure import structure_of
@@ -101,7 +102,7 @@ class TensorRt:
         """
         check_loading("tensorrt", loading, ("auto",))
         check_providers("tensorrt", providers, ())
-        profiles = self.profiles(_onnx(entry), {}, batch_max=1)
+        profiles = profiles_for(_onnx(entry), {}, self.options)
         plan = calls.build(self.library, self.log, entry, profiles, self.options)
         return self.open_engine(self.deserialized(plan), profiles, made_by="build")
 
@@ -139,15 +140,6 @@ class TensorRt:
             self.library, self.log, engine, self.device, by_name, made_by=made_by
         )
 
-    def profiles(
-        self, model: TensorMap, golden: Mapping[str, Array], *, batch_max: int
-    ) -> tuple[Profile, ...]:
-        facts = model.facts.inputs if model.facts is not None else ()
-        shapes: dict[str, Shape] = {fact.name: fact.shape for fact in facts}
-        samples = {name: golden[INPUT + name].shape for name in shapes if INPUT + name in golden}
-        options = replace(self.options, batch_max=max(self.options.batch_max, batch_max))
-        return profiles_of(shapes, samples, options)
-
 
 class _Loading:
     """One artifact on its way to a session. ``notes``: what did not work on it."""
@@ -157,7 +149,9 @@ class _Loading:
         self._entry = model.path
         self._known = known
         self._golden = read_safetensors(known.golden) if known.golden is not None else {}
-        self._profiles = engine.profiles(model, self._golden, batch_max=known.batch_max)
+        options = with_options(engine.options, known.options)
+        self._options = replace(options, batch_max=max(options.batch_max, known.batch_max))
+        self._profiles = profiles_for(model, self._golden, self._options)
         self._structure = structure_of(model)
         self._key = self._make_key()
         self._notes: list[str] = []
@@ -176,7 +170,7 @@ class _Loading:
         return session
 
     def _cheapest(self, plans: Plans, kept: list[Kept]) -> TensorRtSession:
-        can_refit = self._engine.options.refittable
+        can_refit = self._options.refittable
         while True:
             step = choose(
                 self._key,
@@ -233,7 +227,7 @@ class _Loading:
 
     def _build(self) -> calls.PlanBytes:
         engine = self._engine
-        return calls.build(engine.library, engine.log, self._entry, self._profiles, engine.options)
+        return calls.build(engine.library, engine.log, self._entry, self._profiles, self._options)
 
     def _opened(self, engine: ICudaEngine, made_by: MadeBy) -> TensorRtSession:
         return self._engine.open_engine(engine, self._profiles, made_by=made_by)
@@ -252,7 +246,7 @@ class _Loading:
             self._notes.append(f"the plan was not kept: {error}")
 
     def _make_key(self) -> PlanKey:
-        options = self._engine.options
+        options = self._options
         to_set, to_clear = builder_flags(options)
         return PlanKey(
             artifact=str(self._known.artifact),
@@ -263,6 +257,15 @@ class _Loading:
             workspace_bytes=options.workspace_bytes,
             profiles=self._profiles,
         )
+
+
+def profiles_for(
+    model: TensorMap, golden: Mapping[str, Array], options: Options
+) -> tuple[Profile, ...]:
+    facts = model.facts.inputs if model.facts is not None else ()
+    shapes: dict[str, Shape] = {fact.name: fact.shape for fact in facts}
+    samples = {name: golden[INPUT + name].shape for name in shapes if INPUT + name in golden}
+    return profiles_of(shapes, samples, options)
 
 
 def _onnx(entry: Path) -> TensorMap:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal
 
 from edge_sdk.base import RefusedError, UsageError
 
@@ -34,6 +34,7 @@ PLAIN = FLOATS | {"int32", "int64", "bool"}
 
 VERSION_MIN = (10, 3)
 VERSION_END = (12,)
+LEVEL_MAX = 5  # of the builder: the more, the longer it looks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,19 @@ class Options:
     tf32: bool = False
     level: int = 3
     workspace_bytes: int = 0
+
+
+def with_options(options: Options, wanted: Mapping[str, int | bool]) -> Options:
+    """``options`` with what was set by name. Raises: RefusedError (no such option or value)."""
+    for name, value in wanted.items():
+        default = getattr(options, name, None)
+        if default is None:
+            known = ", ".join(field.name for field in fields(Options))
+            raise RefusedError(f"engine tensorrt has no option {name!r}, only {known}")
+        if type(value) is not type(default) or value < 0 or (name == "level" and value > LEVEL_MAX):
+            raise RefusedError(f"option {name} of engine tensorrt cannot be {value!r}")
+    changed: dict[str, Any] = dict(wanted)
+    return replace(options, **changed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -336,3 +336,24 @@ def test_where_plans_cannot_be_kept_the_model_is_served(bench: Bench) -> None:
     assert session.made_by == "build"
     assert "no plans in" in session.notes[0]
     assert (answer(session) == 3 * X).all()
+
+
+def test_options_of_a_model_are_another_plan(bench: Bench) -> None:
+    """What the operator sets reaches the builder, and a plan built otherwise is not taken."""
+    bench.load(1, onnx_models.linear(3.0))
+    entry = bench.top / "artifact1" / "model.onnx"
+    known = replace(bench.known(1, entry), options={"level": 5, "batch_max": 2}, batch_max=16)
+    assert bench.engine.load_known(entry, known).made_by == "build"
+    built = bench.library.seen.builds[-1]
+    assert (built["level"], built["bounds"]["x"][2]) == (5, [16, 4])
+    assert len(bench.plans()) == 2
+    with pytest.raises(RefusedError, match="no option"):
+        bench.engine.load_known(entry, replace(known, options={"speed": 9}))
+
+
+def test_options_for_an_engine_without_any_are_refused(bench: Bench) -> None:
+    """ONNX Runtime has none of these: a setting that does nothing is an error."""
+    entry = bench.save(1, onnx_models.linear(3.0))
+    known = replace(bench.known(1, entry), options={"level": 5})
+    with pytest.raises(RefusedError, match="engine onnxruntime has no options"):
+        load_model(open_engine("onnxruntime"), entry, known)

@@ -22,6 +22,7 @@ from edge_sdk.engines.tensorrt.rules import (
     dtype_of,
     profiles_of,
     to_drop,
+    with_options,
 )
 from tests.support.fake_gpu import KEY, PLACE
 
@@ -195,3 +196,27 @@ def test_types_are_named_as_ours() -> None:
     assert dtype_of("HALF", "x") == "float16"
     with pytest.raises(RefusedError, match="INT4"):
         dtype_of("INT4", "x")
+
+
+def test_options_are_set_by_name() -> None:
+    """The others stay as they are."""
+    assert with_options(Options(), {}) == Options()
+    wanted = {"level": 5, "refittable": False, "workspace_bytes": 1 << 28}
+    expected = Options(level=5, refittable=False, workspace_bytes=1 << 28)
+    assert with_options(Options(), wanted) == expected
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"fp16": True}, "no option 'fp16', only batch_max"),
+        ({"level": 6}, "level of engine tensorrt cannot be 6"),
+        ({"level": True}, "cannot be True"),
+        ({"tf32": 1}, "cannot be 1"),
+        ({"size_max": -1}, "cannot be -1"),
+    ],
+)
+def test_other_options_are_refused(wanted: dict[str, Any], message: str) -> None:
+    """By name and value: nothing is set in silence that does nothing."""
+    with pytest.raises(RefusedError, match=message):
+        with_options(Options(), wanted)
