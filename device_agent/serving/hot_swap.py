@@ -30,7 +30,7 @@ from device_agent.records import (
 from device_agent.serving import memory
 from device_agent.serving.cache import ResponseCache
 from device_agent.serving.generation import Generation
-from device_agent.serving.load import Loader, LoadOrder
+from device_agent.serving.load import Loader, LoadOrder, warm_as
 from device_agent.serving.mirror import Mirror, can_stand_in
 from device_agent.serving.model_table import ModelTable
 from device_agent.serving.replay import Watched
@@ -137,6 +137,9 @@ class Swapper:
             )
             self._loader.trim()
             return
+        serving = self._table.serving(wanted.model)
+        if serving is not None and serving is not generation:
+            warm_as(generation, serving)
         self._send(
             Prepared(
                 model=wanted.model,

@@ -2,7 +2,8 @@
 
 A request's thread only copies its inputs, and not even that where the mirror is behind: then
 the request is counted as dropped. Both runs are made here, one after the other in alternating
-order on memory of the mirror's own, so that their times are a pair.
+order on memory of the mirror's own, so that their times are a pair. Its thread has low
+priority, unless the engine runs one request of a model at a time.
 """
 
 from __future__ import annotations
@@ -97,8 +98,11 @@ class Mirror:
         self._thread.join()
 
     def _work(self) -> None:
-        memory.lower_priority()
         sides = [self._before, self._candidate]
+        # Where runs of a session wait for each other, a request may wait for one that is made
+        # here: it must not be one that others of normal priority hold up.
+        if not any(side.one_at_a_time for side in sides):
+            memory.lower_priority()
         while not self._closed:
             inputs = self._pending.get()
             if inputs is None:
@@ -141,6 +145,7 @@ class _Side:
 
     def __init__(self, generation: Generation) -> None:
         self._generation = generation
+        self.one_at_a_time: bool = getattr(generation.session, "one_at_a_time", False)
         self._bound: OrderedDict[object, tuple[dict[str, Array], Binding]] = OrderedDict()
         self.outputs: Mapping[str, Array] | None = None
         self.elapsed_ns = 0

@@ -61,6 +61,10 @@ class BoundSlot:
         names = (spec.name for spec in self._session.outputs)
         return {name: made[name] if name in made else self.outputs[name] for name in names}
 
+    def bound(self) -> list[Key]:
+        """The shapes of inputs that it is for."""
+        return [self.key]
+
     def finish(self) -> None:
         """Ends a request: what was made for this run alone is released."""
         while self.per_run:
@@ -155,6 +159,10 @@ class RowMemory:
             slot = self._slots[rows] = BoundSlot(self._session, self._pool, shapes, self)
         return slot
 
+    def bound(self) -> list[Key]:
+        """The shapes of inputs that it has slots for."""
+        return [slot.key for slot in tuple(self._slots.values())]
+
     def array(self, name: tuple[str, str], storage: np.dtype[Any], shape: Shape) -> Array:
         """The first rows of a tensor's slab. Raises: ResourceError."""
         wanted_bytes = _size_bytes(storage, (self._rows_max, *shape[1:]))
@@ -213,6 +221,12 @@ class SlotCache:
         except BaseException:
             self._put(home, home.key)
             raise
+
+    def shapes(self) -> list[Key]:
+        """Of inputs that have buffers, and do not use them just now."""
+        with self._lock:
+            kept = [one for many in self._idle.values() for one in many]
+        return sorted({shapes for one in kept for shapes in one.bound()})
 
     def put_back(self, slot: BoundSlot) -> None:
         if slot.per_run:

@@ -103,6 +103,8 @@ def import_litert() -> tuple[Any, Any]:
 class LiteRtSession:
     """A model in one interpreter, whose input shapes are those of the last run."""
 
+    one_at_a_time = True  # a run waits for the one before it
+
     def __init__(self, interpreter: Any, name: str) -> None:
         self._interpreter = interpreter
         self._name = name

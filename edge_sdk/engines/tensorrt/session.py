@@ -28,6 +28,8 @@ MadeBy = Literal["load", "refit", "build"]
 class TensorRtSession:
     """``made_by``: load, refit or build. ``notes``: what did not work before that did."""
 
+    one_at_a_time = True  # a run waits for the one before it
+
     def __init__(
         self,
         library: Library,

@@ -11,16 +11,17 @@ import pytest
 
 from device_agent.cli import main
 from device_agent.cli.settings import read_config, with_free_port
-from device_agent.config import CacheConfig, ModelConfig
+from device_agent.config import CacheConfig, ModelConfig, ProbationConfig
 from device_agent.local_api import LocalApi
-from device_agent.records import Cached
+from device_agent.records import Cached, Switch
 from device_agent.store import Store
 from device_agent.supervisor.updater_process import Door
+from device_agent.updater.probation import Probation
 from edge_sdk.base import UsageError
 from tests.support.commands import Ran, run_main
 from tests.support.model_artifacts import model_artifact
 from tests.support.onnx_models import linear
-from tests.support.updater_rig import Rig
+from tests.support.updater_rig import Rig, mirrored
 
 V1 = model_artifact(linear(1.0), version="1.0.0")
 V2 = model_artifact(linear(2.0), version="2.0.0")
@@ -81,6 +82,29 @@ def test_status_shows_the_use_of_caches(rig: Rig, edge_agent: Callable[..., Ran]
     empty = Cached(model="team/digits")
     rig.updater.loop.put(lambda: rig.updater.peer.hear(empty))
     assert "memory - of requests" in edge_agent("models", *state).out
+
+
+def test_status_shows_a_canary(rig: Rig, edge_agent: Callable[..., Ran]) -> None:
+    """Its share, and what both versions gave to the same requests; nothing at rest."""
+    state = ("--state", str(rig.state))
+    assert edge_agent("status", *state, "--json").document["models"][0]["watching"] is None
+    config = ProbationConfig(mode="canary", share=0.25)
+    probation = Probation(config, comparable=True, mode="canary")
+    order = Switch(model="team/digits", artifact=V2.artifact, probation=True)
+
+    def watched() -> None:
+        probation.take(mirrored(order, pairs=40, slower=1.5, agreed=30))
+        rig.updater.updates["team/digits"].probation = probation
+
+    rig.updater.loop.ask(watched)
+    watching = edge_agent("status", *state, "--json").document["models"][0]["watching"]
+    assert (watching["mode"], watching["share"]) == ("canary", 0.25)
+    assert watching["ratio"] == pytest.approx(1.5, abs=1e-3)
+    assert (watching["requests"], watching["mirrored"], watching["agreed"]) == (40, 40, 30)
+    assert edge_agent("status", *state).out.splitlines()[-1] == (
+        "canary of team/digits: answers 25%, 40 requests (0 failed), 40 run on both (0 left out): "
+        "1.50 of the time before, 30 the same, 100% of first choices the same"
+    )
 
 
 def test_rollback(rig: Rig, edge_agent: Callable[..., Ran]) -> None:
@@ -156,6 +180,8 @@ def test_config_show_says_where_from(
         (["run", "--device", "d", "--cache", "team/digits"], "MODEL=MEMORY_BYTES"),
         (["run", "--device", "d", "--cache", "team/digits=5:"], "MODEL=MEMORY_BYTES"),
         (["run", "--device", "d", "--cache", "digits=5"], "namespace"),
+        (["run", "--device", "d", "--probation-mode", "half"], "switch, canary, shadow"),
+        (["run", "--device", "d", "--probation-share", "0"], "share of a canary"),
         (["rollback", "digits"], "namespace"),
         (["events", "--model", "digits"], "namespace"),
         (["nonsense"], "nonsense"),
@@ -224,10 +250,13 @@ def test_settings_as_a_value(tmp_path: Path) -> None:
             "device": "kiosk-7",
             "labels": ("site=oslo", "kind=b"),
             "probation_s": 7.0,
+            "probation_mode": "canary",
+            "probation_share": 0.5,
         }
     )
     assert config.labels == {"site": "oslo", "kind": "b"}
     assert config.probation.duration_s == 7.0
+    assert (config.probation.mode, config.probation.share) == ("canary", 0.5)
     with pytest.raises(UsageError):
         read_config({"state_dir": str(tmp_path)})
 

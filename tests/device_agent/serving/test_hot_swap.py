@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from device_agent.config import ModelConfig
 from device_agent.records import (
     PROTOCOL,
     Ask,
@@ -26,6 +27,7 @@ from device_agent.records import (
 from device_agent.serving import ModelTable, Swapper
 from device_agent.serving.hot_swap import is_passing
 from device_agent.serving.load import Loader
+from device_agent.serving.sequences import Sequence
 from device_agent.store import Store
 from edge_sdk.base import Digest
 from edge_sdk.client import VersionNotActiveError
@@ -44,6 +46,7 @@ class Stage:
     store: Store
     table: ModelTable = field(default_factory=ModelTable)
     answers: queue.Queue[Message] = field(default_factory=queue.Queue)
+    loader: Loader | None = None
 
     def __post_init__(self) -> None:
         self.table.set_ready()
@@ -51,7 +54,7 @@ class Stage:
         hello = Hello(protocol=PROTOCOL, pid=1, serving={}, damaged=())
         self.swapper = Swapper(
             self.table,
-            Loader(pool, threads=1),
+            self.loader or Loader(pool, threads=1),
             send=self.answers.put,
             hello=lambda: hello,
             observe_s=0.02,
@@ -356,6 +359,45 @@ def test_with_other_inputs_nothing_is_sent_to_it(stage: Stage) -> None:
     observed = stage.answers.get(timeout=30)
     assert isinstance(observed, Observed)
     assert (observed.requests, observed.mirrored) == (0, 0)
+
+
+def test_what_is_asked_now_is_bound_before_the_switch(stage: Stage) -> None:
+    """Shapes that requests have beyond the golden sample's: no request binds them again; what
+    the candidate does not take does not keep it from being loaded."""
+    one = hold(stage.store, onnx_models.linear(1.0))
+    two = hold(stage.store, onnx_models.linear(2.0), version="2.0.0")
+    other = hold(stage.store, onnx_models.linear(3.0, features=7), version="3.0.0")
+    stage.ask(prepare(stage.store, one))
+    stage.ask(Switch(model=MODEL, artifact=one, probation=False))
+    serving = stage.table.find(MODEL, "")
+    slots = [serving.slots.take([(rows, 4)]) for rows in (3, 5)]
+    for slot in slots:
+        serving.slots.put_back(slot)
+    for artifact, wanted in ((two, {(1, 4), (3, 4), (5, 4)}), (other, {(1, 7)})):
+        prepared = stage.ask(prepare(stage.store, artifact))
+        assert isinstance(prepared, Prepared)
+        assert prepared.ok
+        bound = stage.swapper._loaded[MODEL, artifact].slots.shapes()
+        assert {key[0] for key in bound} == wanted
+
+
+def test_idle_sequences_are_swept_without_requests(tmp_path: Path) -> None:
+    """Their memory comes back though nobody asks for anything any more."""
+    settings = {MODEL: ModelConfig(states={"sum": "sum.next"}, states_idle_s=0.001)}
+    pool = TensorPool(budget_bytes=1 << 26)
+    stage = Stage(
+        Store.create(tmp_path / "states"), loader=Loader(pool, threads=1, models=settings)
+    )
+    stage.swapper.start()
+    one = hold(stage.store, onnx_models.remembering())
+    stage.ask(prepare(stage.store, one))
+    stage.ask(Switch(model=MODEL, artifact=one, probation=False))
+    states = stage.table.find(MODEL, "").states
+    assert states is not None
+    with states.turn(Sequence(id=1, start=True), {"x": (1, 2)}) as turn:
+        turn.keep({"sum.next": np.ones((1, 2), np.float32)})
+    wait_for(lambda: states.size_bytes == 0, "the sweep")
+    stage.swapper.stop()
 
 
 def test_where_nothing_serves_a_canary_takes_over(stage: Stage) -> None:
