@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import mmap
 import os
 import socket
@@ -51,9 +52,12 @@ SLOT_BYTES_MIN = 64 << 10
 _REQUESTS_MAX = 16  # kept ready in one connection
 _WAIT_SLACK = 1.1  # a time limit may be kept that much later than asked, twice
 
-_BEGIN = packets.INFER_BEGIN.pack_into
+# Looked up once: between two requests the agent's work has driven all this out of the caches, and
+# each step costs several times what it does in a loop.
+_NUMBER_AT, _NUMBER_MAX = 4, packets.REQUEST_MAX
+_PUT_NUMBER = struct.Struct("<I").pack_into
+_ANSWER, _ANSWER_TAIL = packets.ANSWER_KIND, packets.ANSWER_TAIL_BEGIN
 _ANSWER_BEGIN = struct.Struct("<II").unpack_from  # the kind with three zeros, and the number
-_INFER = packets.INFER_KIND
 _FAMILIES = (
     *(UsageError, NotFoundError, ConflictError, UnavailableError, RefusedError, ResourceError),
     *(TrustError, ProofError),
@@ -192,11 +196,10 @@ class Lane:
 
         Raises: as ``infer``.
         """
-        if deadline_s != self._deadline_s:
-            self._set_deadline(deadline_s)
-        flags, step = (0, 0) if sequence is None else _step(sequence)
-        self._number = number = (self._number + 1) & packets.REQUEST_MAX
-        _BEGIN(request.packet, 0, _INFER, priority, flags, number, self._timeout_us, step)
+        if deadline_s != request.deadline_s or priority != request.priority or sequence is not None:
+            self._begin(request, deadline_s, priority, sequence)
+        self._number = number = (self._number + 1) & _NUMBER_MAX
+        _PUT_NUMBER(request.packet, _NUMBER_AT, number)
         try:
             try:
                 self._send(request.packet)
@@ -205,8 +208,8 @@ class Lane:
             size = self._receive(self._buffer)
             if (
                 size == request.answer_bytes
-                and self._buffer.startswith(request.answer_tail, packets.ANSWER_TAIL_BEGIN)
-                and _ANSWER_BEGIN(self._buffer) == (packets.ANSWER_KIND, number)
+                and self._buffer.startswith(request.answer_tail, _ANSWER_TAIL)
+                and _ANSWER_BEGIN(self._buffer) == (_ANSWER, number)
             ):
                 return  # as the one before, byte for byte
             failure = self._read(request, size, number)
@@ -219,6 +222,19 @@ class Lane:
                 self._requests.clear()
                 self._last = None
             raise _error(failure)
+
+    def _begin(
+        self, request: LaneRequest, deadline_s: float, priority: int, sequence: SequenceStep | None
+    ) -> None:
+        """Writes what goes with the request beside its number. Raises: UnavailableError."""
+        if deadline_s != self._deadline_s:
+            self._set_deadline(deadline_s)
+        flags, step = (0, 0) if sequence is None else _step(sequence)
+        begin = (packets.INFER_KIND, priority, flags, 0, self._timeout_us, step)
+        packets.INFER_BEGIN.pack_into(request.packet, 0, *begin)
+        # A step of a sequence is for this one request alone.
+        request.deadline_s = deadline_s if sequence is None else math.nan
+        request.priority = priority
 
     def _read(self, request: LaneRequest, size: int, number: int) -> Failure | None:
         """Raises: NotOnLaneError, FormatError, OSError."""

@@ -5,6 +5,7 @@ Made once for a model and shapes in a slot; the next one like it only writes its
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -36,8 +37,8 @@ class LaneRequest:
     """Good as long as the slot is, for one connection."""
 
     __slots__ = (
-        *("_inputs", "_outputs", "_shown", "answer_bytes", "answer_tail", "dtypes"),
-        *("outputs_end", "packet", "version", "what"),
+        *("_inputs", "_outputs", "answer_bytes", "answer_tail", "deadline_s"),
+        *("dtypes", "outputs_end", "packet", "priority", "shown", "version", "what"),
     )
 
     def __init__(
@@ -62,9 +63,11 @@ class LaneRequest:
         self.answer_tail = b""
         self.answer_bytes = 0
         self.version = ""
+        self.deadline_s = math.nan  # what the packet says now; not a number: nothing
+        self.priority = 0
         self.outputs_end = 0
         self._outputs: tuple[tuple[str, Array], ...] = ()
-        self._shown: Result | None = None
+        self.shown: Result | None = None
 
     def fits(self, inputs: Mapping[str, Any]) -> bool:
         """Lays the inputs into the slot if they have the same names, shapes and types."""
@@ -95,11 +98,11 @@ class LaneRequest:
 
     def views(self) -> Result:
         """The outputs of the last answer in the slot; the same until they lie elsewhere."""
-        if self._shown is None:
+        if self.shown is None:
             for _, array in self._outputs:
                 array.flags.writeable = False
-            self._shown = Result(MappingProxyType(dict(self._outputs)), self.version)
-        return self._shown
+            self.shown = Result(MappingProxyType(dict(self._outputs)), self.version)
+        return self.shown
 
     def learn(self, answer: Answer, tail: bytes, slot: memoryview) -> None:
         """Raises: FormatError where an output does not lie in the slot."""
@@ -114,7 +117,7 @@ class LaneRequest:
                 outputs.append((place.name, _texts(place, bytes(slot[place.offset : end]))))
             else:
                 outputs.append((place.name, view_of(slot, place, None)))
-        self.version, self._outputs, self._shown = answer.version, tuple(outputs), None
+        self.version, self._outputs, self.shown = answer.version, tuple(outputs), None
         self.outputs_end = max((one.offset + one.size_bytes for one in answer.outputs), default=0)
         self.answer_tail = tail if same else b""
         self.answer_bytes = packets.ANSWER_TAIL_BEGIN + len(tail) if same else 0

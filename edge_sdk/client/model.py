@@ -73,6 +73,7 @@ class Model:
     def __init__(self, name: str, client: Client) -> None:
         self.name = name
         self._client = client
+        self._plain: What = (name, "", ())
         self._datatypes: Mapping[str, str] | None = None  # of inputs, where it was asked
 
     def infer(
@@ -97,7 +98,9 @@ class Model:
         """
         if priority:
             check_priority(priority)
-        what = (self.name, version or "", tuple(outputs))
+        what = self._plain
+        if version or outputs:
+            what = (self.name, version or "", tuple(outputs))
         lanes = self._client.lanes
         if lanes is not None and (sequence is None or not is_named_by_text(sequence)):
             try:

@@ -72,26 +72,28 @@ class PreparedCall:
 
         Raises: as ``Model.infer``; UsageError where the outputs need more room than was kept.
         """
-        if self._lane is None or self._request is None or is_named_by_text(sequence):
+        lane, request = self._lane, self._request
+        if lane is None or request is None or (sequence is not None and is_named_by_text(sequence)):
             return self._elsewhere(deadline_s, priority, sequence)
         if priority:
             check_priority(priority)
         try:
-            self._lane.exchange(self._request, deadline_s, priority, sequence)
+            lane.exchange(request, deadline_s, priority, sequence)
         except (GoneBeforeError, NotOnLaneError):
             self.close()
             return self._elsewhere(deadline_s, priority, sequence)
         except EdgeError:
-            if not self._lane.usable:
+            if not lane.usable:
                 self.close()
             raise
         except BaseException:
             self.close()  # an answer may still come, and would be taken for the next one's
             raise
-        if self._request.outputs_end > self._room_bytes:
-            self._refuse(self._request.outputs_end)
-        result = self._request.views()
-        check_version(result.version, self._what[1])
+        if request.outputs_end > self._room_bytes:
+            self._refuse(request.outputs_end)
+        result = request.shown or request.views()
+        if self._what[1]:
+            check_version(result.version, self._what[1])
         return result
 
     def close(self) -> None:
