@@ -34,6 +34,9 @@ def measure(folder: Path, *, rounds: int) -> list[Row]:
                 ways.check(f"{door}.{short}", call, answer)
                 calls = 2000 if fast else _GRPC_CALLS[name]
                 found[f"{door}.{short}"] = Way(call=call, pid=server.pid, calls=calls)
+            call = enter(ways.prepared(server.address, name, given))
+            ways.check(f"prepared.{short}", call, answer)
+            found[f"prepared.{short}"] = Way(call=call, pid=server.pid, calls=2000)
         if triton.is_installed():
             _add_triton(held, folder, paths, found)
         return _rows(ways.sample(found, rounds=rounds))
