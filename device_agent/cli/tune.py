@@ -48,6 +48,7 @@ from edge_sdk.base.command import (
 if TYPE_CHECKING:
     from edge_sdk.manifest import Manifest
 
+_CLIENTS_MIN = 8  # fewer would fill no batch
 _BUSY_S = 1.0
 _BUSY_WARNED = 0.25
 _BUSY_REFUSED = 0.6
@@ -67,7 +68,7 @@ _COPIES = 3  # of a model while it is loaded
 @click.option("--max-latency-ms", type=click.FloatRange(0), default=0.0, help="A bound: median.")
 @click.option("--min-throughput", type=click.FloatRange(0), default=0.0, help="A bound: per s.")
 @click.option("--max-memory-mb", type=click.FloatRange(0), default=0.0, help="A bound.")
-@click.option("--clients", type=click.IntRange(1, 64), help="For throughput; 2 for each core.")
+@click.option("--clients", type=click.IntRange(1, 64), help="For throughput; 8, or 2 a core.")
 @click.option("--minutes", type=click.FloatRange(0.1, 240), default=5.0, show_default=True)
 @click.option("--dry-run", is_flag=True, help="Measure and say, keep nothing.")
 @click.option("--busy", is_flag=True, help="Also while the device is busy.")
@@ -116,7 +117,7 @@ def tune(
         found = Search(
             ProcessTrials(job),
             wish=wish,
-            clients=clients or 2 * cores,
+            clients=clients or max(_CLIENTS_MIN, 2 * cores),
             end_s=time.monotonic() + minutes * 60,
             now_s=time.monotonic,
             progress=progress,
@@ -182,7 +183,12 @@ def _job(root: Path, model: str, config: AgentConfig) -> tuple[Job, Callable[[Fo
             threads=found.best.threads,
             loading=found.best.loading,
             batch_max=found.best.batch_max,
-            basis=basis_here(engine, package_of(found.library), job.served.providers),
+            basis=basis_here(
+                engine,
+                package_of(found.library),
+                job.served.providers,
+                job.served.engine_options,
+            ),
             goal=wish.goal,
             artifact=str(slot.active),
             version=str(manifest.version),

@@ -32,7 +32,13 @@ def with_tuned(tables: Any, root: Path, settings: Settings) -> Any:
 def _fields(
     model: str, tuned: Tuned, table: Mapping[str, Any], root: Path, settings: Settings
 ) -> dict[str, Any]:
-    here = basis_here(tuned.basis.engine, tuned.basis.package, _providers(table))
+    options = table.get("engine_options", {})
+    here = basis_here(
+        tuned.basis.engine,
+        tuned.basis.package,
+        _providers(table),
+        options if isinstance(options, Mapping) else {},
+    )
     why = why_not(tuned, here)
     found = {}
     for name in ("threads", "loading", "batch_max"):

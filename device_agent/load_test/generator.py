@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import gc
 import os
+import secrets
 import signal
 import sys
 import threading
@@ -36,11 +37,31 @@ from device_agent.load_test.requests import (
 )
 from device_agent.load_test.sending import ClosedLoop, OpenLoop
 from edge_sdk.base import EdgeError, UsageError
-from edge_sdk.client import Client, Model, connect
+from edge_sdk.client import Client, Model, SequenceStep, connect
 
 _CLIENT_THREADS = 16  # as many lanes as a client keeps open
 _SAY_EVERY_S = 0.5
 _PR_SET_TIMERSLACK = 29
+
+
+class Sequences:
+    """The next step of each thread's sequence; each has ``length`` requests."""
+
+    def __init__(self, length: int, threads: int) -> None:
+        self._length = length
+        self._ids = [0] * threads
+        self._done = [0] * threads
+
+    def next(self, thread: int) -> SequenceStep:
+        done = self._done[thread]
+        if done == 0:
+            self._ids[thread] = secrets.randbits(60) + 1  # that of no other process
+        self._done[thread] = (done + 1) % self._length
+        return SequenceStep(id=self._ids[thread], start=done == 0, end=self._done[thread] == 0)
+
+    def break_off(self, thread: int) -> None:
+        """The agent may have no state of it any more: the next request begins another."""
+        self._done[thread] = 0
 
 
 class Asker:
@@ -60,9 +81,9 @@ class Asker:
         self._kinds: dict[str, int] = {}
         self.first_errors: dict[str, str] = {}
         self.versions: dict[str, int] = {}
-        self._output = self._labelled_output(self._once(self._models[0], 0)[1])
-        for model in self._models[1:]:
-            self._once(model, 0)
+        self._sequences = Sequences(load.sequence, threads) if load.sequence else None
+        firsts = [self._once(model, 0, self._alone()) for model in self._models]
+        self._output = self._labelled_output(firsts[0][1])
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -70,9 +91,12 @@ class Asker:
 
     def ask(self, thread: int, number: int) -> tuple[int, int]:
         request = self._requests[number % len(self._requests)]
+        step = self._sequences.next(thread) if self._sequences is not None else None
         try:
-            version, outputs = self._once(self._models[thread // _CLIENT_THREADS], number)
+            version, outputs = self._once(self._models[thread // _CLIENT_THREADS], number, step)
         except EdgeError as error:
+            if self._sequences is not None:
+                self._sequences.break_off(thread)
             return self._failed(error), -1
         # Not under the lock: the switch of a version may lose a count or two of thousands.
         self.versions[version] = self.versions.get(version, 0) + 1
@@ -85,9 +109,20 @@ class Asker:
         for client in self._clients:
             client.close()
 
-    def _once(self, model: Model, number: int) -> tuple[str, dict[str, Array]]:
+    def _alone(self) -> SequenceStep | None:
+        """A sequence of one request, where the model has any."""
+        return None if self._sequences is None else Sequences(1, 1).next(0)
+
+    def _once(
+        self, model: Model, number: int, step: SequenceStep | None
+    ) -> tuple[str, dict[str, Array]]:
         request = self._requests[number % len(self._requests)]
-        result = model.infer(request.inputs, deadline_s=self._deadline_s, priority=self._priority)
+        result = model.infer(
+            request.inputs,
+            deadline_s=self._deadline_s,
+            priority=self._priority,
+            sequence=step,
+        )
         return result.version, dict(result.outputs)
 
     def _failed(self, error: EdgeError) -> int:
@@ -115,7 +150,7 @@ def _requests(order: Order, model: Model) -> tuple[Request, ...]:
     load = order.load
     path = load.labels or load.inputs
     if not path:
-        return seeded_requests(model.inputs, seed=order.seed, batch=load.batch)
+        return seeded_requests(model.inputs, seed=order.seed, batch=load.batch, count=load.distinct)
     return file_requests(Path(path), model.inputs, batch=load.batch, labelled=bool(load.labels))
 
 

@@ -23,7 +23,7 @@ GOALS = {
 }
 AT_LEAST = ("throughput", "accuracy")
 
-_WHOLE = ("clients", "batch", "top-k", "in-flight")
+_WHOLE = ("clients", "batch", "top-k", "in-flight", "distinct", "sequence")
 _NUMBERS = ("rate", "deadline-ms")
 _TEXTS = ("name", "inputs", "labels", "output", "arrivals", "priority")
 REQUESTS_MAX = 2_000_000  # of one load: 40 bytes are kept of each
@@ -53,6 +53,8 @@ class Load:
     priority: Priority = "default"
     batch: int = 1  # rows of each request, where the model's first dimension is free
     inputs: str = ""  # an .npz; else seeded from the signature
+    distinct: int = 8  # different seeded requests, which are asked in turn
+    sequence: int = 0  # requests of each sequence, for a model with state; 0: none
     labels: str = ""  # an .npz with inputs and an array ``labels``
     output: str = ""  # the one that labels are about; may be left out where there is one
     top_k: int = 1
@@ -75,9 +77,10 @@ class Load:
                 f"load {self.name!r} needs either rate=REQUESTS_A_SECOND (open loop) or "
                 "clients=N (closed loop)"
             )
-        if min(self.batch, self.top_k, self.in_flight) < 1 or self.deadline_ms <= 0:
+        if min(self.batch, self.top_k, self.in_flight, self.distinct) < 1 or self.deadline_ms <= 0:
             raise UsageError(
-                f"load {self.name!r}: batch, top-k, in-flight and deadline-ms must be more than 0"
+                f"load {self.name!r}: batch, distinct, top-k, in-flight and deadline-ms must be "
+                "more than 0"
             )
         if max(self.clients, self.in_flight) > 1024:
             raise UsageError(f"load {self.name!r}: at most 1024 clients or requests in flight")

@@ -14,11 +14,12 @@ from collections.abc import Callable
 import numpy as np
 
 from device_agent.load_test.loads import REQUESTS_MAX
-from device_agent.load_test.measured import DROPPED, Numbers, joined
+from device_agent.load_test.measured import DROPPED, OK, Numbers, joined
 
 # A request by its number to (outcome, right), as in ``measured``.
 Ask = Callable[[int, int], tuple[int, int]]
 
+_AFTER_ERROR_S = 0.01  # a client that is refused at once does not ask again at once
 _NAP_S = 0.1  # how long a thread sleeps before it looks whether it is to stop
 
 
@@ -148,6 +149,8 @@ class ClosedLoop(Sender):
                 return
             outcome, right = self._ask(thread, number)
             kept.extend((sent_ns, sent_ns, time.perf_counter_ns(), outcome, right))
+            if outcome > OK:
+                self._stop.wait(_AFTER_ERROR_S)
         self.truncated = True
 
 

@@ -83,11 +83,16 @@ def first_settings(
     )
 
 
-def batch_settings(best: Setting, *, is_free: bool) -> tuple[Setting, ...]:
-    """Other bounds of a batch; none where the model's first dimension is not free."""
+def batch_settings(best: Setting, *, clients: int, is_free: bool) -> tuple[Setting, ...]:
+    """Other bounds of a batch, as far as so many clients can fill it; none where the model's
+    first dimension is not free."""
     if not is_free:
         return ()
-    return tuple(replace(best, batch_max=size) for size in BATCHES if size != best.batch_max)
+    return tuple(
+        replace(best, batch_max=size)
+        for size in BATCHES
+        if size != best.batch_max and (size == 1 or size < 2 * clients)
+    )
 
 
 def breaks(wish: Wish, figures: Figures) -> str:

@@ -34,6 +34,7 @@ class Basis(msgspec.Struct, frozen=True, kw_only=True):
     package: str
     version: str
     providers: tuple[str, ...] = ()
+    engine_options: dict[str, int | bool] = {}
 
 
 class Tuned(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,7 +105,12 @@ def forget(root: Path, model: str) -> bool:
     return True
 
 
-def basis_here(engine: str, package: str, providers: tuple[str, ...] = ()) -> Basis:
+def basis_here(
+    engine: str,
+    package: str,
+    providers: tuple[str, ...] = (),
+    engine_options: Mapping[str, int | bool] | None = None,
+) -> Basis:
     """What would be measured with now. ``package`` of no version here: an empty one."""
     # Everything that serves is imported with it, and needed only where something was tuned.
     from device_agent.serving import memory
@@ -120,6 +126,7 @@ def basis_here(engine: str, package: str, providers: tuple[str, ...] = ()) -> Ba
         package=package,
         version=version,
         providers=providers,
+        engine_options=dict(engine_options or {}),
     )
 
 
@@ -139,6 +146,8 @@ def why_not(tuned: Tuned, here: Basis) -> str:
         return f"it was measured with {was.package} {was.version}; here is {now}"
     if was.providers != here.providers:
         return f"it was measured with providers {list(was.providers)}; now {list(here.providers)}"
+    if was.engine_options != here.engine_options:
+        return f"it was measured with {was.engine_options}; now {here.engine_options}"
     return ""
 
 

@@ -109,7 +109,9 @@ class Search:
         tried += self._try_all(present, candidates)
         if self._wish.goal == "throughput":
             chosen = self._best(tried) or present
-            tried += self._try_all(present, batch_settings(chosen, is_free=self._takes_batches))
+            tried += self._try_all(
+                present, batch_settings(chosen, clients=self._clients, is_free=self._takes_batches)
+            )
         return self._decide(present, tried)
 
     def _measure_present(self, present: Setting) -> Tried:

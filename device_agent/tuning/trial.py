@@ -69,6 +69,8 @@ class ProcessTrials:
             threads=setting.threads,
             loading=setting.loading,
             batch_max=setting.batch_max,
+            states={},  # what a sequence's step costs is the same run: states are inputs here
+            states_start={},
         )
         start = Start(
             model=job.model,

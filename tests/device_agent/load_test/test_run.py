@@ -13,11 +13,13 @@ import numpy as np
 import psutil
 import pytest
 
+from device_agent.config import ModelConfig
 from device_agent.load_test import Plan, Where, html_report, parse_load, run_loads
-from edge_sdk.base import NotFoundError, UsageError
-from tests.support.onnx_models import linear
+from edge_sdk.base import EdgeError, NotFoundError, UsageError
+from tests.support.onnx_models import linear, remembering
 from tests.support.serving_door import serving
 
+STATES = ModelConfig(states={"sum": "sum.next", "cache": "cache.next"})
 TIMES = {"p50_ms": 0.0021, "p99_ms": 0.5, "mean_ms": 0.1}
 SERVED = {
     "model": "team/<digits>",
@@ -33,7 +35,11 @@ SERVED = {
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("door")
-    made = serving(folder, {"team/digits": linear(2.0)})
+    made = serving(
+        folder,
+        {"team/digits": linear(2.0), "team/remembering": remembering()},
+        settings={"team/remembering": STATES},
+    )
     made.door.open(f"unix:{folder}/inference.sock")
     made.lane.open(made.door.address)
     yield made.door.address
@@ -132,6 +138,18 @@ def test_ctrl_c_gives_what_was_measured(address: str) -> None:
     assert found["interrupted"] is True
     assert found["loads"][0]["answered"] > 5
     assert found["seconds"] < 60
+
+
+def test_sequences_are_asked_step_by_step(address: str) -> None:
+    """A model with state is asked in sequences of its own for each client; without, it refuses
+    and says so at once."""
+    found = run_loads(
+        plan(address, "team/remembering clients=2 sequence=3 distinct=2", duration_s=0.2)
+    )
+    assert found["loads"][0]["answered"] > 6
+    assert found["loads"][0]["failures"] == 0
+    with pytest.raises(EdgeError):
+        run_loads(plan(address, "team/remembering clients=1", duration_s=0.2))
 
 
 def test_grpc_is_taken_when_told(address: str) -> None:

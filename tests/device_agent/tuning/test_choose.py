@@ -54,8 +54,11 @@ def test_first_settings_differ_and_stay_within_the_cores(cores: int) -> None:
 
 def test_batches_are_tried_where_rows_are_free() -> None:
     """Other bounds than the best one's, and none for a model of a fixed size."""
-    assert {one.batch_max for one in batch_settings(PRESENT, is_free=True)} == {1, 2, 8, 16, 32}
-    assert batch_settings(PRESENT, is_free=False) == ()
+    found = batch_settings(PRESENT, clients=64, is_free=True)
+    assert {one.batch_max for one in found} == {1, 2, 8, 16, 32}
+    few = batch_settings(PRESENT, clients=5, is_free=True)
+    assert {one.batch_max for one in few} == {1, 2, 8}
+    assert batch_settings(PRESENT, clients=64, is_free=False) == ()
 
 
 @pytest.mark.parametrize(

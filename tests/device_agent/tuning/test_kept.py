@@ -79,6 +79,7 @@ def test_settings_that_cannot_be_are_passed_over(tmp_path: Path, change: dict[st
         Other({"version": "0.0.1"}, "numpy 0.0.1"),
         Other({"package": "onnxruntime-gpu"}, "onnxruntime-gpu"),
         Other({"providers": ("cuda",)}, "cuda"),
+        Other({"engine_options": {"fp16": True}}, "fp16"),
     ],
 )
 def test_what_was_measured_elsewhere_is_not_for_here(other: Other) -> None:

@@ -15,7 +15,7 @@ def run(trials: PlayedTrials, wish: Wish, *, minutes: float = 60, cores: int = 2
     search = Search(
         trials,
         wish=wish,
-        clients=4,
+        clients=8,
         end_s=trials.now_s + 60 * minutes,
         now_s=trials.clock,
     )
