@@ -29,7 +29,7 @@ from device_agent.serving.request import (
     owned,
     with_states,
 )
-from device_agent.serving.scheduling import ALONE, Scheduler, Waiting, WhenGone
+from device_agent.serving.scheduling import ALONE, BatchCosts, Scheduler, Waiting, WhenGone
 from device_agent.serving.sequences import Sequence as SequenceOf
 from device_agent.serving.slots import BoundSlot
 from edge_sdk.base import EdgeError
@@ -37,6 +37,7 @@ from edge_sdk.engines import EngineError
 from edge_sdk.engines.contract import Array
 from edge_sdk.manifest.model import TensorSpec
 
+_GATHER_S = 0.005  # at most, for others to run with
 _now_ns = time.perf_counter_ns
 
 
@@ -347,6 +348,15 @@ class Dispatcher:
             together = self._together(generation, request, ticket)
             if together is not None:
                 return together.answer(generation, request, ticket.row, begin_ns)
+        elif generation.batch_costs is not None and request.group is not None:
+            generation.crowd.seen(generation.in_flight)
+            if generation.crowd.expected > 1:
+                ticket = scheduler.ticket(
+                    queue, priority, group=request.group, rows=request.rows, work=request
+                )
+                together = self._together(generation, request, ticket)
+                if together is not None:
+                    return together.answer(generation, request, 0, begin_ns)
         turn_ns = _now_ns()
         slot = None
         try:
@@ -386,7 +396,7 @@ class Dispatcher:
             costs = generation.batch_costs
             if ticket.group is None or costs is None:
                 return None
-            mates = self.scheduler.mates(ticket, costs.worth() - request.rows)
+            mates = self._mates(generation, ticket, costs)
             if not mates:
                 return None
             together = self._lead(generation, request, ticket, mates)
@@ -395,6 +405,24 @@ class Dispatcher:
         # What failed for all may be one's fault: each is tried by itself.
         self.scheduler.again(ticket)
         return None
+
+    def _mates(self, generation: Generation, leader: Waiting, costs: BatchCosts) -> list[Waiting]:
+        """Those to run with it, where that pays: who waits, and who is expected in a moment."""
+        worth, crowd = costs.worth(), generation.crowd
+        if worth <= leader.rows:
+            return []
+        crowd.seen(generation.in_flight)
+        wanted = min(worth, crowd.expected)
+        mates = self.scheduler.gather(
+            leader,
+            rows_wanted=wanted,
+            rows_max=worth,
+            limit_s=min(costs.ns(wanted) / 1e9, _GATHER_S),
+        )
+        rows = leader.rows + sum(mate.rows for mate in mates)
+        if rows < wanted:
+            crowd.missed(rows)
+        return mates
 
     def _lead(
         self, generation: Generation, request: Request, ticket: Waiting, mates: list[Waiting]

@@ -38,6 +38,10 @@ class BatchCosts:
         if rows in self._ns:
             self._ns[rows] += (ns - self._ns[rows]) * _NEW_PART
 
+    def ns(self, rows: int) -> float:
+        """About what a run of so many costs: that of the next size that was measured."""
+        return min((ns for size, ns in self._ns.items() if size >= rows), default=0.0)
+
     def worth(self) -> int:
         """The most rows that should run together; 1: each request alone."""
         best = 1
@@ -47,3 +51,25 @@ class BatchCosts:
             if self._ns[rows] / rows <= _WORTH * self._ns[best] / best:
                 best = rows
         return best
+
+
+class Crowd:
+    """How many requests of a model come at the same time, by what was seen. Pure.
+
+    Whoever would run waits for as many as came together before, and no longer than one run of
+    them takes: so one client never waits, and where those expected do not come, they are not
+    expected again.
+    """
+
+    __slots__ = ("expected",)
+
+    def __init__(self) -> None:
+        self.expected = 1
+
+    def seen(self, in_flight: int) -> None:
+        """So many requests were there at once."""
+        self.expected = max(self.expected, in_flight)
+
+    def missed(self, rows: int) -> None:
+        """Only so many came in the time."""
+        self.expected = rows

@@ -31,13 +31,20 @@ class ModelQueue:
     running: int = 0
     waiting: int = 0
     virtual_ns: float = 0.0  # engine time by weight
+    gatherer: Ticket | None = None  # has a turn, and waits for others of its group
+
+    @property
+    def may_run(self) -> bool:
+        """Whether one more of its requests may have a turn of its own."""
+        return self.running < self.runs_max and self.gatherer is None
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class Ticket:
     """A request that waits. ``group``: requests of one group may run as one; None: alone.
 
-    ``rows`` is what it brings into such a run. ``left``: it does not wait any more.
+    ``rows`` is what it brings into such a run. ``left``: it does not wait any more. ``missing``:
+    rows that it waits for as a gatherer.
     """
 
     queue: ModelQueue
@@ -45,6 +52,16 @@ class Ticket:
     group: Hashable = None
     rows: int = 1
     left: bool = False
+    missing: int = 0
+
+    def joins(self, gatherer: Ticket | None) -> bool:
+        """Whether it would be taken along."""
+        return (
+            gatherer is not None
+            and self.group is not None
+            and self.group == gatherer.group
+            and self.priority <= gatherer.priority
+        )
 
 
 @dataclass(eq=False, slots=True)
@@ -135,7 +152,7 @@ class WaitingLine:
 
     def _next_queue(self, priority: int) -> ModelQueue | None:
         tickets = self._classes[priority].tickets
-        able = (queue for queue in tickets if queue.running < queue.runs_max)
+        able = (queue for queue in tickets if queue.may_run)
         return min(able, key=lambda queue: queue.virtual_ns, default=None)
 
     def _least_virtual_ns(self) -> float:

@@ -73,7 +73,7 @@ class Scheduler:
         """Takes a turn if there is one at once; ``leave`` must follow."""
         with self._lock:
             # Whoever waits while a turn is free waits for a model of which enough runs.
-            if self._free and queue.running < queue.runs_max:
+            if self._free and queue.gatherer is None and queue.running < queue.runs_max:
                 self._free -= 1
                 queue.running += 1
                 return True
@@ -94,13 +94,11 @@ class Scheduler:
 
         Raises: UnavailableError (too many wait, the time is over, or the caller has gone).
         """
-        wake = threading.Lock()
-        wake.acquire()
-        ticket = Waiting(
-            queue=queue, priority=priority, group=group, rows=rows, work=work, wake=wake
-        )
+        ticket = self.ticket(queue, priority, group=group, rows=rows, work=work)
         with self._lock:
-            if self._free and queue.running < queue.runs_max:
+            gatherer = queue.gatherer
+            joins = ticket.joins(gatherer)
+            if not joins and self._free and queue.running < queue.runs_max:
                 self._start(ticket)
                 return ticket
             if queue.waiting >= queue.waiting_max:
@@ -108,14 +106,31 @@ class Scheduler:
                     f"Exceeds maximum queue size of {queue.waiting_max} requests"
                 )
             self._line.push(ticket)
+            if joins:
+                self._joined(gatherer, rows)
         if when_gone is not None and not when_gone(lambda: self._abandon(ticket)):
             self._abandon(ticket)
         self._sleep(ticket, timeout_s)
         return ticket
 
+    @staticmethod
+    def ticket(
+        queue: ModelQueue,
+        priority: int,
+        *,
+        group: Hashable = None,
+        rows: int = 1,
+        work: object = None,
+    ) -> Waiting:
+        """For a request that has its turn, or is to wait for it."""
+        wake = threading.Lock()
+        wake.acquire()
+        return Waiting(queue=queue, priority=priority, group=group, rows=rows, work=work, wake=wake)
+
     def again(self, ticket: Waiting) -> None:
         """Waits once more, ahead of its like and for as long as it takes, to run alone."""
         ticket.group = ticket.outcome = None
+        ticket.wake.acquire(blocking=False)  # one that gathered may have been woken too late
         with self._lock:
             if self._free and ticket.queue.running < ticket.queue.runs_max:
                 self._start(ticket)
@@ -123,10 +138,28 @@ class Scheduler:
             self._line.push(ticket, first=True)
         self._sleep(ticket, None)
 
-    def mates(self, leader: Ticket, rows_max: int) -> list[Waiting]:
-        """Those that shall run with one that has its turn; each gets an ``outcome`` by ``tell``."""
+    def gather(
+        self, leader: Waiting, *, rows_wanted: int, rows_max: int, limit_s: float
+    ) -> list[Waiting]:
+        """Those that shall run with one that has its turn; each gets an ``outcome`` by ``tell``.
+
+        Where there are fewer than ``rows_wanted`` rows with the leader's, it waits for more, at
+        most ``limit_s``. There are never more than ``rows_max``.
+        """
+        queue = leader.queue
         with self._lock:
-            return self._line.mates(leader, rows_max)  # type: ignore[return-value]
+            mates = self._line.mates(leader, rows_max - leader.rows)
+            rows = leader.rows + sum(mate.rows for mate in mates)
+            if rows >= rows_wanted or queue.gatherer is not None:
+                return mates  # type: ignore[return-value]
+            leader.missing = rows_wanted - rows
+            queue.gatherer = leader
+        leader.wake.acquire(timeout=limit_s)
+        with self._lock:
+            queue.gatherer = None
+            mates += self._line.mates(leader, rows_max - rows)
+            self._hand_on()  # a turn may be free for those that were kept for this run in vain
+        return mates  # type: ignore[return-value]
 
     def tell(self, ticket: Waiting, outcome: object) -> None:
         """Ends the wait of a ticket that ``mates`` gave."""
@@ -141,17 +174,27 @@ class Scheduler:
             if not self._line.count:
                 return
             self._line.charge(queue, priority, elapsed_ns)
-            while self._free:
-                ticket = self._line.pop()
-                if ticket is None:
-                    return
-                self._start(ticket)
-                ticket.wake.release()  # type: ignore[attr-defined]
+            self._hand_on()
 
     def load(self) -> Load:
         with self._lock:
             high, medium, low = (self._line.waiting(one) for one in range(1, LOW + 1))
             return Load(running=self._running_max - self._free, waiting=(high, medium, low))
+
+    def _hand_on(self) -> None:
+        while self._free:
+            ticket = self._line.pop()
+            if ticket is None:
+                return
+            self._start(ticket)
+            ticket.wake.release()  # type: ignore[attr-defined]
+
+    @staticmethod
+    def _joined(gatherer: Any, rows: int) -> None:
+        before = gatherer.missing
+        gatherer.missing = before - rows
+        if before > 0 >= gatherer.missing:
+            gatherer.wake.release()
 
     def _start(self, ticket: Ticket) -> None:
         self._free -= 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from device_agent.serving.scheduling.batching import BatchCosts, sizes
+from device_agent.serving.scheduling.batching import BatchCosts, Crowd, sizes
 
 # Measured, in µs for one row at 1, 2, 4 and 8 rows a run.
 WEIGHT_BOUND = (200, 108, 66, 62)
@@ -52,3 +52,23 @@ def test_sizes_end_at_the_limit() -> None:
     assert list(sizes(1)) == [1]
     assert list(sizes(6)) == [1, 2, 4, 6]
     assert list(sizes(8)) == [1, 2, 4, 8]
+
+
+def test_who_came_together_is_expected_until_missed() -> None:
+    """One client alone is never waited for; those that stay away are given up at once."""
+    crowd = Crowd()
+    crowd.seen(1)
+    assert crowd.expected == 1
+    crowd.seen(5)
+    crowd.seen(2)
+    assert crowd.expected == 5
+    crowd.missed(3)
+    assert crowd.expected == 3
+
+
+def test_a_size_between_two_costs_as_the_larger() -> None:
+    """What is not measured is bounded by what is; beyond, nothing is known."""
+    costs = BatchCosts(8)
+    for rows in (1, 2, 4, 8):
+        costs.measured(rows, 1000 * rows)
+    assert [costs.ns(rows) for rows in (1, 3, 8, 9)] == [1000, 4000, 8000, 0]

@@ -146,7 +146,7 @@ def test_mates_are_told_and_may_have_to_run_alone() -> None:
         threads.append(started(lambda name=name, group=group: work(name, group)))  # type: ignore[misc]
         wait_for(lambda: queue.waiting == number, "the waiter")  # noqa: B023
     leader = Waiting(queue=queue, priority=MEDIUM, group="g", wake=None)
-    good, bad = scheduler.mates(leader, 8)
+    good, bad = scheduler.gather(leader, rows_wanted=3, rows_max=8, limit_s=WAIT_S)
     assert (good.work, bad.work) == ("good", "bad")
     scheduler.tell(good, "answer")
     scheduler.tell(bad, ALONE)
@@ -155,6 +155,65 @@ def test_mates_are_told_and_may_have_to_run_alone() -> None:
     for thread in threads:
         thread.join(WAIT_S)
     assert order == [("good", "answer"), "bad", "other"]
+    scheduler_is_idle(scheduler)
+
+
+def test_a_gatherer_waits_for_as_many_as_it_expects() -> None:
+    """It holds its turn until enough of its group are there; others run meanwhile."""
+    scheduler = Scheduler(running_max=3)
+    queue = scheduler.queue("team/a")
+    assert scheduler.enter(queue)
+    leader = scheduler.ticket(queue, MEDIUM, group="g")
+    gathered: list[Waiting] = []
+    gatherer = started(
+        lambda: gathered.extend(scheduler.gather(leader, rows_wanted=4, rows_max=4, limit_s=WAIT_S))
+    )
+    wait_for(lambda: queue.gatherer is leader, "it to gather")
+    assert not scheduler.enter(queue)  # who it is, decides whether it joins or runs
+    other = scheduler.wait(queue, MEDIUM, group="h", timeout_s=0)
+    lower = started(lambda: scheduler.wait(queue, LOW, group="g", timeout_s=WAIT_S))
+    lower.join(WAIT_S)  # less urgent than the gatherer: it does not join, and runs
+    tickets: list[Waiting] = []
+    joined = [
+        started(
+            lambda rows=rows: tickets.append(  # type: ignore[misc]
+                scheduler.wait(queue, HIGH, group="g", rows=rows, timeout_s=WAIT_S)
+            )
+        )
+        for rows in (1, 2)
+    ]
+    gatherer.join(WAIT_S)
+    assert sorted(one.rows for one in gathered) == [1, 2]
+    for one in gathered:
+        scheduler.tell(one, "answer")
+    for thread in joined:
+        thread.join(WAIT_S)
+    assert [one.outcome for one in tickets] == ["answer", "answer"]
+    for ticket in (leader, other):
+        scheduler.leave(queue, ticket.priority, 1)
+    scheduler.leave(queue, LOW, 1)
+    scheduler_is_idle(scheduler)
+
+
+def test_a_gatherer_does_not_wait_for_ever() -> None:
+    """Those expected who do not come cost a moment; one that came and is too large for it has
+    a turn of its own then."""
+    scheduler = Scheduler(running_max=2)
+    queue = scheduler.queue("team/a")
+    assert scheduler.enter(queue)
+    leader = scheduler.ticket(queue, MEDIUM, group="g")
+    gathered: list[Waiting] = []
+    gatherer = started(
+        lambda: gathered.extend(scheduler.gather(leader, rows_wanted=8, rows_max=4, limit_s=0.2))
+    )
+    wait_for(lambda: queue.gatherer is leader, "it to gather")
+    large = scheduler.wait(queue, MEDIUM, group="g", rows=5, timeout_s=WAIT_S)
+    assert large.outcome is None  # a turn
+    gatherer.join(WAIT_S)
+    assert gathered == []
+    assert queue.gatherer is None
+    for ticket in (leader, large):
+        scheduler.leave(queue, ticket.priority, 1)
     scheduler_is_idle(scheduler)
 
 
