@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -81,6 +82,7 @@ class ITensor:
 class INetworkDefinition:
     def __init__(self, flags: int) -> None:
         self._flags = flags
+        self._parser: Callable[[], Any] = lambda: None
         self._model: onnx.ModelProto | None = None
 
     @property
@@ -320,6 +322,7 @@ def _builder(library: Any, gpu: FakeGpu) -> None:
         ) -> IHostMemory | None:
             model = network._model
             assert model is not None
+            assert network._parser() is not None, "the parser owns the weights, and is gone"
             bounds: dict[str, Any] = {}
             for profile in config._profiles:
                 bounds |= profile._bounds
@@ -348,6 +351,7 @@ def _parser(library: Any, gpu: FakeGpu) -> None:
     class OnnxParser:
         def __init__(self, network: INetworkDefinition, logger: Any) -> None:
             self._network = network
+            network._parser = weakref.ref(self)
             self._errors: list[str] = []
 
         @property
@@ -411,7 +415,7 @@ def _refitter(library: Any, gpu: FakeGpu) -> None:
             assert not engine._has_run, "an engine that has served was refitted"
             self._engine = engine
             self._logger = logger
-            self._staged: dict[str, onnx.TensorProto] = {}
+            self._owner: Callable[[], Any] = lambda: None
 
         def get_missing_weights(self) -> list[str]:
             return list(seen.missing)
@@ -419,27 +423,38 @@ def _refitter(library: Any, gpu: FakeGpu) -> None:
         def refit_cuda_engine(self) -> bool:
             seen.refits += 1
             weights = self._engine._model.graph.initializer
+            owner = self._owner()
+            assert owner is not None, "the parser owns the weights, and is gone"
             for number, weight in enumerate(weights):
                 if seen.refit_fails and number >= len(weights) // 2:
                     _say(library, self._logger, "the weights could not be copied")
                     return False
-                if weight.name in self._staged and weight.name not in seen.folded:
-                    weight.CopyFrom(self._staged[weight.name])
+                if weight.name in owner._staged and weight.name not in seen.folded:
+                    weight.CopyFrom(owner._staged[weight.name])
             return True
 
     class OnnxParserRefitter:
         def __init__(self, refitter: Refitter, logger: Any) -> None:
             self._refitter = refitter
-            self._logger = logger
+            self._staged: dict[str, onnx.TensorProto] = {}
+            self._errors: list[str] = []
+            refitter._owner = weakref.ref(self)
+
+        @property
+        def num_errors(self) -> int:
+            return len(self._errors)
+
+        def get_error(self, index: int) -> ParserError:
+            return ParserError(self._errors[index])
 
         def refit_from_file(self, model: str) -> bool:
             new = {weight.name: weight for weight in onnx.load(model).graph.initializer}
             for weight in self._refitter._engine._model.graph.initializer:
                 found = new.get(weight.name)
                 if found is None or tuple(found.dims) != tuple(weight.dims):
-                    _say(library, self._logger, f"{weight.name} is not there, or of another size")
+                    self._errors.append(f"{weight.name} is not there, or of another size")
                     return False
-                self._refitter._staged[weight.name] = found
+                self._staged[weight.name] = found
             return True
 
     library.Refitter = Refitter

@@ -16,6 +16,7 @@ from edge_sdk.engines.tensorrt.library import (
     Library,
     Log,
     OnnxParser,
+    OnnxParserRefitter,
     Runtime,
 )
 from edge_sdk.engines.tensorrt.rules import Options, Profile, builder_flags
@@ -38,7 +39,11 @@ def build(
     """
     try:
         builder = library.Builder(log)
-        network = _network(library, log, builder, entry)
+        network = builder.create_network(
+            1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+        )
+        parser = library.OnnxParser(network, log)  # owns the network's weights until it is built
+        _parse(parser, network, entry)
         config = _config(library, builder, profiles, options)
         plan = builder.build_serialized_network(network, config)
     except LIBRARY_ERRORS as error:
@@ -49,14 +54,10 @@ def build(
     return plan
 
 
-def _network(library: Library, log: Log, builder: Builder, entry: Path) -> INetworkDefinition:
-    typed = 1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-    network = builder.create_network(typed)
-    parser = library.OnnxParser(network, log)
+def _parse(parser: OnnxParser, network: INetworkDefinition, entry: Path) -> None:
     if not parser.parse_from_file(str(entry)):
         raise RefusedError(f"TensorRT cannot read {entry}: {_parser_errors(parser)}")
     _check_inputs(network, entry)
-    return network
 
 
 def _config(
@@ -112,8 +113,11 @@ def refit(library: Library, log: Log, engine: ICudaEngine, entry: Path) -> None:
         raise EngineError("the plan was not built to be refitted")
     try:
         refitter = library.Refitter(engine, log)
-        if not library.OnnxParserRefitter(refitter, log).refit_from_file(str(entry)):
-            raise failure(EngineError, "not every weight was accepted", log)
+        parser = library.OnnxParserRefitter(refitter, log)  # owns the weights until they are in
+        if not parser.refit_from_file(str(entry)):
+            raise failure(
+                EngineError, f"not every weight was accepted ({_parser_errors(parser)})", log
+            )
         missing = refitter.get_missing_weights()
         if missing:
             raise EngineError(f"weights are missing: {', '.join(missing[:_ERRORS_TOLD])}")
@@ -149,7 +153,7 @@ def _check_inputs(network: INetworkDefinition, entry: Path) -> None:
         )
 
 
-def _parser_errors(parser: OnnxParser) -> str:
+def _parser_errors(parser: OnnxParser | OnnxParserRefitter) -> str:
     count = min(parser.num_errors, _ERRORS_TOLD)
     told = "; ".join(" ".join(parser.get_error(index).desc().split()) for index in range(count))
     return told or "the parser did not say why"

@@ -15,10 +15,10 @@ import onnx
 import pytest
 
 from edge_sdk.base import Digest, FormatError, NotFoundError, RefusedError, ResourceError
-from edge_sdk.engines import make_golden, open_engine
+from edge_sdk.engines import EngineError, make_golden, open_engine
 from edge_sdk.engines.known import KnownModel, PlanRoom, load_model
-from edge_sdk.engines.tensorrt import TensorRt
-from edge_sdk.engines.tensorrt.rules import Options
+from edge_sdk.engines.tensorrt import TensorRt, calls
+from edge_sdk.engines.tensorrt.rules import Options, profiles_of
 from edge_sdk.engines.tensorrt.session import TensorRtSession
 from edge_sdk.formats import write_safetensors
 from tests.support import onnx_models
@@ -357,3 +357,22 @@ def test_options_for_an_engine_without_any_are_refused(bench: Bench) -> None:
     known = replace(bench.known(1, entry), options={"level": 5})
     with pytest.raises(RefusedError, match="engine onnxruntime has no options"):
         load_model(open_engine("onnxruntime"), entry, known)
+
+
+def test_a_refit_with_another_graph_says_what_is_missing(bench: Bench) -> None:
+    """What the parser of weights found is in the error; it owns them until they are copied."""
+    plan = calls.build(
+        bench.library,
+        bench.engine.log,
+        bench.save(1, onnx_models.mlp((4, 3))),
+        profiles_of({"x": (-1, 4)}, {}, Options()),
+        Options(),
+    )
+    engine = bench.engine.deserialized(plan)
+    with pytest.raises(EngineError, match="not there, or of another size"):
+        calls.refit(
+            bench.library,
+            bench.engine.log,
+            engine,
+            bench.save(2, onnx_models.linear(2.0)),
+        )
