@@ -44,6 +44,7 @@ class Seen:
 
     builds: list[dict[str, Any]] = field(default_factory=list)
     loaded: list[bytes] = field(default_factory=list)
+    measured: list[str] = field(default_factory=list)  # in the last build: not in its timings
     refits: int = 0
     says: str = "no tactic"  # where it fails
     build_fails: bool = False
@@ -110,8 +111,17 @@ class IOptimizationProfile:
         self._bounds[input] = [list(min), list(opt), list(max)]
 
 
+class ITimingCache:
+    def __init__(self, blob: bytes) -> None:
+        self._names = set(blob.decode().split())
+
+    def serialize(self) -> IHostMemory:
+        return IHostMemory(" ".join(sorted(self._names)).encode())
+
+
 class IBuilderConfig:
     def __init__(self) -> None:
+        self._cache: Callable[[], ITimingCache | None] = lambda: None
         self.builder_optimization_level = 3
         self._flags = {"TF32"}
         self._pools: dict[str, int] = {}
@@ -122,6 +132,18 @@ class IBuilderConfig:
 
     def clear_flag(self, flag: Any) -> None:
         self._flags.discard(flag.name)
+
+    def create_timing_cache(self, serialized_timing_cache: bytes) -> ITimingCache | None:
+        blob = bytes(serialized_timing_cache)
+        return None if blob.startswith(b"broken") else ITimingCache(blob)
+
+    def set_timing_cache(self, cache: ITimingCache, ignore_mismatch: bool) -> bool:
+        assert not ignore_mismatch, "timings of another GPU would choose the wrong kernels"
+        self._cache = weakref.ref(cache)
+        return True
+
+    def get_timing_cache(self) -> ITimingCache | None:
+        return self._cache()
 
     def set_memory_pool_limit(self, pool: Any, pool_size: int) -> None:
         self._pools[pool.name] = pool_size
@@ -331,6 +353,11 @@ def _builder(library: Any, gpu: FakeGpu) -> None:
                 _say(library, self._logger, f"no profile for {loose}" if loose else seen.says)
                 return None
             typed = bool(network._flags & 1 << library.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+            cache = config._cache()
+            assert cache is not None, "the timing cache has to outlive the build"
+            wanted = {node.op_type for node in model.graph.node}
+            seen.measured = sorted(wanted - cache._names)
+            cache._names |= wanted
             facts = {
                 "version": library.__version__,
                 "place": asdict(gpu.here),

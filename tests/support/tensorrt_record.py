@@ -46,7 +46,7 @@ LIBRARIES = ("libnvinfer", "libnvinfer_plugin", "libnvonnxparser")
 CLASSES = (
     *("Builder", "IBuilderConfig", "INetworkDefinition", "IOptimizationProfile", "ITensor"),
     *("OnnxParser", "ParserError", "OnnxParserRefitter", "Refitter", "Runtime", "ICudaEngine"),
-    *("IExecutionContext", "IHostMemory", "ILogger", "IOutputAllocator"),
+    *("IExecutionContext", "IHostMemory", "ILogger", "IOutputAllocator", "ITimingCache"),
 )
 ENUMS = (
     *("BuilderFlag", "DataType", "MemoryPoolType", "NetworkDefinitionCreationFlag"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from edge_sdk.base import EdgeError, RefusedError, ResourceError
@@ -13,6 +14,7 @@ from edge_sdk.engines.tensorrt.library import (
     ICudaEngine,
     IHostMemory,
     INetworkDefinition,
+    ITimingCache,
     Library,
     Log,
     OnnxParser,
@@ -30,12 +32,26 @@ LIBRARY_ERRORS = (RuntimeError, ValueError, TypeError)
 PlanBytes = bytes | IHostMemory
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """A plan, and what was measured on the way: ``timings`` make the next build shorter."""
+
+    plan: IHostMemory
+    timings: bytes
+
+
 def build(
-    library: Library, log: Log, entry: Path, profiles: Sequence[Profile], options: Options
-) -> IHostMemory:
+    library: Library,
+    log: Log,
+    entry: Path,
+    profiles: Sequence[Profile],
+    options: Options,
+    *,
+    timings: bytes = b"",
+) -> Built:
     """A plan for this device, of a strongly typed network: seconds to many minutes.
 
-    Raises: RefusedError with what the parser or the builder says.
+    Raises: RefusedError with what the parser or the builder says; ResourceError.
     """
     try:
         builder = library.Builder(log)
@@ -45,13 +61,25 @@ def build(
         parser = library.OnnxParser(network, log)  # owns the network's weights until it is built
         _parse(parser, network, entry)
         config = _config(library, builder, profiles, options)
+        cache = _set_timings(config, timings)  # has to outlive the build
         plan = builder.build_serialized_network(network, config)
+        filled = config.get_timing_cache() if cache is not None else None
+        measured = None if filled is None else filled.serialize()
     except LIBRARY_ERRORS as error:
         what = f"TensorRT cannot build a plan of {entry} ({error})"
         raise failure(RefusedError, what, log) from None
     if plan is None:
         raise failure(RefusedError, f"TensorRT cannot build a plan of {entry}", log)
-    return plan
+    return Built(plan=plan, timings=b"" if measured is None else bytes(view(measured)))
+
+
+def _set_timings(config: IBuilderConfig, timings: bytes) -> ITimingCache | None:
+    """In force for this build; an empty one where the library does not take what was kept."""
+    for blob in dict.fromkeys((timings, b"")):
+        cache = config.create_timing_cache(blob)
+        if cache is not None and config.set_timing_cache(cache, False):
+            return cache
+    return None
 
 
 def _parse(parser: OnnxParser, network: INetworkDefinition, entry: Path) -> None:

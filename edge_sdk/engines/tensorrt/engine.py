@@ -103,8 +103,8 @@ class TensorRt:
         check_loading("tensorrt", loading, ("auto",))
         check_providers("tensorrt", providers, ())
         profiles = profiles_for(_onnx(entry), {}, self.options)
-        plan = calls.build(self.library, self.log, entry, profiles, self.options)
-        return self.open_engine(self.deserialized(plan), profiles, made_by="build")
+        built = calls.build(self.library, self.log, entry, profiles, self.options)
+        return self.open_engine(self.deserialized(built.plan), profiles, made_by="build")
 
     def load_known(
         self,
@@ -163,7 +163,7 @@ class _Loading:
             kept = list(plans.all())
         except OSError as error:  # serving is worth more than keeping
             self._notes.append(f"no plans in {self._known.room.folder}: {error}")
-            session = self._opened(self._engine.deserialized(self._build()), "build")
+            session = self._opened(self._engine.deserialized(self._build(b"").plan), "build")
         else:
             session = self._cheapest(plans, kept)
         session.notes = tuple(self._notes)
@@ -220,14 +220,25 @@ class _Loading:
         return session
 
     def _built(self, plans: Plans) -> TensorRtSession:
-        plan = self._build()
-        session = self._opened(self._engine.deserialized(plan), "build")
-        self._keep(plans, plan, "build")
+        built = self._build(plans.timings(self._key))
+        session = self._opened(self._engine.deserialized(built.plan), "build")
+        self._keep(plans, built.plan, "build")
+        try:
+            plans.write_timings(self._key, built.timings)
+        except (ResourceError, OSError) as error:
+            self._notes.append(f"what the build measured was not kept: {error}")
         return session
 
-    def _build(self) -> calls.PlanBytes:
+    def _build(self, timings: bytes) -> calls.Built:
         engine = self._engine
-        return calls.build(engine.library, engine.log, self._entry, self._profiles, self._options)
+        return calls.build(
+            engine.library,
+            engine.log,
+            self._entry,
+            self._profiles,
+            self._options,
+            timings=timings,
+        )
 
     def _opened(self, engine: ICudaEngine, made_by: MadeBy) -> TensorRtSession:
         return self._engine.open_engine(engine, self._profiles, made_by=made_by)

@@ -81,8 +81,20 @@ class IOptimizationProfile(Protocol):
         """Raises: RuntimeError or ValueError (bounds that contradict each other)."""
 
 
+class ITimingCache(Protocol):
+    def serialize(self) -> IHostMemory | None: ...
+
+
 class IBuilderConfig(Protocol):
     builder_optimization_level: int
+
+    def create_timing_cache(self, serialized_timing_cache: bytes) -> ITimingCache | None:
+        """Of nothing, or of what one was serialised to."""
+
+    def set_timing_cache(self, cache: ITimingCache, ignore_mismatch: bool) -> bool:
+        """The cache must outlive the build."""
+
+    def get_timing_cache(self) -> ITimingCache | None: ...
 
     def set_flag(self, flag: Member) -> None: ...
 

@@ -1,8 +1,9 @@
 """The folder of plans. A plan is code: one is loaded only if its bytes are those we wrote.
 
 Each plan is two files named by its key: ``<name>.plan``, and ``<name>.json``, the line of our
-index, written last and only once the plan is durable. The folder is for our user alone. What
-others could have written to is thrown away unread.
+index, written last and only once the plan is durable. A third kind, ``.timings``, is what builds
+measured, one for this GPU and library: SHA-256, then what TensorRT serialised. The folder is
+for our user alone. What others could have written to is thrown away unread.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ from edge_sdk.engines.tensorrt.rules import Kept, PlanKey, to_drop
 
 PLAN = ".plan"
 INDEX = ".json"
+TIMINGS = ".timings"
 _INDEX_BYTES_MAX = 64 << 10
+_TIMINGS_BYTES_MAX = 64 << 20
+_DIGEST_BYTES = 32
 
 
 class Plans:
@@ -48,7 +52,7 @@ class Plans:
         """
         path = self._path(kept, PLAN)
         try:
-            data = _read_ours(path, kept.size_bytes)
+            data = _read_ours(path, kept.size_bytes, kept.size_bytes)
         except OSError as error:
             self.drop(kept)
             raise ProofError(f"{path} cannot be read: {error}", path=str(path)) from None
@@ -101,6 +105,32 @@ class Plans:
         for suffix in (INDEX, PLAN):
             self._path(kept, suffix).unlink(missing_ok=True)
 
+    def timings(self, key: PlanKey) -> bytes:
+        """What builds measured on this GPU with this library; nothing where that is damaged."""
+        try:
+            data = _read_ours(self._timings_path(key), None, _TIMINGS_BYTES_MAX)
+        except OSError:
+            return b""
+        digest, blob = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
+        return blob if hashlib.sha256(blob).digest() == digest else b""
+
+    def write_timings(self, key: PlanKey, blob: bytes) -> None:
+        """Keeps them, in the place of those of another GPU or library, if there is room.
+
+        Raises: ResourceError (disk).
+        """
+        data = hashlib.sha256(blob).digest() + blob
+        path = self._timings_path(key)
+        with self._alone():
+            for other in self._folder.glob(f"*{TIMINGS}"):
+                if other != path:
+                    other.unlink()
+            if blob and len(data) <= min(self._room.room_bytes(), _TIMINGS_BYTES_MAX):
+                self._write(path, data)
+
+    def _timings_path(self, key: PlanKey) -> Path:
+        return self._folder / f"{key.maker}{TIMINGS}"
+
     def tidy(self) -> None:
         """Drops the plans of artifacts that the device no longer has."""
         held = {str(artifact) for artifact in self._room.held()}
@@ -130,7 +160,7 @@ class Plans:
 
     def _line(self, path: Path) -> Kept | None:
         try:
-            data = _read_ours(path, None)
+            data = _read_ours(path, None, _INDEX_BYTES_MAX)
             kept = msgspec.json.decode(data, type=Kept)
             changed_ns = path.stat().st_mtime_ns
         except (OSError, msgspec.MsgspecError):
@@ -159,14 +189,14 @@ def _make_private(folder: Path) -> None:
         folder.chmod(0o700)
 
 
-def _read_ours(path: Path, size_bytes: int | None) -> bytes:
-    """A regular file of ours, of that size. Raises: OSError."""
+def _read_ours(path: Path, size_bytes: int | None, bytes_max: int) -> bytes:
+    """A regular file of ours, of that size where one is given. Raises: OSError."""
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     with open(handle, "rb") as stream:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
             raise PermissionError(1, "not a plain file of ours")
         wanted = found.st_size if size_bytes is None else size_bytes
-        if found.st_size != wanted or (size_bytes is None and wanted > _INDEX_BYTES_MAX):
+        if found.st_size != wanted or wanted > bytes_max:
             raise OSError(5, f"has {found.st_size} bytes, not {wanted}")
         return stream.read(wanted)

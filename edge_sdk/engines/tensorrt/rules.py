@@ -107,6 +107,12 @@ class PlanKey:
         text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
+    @property
+    def maker(self) -> str:
+        """A name for what was measured while building, which holds for all models here."""
+        text = json.dumps([self.library, asdict(self.place)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
     def differs_in_weights_only(self, other: PlanKey) -> bool:
         """Whether the two are built alike; what the artifacts hold has to be compared too."""
         return asdict(self) | {"artifact": ""} == asdict(other) | {"artifact": ""}

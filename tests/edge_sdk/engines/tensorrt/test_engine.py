@@ -5,6 +5,7 @@ All of it on the stand-in of TensorRT in tests/support/fake_tensorrt.py: no GPU 
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -361,14 +362,14 @@ def test_options_for_an_engine_without_any_are_refused(bench: Bench) -> None:
 
 def test_a_refit_with_another_graph_says_what_is_missing(bench: Bench) -> None:
     """What the parser of weights found is in the error; it owns them until they are copied."""
-    plan = calls.build(
+    built = calls.build(
         bench.library,
         bench.engine.log,
         bench.save(1, onnx_models.mlp((4, 3))),
         profiles_of({"x": (-1, 4)}, {}, Options()),
         Options(),
     )
-    engine = bench.engine.deserialized(plan)
+    engine = bench.engine.deserialized(built.plan)
     with pytest.raises(EngineError, match="not there, or of another size"):
         calls.refit(
             bench.library,
@@ -376,3 +377,28 @@ def test_a_refit_with_another_graph_says_what_is_missing(bench: Bench) -> None:
             engine,
             bench.save(2, onnx_models.linear(2.0)),
         )
+
+
+def test_what_a_build_measured_shortens_the_next(bench: Bench) -> None:
+    """Also of another model, after a restart; on another GPU everything is measured again."""
+    bench.load(1, onnx_models.linear(3.0))
+    assert bench.library.seen.measured == ["Add", "Mul"]
+    bench.restart()
+    bench.load(2, onnx_models.mlp((4, 4, 4)), golden=False)
+    assert "Add" not in bench.library.seen.measured
+    bench.gpu.move(gpu="Orin Nano")
+    bench.restart()
+    bench.load(3, onnx_models.linear(3.0, features=5), golden=False)
+    assert bench.library.seen.measured == ["Add", "Mul"]
+    assert len(list(bench.folder.glob("*.timings"))) == 1
+
+
+@pytest.mark.parametrize("damage", [b"", b"short", bytes(64), None])
+def test_damaged_timings_are_left_out(bench: Bench, damage: bytes | None) -> None:
+    """Their hash does not fit, or the library does not take them: measured again."""
+    bench.load(1, onnx_models.linear(3.0))
+    (path,) = bench.folder.glob("*.timings")
+    broken = b"broken"
+    path.write_bytes(hashlib.sha256(broken).digest() + broken if damage is None else damage)
+    bench.load(2, onnx_models.linear(3.0, features=5), golden=False)
+    assert bench.library.seen.measured == ["Add", "Mul"]
