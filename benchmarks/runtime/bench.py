@@ -24,6 +24,7 @@ from benchmarks.runtime import (
     eight,
     flight,
     lane,
+    peers,
     pool,
     priority,
     stock,
@@ -124,7 +125,7 @@ def cli(only: str | None, rounds: int, *, resume: bool) -> None:
         click.echo("Triton is not installed (benchmarks/runtime/install_peers.sh)", err=True)
     kept = Kept(_WORK / f"{sources_hash()}.json", resume=resume)
     failed = measure({name: FAMILIES[name] for name in chosen}, kept, rounds=rounds)
-    _report(kept.rows(), failed, chosen, write=only is None)
+    _report([*kept.rows(), *peers.recorded()], failed, chosen, write=only is None)
 
 
 def measure(families: dict[str, Family], kept: Kept, *, rounds: int) -> list[str]:

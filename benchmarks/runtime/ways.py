@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.runtime import echo_child, models, processes
+from benchmarks.runtime import client_child, echo_child, models, processes
 from benchmarks.runtime.models import Array
 from edge_sdk.client import connect
 
@@ -148,6 +148,13 @@ def stock(address: str, model: str, given: Array) -> Iterator[Call]:
         yield call
     finally:
         client.close()
+
+
+@contextlib.contextmanager
+def http_json(address: str, given: Array) -> Iterator[Call]:
+    """By HTTP and JSON over one connection, as LitServe's clients do."""
+    ask = client_child.http_json({"address": address}, given)
+    yield lambda: ask()[1]
 
 
 @contextlib.contextmanager
