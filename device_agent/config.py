@@ -112,6 +112,7 @@ class AgentConfig:
     labels: Mapping[str, str] = field(default_factory=dict)
     caches: Mapping[str, CacheConfig] = field(default_factory=dict)  # by model; others: none
     models: Mapping[str, ModelConfig] = field(default_factory=dict)  # others: the defaults
+    rest_address: str = ""  # of the protocol's REST form, on this machine; empty: none
     shared_memory_prefix: str = ""  # of POSIX objects that apps may register; empty: none
     fast_lane: bool = True  # beside inference on a Unix socket
     accelerators: tuple[str, ...] = ()  # what variants may require, as the operator names it
@@ -134,8 +135,9 @@ class AgentConfig:
         """Raises: UsageError, FormatError for a setting that cannot work."""
         check_segment(self.device, "device")
         self.probation.check()
-        for uri in (self.agent_uri, self.inference_uri):
-            check_address(uri)
+        for uri in (self.agent_uri, self.inference_uri, self.rest_address):
+            if uri:
+                check_address(uri)
         if self.metrics_address:
             check_address(self.metrics_address)
             if self.metrics_address.startswith("unix:"):

@@ -13,6 +13,7 @@ import click
 from device_agent.cli.settings import config_options, read_config, with_free_port
 from device_agent.config import AgentConfig
 from device_agent.metrics import check_metrics
+from device_agent.rest import check_rest
 from device_agent.store import Store
 from device_agent.supervisor import Supervisor
 from device_agent.trust import AssignmentKeeper
@@ -31,11 +32,13 @@ def run_agent(as_json: bool, **flags: Any) -> None:
     config, _ = read_config(flags)
     _check_addresses(config)
     check_metrics(config)
+    check_rest(config)
     config = dataclasses.replace(
         config,  # both stay what they are when a process is started again
         local_address=with_free_port(config.agent_uri),
         inference_address=with_free_port(config.inference_uri),
         metrics_address=with_free_port(config.metrics_address) if config.metrics_address else "",
+        rest_address=with_free_port(config.rest_address) if config.rest_address else "",
     )
     root = Path(config.state_dir)
     try:
@@ -51,8 +54,9 @@ def run_agent(as_json: bool, **flags: Any) -> None:
         note(f"agent of {config.device} at {agent_address}, inference at {inference_address}")
         if as_json:
             document = {"agent_address": agent_address, "inference_address": inference_address}
-            if config.metrics_address:
-                document["metrics_address"] = config.metrics_address
+            for name in ("metrics_address", "rest_address"):
+                if getattr(config, name):
+                    document[name] = getattr(config, name)
             print_json({**document, "pid": os.getpid()})
             sys.stdout.flush()
 

@@ -40,6 +40,7 @@ def config_options(command: Function) -> Function:
         click.option(
             "--shared-memory-prefix", help="Apps may register shared memory whose name begins so."
         ),
+        click.option("--rest-address", help=f"Where REST listens; off without: {_ADDRESS}"),
         click.option("--metrics-address", help="HOST:PORT for Prometheus to scrape; off without."),
         click.option("--label", "labels", multiple=True, help="key=value; may be repeated."),
         click.option(
@@ -96,6 +97,7 @@ def read_config(
         distributor=get("distributor", ""),
         local_address=get("local_address", ""),
         inference_address=get("inference_address", ""),
+        rest_address=get("rest_address", ""),
         metrics_address=get("metrics_address", ""),
         watch=get("watch", _DEFAULT.watch),
         fast_lane=get("fast_lane", _DEFAULT.fast_lane),

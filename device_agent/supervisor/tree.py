@@ -78,6 +78,7 @@ class Supervisor:
             self._updater(),
             *([self._inference()] if serve else []),
             *([self._metrics()] if serve and config.metrics_address else []),
+            *([self._rest()] if serve and config.rest_address else []),
         ]
 
     def run(self) -> int:
@@ -143,6 +144,18 @@ class Supervisor:
             ],
             environment={**os.environ},
             pass_fds=(self._page,),
+            vital=False,
+        )
+
+    def _rest(self) -> _Child:
+        return _Child(
+            name="rest",
+            command=[
+                *(sys.executable, "-m", "device_agent.supervisor.rest_process"),
+                *("--parent-pid", str(os.getpid()), "--config-json", to_json(self._config)),
+            ],
+            environment={**os.environ, "GRPC_VERBOSITY": "ERROR"},
+            pass_fds=(),
             vital=False,
         )
 
@@ -234,7 +247,7 @@ class Supervisor:
         for key in list((self._selector.get_map() or {}).values()):
             os.close(key.fd)
         self._selector.close()
-        for uri in (self._config.agent_uri, self._config.inference_uri):
+        for uri in (self._config.agent_uri, self._config.inference_uri, self._config.rest_address):
             remove_dead_socket(uri)
         self._updater_end.close()
         self._inference_end.close()

@@ -17,6 +17,7 @@ DOORS = (
     "edge_sdk.fleet",
     "device_agent.fleet_link",
     "device_agent.local_api",
+    "device_agent.rest",
     "device_agent.serving.doors",
     "distributor.server",
     "distributor.services",

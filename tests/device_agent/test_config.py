@@ -59,6 +59,7 @@ def test_addresses_that_cannot_work(uri: str) -> None:
         {"device": "No Name"},
         {"labels": {"Bad Key": "x"}},
         {"shared_memory_prefix": "a/b"},
+        {"rest_address": "nothing"},
         {"memory_bytes": -1},
         {"caches": {"team/digits": CacheConfig(memory_bytes=-1)}},
         {"caches": {"team/digits": CacheConfig(file_bytes=1000)}},

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.runtime.triton import TritonModel, python_model, serve
+from tests.support.rest_requests import REQUESTS, REST_ANSWERS, ask
 from tests.support.triton_calls import ANSWERS, FLOATS, LABELS, TYPES, observe, peer, unspaced
 from tests.support.triton_cases import CASES
 
@@ -46,6 +47,11 @@ def main() -> None:
         peer(triton.grpc_address, version="1", other="9", prefix="edge-record-") as to,
     ):
         told = {name: observe(case, to) for name, case in CASES.items()}
+        rest = {
+            name: ask(triton.http_address, one, version="1", other="9")
+            for name, one in REQUESTS.items()
+        }
+    REST_ANSWERS.write_text(json.dumps(rest, indent=1, sort_keys=True) + "\n")
     for name, case in CASES.items():
         message = unspaced(str(told[name].get("message", "")))
         missing = [part for part in case.says if unspaced(part) not in message]
