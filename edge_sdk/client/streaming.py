@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edge_sdk.base import EdgeError, UsageError
+from edge_sdk.client.errors import SequenceNotStartedError
 from edge_sdk.client.model import OUTPUTS_BYTES, Model
 from edge_sdk.client.prepared import PreparedCall
 from edge_sdk.client.result import INFER_DEADLINE_S, Result, SequenceStep, check_priority
@@ -63,7 +64,7 @@ def stream(
     ``errors``: a request that fails ends the stream, or is the answer to its frame. What the
     source raises is raised here, behind the answers to what it gave before. ``copy`` False:
     outputs are good only until the next answer. ``sequence``: its state begins with the first
-    frame.
+    frame, and anew behind an answer that says it is gone.
 
     Raises: UsageError.
     """
@@ -239,6 +240,8 @@ class Stream(Iterator[Answered]):
         try:
             return self._ask(place), None
         except EdgeError as error:
+            if self._step is not None and isinstance(error, SequenceNotStartedError):
+                self._step = replace(self._step, start=True)
             if self._errors == "answer":
                 return None, error
             self._waiting.close()
@@ -254,7 +257,7 @@ class Stream(Iterator[Answered]):
     def _ask(self, place: Place) -> Result:
         result = self._places.run(place, step=self._step, more=self._more)
         if self._step is not None and self._step.start:
-            self._step = SequenceStep(id=self._step.id)
+            self._step = replace(self._step, start=False)
         if not self._copy:
             return result
         return Result({name: one.copy() for name, one in result.outputs.items()}, result.version)

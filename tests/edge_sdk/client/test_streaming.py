@@ -14,14 +14,23 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from device_agent.config import ModelConfig
 from edge_sdk.base import NotFoundError, UsageError
-from edge_sdk.client import Client, Model, connect, stream, streaming
+from edge_sdk.client import (
+    Client,
+    Model,
+    SequenceNotStartedError,
+    connect,
+    stream,
+    streaming,
+)
 from edge_sdk.client.waiting import WhenFull
 from tests.support import onnx_models
 from tests.support.processes import wait_for
 from tests.support.serving_door import Serving, serving
 
 MODEL = "team/linear"
+REMEMBERING = ModelConfig(states={"sum": "sum.next", "cache": "cache.next"})
 Frame = dict[str, Any]
 
 
@@ -29,7 +38,13 @@ Frame = dict[str, Any]
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     folder: Path = tmp_path_factory.mktemp("served")
     made = serving(
-        folder / "models", {MODEL: onnx_models.linear(2.0), "team/nonzero": onnx_models.nonzero()}
+        folder / "models",
+        {
+            MODEL: onnx_models.linear(2.0),
+            "team/nonzero": onnx_models.nonzero(),
+            "team/remembering": onnx_models.remembering(),
+        },
+        settings={"team/remembering": REMEMBERING},
     )
     made.door.open(f"unix:{folder}/inference.sock")
     made.lane.open(made.door.address)
@@ -221,6 +236,27 @@ def test_an_agent_that_began_anew_shares_again(served: Serving) -> None:
             assert value(next(answers).result) == 2 * number
         assert served.lane.connections >= 1
         camera.end()
+
+
+@pytest.mark.parametrize("one", [7, "seven"])
+def test_a_stream_may_be_a_sequence(served: Serving, client: Client, one: int | str) -> None:
+    """Its state goes from frame to frame; where a switch ended it one answer says so, and the next
+    frame begins it anew."""
+    x = {"x": np.ones((1, 2), np.float32)}
+    switched = threading.Event()
+
+    def source() -> Iterator[Frame]:
+        yield from [x, x, x]
+        switched.wait()
+        yield from [x, x, x]
+
+    model = client.model("team/remembering")
+    with stream(model, source(), errors="answer", sequence=one) as answers:
+        assert [value(next(answers).result) for _ in range(3)] == [2, 3.5, 4.75]
+        served.serve("team/remembering", onnx_models.remembering(), "2.0.0")
+        switched.set()
+        assert isinstance(next(answers).error, SequenceNotStartedError)
+        assert [value(next(answers).result) for _ in range(2)] == [2, 3.5]
 
 
 def threads_of_streams() -> int:
