@@ -38,7 +38,7 @@ from edge_sdk.engines.onnx_limits import (
     smallest_model,
 )
 from edge_sdk.engines.onnx_mapped import folder_of, skeleton_of
-from edge_sdk.formats import open_model
+from edge_sdk.formats import TensorMap, open_model
 from edge_sdk.manifest.model import TensorSpec
 
 _TELEMETRY = "ORT_DISABLE_TELEMETRY"
@@ -174,19 +174,31 @@ class OnnxRuntime:
         if model.format != "onnx":
             raise FormatError(f"{entry} is not an ONNX model")
         options = self._options(threads=threads)
-        given: str | bytes = str(entry)
         if loading == "mapped":
             options.add_session_config_entry(_DISABLE_PREPACKING, "1")
-            skeleton = skeleton_of(model)
-            if skeleton is not None:
-                options.add_session_config_entry(_EXTERNAL_FOLDER, folder_of(model))
-                given = skeleton
+        session = self._from_skeleton(model, options) if wanted == [_CPU] else None
         try:
-            session = self._library.InferenceSession(given, options, providers=wanted)
+            session = session or self._library.InferenceSession(
+                str(entry), options, providers=wanted
+            )
         except self._errors as error:
             raise _load_error(entry, error) from None
         _check_started(session, wanted)
         return OnnxSession(session, entry.name, self._errors)
+
+    def _from_skeleton(self, model: TensorMap, options: Any) -> Any:
+        """None: the model is for the library to read by itself, which also tells what is wrong.
+
+        Weights that it maps it need not copy before it packs them: half of the time.
+        """
+        skeleton = skeleton_of(model)
+        if skeleton is None:
+            return None
+        options.add_session_config_entry(_EXTERNAL_FOLDER, folder_of(model))
+        try:
+            return self._library.InferenceSession(skeleton, options, providers=[_CPU])
+        except self._errors:
+            return None
 
     def _options(self, *, threads: int) -> Any:
         options = self._library.SessionOptions()

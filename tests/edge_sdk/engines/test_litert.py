@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import threading
 from pathlib import Path
 
@@ -9,10 +10,19 @@ import numpy as np
 import pytest
 
 from edge_sdk.base import FormatError, NotFoundError, RefusedError, UsageError
-from edge_sdk.engines import EngineError, Session, make_golden, open_engine, replay
+from edge_sdk.engines import (
+    EngineError,
+    Session,
+    available_engines,
+    litert,
+    make_golden,
+    open_engine,
+    replay,
+)
 from tests.support.tflite_models import Shape, Weights, add_model
 
-pytest.importorskip("ai_edge_litert")
+if "litert" not in available_engines():
+    pytest.skip("neither LiteRT nor its predecessor is installed here", allow_module_level=True)
 
 
 def load(folder: Path, *, signature: tuple[int, ...] | None = (-1, 4)) -> Session:
@@ -103,6 +113,22 @@ def test_what_it_has_no_notion_of_is_refused(tmp_path: Path) -> None:
         engine.load(tmp_path / "model.tflite", providers=("cuda",))
     with pytest.raises(RefusedError, match="only auto, prepacked"):
         engine.load(tmp_path / "model.tflite", loading="mapped")
+
+
+@pytest.mark.parametrize("numpy_version", ["2.0.1", "10.1.0"])
+def test_the_predecessor_needs_the_numpy_of_its_time(
+    monkeypatch: pytest.MonkeyPatch, numpy_version: str
+) -> None:
+    """Where only tflite-runtime is installed, NumPy 2 is refused with what to install instead."""
+    found = importlib.util.find_spec
+
+    def without_litert(name: str, package: str | None = None) -> object:
+        return None if name == "ai_edge_litert" else found(name, package)
+
+    monkeypatch.setattr(importlib.util, "find_spec", without_litert)
+    monkeypatch.setattr(np, "__version__", numpy_version)
+    with pytest.raises(RefusedError, match="install numpy<2"):
+        litert.LiteRt()
 
 
 def test_what_cannot_be_loaded_says_why(tmp_path: Path) -> None:

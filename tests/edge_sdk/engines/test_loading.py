@@ -14,9 +14,9 @@ MIB = 1 << 20
     ("model", "free", "batch_max", "taken"),
     [
         (100, 1000, 1, "prepacked"),
-        (100, 399, 1, "mapped"),
-        (100, 400, 1, "prepacked"),
-        (100, 399, 2, "prepacked"),
+        (100, 199, 1, "mapped"),
+        (100, 200, 1, "prepacked"),
+        (100, 199, 2, "prepacked"),
         (100, 0, 1, "mapped"),
         (0, 0, 1, "prepacked"),
     ],
@@ -24,7 +24,7 @@ MIB = 1 << 20
 def test_large_models_that_run_alone_are_mapped(
     model: int, free: int, batch_max: int, taken: Loading
 ) -> None:
-    """More than a quarter of the free memory, and no batches; all else is prepacked."""
+    """More than half of the free memory, and no batches; all else is prepacked."""
     facts = {"model_bytes": model * MIB, "free_bytes": free * MIB}
     assert choose_loading("auto", known=BOTH, batch_max=batch_max, **facts) == taken
 

@@ -11,8 +11,9 @@ import onnx
 import pytest
 
 from edge_sdk.base import FormatError
-from edge_sdk.engines import Loading, Session, open_engine
+from edge_sdk.engines import Loading, Session, onnxruntime, open_engine
 from edge_sdk.engines.onnx_mapped import skeleton_of
+from edge_sdk.engines.onnxruntime import import_onnxruntime
 from edge_sdk.formats import TensorMap, TensorRange, open_model
 from tests.support import onnx_models
 
@@ -75,6 +76,26 @@ def test_answers_are_those_of_prepacked_weights(path: Path) -> None:
     for rows in (1, 5):
         assert np.allclose(answer(mapped, rows), answer(prepacked, rows), rtol=1e-3, atol=1e-4)
     assert hashlib.sha256(path.read_bytes()).digest() == before
+
+
+def test_prepacked_answers_are_those_of_the_library_alone(path: Path) -> None:
+    """Bit for bit what it computes when it reads the file by itself."""
+    alone = import_onnxruntime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for rows in (1, 5):
+        x = np.random.default_rng(rows).standard_normal((rows, 1024)).astype(np.float32)
+        (expected,) = alone.run(["y"], {"x": x})
+        assert answer(load(path, "prepacked"), rows).tobytes() == expected.tobytes()
+
+
+def test_what_the_skeleton_cannot_serve_the_library_reads_itself(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model is refused only where the library refuses the file."""
+    monkeypatch.setattr(onnxruntime, "skeleton_of", lambda _: b"not a model")
+    assert np.isfinite(answer(load(path, "mapped"))).all()
+    monkeypatch.setattr(onnxruntime, "folder_of", lambda _: str(path.parent / "nowhere"))
+    monkeypatch.setattr(onnxruntime, "skeleton_of", skeleton_of)
+    assert np.isfinite(answer(load(path, "prepacked"))).all()
 
 
 def test_a_file_outlives_its_name(path: Path, tmp_path: Path) -> None:
