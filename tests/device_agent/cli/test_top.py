@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 
 from device_agent.cli import main
-from device_agent.local_api import LocalApi
-from device_agent.supervisor.updater_process import Door
 from tests.support.commands import Ran, run_main
-from tests.support.updater_rig import Rig
+from tests.support.served_page import served_page
 from tests.support.used_page import used_words
 
 
@@ -24,13 +22,8 @@ def edge_agent(
 
 @pytest.fixture
 def state(tmp_path: Path) -> Iterator[str]:
-    rig = Rig(tmp_path)
-    rig.start()
-    try:
-        with LocalApi(Door(rig.updater, used_words()), rig.config.agent_uri):
-            yield str(rig.state)
-    finally:
-        rig.close()
+    with served_page(tmp_path, used_words()) as folder:
+        yield folder
 
 
 def test_one_look(state: str, edge_agent: Callable[..., Ran]) -> None:
@@ -55,13 +48,8 @@ def test_one_look(state: str, edge_agent: Callable[..., Ran]) -> None:
 
 def test_before_inference_runs(tmp_path: Path, edge_agent: Callable[..., Ran]) -> None:
     """An agent without a page, or one where inference never came up, says so."""
-    rig = Rig(tmp_path)
-    rig.start()
-    try:
-        with LocalApi(Door(rig.updater), rig.config.agent_uri):
-            shown = edge_agent("top", "--state", str(rig.state), "--once", "--interval", "0.05")
-    finally:
-        rig.close()
+    with served_page(tmp_path, None) as state:
+        shown = edge_agent("top", "--state", state, "--once", "--interval", "0.05")
     assert shown.code == 0
     assert "inference has not started yet" in shown.out
 
