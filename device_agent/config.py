@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -98,6 +99,8 @@ class AgentConfig:
     local_address: str = ""
     inference_address: str = ""
     metrics_address: str = ""  # HOST:PORT for Prometheus; empty: none
+    otlp_endpoint: str = ""  # http(s) URL of a collector of traces; empty: none
+    trace_every: int = 1000  # one request in so many without a caller's trace; 0: none
     memory_bytes: int = 0
     disk_quota_bytes: int = 0
     disk_reserve_bytes: int = 16 << 20
@@ -144,6 +147,8 @@ class AgentConfig:
                 raise UsageError(
                     "metrics_address must be HOST:PORT: collectors speak HTTP over TCP"
                 )
+        if self.otlp_endpoint:
+            check_endpoint(self.otlp_endpoint)
         for key in self.labels:
             check_segment(key, "label")
         for name in self.accelerators:
@@ -163,7 +168,7 @@ class AgentConfig:
                     f"the cache of {model} has {cache_bytes} bytes of memory and file; neither "
                     f"may be negative, and a file needs {CACHE_FILE_BYTES_MIN} (0: none)"
                 )
-        for name in ("memory_bytes", "disk_quota_bytes", "disk_reserve_bytes"):
+        for name in ("memory_bytes", "disk_quota_bytes", "disk_reserve_bytes", "trace_every"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name} must not be negative")
         for name in ("check_in_s", "retry_base_s", "retry_cap_s", "trial_timeout_s"):
@@ -188,6 +193,20 @@ def check_address(uri: str) -> None:
     host, colon, port = uri.rpartition(":")
     if not colon or not host or not port.isdigit() or int(port) > 65535:
         raise UsageError(f"address {uri!r} is neither unix:/path nor host:port")
+
+
+def check_endpoint(url: str) -> str:
+    """The HOST:PORT that a collector's URL leads to. Raises: UsageError."""
+    try:
+        parts = urlsplit(url)
+        scheme_port = {"http": 80, "https": 443}[parts.scheme]
+        port = parts.port or scheme_port
+        host = parts.hostname or ""
+    except (ValueError, KeyError):
+        host = ""
+    if not host:
+        raise UsageError(f"otlp_endpoint {url!r} is no URL such as http://127.0.0.1:4318")
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def to_json(config: AgentConfig) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from device_agent.cli.settings import config_options, read_config, with_free_port
-from device_agent.config import AgentConfig
+from device_agent.config import AgentConfig, check_endpoint
 from device_agent.metrics import check_metrics
 from device_agent.rest import check_rest
 from device_agent.store import Store
@@ -70,7 +70,9 @@ def _check_addresses(config: AgentConfig) -> None:
 
     Raises: UsageError, RefusedError (beyond this machine), NotFoundError (no such folder).
     """
-    for peer in (config.distributor, config.metrics_address):
+    collector = config.otlp_endpoint
+    plain = check_endpoint(collector) if collector.startswith("http:") else ""
+    for peer in (config.distributor, config.metrics_address, plain):
         if peer:
             check_local(peer, insecure=config.insecure)
     for uri, given in (

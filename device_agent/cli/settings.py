@@ -42,6 +42,7 @@ def config_options(command: Function) -> Function:
         ),
         click.option("--rest-address", help=f"Where REST listens; off without: {_ADDRESS}"),
         click.option("--metrics-address", help="HOST:PORT for Prometheus to scrape; off without."),
+        click.option("--otlp-endpoint", help="http(s) URL of a collector of traces; off without."),
         click.option("--label", "labels", multiple=True, help="key=value; may be repeated."),
         click.option(
             "--accelerator", "accelerators", multiple=True, help="What variants may require."
@@ -99,6 +100,8 @@ def read_config(
         inference_address=get("inference_address", ""),
         rest_address=get("rest_address", ""),
         metrics_address=get("metrics_address", ""),
+        otlp_endpoint=get("otlp_endpoint", ""),
+        trace_every=get("trace_every", _DEFAULT.trace_every),
         watch=get("watch", _DEFAULT.watch),
         fast_lane=get("fast_lane", _DEFAULT.fast_lane),
         insecure=get("insecure", False),

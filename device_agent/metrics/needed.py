@@ -12,10 +12,16 @@ def check_metrics(config: AgentConfig) -> None:
     """Raises: RefusedError (a package is missing)."""
     if config.metrics_address:
         _need("prometheus_client", "metrics_address", "metrics")
+    if config.otlp_endpoint:
+        _need("opentelemetry.exporter.otlp.proto.http", "otlp_endpoint", "otel")
 
 
 def _need(package: str, setting: str, extra: str) -> None:
-    if importlib.util.find_spec(package) is None:
+    try:
+        found = importlib.util.find_spec(package)
+    except ModuleNotFoundError:  # one of those that it lies in
+        found = None
+    if found is None:
         raise RefusedError(
             f"{setting} needs a package that is not installed: pip install "
             f"'edge-model-sdk[{extra}]', or leave the setting out"

@@ -31,7 +31,7 @@ def statistics_for(identity: Identity, page: PageWriter | None) -> Statistics:
         )
     if page is None or row is None:
         return Statistics()
-    return Statistics(row, let_go=page.let_go)
+    return Statistics(row, let_go=page.let_go, tracer=page.tracer)
 
 
 class Beat:

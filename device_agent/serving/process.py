@@ -70,7 +70,11 @@ class InferenceProcess:
             model: ResponseCache(wanted.memory_bytes, self._second_level(model))
             for model, wanted in config.caches.items()
         }
-        statistics = PageWriter(private_page() if page is None else page, pid=os.getpid())
+        statistics = PageWriter(
+            private_page() if page is None else page,
+            pid=os.getpid(),
+            trace_every=config.trace_every if config.otlp_endpoint else None,
+        )
         self._loader = Loader(
             self.pool,
             threads=config.engine_threads,
@@ -91,6 +95,7 @@ class InferenceProcess:
             dispatcher,
             models=config.models,
             shared_memory_prefix=config.shared_memory_prefix,
+            tracer=statistics.tracer,
         )
         self._lane = FastLaneDoor(dispatcher, self.pool)
         self._beat = Beat(statistics, self.table, self.pool, dispatcher.scheduler)

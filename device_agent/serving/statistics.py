@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from device_agent.statistics_page import Row, layout
 from device_agent.statistics_page.histogram import TIME_NS_MAX, bucket_of
+from device_agent.statistics_page.traces import Outcome, TraceWriter
 
 PHASES = (
     *("success", "fail", "queue", "compute_input", "compute_infer", "compute_output"),
@@ -62,8 +63,16 @@ class Statistics:
     only what was added since.
     """
 
-    def __init__(self, row: Row | None = None, *, let_go: Callable[[Row], None] | None = None):
-        """``let_go`` is called with the row when it is not written to any more."""
+    def __init__(
+        self,
+        row: Row | None = None,
+        *,
+        let_go: Callable[[Row], None] | None = None,
+        tracer: TraceWriter | None = None,
+    ) -> None:
+        """``let_go`` is called with the row when it is not written to any more. ``tracer`` keeps
+        single requests that are to be followed; None: none is."""
+        self._tracer = tracer
         self._row = row or Row.private()
         self._let_go = let_go
         self._words = self._row.words
@@ -117,6 +126,9 @@ class Statistics:
                 words[at + 1] += input_ns
                 words[at + 2] += infer_ns
                 words[at + 3] += output_ns
+        if self._tracer is not None:
+            times_ns = (queue_ns, input_ns, infer_ns, output_ns)
+            self._tracer.note(self._row.number, Outcome.RAN, times_ns, batch_size)
 
     def found(self, *, whole_ns: int) -> None:
         """A request was answered without a run of its own: out of the cache, or by another's."""
@@ -124,7 +136,9 @@ class Statistics:
         with self._lock:
             self._add(layout.HIT, whole_ns)
             self._words[_WHOLE + bucket_of(whole_ns)] += 1
-            self._words[layout.LAST_NS] = time.time_ns()
+            self._words[layout.LAST_NS] = _now_ns()
+        if self._tracer is not None:
+            self._tracer.note(self._row.number, Outcome.CACHED, (whole_ns, 0, 0, 0))
 
     def missed(self, *, own_ns: int) -> None:
         """What the cache itself cost a request that was run (and counted) all the same."""
@@ -133,9 +147,12 @@ class Statistics:
 
     def failed(self, *, whole_ns: int, engine: bool) -> None:
         """``engine``: it was the engine's fault, not the request's."""
+        whole_ns = _within(whole_ns)
         with self._lock:
-            self._add(layout.FAIL, _within(whole_ns))
+            self._add(layout.FAIL, whole_ns)
             self._words[layout.ERRORS] += int(engine)
+        if self._tracer is not None:
+            self._tracer.note(self._row.number, Outcome.FAILED, (whole_ns, 0, 0, 0))
 
     def set_serving(self, serving: bool) -> None:
         """Whether requests that name no version come here."""

@@ -9,6 +9,7 @@ from device_agent.statistics_page.histogram import SHARES, Histogram
 from device_agent.statistics_page.layout import PHASES
 from device_agent.statistics_page.memory import create_page, open_page, private_page, watch_page
 from device_agent.statistics_page.snapshot import ModelUse, PageSnapshot, PoolUse, State, read_page
+from device_agent.statistics_page.traces import Outcome, Traced, TraceReader, TraceWriter
 from device_agent.statistics_page.writer import Described, PageWriter, Row
 
 __all__ = [
@@ -17,11 +18,15 @@ __all__ = [
     "Described",
     "Histogram",
     "ModelUse",
+    "Outcome",
     "PageSnapshot",
     "PageWriter",
     "PoolUse",
     "Row",
     "State",
+    "TraceReader",
+    "TraceWriter",
+    "Traced",
     "create_page",
     "open_page",
     "private_page",

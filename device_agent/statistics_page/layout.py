@@ -68,7 +68,18 @@ BUCKETS = 160
 HISTOGRAMS = 400
 ROW_WORDS = HISTOGRAMS + len(PHASES) * BUCKETS + 16
 
-PAGE_BYTES = (HEADER_WORDS + ROWS * ROW_WORDS) * WORD_BYTES
+# A ring of requests that were traced: record ``number`` (from 1 on, over restarts) lies at place
+# ``number % TRACES``; its first word is 0 while it is written, then the number.
+TRACES = 1024
+TRACE_WORDS = 16
+TRACES_BEGIN = HEADER_WORDS + ROWS * ROW_WORDS
+
+PAGE_BYTES = (TRACES_BEGIN + TRACES * TRACE_WORDS) * WORD_BYTES
+
+
+def trace_begin(number: int) -> int:
+    """The first word of a traced request."""
+    return TRACES_BEGIN + number % TRACES * TRACE_WORDS
 
 
 def row_begin(number: int) -> int:

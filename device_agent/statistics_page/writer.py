@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from device_agent.statistics_page import layout
+from device_agent.statistics_page.traces import TraceWriter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,27 +27,28 @@ class Row:
     """The words of one row. Whoever adds to a counter holds ``lock``; one who sets a gauge that
     nobody else sets needs none."""
 
-    __slots__ = ("holders", "lock", "words")
+    __slots__ = ("holders", "lock", "number", "words")
 
-    def __init__(self, words: memoryview) -> None:
+    def __init__(self, words: memoryview, number: int) -> None:
         self.words = words
+        self.number = number
         self.lock = threading.Lock()
         self.holders = 0
 
     @classmethod
     def private(cls) -> Row:
         """One that is on no page: nobody else reads it."""
-        return cls(memoryview(bytearray(layout.ROW_WORDS * layout.WORD_BYTES)).cast("Q"))
-
-    def set(self, at: int, value: int) -> None:
-        self.words[at] = value
+        return cls(memoryview(bytearray(layout.ROW_WORDS * layout.WORD_BYTES)).cast("Q"), -1)
 
 
 class PageWriter:
     """The page of this process. There is one writer at a time: an inference process."""
 
-    def __init__(self, page: memoryview, *, pid: int) -> None:
-        """Takes a page over from the process before: counters stay, gauges begin anew."""
+    def __init__(self, page: memoryview, *, pid: int, trace_every: int | None = None) -> None:
+        """Takes a page over from the process before: counters stay, gauges begin anew.
+
+        ``trace_every``: as of ``TraceWriter``; None: nothing is traced.
+        """
         self._page = page
         self._lock = threading.Lock()
         self._rows: dict[int, Row] = {}
@@ -61,6 +63,7 @@ class PageWriter:
         page[layout.ROWS_REFUSED] = 0
         self.beat(memory_bytes=0, pool=[0] * layout.POOL_WORDS)
         page[layout.MARK_AT] = layout.MARK
+        self.tracer = None if trace_every is None else TraceWriter(page, every=trace_every)
 
     def claim(self, described: Described) -> Row | None:
         """The artifact's row, its own from before where there is one; None: all are in use."""
@@ -110,7 +113,7 @@ class PageWriter:
     def _row(self, number: int) -> Row:
         if number not in self._rows:
             begin = layout.row_begin(number)
-            self._rows[number] = Row(self._page[begin : begin + layout.ROW_WORDS])
+            self._rows[number] = Row(self._page[begin : begin + layout.ROW_WORDS], number)
         return self._rows[number]
 
     def _take_over(self, row: Row) -> None:

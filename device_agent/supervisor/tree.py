@@ -74,10 +74,11 @@ class Supervisor:
         self._stopping = False
         self._exit_code = 0
         self._selector = selectors.DefaultSelector()
+        observed = config.metrics_address or config.otlp_endpoint
         self._children = [
             self._updater(),
             *([self._inference()] if serve else []),
-            *([self._metrics()] if serve and config.metrics_address else []),
+            *([self._metrics()] if serve and observed else []),
             *([self._rest()] if serve and config.rest_address else []),
         ]
 

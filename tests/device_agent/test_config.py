@@ -12,6 +12,7 @@ from device_agent.config import (
     ModelConfig,
     ProbationConfig,
     check_address,
+    check_endpoint,
     from_json,
     to_json,
 )
@@ -84,3 +85,24 @@ def test_settings_that_cannot_work(change: dict[str, object]) -> None:
     CONFIG.check()
     with pytest.raises((UsageError, FormatError)):
         dataclasses.replace(CONFIG, **change).check()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("http://127.0.0.1:4318", "127.0.0.1:4318"),
+        ("https://traces.example/v1/traces", "traces.example:443"),
+        ("http://[::1]:4318/", "[::1]:4318"),
+        ("http://localhost", "localhost:80"),
+    ],
+)
+def test_where_a_collector_is(url: str, address: str) -> None:
+    """The address that a URL of a collector leads to, with the scheme's own port."""
+    assert check_endpoint(url) == address
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:4318", "grpc://host:1", "http://", "http://h:x", ""])
+def test_what_is_no_url_of_a_collector(url: str) -> None:
+    """Another scheme, or no host, is wrong usage."""
+    with pytest.raises(UsageError):
+        check_endpoint(url)

@@ -19,6 +19,7 @@ from edge_sdk.client import connect
 from tests.support.fleet_on_loopback import MODEL, LoopbackFleet, loopback_fleet
 from tests.support.onnx_models import linear, save
 from tests.support.processes import Command, environment, program, wait_for
+from tests.support.trace_collector import TraceCollector, trace_collector
 
 pytestmark = pytest.mark.distributor
 
@@ -74,10 +75,19 @@ def ask(agent: Command, *, lane: bool) -> None:
             model.infer({"x": np.ones((1, 4), np.float32)})
 
 
-def test_requests_of_both_doors_are_seen(fleet: LoopbackFleet) -> None:
+@pytest.fixture
+def collector() -> Iterator[TraceCollector]:
+    with trace_collector() as running:
+        yield running
+
+
+def test_requests_of_both_doors_are_seen(fleet: LoopbackFleet, collector: TraceCollector) -> None:
     """Requests over lane and gRPC are counted with their times, and stay counted when the
-    inference process is killed and starts again."""
-    agent = fleet.start_agent("kiosk-1", "--metrics-address", "127.0.0.1:0")
+    inference process is killed and starts again; each is traced, as this agent was told."""
+    agent = fleet.start_agent(
+        *("kiosk-1", "--metrics-address", "127.0.0.1:0", "--otlp-endpoint", collector.url),
+        EDGE_AGENT_TRACE_EVERY="1",
+    )
     assert fleet.roll_out("1.0.0").succeeded
     ask(agent, lane=True)
     ask(agent, lane=False)
@@ -91,6 +101,12 @@ def test_requests_of_both_doors_are_seen(fleet: LoopbackFleet) -> None:
     assert model["batch_sizes"] == {"1": seen}
     assert scraped(agent, 'outcome="run"') == seen
     metrics = agent.child("metrics_process")
+
+    def traced() -> bool:
+        """A record that is written while it is read may be lost, no more."""
+        return sum(span.name == f"infer {MODEL}" for span in collector.spans()) >= 2 * REQUESTS - 1
+
+    wait_for(traced, "a span for each request")
     agent.child("device_agent.serving").send_signal(signal.SIGKILL)
     with AgentQuestions(agent.ready["agent_address"]) as questions:
         wait_for(lambda: questions.statistics().page.starts == 2, "the second start")

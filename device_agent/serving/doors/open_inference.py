@@ -21,11 +21,13 @@ from device_agent.serving.dispatch import Dispatcher
 from device_agent.serving.doors import describe
 from device_agent.serving.doors.answers import in_stream
 from device_agent.serving.doors.demanded import check_version
+from device_agent.serving.doors.followed import followed
 from device_agent.serving.doors.model_infer import ModelInfer, parse
 from device_agent.serving.doors.regions import Regions
 from device_agent.serving.doors.shared_memory import cuda_calls, system_calls
 from device_agent.serving.doors.threads import DoorThreads
 from device_agent.serving.model_table import ModelTable
+from device_agent.statistics_page import TraceWriter
 from edge_sdk.base import (
     ConflictError,
     EdgeError,
@@ -68,8 +70,11 @@ class InferenceDoor:
         *,
         models: Mapping[str, ModelConfig] | None = None,
         shared_memory_prefix: str = "",
+        tracer: TraceWriter | None = None,
     ) -> None:
-        """``shared_memory_prefix``: of the objects that apps may register; empty: none."""
+        """``shared_memory_prefix``: of the objects that apps may register; empty: none.
+        ``tracer``: told of the traces that requests belong to."""
+        self._tracer = tracer
         self._table = table
         self._models = models or {}
         self._shares = bool(shared_memory_prefix)
@@ -130,7 +135,7 @@ class InferenceDoor:
             **(system_calls(self._regions) if self._shares else {}),
         }
         handlers = {name: _unary(request, act) for name, (request, act) in unary.items()}
-        handlers["ModelInfer"] = _unary(None, self._infer)
+        handlers["ModelInfer"] = _unary(None, followed(self._infer, self._tracer))
         handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
             self._stream,
             request_deserializer=None,
@@ -233,9 +238,10 @@ class InferenceDoor:
                 grpc.StatusCode.RESOURCE_EXHAUSTED, f"{_STREAMS_MAX} streams are open already"
             )
         end = _StreamEnd(context)
+        answer = followed(self._stream_answer, self._tracer)
         try:
             for request in requests:
-                yield self._stream_answer(request, context, end)
+                yield answer(request, context, end)
         finally:
             self._streams.release()
 
