@@ -29,24 +29,7 @@ from edge_sdk.base import (
 from edge_sdk.client.lane_request import Key, LaneInput, LaneRequest, What, key_of, places_of
 from edge_sdk.client.result import Result, SequenceStep
 from edge_sdk.client.wire_tensors import encode_array
-from edge_sdk.fastlane import (
-    PACKET_BYTES_MAX,
-    VERSION,
-    Answer,
-    Elsewhere,
-    Failure,
-    Hello,
-    Infer,
-    Packet,
-    Place,
-    Resize,
-    SlotGiven,
-    Take,
-    decode,
-    encode,
-    map_sealed,
-    packets,
-)
+from edge_sdk.fastlane import map_sealed, packets
 
 SLOT_BYTES_MIN = 64 << 10
 _REQUESTS_MAX = 16  # kept ready in one connection
@@ -80,7 +63,7 @@ class Lane:
         self._memory: mmap.mmap | None = None
         self._view = memoryview(b"")
         self._number = 0
-        self._buffer = bytearray(PACKET_BYTES_MAX + 1)
+        self._buffer = bytearray(packets.PACKET_BYTES_MAX + 1)
         self._requests: dict[Key, LaneRequest] = {}
         self._last: LaneRequest | None = None
         self._deadline_s = 0.0
@@ -93,7 +76,7 @@ class Lane:
         try:
             self._wait_until(end_s)
             self._socket.connect(str(path))
-            self._ask_slot(Hello(version=VERSION, slot_bytes=SLOT_BYTES_MIN))
+            self._ask_slot(packets.Hello(version=packets.VERSION, slot_bytes=SLOT_BYTES_MIN))
         except (OSError, GoneBeforeError, FormatError) as error:
             self.close()
             raise NotOnLaneError(f"no fast lane at {path}: {error}") from None
@@ -172,7 +155,7 @@ class Lane:
         return request
 
     def make(
-        self, what: What, given: Sequence[LaneInput], places: tuple[Place, ...]
+        self, what: What, given: Sequence[LaneInput], places: tuple[packets.Place, ...]
     ) -> LaneRequest:
         """A request with inputs at these places; the slot grows to hold them.
 
@@ -181,12 +164,14 @@ class Lane:
         """
         model, version, outputs = what
         try:
-            packet = encode(Infer(model=model, version=version, inputs=places, outputs=outputs))
+            packet = packets.encode(
+                packets.Infer(model=model, version=version, inputs=places, outputs=outputs)
+            )
         except FormatError as error:
             raise NotOnLaneError(error.message) from None
         end = max((one.offset + one.size_bytes for one in places), default=0)
         if end > len(self._view):
-            self._ask_slot(Resize(slot_bytes=end))
+            self._ask_slot(packets.Resize(slot_bytes=end))
         return LaneRequest(what, packet, self._view, given, places)
 
     def exchange(
@@ -236,38 +221,40 @@ class Lane:
         request.deadline_s = deadline_s if sequence is None else math.nan
         request.priority = priority
 
-    def _read(self, request: LaneRequest, size: int, number: int) -> Failure | None:
+    def _read(self, request: LaneRequest, size: int, number: int) -> packets.Failure | None:
         """Raises: NotOnLaneError, FormatError, OSError."""
         if not size:
             raise OSError("the agent ended before it answered")
         data = bytes(self._buffer[:size])
-        packet = decode(data)
+        packet = packets.decode(data)
         if packet.request != number:
             raise FormatError("the agent answered another request")
-        if isinstance(packet, Answer):
+        if isinstance(packet, packets.Answer):
             if packet.new_slot_bytes:
-                self._ask_slot(Take())
+                self._ask_slot(packets.Take())
             request.learn(packet, data[packets.ANSWER_TAIL_BEGIN :], self._view)
             return None
-        if isinstance(packet, Failure):
+        if isinstance(packet, packets.Failure):
             return packet
-        if isinstance(packet, Elsewhere):
+        if isinstance(packet, packets.Elsewhere):
             raise NotOnLaneError(packet.message)
         raise FormatError(f"the agent answered with {type(packet).__name__}")
 
-    def _ask_slot(self, wanted: Hello | Resize | Take) -> None:
+    def _ask_slot(self, wanted: packets.Hello | packets.Resize | packets.Take) -> None:
         """Raises: NotOnLaneError, FormatError, OSError, GoneBeforeError."""
         self._drop_memory()
         try:
-            self._socket.send(encode(wanted))
+            self._socket.send(packets.encode(wanted))
         except (BrokenPipeError, ConnectionResetError):
             raise GoneBeforeError from None
-        data, descriptors, _, _ = socket.recv_fds(self._socket, PACKET_BYTES_MAX, 4)
+        data, descriptors, _, _ = socket.recv_fds(self._socket, packets.PACKET_BYTES_MAX, 4)
         try:
-            packet: Packet = decode(data) if data else Elsewhere(message="it closed at once")
-            if isinstance(packet, Elsewhere):
+            if not data:
+                raise NotOnLaneError("it closed at once")
+            packet = packets.decode(data)
+            if isinstance(packet, packets.Elsewhere):
                 raise NotOnLaneError(packet.message)
-            if not isinstance(packet, SlotGiven) or len(descriptors) != 1:
+            if not isinstance(packet, packets.SlotGiven) or len(descriptors) != 1:
                 raise FormatError(f"expected a slot, got {type(packet).__name__}")
             self._memory = map_sealed(descriptors[0], packet.slot_bytes)
             self._view = memoryview(self._memory)
@@ -320,7 +307,7 @@ def _typed(error: Exception) -> EdgeError:
     return UnavailableError(f"the fast lane broke: {text}")
 
 
-def _error(failure: Failure) -> EdgeError:
+def _error(failure: packets.Failure) -> EdgeError:
     """The error that the agent named; of a class not known here, its family by the status."""
     family = next((one for one in _FAMILIES if one.grpc_status == failure.status), EdgeError)
     return error_classes().get(failure.reason, family)(failure.message, **failure.facts)

@@ -15,7 +15,7 @@ import pytest
 from edge_sdk.fastlane import PACKET_BYTES_MAX, Answer, Elsewhere, Place, SlotGiven, encode
 from tests.support import onnx_models
 from tests.support.lane_server import SLOT_BYTES, Serve, give, give_good, lane_server
-from tests.support.serving_door import Serving, serving
+from tests.support.serving_door import Serving, listening
 
 SOURCE = Path(__file__).parents[2] / "firmware_examples" / "fast_lane.c"
 MODEL = "team/linear"
@@ -48,14 +48,10 @@ def run(program: Path) -> Run:
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Serving]:
-    made = serving(
-        tmp_path / "models", {MODEL: onnx_models.linear(2.0), "team/nonzero": onnx_models.nonzero()}
-    )
-    made.door.open(f"unix:{tmp_path}/inference.sock")
-    made.lane.open(made.door.address)
-    yield made
-    made.lane.close()
-    made.door.close()
+    with listening(
+        tmp_path, {MODEL: onnx_models.linear(2.0), "team/nonzero": onnx_models.nonzero()}
+    ) as made:
+        yield made
 
 
 def test_it_prints_the_answer(served: Serving, run: Run) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,3 +96,23 @@ def serving(
     if ready:
         table.set_ready()
     return made
+
+
+@contextmanager
+def listening(
+    folder: Path,
+    models: Mapping[str, onnx.ModelProto],
+    *,
+    lane: bool = True,
+    settings: Mapping[str, ModelConfig] | None = None,
+) -> Iterator[Serving]:
+    """The same, on a Unix socket in ``folder``, and on the fast lane beside it."""
+    made = serving(folder / "models", models, settings=settings)
+    made.door.open(f"unix:{folder}/inference.sock")
+    if lane:
+        made.lane.open(made.door.address)
+    try:
+        yield made
+    finally:
+        made.lane.close()
+        made.door.close()

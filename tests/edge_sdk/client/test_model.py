@@ -20,15 +20,15 @@ from edge_sdk.protos import agent_v1_pb2, inference_v2_pb2
 from tests.support import onnx_models
 from tests.support.agent_service import FakeAgent, fake_agent
 from tests.support.processes import wait_for
-from tests.support.serving_door import Serving, serving
+from tests.support.serving_door import Serving, listening
 
 MODEL = "team/linear"
 
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Serving]:
-    made = serving(
-        tmp_path / "models",
+    with listening(
+        tmp_path,
         {
             MODEL: onnx_models.linear(2.0),
             "team/text": onnx_models.identity(TensorProto.STRING),
@@ -36,10 +36,9 @@ def served(tmp_path: Path) -> Iterator[Serving]:
             "team/short": onnx_models.identity(TensorProto.UINT16),
             "team/nonzero": onnx_models.nonzero(),
         },
-    )
-    made.door.open(f"unix:{tmp_path}/inference.sock")
-    yield made
-    made.door.close()
+        lane=False,
+    ) as made:
+        yield made
 
 
 @pytest.fixture

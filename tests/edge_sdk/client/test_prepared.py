@@ -15,7 +15,7 @@ from edge_sdk.client import Client, SequenceStep, VersionNotActiveError, connect
 from edge_sdk.fastlane import PACKET_BYTES_MAX, Answer, Infer, Place, decode, encode
 from tests.support import onnx_models
 from tests.support.lane_server import give_good, lane_server
-from tests.support.serving_door import Serving, serving
+from tests.support.serving_door import Serving, listening
 
 MODEL = "team/linear"
 ONES = np.ones((2, 4), np.float32)
@@ -23,20 +23,16 @@ ONES = np.ones((2, 4), np.float32)
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Serving]:
-    made = serving(
-        tmp_path / "models",
+    with listening(
+        tmp_path,
         {
             MODEL: onnx_models.linear(2.0),
             "team/text": onnx_models.identity(TensorProto.STRING),
             "team/brain": onnx_models.identity(TensorProto.BFLOAT16),
             "team/nonzero": onnx_models.nonzero(),
         },
-    )
-    made.door.open(f"unix:{tmp_path}/inference.sock")
-    made.lane.open(made.door.address)
-    yield made
-    made.lane.close()
-    made.door.close()
+    ) as made:
+        yield made
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from edge_sdk.client import (
 from edge_sdk.client.waiting import WhenFull
 from tests.support import onnx_models
 from tests.support.processes import wait_for
-from tests.support.serving_door import Serving, serving
+from tests.support.serving_door import Serving, listening
 
 MODEL = "team/linear"
 REMEMBERING = ModelConfig(states={"sum": "sum.next", "cache": "cache.next"})
@@ -37,20 +37,16 @@ Frame = dict[str, Any]
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     folder: Path = tmp_path_factory.mktemp("served")
-    made = serving(
-        folder / "models",
+    with listening(
+        folder,
         {
             MODEL: onnx_models.linear(2.0),
             "team/nonzero": onnx_models.nonzero(),
             "team/remembering": onnx_models.remembering(),
         },
         settings={"team/remembering": REMEMBERING},
-    )
-    made.door.open(f"unix:{folder}/inference.sock")
-    made.lane.open(made.door.address)
-    yield made
-    made.lane.close()
-    made.door.close()
+    ) as made:
+        yield made
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["lane", "grpc"])

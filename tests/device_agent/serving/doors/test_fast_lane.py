@@ -16,7 +16,7 @@ from edge_sdk.fastlane import VERSION, Answer, Elsewhere, Hello
 from tests.support import onnx_models
 from tests.support.processes import wait_for
 from tests.support.raw_lane import raw_lane, request
-from tests.support.serving_door import Serving, serving
+from tests.support.serving_door import Serving, listening
 
 MODEL = "team/linear"
 ONES = np.ones((2, 4), np.float32)
@@ -24,11 +24,8 @@ ONES = np.ones((2, 4), np.float32)
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Serving]:
-    made = serving(tmp_path / "models", {MODEL: onnx_models.linear(2.0)})
-    made.door.open(f"unix:{tmp_path}/inference.sock")
-    yield made
-    made.lane.close()
-    made.door.close()
+    with listening(tmp_path, {MODEL: onnx_models.linear(2.0)}, lane=False) as made:
+        yield made
 
 
 def test_the_lane_is_as_open_as_the_door(served: Serving, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from edge_sdk.tensor_pool import TensorPool
 from tests.support import onnx_models
 from tests.support.processes import wait_for
 from tests.support.raw_lane import RawLane, place, raw_lane, request
-from tests.support.serving_door import Serving, serving
+from tests.support.serving_door import Serving, listening
 
 MODEL = "team/linear"
 ONES = np.ones((2, 4), np.float32)
@@ -45,20 +45,16 @@ ONES = np.ones((2, 4), np.float32)
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Serving]:
-    made = serving(
-        tmp_path / "models",
+    with listening(
+        tmp_path,
         {
             MODEL: onnx_models.linear(2.0),
             "team/text": onnx_models.identity(TensorProto.STRING),
             "team/bool": onnx_models.identity(TensorProto.BOOL),
             "team/nonzero": onnx_models.nonzero(),
         },
-    )
-    made.door.open(f"unix:{tmp_path}/inference.sock")
-    made.lane.open(made.door.address)
-    yield made
-    made.lane.close()
-    made.door.close()
+    ) as made:
+        yield made
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from device_agent.config import ModelConfig
 from edge_sdk.base import UsageError
 from edge_sdk.client import SequenceNotStartedError, SequenceStep, connect
 from tests.support import onnx_models
-from tests.support.serving_door import Serving, serving
+from tests.support.serving_door import Serving, listening
 
 MODEL = "team/remembering"
 CONFIG = ModelConfig(states={"sum": "sum.next", "cache": "cache.next"})
@@ -22,12 +22,8 @@ Ask = Callable[[SequenceStep, float], float]
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Serving]:
-    made = serving(tmp_path, {MODEL: onnx_models.remembering()}, settings={MODEL: CONFIG})
-    made.door.open(f"unix:{tmp_path}/inference.sock")
-    made.lane.open(made.door.address)
-    yield made
-    made.lane.close()
-    made.door.close()
+    with listening(tmp_path, {MODEL: onnx_models.remembering()}, settings={MODEL: CONFIG}) as made:
+        yield made
 
 
 @pytest.fixture(params=["lane", "gRPC", "Triton"])
