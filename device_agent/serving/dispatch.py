@@ -272,8 +272,10 @@ class Dispatcher:
             states.check_given(given)
             whole = with_states(request, {}, generation)
             return self._run(generation, whole, timeout_s, when_gone, begin_ns).narrow(specs)
-        with states.turn(request.sequence, given, timeout_s=timeout_s) as turn:
+        with states.turn(request.sequence, given, timeout_s=timeout_s, when_gone=when_gone) as turn:
             whole = with_states(request, turn.arrays, generation)
+            if timeout_s is not None:
+                timeout_s = max(0.0, timeout_s - (_now_ns() - begin_ns) / 1e9)
             answer = self._run(generation, whole, timeout_s, when_gone, begin_ns)
             try:
                 turn.keep(answer.outputs)

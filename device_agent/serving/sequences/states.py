@@ -24,6 +24,7 @@ _OWN_BYTES = 1024  # counted for each sequence beside its tensors: ids are limit
 _GONE_MAX = 4096  # ids of which it is remembered why their state is gone
 
 Id = int | str
+WhenGone = Callable[[Callable[[], None]], bool]  # False: it is too late, nobody waits
 
 
 class _State:
@@ -119,15 +120,21 @@ class SequenceStates:
 
     @contextmanager
     def turn(
-        self, sequence: Sequence, given: Mapping[str, Shape], *, timeout_s: float | None = None
+        self,
+        sequence: Sequence,
+        given: Mapping[str, Shape],
+        *,
+        timeout_s: float | None = None,
+        when_gone: WhenGone | None = None,
     ) -> Iterator[Turn]:
         """A request's turn in its sequence; one at a time, in the order of coming.
 
-        ``given``: shapes of its inputs. Without ``keep`` the state stays what it was.
-        Raises: SequenceNotStartedError; UnavailableError (too many wait, or the time is over);
-        UsageError (another number of rows than the state has).
+        ``given``: shapes of its inputs. ``when_gone`` registers what is to be called once
+        nobody waits for it any more. Without ``keep`` the state stays what it was.
+        Raises: SequenceNotStartedError; UnavailableError (too many wait, the time is over, or
+        nobody waits); UsageError (another number of rows than the state has).
         """
-        state = self._take(sequence, timeout_s)
+        state = self._take(sequence, timeout_s, when_gone)
         turn = Turn(self, sequence, state)
         try:
             if sequence.start:
@@ -218,7 +225,9 @@ class SequenceStates:
 
     # -- inside --------------------------------------------------------------------------
 
-    def _take(self, sequence: Sequence, timeout_s: float | None) -> _State:
+    def _take(
+        self, sequence: Sequence, timeout_s: float | None, when_gone: WhenGone | None
+    ) -> _State:
         with self._lock:
             self._sweep(self._now_s())
             state = self._states.get(sequence.id)
@@ -238,6 +247,29 @@ class SequenceStates:
             gate = threading.Lock()
             gate.acquire()
             state.waiting.append(gate)
+        self._wait(state, gate, timeout_s, when_gone)
+        return state
+
+    def _wait(
+        self,
+        state: _State,
+        gate: threading.Lock,
+        timeout_s: float | None,
+        when_gone: WhenGone | None,
+    ) -> None:
+        """Until whoever has the turn opens the gate. Raises: UnavailableError."""
+        gone = threading.Event()
+
+        def leave() -> None:
+            with self._lock:
+                if gate in state.waiting:
+                    state.waiting.remove(gate)
+                    gone.set()
+                    gate.release()
+
+        # Without the lock: whoever calls ``leave`` may hold one of its own.
+        if when_gone is not None and not when_gone(leave):
+            leave()
         if not gate.acquire(timeout=-1 if timeout_s is None else timeout_s):
             with self._lock:
                 if gate in state.waiting:
@@ -245,7 +277,8 @@ class SequenceStates:
                     raise UnavailableError(
                         "Request timeout expired while another of its sequence ran"
                     )
-        return state
+        if gone.is_set():
+            raise UnavailableError("nobody waits for this request any more")
 
     def _begin(self, name: str, given: Mapping[str, Shape]) -> Array:
         spec = self.specs[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -235,6 +235,41 @@ def test_requests_of_one_sequence_run_in_their_order() -> None:
     for thread in threads:
         thread.join(20)
     assert order == list(range(5))
+
+
+def test_a_caller_that_leaves_does_not_wait() -> None:
+    """Whoever hung up before its turn is told so at once, and those behind it move up; after
+    its turn came it is too late."""
+    states = make()
+    ask(states, start(1), 0)
+    then: list[Callable[[], None]] = []
+    told: list[object] = []
+
+    def registered(leave: Callable[[], None]) -> bool:
+        then.append(leave)
+        return True
+
+    def wait() -> None:
+        try:
+            told.append(ask(states, Sequence(id=1), 1, when_gone=registered))
+        except UnavailableError as error:
+            told.append(error.message)
+
+    with states.turn(Sequence(id=1), X) as turn:
+        threads = [threading.Thread(target=wait) for _ in range(2)]
+        for number, thread in enumerate(threads, 1):
+            thread.start()
+            wait_for(lambda wanted=number: len(then) == wanted, "it to wait")
+        then[0]()
+        wait_for(lambda: told, "the first to be told")
+        assert told == ["nobody waits for this request any more"]
+        with pytest.raises(UnavailableError, match="nobody waits"):
+            ask(states, Sequence(id=1), 1, when_gone=lambda _: False)
+        turn.keep(run(turn.arrays, 1))
+    for thread in threads:
+        thread.join(20)
+    then[1]()
+    assert told[1:] == [0.5 + 1 + 1 + 1]
 
 
 def test_a_queue_of_one_sequence_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
