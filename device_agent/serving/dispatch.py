@@ -64,8 +64,8 @@ class Answer:
     """
 
     __slots__ = (
-        *("entered", "generation", "outputs", "specs", "static"),
-        *("_closed", "_done_ns", "_generation", "_held", "_phases", "_slot"),
+        *("entered", "generation", "outputs", "slot", "specs", "static"),
+        *("_closed", "_done_ns", "_generation", "_held", "_phases"),
     )
 
     def __init__(
@@ -89,7 +89,7 @@ class Answer:
         self.entered = False  # the request leaves the generation with it
         self._generation = generation
         self._closed = False
-        self._slot = slot
+        self.slot = slot
         self._held = held
         self._phases = phases
         self._done_ns = done_ns
@@ -136,9 +136,9 @@ class Answer:
                 batch_size=phases[3],
                 leads=phases[4],
             )
-        slot = self._slot
+        slot = self.slot
         if slot is not None and (self._held is None or self._held.let_go()):
-            if generation.copies is not None:
+            if generation.copies is not None and not slot.once:
                 generation.copies.offer(slot.inputs)
             generation.slots.put_back(slot)
         if self.entered:
@@ -273,12 +273,16 @@ class Dispatcher:
             whole = with_states(request, {}, generation)
             return self._run(generation, whole, timeout_s, when_gone, begin_ns).narrow(specs)
         with states.turn(request.sequence, given, timeout_s=timeout_s, when_gone=when_gone) as turn:
-            whole = with_states(request, turn.arrays, generation)
+            # Buffers for each length that a state grows to would be many, and never used again.
+            grows = states.grows and generation.copies is None
+            borrow = grows and not request.sequence.start
+            whole = with_states(request, turn.arrays, generation, borrow=borrow)
             if timeout_s is not None:
                 timeout_s = max(0.0, timeout_s - (_now_ns() - begin_ns) / 1e9)
             answer = self._run(generation, whole, timeout_s, when_gone, begin_ns)
+            asked = any(name in states.sources.values() for name in request.wanted)
             try:
-                turn.keep(answer.outputs)
+                turn.keep(answer.outputs, answer.slot if borrow and not asked else None)
             except BaseException:
                 answer.close()
                 raise
@@ -364,7 +368,10 @@ class Dispatcher:
         try:
             if began is not None:
                 began()
-            slot = generation.slots.take(request.shapes)
+            if request.borrowed is None:
+                slot = generation.slots.take(request.shapes)
+            else:
+                slot = generation.slots.once(request.shapes, request.borrowed)
             if request.arrays is not None:
                 inputs = slot.inputs
                 for name, array in request.arrays:

@@ -51,7 +51,7 @@ class Request:
 
     __slots__ = (
         *("inputs", "model", "priority", "queue", "sequence", "version", "wanted"),
-        *("_fits", "arrays", "given", "group", "rows", "shapes", "specs"),
+        *("_fits", "arrays", "borrowed", "given", "group", "rows", "shapes", "specs"),
     )
 
     def __init__(
@@ -74,6 +74,7 @@ class Request:
         self._fits = 0  # number of the generation that the rest is for
         self.given: Sequence[GivenTensor] = ()
         self.arrays: list[tuple[str, Array]] | None = None  # where all inputs can be copied as such
+        self.borrowed: Mapping[str, Array] | None = None  # inputs that are used where they lie
         self.shapes: tuple[Shape, ...] = ()
         self.specs: Mapping[str, TensorSpec] = {}
         self.rows = 1
@@ -101,8 +102,13 @@ class Request:
         self._fits = generation.number
 
 
-def with_states(request: Request, states: Mapping[str, Array], generation: Generation) -> Request:
-    """The request with the states that it does not bring itself, asking for all outputs."""
+def with_states(
+    request: Request, states: Mapping[str, Array], generation: Generation, *, borrow: bool = False
+) -> Request:
+    """The request with the states that it does not bring itself, asking for all outputs.
+
+    ``borrow``: states are not copied; it runs alone, in buffers of its own.
+    """
     given = {tensor.name for tensor in request.inputs}
     dtypes = {spec.name: spec.dtype for spec in generation.session.inputs}
     kept = [
@@ -117,6 +123,10 @@ def with_states(request: Request, states: Mapping[str, Array], generation: Gener
         priority=request.priority,
     )
     whole.fit(generation)
+    if borrow:
+        whole.borrowed = {tensor.name: states[tensor.name] for tensor in kept}
+        whole.given = [one for one in whole.given if one.name not in whole.borrowed]
+        whole.arrays = whole.group = None
     return whole
 
 

@@ -27,11 +27,19 @@ class BoundSlot:
     """One set of buffers and what is bound to them. Used by one request at a time."""
 
     def __init__(
-        self, session: Session, pool: TensorPool, key: Key, home: RowMemory | None = None
+        self,
+        session: Session,
+        pool: TensorPool,
+        key: Key,
+        home: RowMemory | None = None,
+        *,
+        borrowed: Mapping[str, Array] | None = None,
     ) -> None:
-        """``key``: shapes of the inputs in the model's order. Raises: ResourceError."""
+        """``key``: shapes of the inputs in the model's order. ``borrowed``: inputs that lie in
+        the pool already, for one run. Raises: ResourceError."""
         self.key = key
         self.home = home
+        self.once = borrowed is not None  # not kept for another request
         self.inputs: dict[str, Array] = {}
         self.outputs: dict[str, Array] = {}
         self.static = False  # every output has the shape that was promised, in every run
@@ -43,7 +51,10 @@ class BoundSlot:
         self.is_checked = pool.check
         try:
             for spec, shape in zip(session.inputs, key, strict=True):
-                self.inputs[spec.name] = self._array("input", spec.name, spec.dtype, shape)
+                if borrowed is not None and spec.name in borrowed:
+                    self.inputs[spec.name] = borrowed[spec.name]
+                else:
+                    self.inputs[spec.name] = self._array("input", spec.name, spec.dtype, shape)
         except BaseException:
             self.close()
             raise
@@ -64,6 +75,15 @@ class BoundSlot:
     def bound(self) -> list[Key]:
         """The shapes of inputs that it is for."""
         return [self.key]
+
+    def slab_of(self, array: Array) -> Slab | None:
+        """The slab of this slot alone that begins where an output of the last run does."""
+        address = array.ctypes.data
+        return next((s for s in (*self.per_run, *self._slabs) if s.address == address), None)
+
+    def give_away(self, slab: Slab) -> None:
+        """It is the caller's from now on, who releases it."""
+        (self.per_run if slab in self.per_run else self._slabs).remove(slab)
 
     def finish(self) -> None:
         """Ends a request: what was made for this run alone is released."""
@@ -222,6 +242,10 @@ class SlotCache:
             self._put(home, home.key)
             raise
 
+    def once(self, shapes: Sequence[Shape], borrowed: Mapping[str, Array]) -> BoundSlot:
+        """A slot for one run of shapes that no other request will have. Raises: ResourceError."""
+        return BoundSlot(self._session, self._pool, tuple(shapes), borrowed=borrowed)
+
     def shapes(self) -> list[Key]:
         """Of inputs that have buffers, and do not use them just now."""
         with self._lock:
@@ -231,6 +255,9 @@ class SlotCache:
     def put_back(self, slot: BoundSlot) -> None:
         if slot.per_run:
             slot.finish()
+        if slot.once:
+            slot.close()
+            return
         one = slot.home or slot
         self._put(one, one.key)
 

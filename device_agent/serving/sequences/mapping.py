@@ -57,6 +57,11 @@ def _may_be(wanted: Shape, given: Shape) -> bool:
     )
 
 
+def may_grow(state: TensorSpec) -> bool:
+    """Whether more than its rows can be of any size."""
+    return -1 in state.shape[1:]
+
+
 def start_shape(state: TensorSpec, inputs: Specs, given: Mapping[str, Shape]) -> Shape:
     """The shape of a state before the first request: a dimension of any size begins at 0, as
     a KV cache does, but for a leading one where the first of the other ``inputs`` leads with

@@ -7,10 +7,16 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Protocol
 
 import numpy as np
 
-from device_agent.serving.sequences.mapping import check_states, rows_given, start_shape
+from device_agent.serving.sequences.mapping import (
+    check_states,
+    may_grow,
+    rows_given,
+    start_shape,
+)
 from device_agent.serving.sequences.values import Sequence
 from edge_sdk.base import ResourceError, UnavailableError, UsageError
 from edge_sdk.client import SequenceNotStartedError
@@ -25,6 +31,14 @@ _GONE_MAX = 4096  # ids of which it is remembered why their state is gone
 
 Id = int | str
 WhenGone = Callable[[Callable[[], None]], bool]  # False: it is too late, nobody waits
+
+
+class Owner(Protocol):
+    """Who a run's outputs belong to (a slot of one run)."""
+
+    def slab_of(self, array: Array) -> Slab | None: ...
+
+    def give_away(self, slab: Slab) -> None: ...
 
 
 class _State:
@@ -53,14 +67,16 @@ class Turn:
         self._state = state
         self._over = False
 
-    def keep(self, outputs: Mapping[str, Array]) -> None:
+    def keep(self, outputs: Mapping[str, Array], owner: Owner | None = None) -> None:
         """The run went well: its outputs are the next state, and the next request may go on.
 
+        ``owner``: of slabs with outputs that nobody else will look at: they are taken over
+        instead of copied.
         Raises: ResourceError, EngineError (a shape that the model does not take); the state
         is then what it was.
         """
         if not self._sequence.end:
-            self._states.replace(self._state, outputs)
+            self._states.replace(self._state, outputs, owner)
         else:
             self._states.drop(self._state)
         self.leave()
@@ -97,6 +113,7 @@ class SequenceStates:
         self.specs = {spec.name: spec for spec in session.inputs if spec.name in states}
         self.inputs = tuple(spec for spec in session.inputs if spec.name not in states)
         self.outputs = tuple(s for s in session.outputs if s.name not in states.values())
+        self.grows = any(may_grow(spec) for spec in self.specs.values())
         self._model = model
         self._pool = pool
         self._starts = dict(starts)
@@ -180,32 +197,38 @@ class SequenceStates:
 
     # -- for turns -----------------------------------------------------------------------
 
-    def replace(self, state: _State, outputs: Mapping[str, Array]) -> None:
+    def replace(self, state: _State, outputs: Mapping[str, Array], owner: Owner | None) -> None:
         """See ``Turn.keep``."""
+        values = {name: outputs[source] for name, source in self.sources.items()}
+        for name, array in values.items():
+            self._check_next(self.specs[name], self.sources[name], array)
+        taken = {} if owner is None else _takeable(values, owner)
         before = state.arrays or {}
         fresh: dict[str, Slab] = {}
-        for name, source in self.sources.items():
-            self._check_next(self.specs[name], source, outputs[source])
         try:
-            for name, source in self.sources.items():
-                if name not in before or before[name].shape != outputs[source].shape:
-                    fresh[name] = self._pool.acquire(outputs[source].nbytes)
-            self._count(state, fresh)
+            for name, array in values.items():
+                same = name in before and before[name].shape == array.shape
+                if name not in taken and not same:
+                    fresh[name] = self._pool.acquire(array.nbytes)
+            self._count(state, {**fresh, **taken})
         except BaseException:
             for slab in fresh.values():
                 slab.release()
             raise
-        arrays = dict(before)
         state.arrays = None
-        for name, slab in fresh.items():
+        arrays = dict(before)
+        for name, slab in {**fresh, **taken}.items():
             arrays.pop(name, None)  # before its slab: an array keeps a slab's memory in place
             if name in state.slabs:
                 state.slabs.pop(name).release()
-            array = outputs[self.sources[name]]
-            arrays[name] = slab.array(STORAGE[self.specs[name].dtype], array.shape)
+            kind = STORAGE[self.specs[name].dtype]
+            arrays[name] = slab.array(kind, values[name].shape)
             state.slabs[name] = slab
-        for name, source in self.sources.items():
-            np.copyto(arrays[name], outputs[source])
+            if owner is not None and name in taken:
+                owner.give_away(slab)
+        for name, array in values.items():
+            if name not in taken:
+                np.copyto(arrays[name], array)
         state.arrays = arrays
 
     def drop(self, state: _State) -> None:
@@ -356,3 +379,8 @@ class SequenceStates:
             sequence=sequence_id,
             why=why,
         )
+
+
+def _takeable(values: Mapping[str, Array], owner: Owner) -> dict[str, Slab]:
+    found = {name: owner.slab_of(array) for name, array in values.items()}
+    return {name: slab for name, slab in found.items() if slab is not None}
