@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from device_agent.fleet_link.values import Capabilities, EngineCapability
 from edge_sdk.base.errors import RefusedError, ResourceError
@@ -54,14 +54,30 @@ def memory_bytes(manifest: Manifest) -> int:
     return manifest.requires.memory_bytes or _MEMORY_FACTOR * manifest.size_bytes
 
 
-def check_memory(manifest: Manifest, loaded: Sequence[Manifest], limit_bytes: int) -> None:
+def mapped_memory_bytes(manifest: Manifest) -> int:
+    """The same where its weights stay in its files: their pages once, and no copies of them."""
+    copies = (_MEMORY_FACTOR - 1) * manifest.size_bytes
+    whole = memory_bytes(manifest)
+    return max(whole - copies, min(whole, manifest.size_bytes))
+
+
+def check_memory(
+    manifest: Manifest,
+    loaded: Sequence[Manifest],
+    limit_bytes: int,
+    *,
+    mapped: Collection[str] = (),
+) -> None:
     """The candidate is loaded beside everything that serves. Raises: ResourceError.
 
-    ``limit_bytes`` 0: no limit.
+    ``limit_bytes`` 0: no limit. ``mapped``: models that are to be loaded so.
     """
     if not limit_bytes or manifest.serve == "none":
         return
-    needed = memory_bytes(manifest) + sum(map(memory_bytes, loaded))
+    needed = sum(
+        mapped_memory_bytes(one) if str(one.model) in mapped else memory_bytes(one)
+        for one in (manifest, *loaded)
+    )
     if needed > limit_bytes:
         raise ResourceError(
             f"loading {manifest.model} {manifest.version} beside what serves needs {needed} "

@@ -160,7 +160,8 @@ class Deliverer:
             for slot in self._store.slots()
             if slot.active != update.artifact and self._store.is_held(slot.active)
         ]
-        admit.check_memory(manifest, loaded, self._context.capabilities.memory_bytes)
+        mapped = {model for model, one in config.models.items() if one.loading == "mapped"}
+        admit.check_memory(manifest, loaded, self._context.capabilities.memory_bytes, mapped=mapped)
         needed = sum(self._disk_needed(target, one) for target, one in coming)
         for attempt in range(2):
             free = room(
