@@ -26,12 +26,16 @@ class Truth:
 
 @dataclass
 class PlayedTrials:
-    """``truth`` by setting; ``noise`` is the deviation of the logarithm of each value."""
+    """``truth`` by setting; ``noise`` is the deviation of the logarithm of each value.
+
+    ``mood``: how much slower a process is all its life, by its number and setting.
+    """
 
     truth: Callable[[Setting], Truth]
     noise: float = 0.01
     loadings: tuple[str, ...] = ("mapped", "prepacked")
     takes_batches: bool = True
+    mood: Callable[[int, Setting], float] = lambda _number, _setting: 1.0
     seed: int = 0
     now_s: float = 0.0
     open_now: int = 0
@@ -52,7 +56,7 @@ class PlayedTrials:
             raise RefusedError(truth.refused)
         self.open_now += 1
         try:
-            yield PlayedTrial(self, truth)
+            yield PlayedTrial(self, truth, self.mood(len(self.opened) - 1, setting))
         finally:
             self.open_now -= 1
 
@@ -61,7 +65,8 @@ class PlayedTrials:
 
 
 class PlayedTrial:
-    def __init__(self, trials: PlayedTrials, truth: Truth) -> None:
+    def __init__(self, trials: PlayedTrials, truth: Truth, mood: float) -> None:
+        self._mood = mood
         self._trials = trials
         self._truth = truth
         self.loaded = Told(
@@ -74,7 +79,7 @@ class PlayedTrial:
 
     def measure(self, seconds: float, clients: int) -> Told:
         self._trials.now_s += seconds
-        latency_ns = int(self._trials.noisy(self._truth.latency_ms) * 1e6)
+        latency_ns = int(self._trials.noisy(self._truth.latency_ms * self._mood) * 1e6)
         return Told(
             state="measured",
             latencies_ns=(latency_ns,) * 5,

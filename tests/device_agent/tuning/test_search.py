@@ -112,6 +112,32 @@ def test_the_time_is_bounded() -> None:
     assert "not tried" in {one.outcome for one in found.tried}
 
 
+def test_a_time_too_short_for_anything_is_said() -> None:
+    """With no time to try one candidate and verify it, the reason is the time."""
+    found = run(PlayedTrials(lambda _: Truth()), Wish(goal="latency"), minutes=0.1)
+    assert found.best is None
+    assert "more minutes" in found.why
+
+
+def test_a_lucky_process_is_not_taken_for_a_better_setting() -> None:
+    """Where one of three pairs of processes is against it, the others do not outvote it."""
+
+    def mood(unlucky: int) -> PlayedTrials:
+        """Processes: the present one, a pair to try, then three pairs to verify."""
+        return PlayedTrials(
+            lambda _: Truth(),
+            mood=lambda number, one: 1.1 if number == unlucky else 0.6 if one != PRESENT else 1,
+            loadings=("prepacked",),
+        )
+
+    assert run(mood(99), Wish(goal="latency"), cores=1).best is not None
+    found = run(mood(6), Wish(goal="latency"), cores=1)
+    assert found.verified is not None
+    assert found.verified.latency.p_less <= 0.01
+    assert found.best is None
+    assert "not surely" in found.why
+
+
 def test_what_is_far_behind_is_not_measured_to_the_end() -> None:
     """A setting that was half as good in each of the first rounds costs three of them."""
     trials = PlayedTrials(lambda setting: Truth(latency_ms=10 * setting.threads))

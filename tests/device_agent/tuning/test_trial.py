@@ -40,7 +40,7 @@ def test_a_setting_is_measured_through_the_dispatcher(job: Job) -> None:
         together = trial.measure(0.05, 3)
     assert alone.count >= 3
     assert all(0 < one < 60e9 for one in alone.latencies_ns)
-    assert together.count >= 9
+    assert together.count >= 3
     assert together.seconds >= 0.05
     assert not child.is_running()
 
