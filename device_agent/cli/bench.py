@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from device_agent.cli.live import status_line
 from device_agent.cli.settings import read_config
 from edge_sdk.base import EdgeError, RefusedError, UnavailableError, UsageError
 from edge_sdk.base.command import (
@@ -82,8 +82,8 @@ def bench(
     plan = _plan(loads, scenario, where, timing)
     if html is not None:
         refuse_existing(html, replace=force)
-    with _progress(plan) as progress:
-        document = run_loads(plan, progress=progress, observe=_observe(where))
+    with status_line() as show:
+        document = run_loads(plan, progress=_progress(plan, show), observe=_observe(where))
     if html is not None:
         with whole_file(html, replace=force) as stream:
             stream.write(html_report(document).encode())
@@ -158,30 +158,29 @@ def _plan(
     return Plan(loads=named_apart(found), where=where, **given)
 
 
-@contextmanager
-def _progress(plan: Plan) -> Iterator[Callable[[float, dict[str, int]], None] | None]:
-    """A line on a terminal's standard error."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
+def _progress(
+    plan: Plan, show: Callable[[str], None] | None
+) -> Callable[[float, dict[str, int]], None] | None:
+    """What is shown while it runs; None: there is no terminal."""
+    if show is None:
+        return None
 
-    with Console(stderr=True).status("starting") as status:
+    def progress(at_s: float, counts: dict[str, int]) -> None:
+        left_s = plan.warm_up_s + plan.duration_s - at_s
+        asked = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+        warming = " (warming up)" if at_s < plan.warm_up_s else ""
+        show(f"{max(left_s, 0):.0f} s left{warming}: {asked} requests")
 
-        def show(at_s: float, counts: dict[str, int]) -> None:
-            left_s = plan.warm_up_s + plan.duration_s - at_s
-            asked = ", ".join(f"{name} {count:,}" for name, count in counts.items())
-            warming = " (warming up)" if at_s < plan.warm_up_s else ""
-            status.update(f"{max(left_s, 0):.0f} s left{warming}: {asked} requests")
-
-        yield show
+    return progress
 
 
 def _print(document: dict[str, Any]) -> None:
     from device_agent.load_test.report import BUSY, count_text, goal_words, how_asked, ms_text
 
-    columns = ["load", "asked", "requests", "failed", "answers/s"]
-    columns += ["p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "top-k"]
+    columns = ["load (ms)", "asked", "requests", "failed", "answers/s"]
+    columns += ["p50", "p90", "p99", "p99.9"]
+    with_labels = any(load["accuracy"] is not None for load in document["loads"])
+    columns += ["top-k"] if with_labels else []
     rows = []
     for load in document["loads"]:
         latency = load["latency"]
@@ -193,7 +192,7 @@ def _print(document: dict[str, Any]) -> None:
                 str(load["asked"] - load["answered"]),
                 count_text(load["throughput"]),
                 *(ms_text(latency[one]) for one in ("p50", "p90", "p99", "p999")),
-                "-" if load["accuracy"] is None else f"{load['accuracy']:.1%}",
+                *([_accuracy(load)] if with_labels else []),
             ]
         )
     print_table(columns, rows)
@@ -217,6 +216,10 @@ def _print(document: dict[str, Any]) -> None:
         note(f"all cores were busy for {share:.0%} of the time: other programs count here too")
 
 
+def _accuracy(load: Mapping[str, Any]) -> str:
+    return "-" if load["accuracy"] is None else f"{load['accuracy']:.1%}"
+
+
 def _print_served(served: Sequence[Mapping[str, Any]]) -> None:
     """Where the time went, by the agent's own statistics."""
     from device_agent.load_test.report import PHASES, phase_text
@@ -231,5 +234,4 @@ def _print_served(served: Sequence[Mapping[str, Any]]) -> None:
     ]
     if rows:
         click.echo()
-        columns = [f"{name}, p50 / p99 ms" for name in PHASES]
-        print_table(["in the agent", "requests a run", *columns], rows)
+        print_table(["in the agent (p50 / p99 ms)", "requests a run", *PHASES], rows)

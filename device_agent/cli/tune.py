@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from device_agent.cli.live import status_line
 from device_agent.cli.settings import read_config
 from device_agent.config import AgentConfig, ModelConfig
 from device_agent.store import Store
@@ -113,7 +112,7 @@ def tune(
     _check_room(job)
     _check_idle(busy_is_fine=busy)
     cores = len(os.sched_getaffinity(0))
-    with _progress() as progress:
+    with status_line() as progress:
         found = Search(
             ProcessTrials(job),
             wish=wish,
@@ -236,18 +235,6 @@ def _check_idle(*, busy_is_fine: bool) -> None:
         )
     if share > _BUSY_WARNED:
         note(f"this device is {share:.0%} busy: differences may drown in noise")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str], None] | None]:
-    """A line on a terminal's standard error."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status("starting") as status:
-        yield status.update
 
 
 def _show(found: Found, wish: Wish, *, is_kept: bool, as_json: bool) -> None:

@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 
 from device_agent.cli import main
+from device_agent.local_api.asking import AgentQuestions, Asked
+from device_agent.statistics_page import PageSnapshot
+from tests.support.agent_service import fake_agent
 from tests.support.commands import Ran, run_main
 from tests.support.onnx_models import linear
 from tests.support.serving_door import serving
+from tests.support.used_page import used_page
 
 
 @pytest.fixture
@@ -64,3 +68,23 @@ def test_wrong_usage_is_said(edge_agent: Callable[..., Ran], tmp_path: Path) -> 
     assert (wrong.code, "either rate" in wrong.err) == (2, True)
     none = edge_agent("bench", "--state", str(tmp_path), "--load", "team/digits rate=1")
     assert (none.code, "no agent runs" in none.err) == (5, True)
+
+
+def test_an_agent_says_where_the_time_went(
+    edge_agent: Callable[..., Ran], address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an agent, its statistics of the time that counted are shown; one of a release that
+    has none is loaded all the same."""
+    bench = ("bench", "--state", str(tmp_path), "--load", "team/digits rate=50")
+    bench = (*bench, "--duration-s", "0.2", "--warm-up-s", "0")
+    looks = iter([Asked(page=PageSnapshot(), now_ms=0), Asked(page=used_page(), now_ms=1)])
+    with fake_agent(tmp_path) as agent:
+        agent.inference_address = address
+        older = edge_agent(*bench, "--json")
+        monkeypatch.setattr(AgentQuestions, "statistics", lambda _: next(looks))
+        shown = edge_agent(*bench)
+    assert (older.code, older.document["served"]) == (0, []), older.err
+    assert older.document["address"] == f"unix:{tmp_path}/agent.sock"
+    assert shown.code == 0, shown.err
+    (words,) = (line.split() for line in shown.out.splitlines() if line.startswith("team/words"))
+    assert words[1] == "2.00"
