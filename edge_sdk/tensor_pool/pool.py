@@ -48,13 +48,19 @@ class _Block:
 
 
 class Slab:
-    """A piece of the pool's memory, its holder's until released."""
+    """A piece of the pool's memory, its holder's until released.
 
-    __slots__ = ("_block", "_held", "_pool", "address", "class_bytes", "size_bytes")
+    The next holder of the same memory gets another Slab: one that was released stays so.
+    """
 
-    def __init__(self, pool: TensorPool, block: _Block, address: int, class_bytes: int) -> None:
+    __slots__ = ("_block", "_held", "_number", "_pool", "address", "class_bytes", "size_bytes")
+
+    def __init__(
+        self, pool: TensorPool, block: _Block, number: int, address: int, class_bytes: int
+    ) -> None:
         self._pool = pool
         self._block = block
+        self._number = number  # in its block
         self._held = False
         self.address = address
         self.class_bytes = class_bytes
@@ -158,7 +164,10 @@ class TensorPool:
             slab._held = False
             self._used -= 1
             self._used_bytes -= slab.class_bytes
-            self._free[slab.class_bytes].append(slab)
+            block = slab._block
+            fresh = Slab(self, block, slab._number, slab.address, slab.class_bytes)
+            block.slabs[slab._number] = fresh
+            self._free[slab.class_bytes].append(fresh)
 
     def owns(self, array: NDArray[Any]) -> bool:
         """Whether an array lies wholly inside one slab that is in use."""
@@ -203,8 +212,8 @@ class TensorPool:
             raise self._refuse(class_bytes) from None
         block = _Block(memory, size_bytes)
         block.slabs = [
-            Slab(self, block, block.address + begin, class_bytes)
-            for begin in range(0, size_bytes, class_bytes)
+            Slab(self, block, number, block.address + begin, class_bytes)
+            for number, begin in enumerate(range(0, size_bytes, class_bytes))
         ]
         if self.check:
             ctypes.memset(block.address, _POISON, size_bytes)

@@ -132,6 +132,23 @@ def test_use_after_release_is_found() -> None:
         slab.array(np.float32, (2,))
 
 
+def test_who_released_cannot_touch_the_next_holders_memory() -> None:
+    """Its handle stays dead when the memory is in use again: neither a second release nor a view
+    reaches it."""
+    pool = TensorPool(budget_bytes=1 << 20)
+    first = pool.acquire(100)
+    first.release()
+    second = pool.acquire(100)
+    assert second.address == first.address
+    with pytest.raises(SlabError, match="twice"):
+        first.release()
+    for use in (lambda: first.view, lambda: first.array(np.uint8, (1,))):
+        with pytest.raises(SlabError, match="after its release"):
+            use()
+    assert pool.owns(second.array(np.uint8, (100,)))
+    assert pool.statistics().slabs_used == 1
+
+
 def test_a_write_after_release_is_found_in_check_mode() -> None:
     """Somebody who kept an address and writes is found when the slab is used again."""
     pool = TensorPool(budget_bytes=1 << 20, check=True)
