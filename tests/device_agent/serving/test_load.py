@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,12 @@ import pytest
 
 from device_agent.config import AgentConfig, ModelConfig
 from device_agent.serving.load import Loader, LoadOrder, order_of
-from device_agent.store import Store
+from device_agent.store import Slot, Store
 from device_agent.store.quota import PLANS_FOLDER, used_bytes
 from device_agent.updater.trial import try_candidate
 from device_agent.updater.trial_child import attempt
 from device_agent.updater.trial_values import TrialOutcome, TrialSpec
-from edge_sdk.base import RefusedError
+from edge_sdk.base import Digest, RefusedError
 from edge_sdk.engines import PlanRoom
 from edge_sdk.engines.tensorrt import TensorRt
 from edge_sdk.manifest import Requirements
@@ -25,6 +26,7 @@ from tests.support import onnx_models
 from tests.support.fake_gpu import FakeGpu
 from tests.support.fake_tensorrt import fake_tensorrt
 from tests.support.held_models import ENTRY, GOLDEN, hold
+from tests.support.inference_process import Inference, inference
 from tests.support.serving_door import serving
 
 
@@ -198,3 +200,27 @@ def test_what_did_not_work_with_a_plan_is_said(
     device.loader.load(order).close()
     assert "our index says" in capsys.readouterr().err
     assert len(device.library.seen.builds) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+def test_settings_reach_the_process_that_serves(tmp_path: Path) -> None:
+    """Configured as mapped, weights stay in their file; those of a dropped artifact are let go."""
+    store = Store.create(tmp_path / "state")
+    one = hold(store, onnx_models.mlp((128, 128), seed=1), name=MODEL)
+    two = hold(store, onnx_models.mlp((128, 128), seed=2), name=MODEL, version="2.0.0")
+    store.slot_files.put(Slot(model=MODEL, active=one))
+
+    def mapped(running: Inference) -> set[int]:
+        lines = Path(f"/proc/{running.process.pid}/maps").read_text().splitlines()
+        return {int(line.split()[4]) for line in lines if line.endswith(ENTRY)}
+
+    def inode(artifact: Digest) -> int:
+        return (store.tree(artifact) / ENTRY).stat().st_ino
+
+    with inference(store, models={MODEL: ModelConfig(loading="mapped")}) as running:
+        assert mapped(running) == {inode(one)}
+        assert running.prepare(two).ok
+        assert mapped(running) == {inode(one), inode(two)}
+        assert running.switch(two).ok
+        running.drop(MODEL, one)
+        assert mapped(running) == {inode(two)}
