@@ -31,6 +31,7 @@ _COMMAND = (sys.executable, "-m", "device_agent.updater.trial_child")
 _FACTS_S = 60.0
 _ANSWER_BYTES_MAX = 1 << 20
 _DATA_SLACK_BYTES = 512 << 20  # interpreter, engine library and its threads' stacks
+_BUILD_SLACK_BYTES = 4 << 30  # TensorRT's builder beside CUDA: a guess, no GPU was measured
 
 
 class Stop:
@@ -81,7 +82,7 @@ def try_candidate(
         free_bytes=min(free_bytes, config.memory_bytes or free_bytes),
         engine_options=dict(served.engine_options),
         plans=_plans(manifest, config),
-        memory_bytes=(memory_bytes(manifest) + _DATA_SLACK_BYTES) if config.memory_bytes else 0,
+        memory_bytes=_data_limit_bytes(manifest) if config.memory_bytes else 0,
         cpu_s=int(config.trial_timeout_s * max(threads, 1)) + 1,
     )
     code, answer = run_child(
@@ -100,6 +101,11 @@ def try_candidate(
     if outcome.reason == ResourceError.__name__:
         raise ResourceError(outcome.message, what="memory")
     return outcome
+
+
+def _data_limit_bytes(manifest: Manifest) -> int:
+    builds = manifest.requires.engine == "tensorrt"
+    return memory_bytes(manifest) + (_BUILD_SLACK_BYTES if builds else _DATA_SLACK_BYTES)
 
 
 def _plans(manifest: Manifest, config: AgentConfig) -> PlanSpec | None:

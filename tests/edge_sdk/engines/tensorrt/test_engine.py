@@ -18,7 +18,7 @@ import pytest
 from edge_sdk.base import Digest, FormatError, NotFoundError, RefusedError, ResourceError
 from edge_sdk.engines import EngineError, make_golden, open_engine
 from edge_sdk.engines.known import KnownModel, PlanRoom, load_model
-from edge_sdk.engines.tensorrt import TensorRt, calls
+from edge_sdk.engines.tensorrt import Plans, TensorRt, calls
 from edge_sdk.engines.tensorrt.rules import Options, profiles_of
 from edge_sdk.engines.tensorrt.session import TensorRtSession
 from edge_sdk.formats import write_safetensors
@@ -46,6 +46,9 @@ class Bench:
     def restart(self) -> None:
         """A new process: nothing is left but the disk."""
         self.library = fake_tensorrt(self.gpu, self.version)
+        self.restart_engine()
+
+    def restart_engine(self) -> None:
         self.engine = TensorRt(options=self.options, library=self.library, device=self.gpu)
 
     @property
@@ -402,3 +405,41 @@ def test_damaged_timings_are_left_out(bench: Bench, damage: bytes | None) -> Non
     path.write_bytes(hashlib.sha256(broken).digest() + broken if damage is None else damage)
     bench.load(2, onnx_models.linear(3.0, features=5), golden=False)
     assert bench.library.seen.measured == ["Add", "Mul"]
+
+
+def broken(*arguments: object) -> None:
+    """As the bindings answer where the library gave a null pointer, or threw."""
+    raise TypeError("pybind11::init(): factory function returned nullptr")
+
+
+def test_what_the_bindings_raise_has_our_errors(bench: Bench) -> None:
+    """No runtime, no builder, no refitter, a plan that makes the library throw."""
+    bench.load(1, onnx_models.linear(3.0))
+    bench.library.OnnxParserRefitter = broken
+    refitted = bench.load(2, onnx_models.linear(5.0))
+    assert refitted.made_by == "build"
+    assert "nullptr" in refitted.notes[0]
+    bench.engine._runtime.deserialize_cuda_engine = broken
+    with pytest.raises(EngineError, match="cannot load the plan"):
+        bench.load(3, onnx_models.linear(5.0, features=6), golden=False)
+    bench.library.Builder = broken
+    with pytest.raises(RefusedError, match="cannot build a plan"):
+        bench.load(3, onnx_models.linear(5.0, features=6), golden=False)
+    bench.library.Runtime = broken
+    with pytest.raises(RefusedError, match="does not start"):
+        bench.restart_engine()
+
+
+def test_a_full_disk_keeps_no_plan_and_serves(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The session works; that nothing was kept is a note."""
+
+    def full(*arguments: object) -> None:
+        raise ResourceError("no space left")
+
+    monkeypatch.setattr(Plans, "_write", full)
+    session = bench.load(1, onnx_models.linear(3.0))
+    assert (answer(session) == 3 * X).all()
+    assert all("no space left" in note for note in session.notes)
+    assert len(session.notes) == 2
