@@ -20,6 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.support import tensorrt_hollow
+
 RECORD = Path(__file__).parents[1] / "edge_sdk" / "engines" / "tensorrt" / "record.json"
 WHEELS = {
     "10.3.0": ("tensorrt-cu12-bindings==10.3.0", 10),
@@ -165,9 +167,10 @@ def _download(wanted: str, folder: Path) -> None:
         wheel.unlink()
 
 
-def _build_stubs(folder: Path, major: int) -> None:
+def _build_stubs(folder: Path, major: int, text: str) -> None:
+    """Libraries of that source in the place of TensorRT's."""
     source = folder / "stubs.c"
-    source.write_text("".join(f"void *{name}(void) {{ return 0; }}\n" for name in STUBS))
+    source.write_text(text)
     for name in LIBRARIES:
         target = folder / f"{name}.so.{major}"
         compiler = os.environ.get("CC", "cc")
@@ -194,9 +197,12 @@ def record(top: Path) -> dict[str, Any]:
     for version, (wheel, major) in WHEELS.items():
         folder = top / f"tensorrt-{version}"
         _download(wheel, folder)
-        _build_stubs(folder, major)
+        empty = "".join(f"void *{name}(void) {{ return 0; }}\n" for name in STUBS)
+        _build_stubs(folder, major, empty)
         found["tensorrt"][version] = _ask("tensorrt", folder)
         assert _ask("ours", folder) == "ok"
+        _build_stubs(folder, major, tensorrt_hollow.SOURCE)
+        found["tensorrt"][version]["holds_the_gil"] = _ask("calls", folder)
     for version, wheel in CUDA_WHEELS.items():
         folder = top / f"cuda-{version}"
         _download(wheel, folder)
@@ -209,6 +215,7 @@ def record(top: Path) -> dict[str, Any]:
 ASKED: dict[str, Callable[[], Any]] = {
     "tensorrt": library_facts,
     "ours": ours_on_it,
+    "calls": tensorrt_hollow.calls_on_it,
     "cuda": cuda_facts,
     "our-cuda": our_cuda,
 }
@@ -220,8 +227,8 @@ def main() -> int:
     parser.add_argument("--facts", choices=sorted(ASKED))
     arguments = parser.parse_args()
     if arguments.facts:
-        print(json.dumps(ASKED[arguments.facts]()))
-        return 0
+        print(json.dumps(ASKED[arguments.facts]()), flush=True)
+        os._exit(0)  # destructors of a hollow library would crash
     with tempfile.TemporaryDirectory() as top:
         text = json.dumps(record(Path(top)), indent=1, sort_keys=True) + "\n"
     if arguments.write:

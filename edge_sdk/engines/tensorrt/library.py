@@ -176,8 +176,7 @@ class ICudaEngine(Protocol):
 class Runtime(Protocol):
     def __init__(self, logger: Any) -> None: ...
 
-    def deserialize_cuda_engine(self, serialized_engine: Any) -> ICudaEngine | None:
-        """From host memory. The bindings keep the GIL meanwhile."""
+    def deserialize_cuda_engine(self, serialized_engine: Any) -> ICudaEngine | None: ...
 
 
 class Refitter(Protocol):
