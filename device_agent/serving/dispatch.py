@@ -21,6 +21,7 @@ from device_agent.serving.cache import Kept, RequestKey, ResponseCache, keep
 from device_agent.serving.cache.request_key import Part
 from device_agent.serving.generation import Generation, Identity
 from device_agent.serving.model_table import START_WAIT_S, ModelTable
+from device_agent.serving.repeated import Repeated
 from device_agent.serving.request import (
     GivenTensor,
     Request,
@@ -253,6 +254,27 @@ class Dispatcher:
                 )
             generation.leave()
             raise
+
+    def repeated(
+        self, request: Request, answer: Answer, places: Mapping[str, Array]
+    ) -> Repeated | None:
+        """For a request whose inputs are always in the same arrays and whose outputs are wanted
+        in ``places``, where nothing but a run is to be done for it. ``answer``: to it, open.
+
+        Raises: ResourceError.
+        """
+        generation = answer._generation
+        special = generation.cache or generation.states or generation.batch_costs
+        if special is not None or request.arrays is None or request.queue is None:
+            return None
+        repeated = Repeated(
+            generation,
+            request,
+            table=self._table,
+            scheduler=self.scheduler,
+            queue=request.queue,
+        )
+        return repeated if repeated.begin(places) else None
 
     def _in_sequence(
         self,

@@ -88,6 +88,10 @@ class ModelTable:
         """Who answers for a model now."""
         return self._active.get(model)
 
+    def answers_alone(self, generation: Generation) -> bool:
+        """Whether it serves, and no candidate has a share of its model's requests."""
+        return not self._canaries and self._active.get(generation.identity.model) is generation
+
     def active(self) -> tuple[Generation, ...]:
         """Sorted by model."""
         return tuple(one for _, one in sorted(self._active.items()))

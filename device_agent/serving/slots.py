@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from edge_sdk.base import UsageError
 from edge_sdk.engines.contract import STORAGE, Array, Binding, Session, Shape
 from edge_sdk.tensor_pool import Slab, SlabError, TensorPool
 
+_LENT_MAX = 4  # slots that stay with their connections: each is memory that others cannot use
 _SHAPES_KEPT_MAX = 8  # sets of input shapes; the one unused longest goes first
 
 Key = tuple[Shape, ...]
@@ -61,7 +62,7 @@ class BoundSlot:
 
     def run(self) -> Mapping[str, Array]:
         """All outputs: arrays over slabs, good until ``finish``. Raises: EngineError."""
-        binding = self._binding or self._bind_promised()
+        binding = self._binding or self.bind()
         try:
             rest = binding.run()
         except UsageError:
@@ -71,6 +72,14 @@ class BoundSlot:
         made = self._collect(rest)
         names = (spec.name for spec in self._session.outputs)
         return {name: made[name] if name in made else self.outputs[name] for name in names}
+
+    def run_static(self) -> None:
+        """As ``run`` for a slot that is static: into ``outputs``.
+
+        Raises: EngineError, UsageError (a promise of shapes was not kept).
+        """
+        assert self._binding is not None
+        self._binding.run()
 
     def bound(self) -> list[Key]:
         """The shapes of inputs that it is for."""
@@ -99,8 +108,13 @@ class BoundSlot:
         while self._slabs:
             self._slabs.pop().release()
 
-    def _bind_promised(self) -> Binding:
-        """Gives a buffer to every output whose shape the model promises."""
+    def bind(self) -> Binding:
+        """Gives a buffer to every output whose shape the model promises, if it was not done.
+
+        Raises: ResourceError.
+        """
+        if self._binding is not None:
+            return self._binding
         promised = self._session.output_shapes({n: a.shape for n, a in self.inputs.items()})
         for spec in self._session.outputs:
             shape = promised[spec.name]
@@ -218,6 +232,7 @@ class SlotCache:
         self._idle: OrderedDict[Key, list[BoundSlot | RowMemory]] = OrderedDict()
         self._newest_key: Key | None = None  # the last in ``_idle``, and what is kept for it
         self._newest: list[BoundSlot | RowMemory] = []
+        self._lent: dict[BoundSlot, Callable[[], None]] = {}
         self._closed = False
 
     def take(self, shapes: Sequence[Shape]) -> BoundSlot:
@@ -261,6 +276,30 @@ class SlotCache:
         one = slot.home or slot
         self._put(one, one.key)
 
+    def lend(self, shapes: Sequence[Shape], let_go: Callable[[], None]) -> BoundSlot | None:
+        """A static slot for longer than a request, until ``take_back``, or ``let_go`` is called:
+        then it is closed. None: there is none such, or enough were lent.
+
+        Raises: ResourceError.
+        """
+        if len(self._lent) >= _LENT_MAX:
+            return None
+        slot = self.take(shapes)
+        slot.bind()
+        with self._lock:
+            if slot.static and slot.home is None and not self._closed:
+                self._lent[slot] = let_go
+                return slot
+        self.put_back(slot)
+        return None
+
+    def take_back(self, slot: BoundSlot) -> None:
+        """One that was lent, unless it was closed meanwhile."""
+        with self._lock:
+            is_lent = self._lent.pop(slot, None) is not None
+        if is_lent:
+            self.put_back(slot)
+
     def _without_rows(self, key: Key) -> tuple[Key, int]:
         """The shapes without their rows, and these; 0 rows: as they are."""
         rows = key[0][0] if key and key[0] else 0
@@ -292,5 +331,10 @@ class SlotCache:
             self._newest_key, self._newest = None, []
             gone = [one for kept in self._idle.values() for one in kept]
             self._idle.clear()
+            lent = list(self._lent.items())
+            self._lent.clear()
+        for slot, let_go in lent:
+            let_go()
+            slot.close()
         for one in gone:
             one.close()

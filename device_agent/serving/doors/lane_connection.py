@@ -206,14 +206,19 @@ class LaneConnection:
         self._view = memoryview(slab.memory)
 
     def _drop_slot(self) -> None:
-        self._plan = None  # it looks into the slot
+        self._drop_plan()  # it looks into the slot
         self._view = memoryview(b"")
         if self._slab is not None:
             slab, self._slab = self._slab, None
             self._slots.give_back(slab)
 
+    def _drop_plan(self) -> None:
+        if self._plan is not None:
+            self._plan.close()
+            self._plan = None
+
     def _infer(self, packet: Infer, tail: bytearray) -> None:
-        self._plan = None
+        self._drop_plan()
         try:
             plan = Plan(packet, self._view)
         except Exception as error:  # noqa: BLE001 - as in the other door: nothing of it is shown
@@ -227,11 +232,21 @@ class LaneConnection:
     def _answer(self, plan: Plan, number: int, timeout_us: int) -> None:
         data: bytes | bytearray
         try:
+            repeated = plan.repeated
+            if repeated is not None:
+                if repeated.run():
+                    self._socket.send(plan.numbered(number), socket.MSG_DONTWAIT)
+                    return
+                if repeated.over:
+                    plan.repeated = None
             answer = self._dispatcher.run(
                 plan.request, timeout_s=timeout_us / 1e6 if timeout_us else None
             )
             with answer:
-                data = plan.again(number, answer) or self._place(plan, number, answer)
+                again = plan.again(number, answer)
+                data = again or self._place(plan, number, answer)
+                if again:
+                    plan.repeat(self._dispatcher, answer)
         except Exception as error:  # noqa: BLE001 - as in the other door: nothing of it is shown
             data = _failure(error, number)
         self._socket.send(data, socket.MSG_DONTWAIT)

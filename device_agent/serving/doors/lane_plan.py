@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from device_agent.serving.dispatch import Answer
+from device_agent.serving.dispatch import Answer, Dispatcher
 from device_agent.serving.doors.demanded import check_version
 from device_agent.serving.doors.tensors import as_texts
+from device_agent.serving.repeated import Repeated
 from device_agent.serving.request import GivenTensor, Request
 from device_agent.serving.sequences import Sequence as SequenceOf
 from edge_sdk.base import UsageError
@@ -40,6 +41,8 @@ class Plan:
         # request with these inputs may be of another sequence.
         texts = any(place.dtype == "string" for place in packet.inputs)
         self.lasts = not texts and not packet.sequence
+        self.repeated: Repeated | None = None
+        self._asked = 0  # the generation that was asked for it
         self._view = view
         self._generation = 0  # whose answer the rest is laid out for
         self._outputs: list[tuple[str, Array]] = []
@@ -57,8 +60,27 @@ class Plan:
             return None
         for name, place in self._outputs:
             place[...] = outputs[name]
+        return self.numbered(number)
+
+    def numbered(self, number: int) -> bytearray:
+        """The packet of the answer before as that to request ``number``."""
         _NUMBER.pack_into(self._packet, _NUMBER_AT, number)
         return self._packet
+
+    def repeat(self, dispatcher: Dispatcher, answer: Answer) -> None:
+        """Asks, once for each generation, for a shorter way for requests as this one.
+
+        Raises: ResourceError.
+        """
+        if self.lasts and answer.static and self._asked != answer.generation:
+            self._asked = answer.generation
+            self.repeated = dispatcher.repeated(self.request, answer, dict(self._outputs))
+
+    def close(self) -> None:
+        """Before the slot goes."""
+        if self.repeated is not None:
+            self.repeated.close()
+            self.repeated = None
 
     def keep(self, answer: Answer, places: Sequence[Place], packet: bytes) -> None:
         """Lays out the answers to come as this one."""
