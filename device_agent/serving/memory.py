@@ -10,17 +10,24 @@ from pathlib import Path
 
 import psutil
 
-_KIB = 1024
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_STATM_BYTES_MAX = 256
 _NICE = 15
 
 
 def status_bytes(field: str) -> int:
-    """A size of ``/proc/self/status`` such as ``VmRSS`` or ``RssAnon``; 0 where it is not said."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        name, _, rest = line.partition(":")
-        if name == field:
-            return int(rest.split()[0]) * _KIB
-    return 0
+    """``VmRSS`` or ``RssAnon`` of this process; 0 for anything else.
+
+    From the short one of the kernel's two files: the long one takes 13 KB of Python's memory
+    to read, and this is asked while requests run, which take none.
+    """
+    file = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _, resident, shared, *_ = (int(one) for one in os.read(file, _STATM_BYTES_MAX).split())
+    finally:
+        os.close(file)
+    pages = {"VmRSS": resident, "RssAnon": resident - shared}
+    return pages.get(field, 0) * _PAGE_BYTES
 
 
 def give_back() -> None:
