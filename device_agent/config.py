@@ -117,7 +117,7 @@ class AgentConfig:
     models: Mapping[str, ModelConfig] = field(default_factory=dict)  # others: the defaults
     rest_address: str = ""  # of the protocol's REST form, on this machine; empty: none
     shared_memory_prefix: str = ""  # of POSIX objects that apps may register; empty: none
-    fast_lane: bool = True  # beside inference on a Unix socket
+    fast_lane: bool = True  # shared memory for apps of this machine
     accelerators: tuple[str, ...] = ()  # what variants may require, as the operator names it
     insecure: bool = False
     probation: ProbationConfig = field(default_factory=ProbationConfig)
@@ -133,6 +133,13 @@ class AgentConfig:
         return (
             self.inference_address or f"unix:{Path(self.state_dir).absolute() / 'inference.sock'}"
         )
+
+    @property
+    def lane_uri(self) -> str:
+        """The fast lane lies beside this; empty: there is none."""
+        if not self.fast_lane or self.inference_uri.startswith("unix:"):
+            return self.inference_uri if self.fast_lane else ""
+        return f"unix:{Path(self.state_dir).absolute() / 'inference.sock'}"
 
     def check(self) -> None:
         """Raises: UsageError, FormatError for a setting that cannot work."""

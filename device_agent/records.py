@@ -289,6 +289,7 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
     assignment_counter: int
     disk_free_bytes: int
     inference_address: str
+    lane_address: str
     inference_ready: bool
     models: tuple[ModelStatus, ...]
 

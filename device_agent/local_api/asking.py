@@ -55,6 +55,7 @@ class AgentQuestions:
             "assignment_counter": answer.assignment_counter,
             "disk_free_bytes": answer.disk_free_bytes,
             "inference_address": answer.inference_address,
+            "lane_address": answer.lane_address,
             "inference_ready": answer.inference_ready,
             "models": [_model(model) for model in answer.models],
         }

@@ -87,6 +87,7 @@ class _Service(stubs.AgentServiceServicer):
                 assignment_counter=status.assignment_counter,
                 disk_free_bytes=status.disk_free_bytes,
                 inference_address=status.inference_address,
+                lane_address=status.lane_address,
                 inference_ready=status.inference_ready,
                 models=[_model(model) for model in status.models],
             )

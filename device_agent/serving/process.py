@@ -158,10 +158,10 @@ class InferenceProcess:
 
     def _open_lane(self) -> None:
         """Apps find the other door where this one cannot be opened, or is not wanted."""
-        if not self._config.fast_lane:
+        if not self._config.lane_uri:
             return
         try:
-            self._lane.open(self._door.address)
+            self._lane.open(self._config.lane_uri)
         except EdgeError as error:
             _say(error.message)
 

@@ -527,6 +527,7 @@ class Updater:
             assignment_counter=self.keeper.counter,
             disk_free_bytes=self._room_bytes(),
             inference_address=self.config.inference_uri,
+            lane_address=self.config.lane_uri,
             inference_ready=self.peer.is_ready,
             models=self.models(),
         )

@@ -62,7 +62,7 @@ class Client:
         self._credentials = credentials
         self._lock = threading.Lock()
         self._channels: list[grpc.Channel] = []
-        self.lanes: Lanes | None = None  # beside ``inference``, where that is a Unix socket
+        self.lanes: Lanes | None = None  # of this machine, once inference is known
         self._agent = Agent(self._open(agent), agent) if agent else None
         self._inference = self._open_inference(inference) if inference else None
 
@@ -99,7 +99,9 @@ class Client:
         """
         with self._lock:
             if self._inference is None:
-                self._inference = self._open_inference(self._ask_inference_address())
+                status = self._ask_status()
+                beside = self._lane_beside(status.lane_address)
+                self._inference = self._open_inference(status.inference_address, beside)
             return self._inference
 
     def close(self) -> None:
@@ -120,8 +122,8 @@ class Client:
     ) -> None:
         self.close()
 
-    def _open_inference(self, address: str) -> Inference:
-        path = lane_path(address) if self._fast_lane else None
+    def _open_inference(self, address: str, beside: str = "") -> Inference:
+        path = lane_path(beside or address) if self._fast_lane else None
         self.lanes = Lanes(path) if path is not None else None
         return Inference(self._open(address), address)
 
@@ -130,10 +132,14 @@ class Client:
         self._channels.append(channel)
         return channel
 
-    def _ask_inference_address(self) -> str:
+    def _lane_beside(self, address: str) -> str:
+        """What the agent says; empty where it may be that of another machine."""
+        return address if self.agent().address.startswith("unix:") else ""
+
+    def _ask_status(self) -> agent_v1_pb2.StatusResponse:
         agent = self.agent()
         with agent.typed_errors():
             status = agent.status(agent_v1_pb2.StatusRequest(), timeout=UNARY_DEADLINE_S)
         if not status.inference_address:
             raise UnavailableError(f"{agent.peer} has no inference running yet; try again soon")
-        return status.inference_address
+        return status

@@ -24,6 +24,7 @@ class FakeAgent(stubs.AgentServiceServicer):
     def __init__(self) -> None:
         self.address = ""
         self.inference_address = ""
+        self.lane_address = ""
         self.models: dict[str, tuple[str, Path]] = {}  # name: (version, folder)
         self.holds = 0
         self.feed: queue.Queue[wire.Event | None] = queue.Queue()
@@ -32,7 +33,11 @@ class FakeAgent(stubs.AgentServiceServicer):
     def Status(
         self, request: wire.StatusRequest, context: grpc.ServicerContext
     ) -> wire.StatusResponse:
-        return wire.StatusResponse(device="test-1", inference_address=self.inference_address)
+        return wire.StatusResponse(
+            device="test-1",
+            inference_address=self.inference_address,
+            lane_address=self.lane_address,
+        )
 
     def ListModels(
         self, request: wire.ListModelsRequest, context: grpc.ServicerContext

@@ -53,9 +53,10 @@ class FastLaneDoor:
             return len(self._connections)
 
     def open(self, address: str) -> None:
-        """``address`` is where the inference protocol listens: the lane is as open as that.
+        """``address`` is where the inference protocol listens: the lane is as open as that, and its
+        owner's alone where there is no such socket.
 
-        Nothing happens where it is not a Unix socket. Raises: ConflictError (something that
+        Nothing happens where it is not that of a Unix socket. Raises: ConflictError (something that
         lives, or is no socket, is in the way), UnavailableError.
         """
         path = lane_path(address)

@@ -246,9 +246,10 @@ def test_an_unreadable_packet_is_passed_over(store: Store) -> None:
 
 
 def test_a_taken_address_is_said_and_ends_the_process(store: Store) -> None:
-    """The second process on one address ends with exit code 7."""
+    """The second process on one address ends with exit code 7. Beside TCP the lane is in the
+    state folder, for the agent's own user alone."""
     with inference(store, inference_address="127.0.0.1:0"):
-        pass
+        assert (store.root / "inference.sock.lane").stat().st_mode & 0o777 == 0o600
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

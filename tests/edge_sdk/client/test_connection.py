@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from device_agent.serving.doors import InferenceDoor
 from edge_sdk.base import FormatError, RefusedError, UnavailableError, UsageError
 from edge_sdk.client import NotAnAgentError, connect
+from tests.support import onnx_models
 from tests.support.agent_service import fake_agent
-from tests.support.serving_door import serving
+from tests.support.processes import wait_for
+from tests.support.serving_door import listening, serving
 
 
 def test_without_an_address_the_way_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,6 +42,30 @@ def test_the_inference_address_is_learnt_from_the_agent(tmp_path: Path) -> None:
         agent.inference_address = f"unix:{tmp_path}/i.sock"
         assert client.inference() is client.inference()
         assert "i.sock" in client.inference().peer
+
+
+def test_the_lane_is_where_the_agent_says(tmp_path: Path) -> None:
+    """Also beside TCP; but not one that another machine's agent names, and not if unwanted."""
+    model, x = "team/linear", {"x": np.ones((1, 4), np.float32)}
+    with (
+        listening(tmp_path, {model: onnx_models.linear(2.0)}) as made,
+        fake_agent(tmp_path) as agent,
+    ):
+        tcp = InferenceDoor(made.table, made.dispatcher)
+        tcp.open("127.0.0.1:0")
+        agent.inference_address, agent.lane_address = tcp.address, made.door.address
+        try:
+            for fast_lane, connections in ((True, 1), (False, 0)):
+                with connect(agent.address, fast_lane=fast_lane) as client:
+                    assert (client.model(model).infer(x).outputs["y"] == 2).all()
+                    assert made.lane.connections == connections
+                wait_for(lambda: made.lane.connections == 0, "its end")
+            with connect(agent.address) as client:
+                assert client._lane_beside("unix:/x") == "unix:/x"
+            with connect("127.0.0.1:1") as client:
+                assert client._lane_beside("unix:/x") == ""
+        finally:
+            tcp.close()
 
 
 def test_nobody_there_is_unavailable(tmp_path: Path) -> None:
