@@ -179,8 +179,10 @@ def _keep_saying(sender: OpenLoop | ClosedLoop, over: threading.Event) -> None:
         _say(Said(state="running", count=sender.count))
 
 
-def _background(work: Callable[[], None]) -> None:
-    threading.Thread(target=work, daemon=True).start()
+def _background(work: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
 
 
 def _wait_for_end(stop: threading.Event) -> None:
@@ -199,7 +201,7 @@ def generate(order: Order) -> None:
     if not line:
         return
     _background(lambda: _wait_for_end(stop))
-    _background(lambda: _keep_saying(sender, over))
+    saying = _background(lambda: _keep_saying(sender, over))
     # Nothing here makes cycles by the request; a collection would look like a slow answer.
     gc.collect()
     gc.freeze()
@@ -207,6 +209,7 @@ def generate(order: Order) -> None:
     begin_ns = int(line)
     sender.run(begin_ns)
     over.set()
+    saying.join()  # so that "done" is the last word
     with open(order.samples, "wb") as file:
         np.save(file, sender.rows())
     _say(

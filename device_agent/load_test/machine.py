@@ -8,12 +8,14 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from edge_sdk.base.processor import processor_name
+
 _PACKAGES = ("edge-model-sdk", "numpy", "grpcio", "onnxruntime", "ai-edge-litert", "tensorrt")
 
 
 def machine() -> dict[str, Any]:
     return {
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": platform.platform(),
@@ -46,10 +48,3 @@ def busy_share(before: tuple[float, float], after: tuple[float, float]) -> float
     """The share of all cores' time between two readings that was not idle."""
     whole = after[1] - before[1]
     return (after[0] - before[0]) / whole if whole > 0 else 0.0
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith(("model name", "Model")):
-            return line.partition(":")[2].strip()
-    return platform.machine()

@@ -98,6 +98,7 @@ class OpenLoop(Sender):
         """``begin_ns`` on the clock of ``time.perf_counter_ns``."""
         self._begin_ns = begin_ns
         self._run_threads(self._work, min(self._in_flight, len(self._due)))
+        self._drop_unsent()
 
     def _work(self, thread: int, kept: array[int]) -> None:
         while True:
@@ -115,6 +116,17 @@ class OpenLoop(Sender):
                 continue
             outcome, right = self._ask(thread, number)
             kept.extend((due_ns, sent_ns, time.perf_counter_ns(), outcome, right))
+
+    def _drop_unsent(self) -> None:
+        """What was due and not sent when it was told to stop would else be as never wanted."""
+        now_ns = time.perf_counter_ns()
+        kept: array[int] = array("q")
+        for due in self._due[self._next :]:
+            due_ns = self._begin_ns + due
+            if due_ns > now_ns:
+                break
+            kept.extend((due_ns, now_ns, now_ns, DROPPED, -1))
+        self._kept.append(kept)
 
 
 class ClosedLoop(Sender):

@@ -18,6 +18,7 @@ from device_agent.serving.on_page import statistics_for
 from device_agent.serving.sequences import SequenceStates
 from device_agent.statistics_page import PageWriter
 from edge_sdk.base import Digest, EdgeError, RefusedError
+from edge_sdk.base.processor import processor
 from edge_sdk.engines import (
     Engine,
     KnownModel,
@@ -215,7 +216,7 @@ class Loader:
     def _runs_on(self, engine: str, settings: ModelConfig) -> str:
         facts = self._engine(engine).facts()
         how = f"{settings.threads} threads, {settings.loading}, {','.join(settings.providers)}"
-        return f"{engine} {facts.version}, {how}, {facts.device or memory.processor()}"
+        return f"{engine} {facts.version}, {how}, {facts.device or processor()}"
 
     def _engine(self, name: str) -> Engine:
         if name not in self._engines:

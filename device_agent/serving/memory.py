@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import threading
 from pathlib import Path
 
@@ -54,14 +53,3 @@ def total_bytes() -> int:
 def available_bytes() -> int:
     """What can be had now without taking it from anybody."""
     return int(psutil.virtual_memory().available)
-
-
-def processor() -> str:
-    """What it is and can do, as far as that decides which instructions an engine chooses."""
-    words = [platform.machine()]
-    path = Path("/proc/cpuinfo")
-    for line in path.read_text().split("\n\n", 1)[0].splitlines() if path.exists() else ():
-        name, _, value = line.partition(":")
-        if name.strip() in ("model name", "flags", "Features", "CPU part"):
-            words.append(value.strip())
-    return " ".join(words)

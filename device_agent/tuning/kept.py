@@ -18,6 +18,7 @@ import msgspec
 from device_agent.store.durable import write_whole
 from device_agent.store.filesystem import FileSystem
 from device_agent.tuning.choose import Setting
+from edge_sdk.base.processor import processor
 
 FILE = "tuned.json"
 _FORMAT = 1
@@ -112,15 +113,12 @@ def basis_here(
     engine_options: Mapping[str, int | bool] | None = None,
 ) -> Basis:
     """What would be measured with now. ``package`` of no version here: an empty one."""
-    # Everything that serves is imported with it, and needed only where something was tuned.
-    from device_agent.serving import memory
-
     try:
         version = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         version = ""
     return Basis(
-        processor=memory.processor(),
+        processor=processor(),
         cores=len(os.sched_getaffinity(0)),
         engine=engine,
         package=package,

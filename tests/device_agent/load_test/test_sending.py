@@ -82,6 +82,19 @@ def test_a_stop_ends_it_within_a_moment() -> None:
     assert sender.count == 1
 
 
+def test_what_was_due_at_a_stop_is_not_forgotten() -> None:
+    """Requests that waited behind one that hangs when it is stopped are dropped, not unasked."""
+    stop = threading.Event()
+
+    def ask(_: int, __: int) -> tuple[int, int]:
+        stop.set()
+        return OK, -1
+
+    sender = open_loop(ask, [0, 1, 2, 3600 * 10**9], in_flight=1, stop=stop)
+    sender.run(time.perf_counter_ns() - 1000)
+    assert sender.rows()[:, 3].tolist() == [OK, DROPPED, DROPPED]
+
+
 def test_a_defect_is_raised() -> None:
     """What is no answer and no error of ours ends the load."""
 
