@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from device_agent.serving.doors.regions import bytes_of
 from device_agent.serving.generation import Identity
-from edge_sdk.engines.contract import Array
+from edge_sdk.base import Digest
+from edge_sdk.engines.contract import Array, Shape
 from edge_sdk.protos import inference_v2_pb2 as pb
 
 _KNOWN_MAX = 512
@@ -69,6 +70,48 @@ class AnswerWriter:
                 self._known = {}
             self._known[key] = known
         return known
+
+
+class Told:
+    """The last answer to a kind of request: what stands before each of its tensors."""
+
+    __slots__ = ("_artifact", "_before", "_shapes")
+
+    def __init__(
+        self, artifact: Digest | None, shapes: Sequence[Shape], before: Sequence[bytes]
+    ) -> None:
+        self._artifact = artifact
+        self._shapes = shapes
+        self._before = before
+
+    @classmethod
+    def of(cls, written: bytes, identity: Identity, outputs: Sequence[Output]) -> Told:
+        """Of an answer that ``AnswerWriter`` has written."""
+        sizes = [bytes_of(output.content) for output in outputs]
+        if any(isinstance(output.content, bytes) for output in outputs) or not outputs:
+            return NOT_TOLD
+        before, end = [], len(written)
+        for position, size_bytes in reversed(list(enumerate(sizes))):
+            mark = _RAW + varint(size_bytes)
+            end -= size_bytes
+            begin = end - len(mark) if position else 0
+            before.append(written[begin:end])
+            end = begin
+        return cls(identity.artifact, [output.shape for output in outputs], before[::-1])
+
+    def again(self, identity: Identity, arrays: Sequence[Array]) -> bytes | None:
+        """The answer with other numbers; None where more than numbers has changed."""
+        if identity.artifact is not self._artifact:
+            return None
+        pieces: list[bytes | Array] = []
+        for before, shape, array in zip(self._before, self._shapes, arrays, strict=True):
+            if array.shape != shape or not array.flags.c_contiguous:
+                return None
+            pieces += (before, array)
+        return b"".join(pieces)  # type: ignore[arg-type]  # arrays are buffers
+
+
+NOT_TOLD = Told(None, (), ())
 
 
 def in_stream(answer: bytes) -> bytes:

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 
 from device_agent.config import ModelConfig
 from device_agent.serving.dispatch import Answer, Dispatcher
-from device_agent.serving.doors.answers import AnswerWriter, Output
+from device_agent.serving.doors.answers import AnswerWriter, Output, Told
 from device_agent.serving.doors.classification import classify
 from device_agent.serving.doors.demanded import check_version, demanded, parameter_value
 from device_agent.serving.doors.regions import RegionPart, Regions, Use
@@ -64,12 +64,13 @@ class ModelInfer:
                 timeout_s=patience_s(kind.demanded.timeout_s, left_s),
                 when_gone=when_gone,
             ) as answer:
-                specs = answer.specs
-                outputs = [
-                    Output(name, DATATYPES[specs[name].dtype], array.shape, content(array))
-                    for name, array in answer.outputs.items()
-                ]
-                return self._writer.answer(answer.identity, kind.id, outputs)
+                arrays = list(answer.outputs.values())
+                written = ready.told.again(answer.identity, arrays)
+                if written is None:
+                    outputs = [self._output(name, answer, None) for name in answer.outputs]
+                    written = self._writer.answer(answer.identity, kind.id, outputs)
+                    ready.told = Told.of(written, answer.identity, outputs)
+                return written
         finally:
             self._repeated.give_back(ready)
 

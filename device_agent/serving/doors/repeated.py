@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from device_agent.serving.doors.answers import varint
+from device_agent.serving.doors.answers import NOT_TOLD, varint
 from device_agent.serving.doors.demanded import Demanded
 from device_agent.serving.request import GivenTensor, Request
 from edge_sdk.engines.contract import Array
@@ -48,12 +48,13 @@ class _Raw:
 class Ready:
     """A request to be run with the tensors of one message; used by one thread at a time."""
 
-    __slots__ = ("kind", "raws", "request")
+    __slots__ = ("kind", "raws", "request", "told")
 
     def __init__(self, kind: Kind, request: Request, raws: Sequence[_Raw]) -> None:
         self.kind = kind
         self.request = request
         self.raws = raws
+        self.told = NOT_TOLD
 
 
 class Kind:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from device_agent.serving.doors.answers import AnswerWriter, Output, in_stream, varint
+from device_agent.serving.doors.answers import AnswerWriter, Output, Told, in_stream, varint
 from device_agent.serving.generation import Identity
 from edge_sdk.base import Digest
 from edge_sdk.protos import inference_v2_pb2 as pb
@@ -48,6 +49,25 @@ def test_an_answer_reads_as_its_message(given_arrays: list[Any], request_id: str
     assert told.infer_response.parameters["triton_final_response"].bool_param
     told.infer_response.ClearField("parameters")
     assert told.infer_response == message
+
+
+@given(given_arrays=st.lists(arrays, min_size=1, max_size=3), request_id=st.text(max_size=200))
+def test_an_answer_told_again_is_the_same(given_arrays: list[Any], request_id: str) -> None:
+    """With other numbers it is what the writer would have written; with another shape, of
+    another artifact, or as texts, it is not told again."""
+    outputs = [
+        Output(f"y{number}", "FP32", array.shape, array)
+        for number, array in enumerate(given_arrays)
+    ]
+    told = Told.of(WRITER.answer(IDENTITY, request_id, outputs), IDENTITY, outputs)
+    others = [array + 1 for array in given_arrays]
+    changed = [one._replace(content=other) for one, other in zip(outputs, others, strict=True)]
+    assert told.again(IDENTITY, others) == WRITER.answer(IDENTITY, request_id, changed)
+    assert told.again(replace(IDENTITY, artifact=Digest.of(b"other")), others) is None
+    assert told.again(IDENTITY, [*others[:-1], others[-1][..., None]]) is None
+    texts = [*outputs, Output("text", "BYTES", (0,), b"")]
+    written = WRITER.answer(IDENTITY, request_id, texts)
+    assert Told.of(written, IDENTITY, texts).again(IDENTITY, others) is None
 
 
 def test_what_is_remembered_is_bounded() -> None:
