@@ -30,6 +30,7 @@ PENDING_MAX = 8
 PENDING_BYTES_MAX = 64 << 20
 _SHAPES_KEPT_MAX = 4  # sets of shapes with a binding; the one unused longest goes first
 _PAIRS_MAX = 2_000  # between two observations
+_REST = 3  # times as long as it worked: cores and the interpreter's lock are the requests'
 
 Inputs = Mapping[str, Array]
 
@@ -64,7 +65,7 @@ class Mirror:
         self._pending: queue.Queue[Inputs | None] = queue.Queue()
         self._pending_bytes = 0
         self._dropped = 0
-        self._closed = False
+        self._closed = threading.Event()
         self._sum = Compared()
         self._times: list[tuple[int, int]] = []
         self._thread = threading.Thread(target=self._work, name="mirror", daemon=True)
@@ -75,7 +76,11 @@ class Mirror:
         size_bytes = sum(array.nbytes for array in inputs.values())
         with self._lock:
             full = self._pending.qsize() >= PENDING_MAX
-            if full or self._closed or self._pending_bytes + size_bytes > PENDING_BYTES_MAX:
+            if (
+                full
+                or self._closed.is_set()
+                or self._pending_bytes + size_bytes > PENDING_BYTES_MAX
+            ):
                 self._dropped += 1
                 return
             self._pending_bytes += size_bytes
@@ -93,7 +98,7 @@ class Mirror:
     def close(self) -> None:
         """Ends with the request at hand; both sides are free afterwards. Again is allowed."""
         with self._lock:
-            self._closed = True
+            self._closed.set()
         self._pending.put(None)
         self._thread.join()
 
@@ -103,12 +108,14 @@ class Mirror:
         # here: it must not be one that others of normal priority hold up.
         if not any(side.one_at_a_time for side in sides):
             memory.lower_priority()
-        while not self._closed:
+        worked_s = 0.0
+        while not self._closed.wait(_REST * worked_s):
             inputs = self._pending.get()
             if inputs is None:
                 break
             with self._lock:
                 self._pending_bytes -= sum(array.nbytes for array in inputs.values())
+            begin_s = time.monotonic()
             sides.reverse()  # who comes second finds the caches of who came first
             try:
                 for side in sides:
@@ -117,6 +124,7 @@ class Mirror:
             except Exception as error:  # noqa: BLE001 - a defect costs one comparison
                 sys.stderr.write("inference: a defect of ours in a comparison\n")
                 traceback.print_exception(error)
+            worked_s = time.monotonic() - begin_s
         for side in sides:
             side.forget()
 

@@ -172,6 +172,50 @@ def test_a_cut_after_the_verdict_was_written_ends_committed(on_v1: Rig) -> None:
     assert slot(on_v1) == Slot(model=MODEL, active=V2.artifact, previous=V1.artifact)
 
 
+def test_a_cut_before_the_slot_was_written_tries_again(on_v1: Rig) -> None:
+    """The journal says switched, nothing else knows: version 1 is what the slot names, and after
+    the start the candidate is loaded, stands beside it, and ends well."""
+    cut_at(on_v1, "switch")
+    on_v1.server.assign(V2)
+    wait_for_cut(on_v1)
+    assert slot(on_v1) == Slot(model=MODEL, active=V1.artifact)
+    scripted(on_v1).pid += 1
+    again(on_v1, mirrored, duration_s=0.05, deadline_s=5)
+    assert on_v1.wait_for_end(V2) == "committed"
+    on_v1.wait(lambda: scripted(on_v1).serving == {MODEL: V2.artifact}, "the candidate to serve")
+
+
+def test_a_cut_between_slot_and_word_ends_committed(on_v1: Rig) -> None:
+    """The slot says that the candidate is kept, inference did not hear it: after the start, of
+    the updater alone, it is told."""
+    on_probation(on_v1)
+    order = scripted(on_v1).kinds(Switch)[-1]
+    on_v1.updater.updates[MODEL].probation.rule = Probation(SHORT, comparable=True).rule  # type: ignore[union-attr]
+
+    def cut(message: object) -> None:
+        raise CutError
+
+    on_v1.updater.switcher._send = cut  # type: ignore[method-assign, assignment]
+    scripted(on_v1).say(mirrored(order))
+    wait_for_cut(on_v1)
+    assert slot(on_v1) == Slot(model=MODEL, active=V2.artifact, previous=V1.artifact)
+    assert scripted(on_v1).serving == {MODEL: V1.artifact}
+    again(on_v1, None)
+    on_v1.wait(lambda: scripted(on_v1).serving == {MODEL: V2.artifact}, "the candidate to serve")
+
+
+def test_a_newer_order_ends_a_canary(on_v1: Rig) -> None:
+    """Another assignment meanwhile: version 1 alone serves again."""
+    on_probation(on_v1)
+    inference = scripted(on_v1)
+    on_v1.server.assign(V1)
+    on_v1.wait(
+        lambda: Drop(model=MODEL, artifact=V2.artifact) in inference.received, "the candidate to go"
+    )
+    assert slot(on_v1) == Slot(model=MODEL, active=V1.artifact)
+    assert inference.serving == {MODEL: V1.artifact}
+
+
 def test_a_cut_after_the_way_back_was_written_ends_there(on_v1: Rig) -> None:
     """The journal says rolled back, the slot still names the candidate: after the start it
     names version 1 alone, and the candidate is not tried again."""
