@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,9 +14,9 @@ import pytest
 from edge_sdk.base import FormatError
 from edge_sdk.engines import Loading, Session, onnxruntime, open_engine
 from edge_sdk.engines.onnx_mapped import skeleton_of
-from edge_sdk.engines.onnxruntime import import_onnxruntime
+from edge_sdk.engines.onnxruntime import OnnxRuntime, import_onnxruntime
 from edge_sdk.formats import TensorMap, TensorRange, open_model
-from tests.support import onnx_models
+from tests.support import onnx_models, weighty_models
 
 WEIGHT_BYTES = 1024 * 1024 * 4
 
@@ -85,6 +86,39 @@ def test_prepacked_answers_are_those_of_the_library_alone(path: Path) -> None:
         x = np.random.default_rng(rows).standard_normal((rows, 1024)).astype(np.float32)
         (expected,) = alone.run(["y"], {"x": x})
         assert answer(load(path, "prepacked"), rows).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("kind", list(weighty_models.MODELS))
+def test_weights_of_every_use_may_lie_outside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Whatever the graph does with its weights, the skeleton is loaded, and answers as the file
+    does: prepacked bit for bit, mapped but for the order of additions."""
+    by_skeleton: list[object] = []
+    tried = OnnxRuntime._from_skeleton
+
+    def watched(self: OnnxRuntime, *given: Any) -> object:
+        by_skeleton.append(tried(self, *given))
+        return by_skeleton[-1]
+
+    monkeypatch.setattr(OnnxRuntime, "_from_skeleton", watched)
+    path = onnx_models.save(weighty_models.MODELS[kind](), tmp_path / "model.onnx")
+    sessions = {how: load(path, how) for how in ("prepacked", "mapped")}
+    inputs = {
+        spec.name: np.random.default_rng(1).standard_normal(spec.shape).astype(spec.dtype)
+        for spec in sessions["mapped"].inputs
+    }
+    alone = import_onnxruntime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [one.name for one in alone.get_outputs()]
+    expected = dict(zip(names, alone.run(names, inputs), strict=True))
+    for how, session in sessions.items():
+        got = session.run(inputs, {})
+        for name, array in expected.items():
+            if how == "prepacked":
+                assert got[name].tobytes() == array.tobytes()
+            assert np.allclose(got[name], array, rtol=1e-2, atol=1e-2)
+    assert len(by_skeleton) == 2
+    assert None not in by_skeleton
 
 
 def test_what_the_skeleton_cannot_serve_the_library_reads_itself(
