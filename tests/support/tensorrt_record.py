@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -153,8 +153,41 @@ def our_cuda() -> str:
         place = CudaDevice().place()
     except RefusedError as error:
         assert "no GPU can be used" in error.message
-        return "ok"
+        return "; ".join(_refused_calls()) or "ok"
     return "ok" if place.gpu and place.driver else f"a GPU without facts: {place}"
+
+
+def _error_of(call: Callable[[], Any]) -> str:
+    try:
+        return f"no error, but {call()}"
+    except Exception as error:  # noqa: BLE001 - which one is the question
+        return f"{type(error).__name__}: {error}"
+
+
+def _refused_calls() -> Iterator[str]:
+    """Calls that do not end in CUDA's own error: the bindings did not take our arguments."""
+    from cuda.bindings import runtime
+
+    from edge_sdk.engines.tensorrt.device import CudaDevice
+
+    device = CudaDevice.__new__(CudaDevice)  # its constructor would ask for a GPU first
+    device._runtime = runtime
+    calls: dict[str, Callable[[], Any]] = {
+        "properties": device.place,
+        "pinned": lambda: device.take_pinned(100),
+        "take": lambda: device.take(100),
+        "stream": device.open_stream,
+        "copy_in": lambda: device.copy_in(1 << 40, 1 << 41, 100, 1 << 42),
+        "copy_out": lambda: device.copy_out(1 << 41, 1 << 40, 100, 1 << 42),
+        "wait": lambda: device.wait(1 << 42),
+        "free": lambda: device.free(1 << 40),
+        "free_pinned": lambda: device.free_pinned(1 << 41),
+        "close_stream": lambda: device.close_stream(1 << 42),
+    }
+    for name, call in calls.items():
+        said = _error_of(call)
+        if "CUDA failed: cudaError" not in said:
+            yield f"{name}: {said}"
 
 
 def _download(wanted: str, folder: Path) -> None:
@@ -208,7 +241,8 @@ def record(top: Path) -> dict[str, Any]:
         _download(wheel, folder)
         _download(PATHFINDER, folder)
         found["cuda"][version] = _ask("cuda", folder)
-        assert _ask("our-cuda", folder) == "ok"
+        said = _ask("our-cuda", folder)
+        assert said == "ok", said
     return found
 
 
