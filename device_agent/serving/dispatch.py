@@ -7,19 +7,16 @@ than a small run.
 
 from __future__ import annotations
 
-import threading
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from types import TracebackType
 
 import numpy as np
 
 from device_agent.config import ModelConfig
+from device_agent.serving.answer import Answer
 from device_agent.serving.cache import Kept, RequestKey, ResponseCache, keep
 from device_agent.serving.cache.request_key import Part
-from device_agent.serving.generation import Generation, Identity
+from device_agent.serving.generation import Generation
 from device_agent.serving.model_table import START_WAIT_S, ModelTable
 from device_agent.serving.repeated import Repeated
 from device_agent.serving.request import (
@@ -30,153 +27,14 @@ from device_agent.serving.request import (
     owned,
     with_states,
 )
-from device_agent.serving.scheduling import ALONE, BatchCosts, Scheduler, Waiting, WhenGone
+from device_agent.serving.scheduling import Scheduler, WhenGone
 from device_agent.serving.sequences import Sequence as SequenceOf
-from device_agent.serving.slots import BoundSlot
+from device_agent.serving.together import run_together
 from edge_sdk.base import EdgeError
 from edge_sdk.engines import EngineError
 from edge_sdk.engines.contract import Array
-from edge_sdk.manifest.model import TensorSpec
 
-_GATHER_S = 0.005  # at most, for others to run with
 _now_ns = time.perf_counter_ns
-
-
-class _Held:
-    """A slot that several answers look at: it goes back when the last of them is closed."""
-
-    def __init__(self, slot: BoundSlot, answers: int) -> None:
-        self.slot = slot
-        self._answers = answers
-        self._lock = threading.Lock()
-
-    def let_go(self) -> bool:
-        """Whether nobody looks at it any more."""
-        with self._lock:
-            self._answers -= 1
-            return not self._answers
-
-
-class Answer:
-    """Outputs of one run, good until ``close`` or the end of the block; ``identity`` says who
-    computed them, ``generation`` its number in this process.
-
-    ``static``: whatever that generation answers to this request, its outputs have these shapes.
-    """
-
-    __slots__ = (
-        *("entered", "generation", "outputs", "slot", "specs", "static"),
-        *("_closed", "_done_ns", "_generation", "_held", "_phases"),
-    )
-
-    def __init__(
-        self,
-        generation: Generation,
-        outputs: Mapping[str, Array],
-        specs: Mapping[str, TensorSpec],
-        *,
-        slot: BoundSlot | None = None,
-        phases: tuple[int, int, int, int, bool] | None = None,
-        done_ns: int = 0,
-        held: _Held | None = None,
-    ) -> None:
-        """``phases``: nanoseconds in queue, input and engine, requests in the run, and whether
-        this one's thread made it; None: there was no run. ``held``: others look at the slot too.
-        """
-        self.generation = generation.number
-        self.outputs = outputs
-        self.specs = specs
-        self.static = slot is not None and slot.static
-        self.entered = False  # the request leaves the generation with it
-        self._generation = generation
-        self._closed = False
-        self.slot = slot
-        self._held = held
-        self._phases = phases
-        self._done_ns = done_ns
-        if slot is not None and slot.is_checked:
-            slot.check(outputs)
-
-    def narrow(self, specs: Mapping[str, TensorSpec]) -> Answer:
-        """Leaves out what was run for but is not answered."""
-        self.outputs = {name: self.outputs[name] for name in specs}
-        self.specs = specs
-        self.static = False  # shapes may grow with the state
-        return self
-
-    @property
-    def identity(self) -> Identity:
-        return self._generation.identity
-
-    def __enter__(self) -> Answer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close(error)
-
-    def close(self, error: BaseException | None = None) -> None:
-        """The answer was used, or could not be given after all (``error``): it is counted, and
-        its buffers are free for others."""
-        if self._closed:
-            return
-        self._closed = True
-        generation, phases = self._generation, self._phases
-        if error is not None:
-            self._count_failed(error)
-        elif phases is not None:
-            generation.statistics.succeeded(
-                queue_ns=phases[0],
-                input_ns=phases[1],
-                infer_ns=phases[2],
-                output_ns=_now_ns() - self._done_ns,
-                batch_size=phases[3],
-                leads=phases[4],
-            )
-        slot = self.slot
-        if slot is not None and (self._held is None or self._held.let_go()):
-            if generation.copies is not None and not slot.once:
-                generation.copies.offer(slot.inputs)
-            generation.slots.put_back(slot)
-        if self.entered:
-            generation.leave()
-
-    def _count_failed(self, error: BaseException) -> None:
-        if isinstance(error, EdgeError):
-            self._generation.statistics.failed(
-                whole_ns=_now_ns() - self._done_ns + sum((self._phases or (0, 0, 0))[:3]),
-                engine=isinstance(error, EngineError),
-            )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Together:
-    """What a run of several requests made; each gets its rows."""
-
-    slot: BoundSlot
-    held: _Held
-    outputs: Mapping[str, Array]
-    batch: int
-    times_ns: tuple[int, int, int]  # turn, filled, done
-
-    def answer(self, generation: Generation, request: Request, row: int, begin_ns: int) -> Answer:
-        end = row + request.rows
-        outputs = {name: self.outputs[name][row:end] for name in request.specs}
-        turn_ns, filled_ns, done_ns = self.times_ns
-        phases = (turn_ns - begin_ns, filled_ns - turn_ns, done_ns - filled_ns)
-        return Answer(
-            generation,
-            outputs,
-            request.specs,
-            slot=self.slot,
-            phases=(*phases, self.batch, row == 0),
-            done_ns=done_ns,
-            held=self.held,
-        )
 
 
 class Dispatcher:
@@ -373,7 +231,7 @@ class Dispatcher:
                 timeout_s=timeout_s,
                 when_gone=when_gone,
             )
-            together = self._together(generation, request, ticket)
+            together = run_together(scheduler, generation, request, ticket)
             if together is not None:
                 return together.answer(generation, request, ticket.row, begin_ns)
         elif generation.batch_costs is not None and request.group is not None:
@@ -382,7 +240,7 @@ class Dispatcher:
                 ticket = scheduler.ticket(
                     queue, priority, group=request.group, rows=request.rows, work=request
                 )
-                together = self._together(generation, request, ticket)
+                together = run_together(scheduler, generation, request, ticket)
                 if together is not None:
                     return together.answer(generation, request, 0, begin_ns)
         turn_ns = _now_ns()
@@ -416,90 +274,6 @@ class Dispatcher:
             outputs = {name: outputs[name] for name in request.specs}
         phases = (turn_ns - begin_ns, filled_ns - turn_ns, done_ns - filled_ns, 1, True)
         return Answer(generation, outputs, request.specs, slot=slot, phases=phases, done_ns=done_ns)
-
-    def _together(
-        self, generation: Generation, request: Request, ticket: Waiting
-    ) -> _Together | None:
-        """A run that several waiting requests share. None: this one has a turn, to run alone."""
-        if isinstance(ticket.outcome, _Together):
-            return ticket.outcome
-        if ticket.outcome is None:  # this thread has the turn
-            costs = generation.batch_costs
-            if ticket.group is None or costs is None:
-                return None
-            mates = self._mates(generation, ticket, costs)
-            if not mates:
-                return None
-            together = self._lead(generation, request, ticket, mates)
-            if together is not None:
-                return together
-        # What failed for all may be one's fault: each is tried by itself.
-        self.scheduler.again(ticket)
-        return None
-
-    def _mates(self, generation: Generation, leader: Waiting, costs: BatchCosts) -> list[Waiting]:
-        """Those to run with it, where that pays: who waits, and who is expected in a moment."""
-        worth, crowd = costs.worth(), generation.crowd
-        if worth <= leader.rows:
-            return []
-        crowd.seen(generation.in_flight)
-        wanted = min(worth, crowd.expected)
-        mates = self.scheduler.gather(
-            leader,
-            rows_wanted=wanted,
-            rows_max=worth,
-            limit_s=min(costs.ns(wanted) / 1e9, _GATHER_S),
-        )
-        rows = leader.rows + sum(mate.rows for mate in mates)
-        if rows < wanted:
-            crowd.missed(rows)
-        return mates
-
-    def _lead(
-        self, generation: Generation, request: Request, ticket: Waiting, mates: list[Waiting]
-    ) -> _Together | None:
-        """Runs a request with its mates and ends the turn; None where that did not go well."""
-        turn_ns = _now_ns()
-        parts = [request, *(mate.work for mate in mates)]
-        rows = sum(part.rows for part in parts)
-        slot = outcome = None
-        try:
-            slot = generation.slots.take([(rows, *shape[1:]) for shape in request.shapes])
-            _fill_rows(slot, parts)
-            filled_ns = _now_ns()
-            outputs = slot.run()
-            done_ns = _now_ns()
-            if all(array.shape[:1] == (rows,) for array in outputs.values()):
-                outcome = _Together(
-                    slot=slot,
-                    held=_Held(slot, len(parts)),
-                    outputs=outputs,
-                    batch=len(parts),
-                    times_ns=(turn_ns, filled_ns, done_ns),
-                )
-                if generation.batch_costs is not None:
-                    generation.batch_costs.observed(rows, done_ns - filled_ns)
-            else:
-                generation.batch_costs = None  # this model does not answer row by row
-        except Exception as error:  # noqa: BLE001 - whatever it was, each hears of its own alone
-            if not isinstance(error, EdgeError):
-                traceback.print_exception(error)
-        if outcome is None and slot is not None:
-            generation.slots.put_back(slot)
-        self.scheduler.leave(ticket.queue, ticket.priority, _now_ns() - turn_ns)
-        row = request.rows
-        for mate in mates:
-            mate.row, row = row, row + mate.rows
-            self.scheduler.tell(mate, outcome or ALONE)
-        return outcome
-
-
-def _fill_rows(slot: BoundSlot, parts: Sequence[Request]) -> None:
-    row = 0
-    for part in parts:
-        for tensor in part.given:
-            fill(slot.inputs[tensor.name][row : row + part.rows], tensor)
-        row += part.rows
 
 
 def part_of(tensor: GivenTensor) -> Part:

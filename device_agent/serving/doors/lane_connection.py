@@ -11,7 +11,8 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
-from device_agent.serving.dispatch import Answer, Dispatcher
+from device_agent.serving.answer import Answer
+from device_agent.serving.dispatch import Dispatcher
 from device_agent.serving.doors.lane_plan import (
     Plan,
     answer_packet,

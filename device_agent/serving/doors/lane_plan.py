@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from device_agent.serving.dispatch import Answer, Dispatcher
+from device_agent.serving.answer import Answer
+from device_agent.serving.dispatch import Dispatcher
 from device_agent.serving.doors.demanded import check_version
 from device_agent.serving.doors.tensors import as_texts
 from device_agent.serving.repeated import Repeated

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from google.protobuf.message import DecodeError
 
 from device_agent.config import ModelConfig
-from device_agent.serving.dispatch import Answer, Dispatcher
+from device_agent.serving.answer import Answer
+from device_agent.serving.dispatch import Dispatcher
 from device_agent.serving.doors.answers import AnswerWriter, Output, Told
 from device_agent.serving.doors.classification import classify
 from device_agent.serving.doors.demanded import check_version, demanded, parameter_value

@@ -1,0 +1,139 @@
+"""Requests of one model that run as one: who of them makes the run, and what each gets of it."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from device_agent.serving.answer import Answer, HeldSlot
+from device_agent.serving.generation import Generation
+from device_agent.serving.request import Request, fill
+from device_agent.serving.scheduling import ALONE, BatchCosts, Scheduler, Waiting
+from device_agent.serving.slots import BoundSlot
+from edge_sdk.base import EdgeError
+from edge_sdk.engines.contract import Array
+
+_GATHER_S = 0.005  # at most, for others to run with
+_now_ns = time.perf_counter_ns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Together:
+    """What a run of several requests made; each gets its rows."""
+
+    slot: BoundSlot
+    held: HeldSlot
+    outputs: Mapping[str, Array]
+    batch: int
+    times_ns: tuple[int, int, int]  # turn, filled, done
+
+    def answer(self, generation: Generation, request: Request, row: int, begin_ns: int) -> Answer:
+        end = row + request.rows
+        outputs = {name: self.outputs[name][row:end] for name in request.specs}
+        turn_ns, filled_ns, done_ns = self.times_ns
+        phases = (turn_ns - begin_ns, filled_ns - turn_ns, done_ns - filled_ns)
+        return Answer(
+            generation,
+            outputs,
+            request.specs,
+            slot=self.slot,
+            phases=(*phases, self.batch, row == 0),
+            done_ns=done_ns,
+            held=self.held,
+        )
+
+
+def run_together(
+    scheduler: Scheduler, generation: Generation, request: Request, ticket: Waiting
+) -> Together | None:
+    """A run that several waiting requests share: made by another's thread, or by this one for
+    all. None: this one has a turn, to run alone."""
+    if isinstance(ticket.outcome, Together):
+        return ticket.outcome
+    if ticket.outcome is None:  # this thread has the turn
+        costs = generation.batch_costs
+        if ticket.group is None or costs is None:
+            return None
+        mates = _mates(scheduler, generation, ticket, costs)
+        if not mates:
+            return None
+        together = _lead(scheduler, generation, request, ticket, mates)
+        if together is not None:
+            return together
+    # What failed for all may be one's fault: each is tried by itself.
+    scheduler.again(ticket)
+    return None
+
+
+def _mates(
+    scheduler: Scheduler, generation: Generation, leader: Waiting, costs: BatchCosts
+) -> list[Waiting]:
+    """Those to run with it, where that pays: who waits, and who is expected in a moment."""
+    worth, crowd = costs.worth(), generation.crowd
+    if worth <= leader.rows:
+        return []
+    crowd.seen(generation.in_flight)
+    wanted = min(worth, crowd.expected)
+    mates = scheduler.gather(
+        leader,
+        rows_wanted=wanted,
+        rows_max=worth,
+        limit_s=min(costs.ns(wanted) / 1e9, _GATHER_S),
+    )
+    rows = leader.rows + sum(mate.rows for mate in mates)
+    if rows < wanted:
+        crowd.missed(rows)
+    return mates
+
+
+def _lead(
+    scheduler: Scheduler,
+    generation: Generation,
+    request: Request,
+    ticket: Waiting,
+    mates: list[Waiting],
+) -> Together | None:
+    """Runs a request with its mates and ends the turn; None where that did not go well."""
+    turn_ns = _now_ns()
+    parts = [request, *(mate.work for mate in mates)]
+    rows = sum(part.rows for part in parts)
+    slot = outcome = None
+    try:
+        slot = generation.slots.take([(rows, *shape[1:]) for shape in request.shapes])
+        _fill_rows(slot, parts)
+        filled_ns = _now_ns()
+        outputs = slot.run()
+        done_ns = _now_ns()
+        if all(array.shape[:1] == (rows,) for array in outputs.values()):
+            outcome = Together(
+                slot=slot,
+                held=HeldSlot(slot, len(parts)),
+                outputs=outputs,
+                batch=len(parts),
+                times_ns=(turn_ns, filled_ns, done_ns),
+            )
+            if generation.batch_costs is not None:
+                generation.batch_costs.observed(rows, done_ns - filled_ns)
+        else:
+            generation.batch_costs = None  # this model does not answer row by row
+    except Exception as error:  # noqa: BLE001 - whatever it was, each hears of its own alone
+        if not isinstance(error, EdgeError):
+            traceback.print_exception(error)
+    if outcome is None and slot is not None:
+        generation.slots.put_back(slot)
+    scheduler.leave(ticket.queue, ticket.priority, _now_ns() - turn_ns)
+    row = request.rows
+    for mate in mates:
+        mate.row, row = row, row + mate.rows
+        scheduler.tell(mate, outcome or ALONE)
+    return outcome
+
+
+def _fill_rows(slot: BoundSlot, parts: Sequence[Request]) -> None:
+    row = 0
+    for part in parts:
+        for tensor in part.given:
+            fill(slot.inputs[tensor.name][row : row + part.rows], tensor)
+        row += part.rows
