@@ -83,6 +83,8 @@ class Application:
         method, act = environ["REQUEST_METHOD"], self._route(path)
         if method != act.method:
             raise NotAllowedError(f"{path} is asked for by {act.method}")
+        if environ.get("HTTP_CONTENT_ENCODING", "identity") != "identity":
+            return _refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "compressed bodies are not read")
         header_bytes = header_length(environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH", ""))
         body = environ["wsgi.input"].read() if method == "POST" else b""
         return act.answer(Asked(body, header_bytes))
@@ -102,7 +104,7 @@ class Application:
             raise NotFoundError(f"no such path: {path}")
         match rest:
             case []:
-                return self._get("ServerMetadata", pb.ServerMetadataRequest)
+                return _Act("GET", lambda _: self._server_metadata())
             case ["health", "live" | "ready" as what]:
                 return _Act("GET", lambda _: self._health(what))
             case ["models", "stats"]:
@@ -172,6 +174,11 @@ class Application:
             return _json(plain(getattr(message, inside) if inside else message))
 
         return _Act("GET", act)
+
+    def _server_metadata(self) -> Answer:
+        told = self._call("ServerMetadata", pb.ServerMetadataRequest(), pb.ServerMetadataResponse)
+        told.extensions.append("binary_tensor_data")
+        return _json(plain(told))
 
     def _health(self, what: str) -> Answer:
         if what == "live":

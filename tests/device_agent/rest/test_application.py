@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import json
 from collections.abc import Iterator
@@ -66,7 +67,7 @@ def test_what_clients_read_of_models(address: str) -> None:
     assert {"linear", "named"} <= {one["name"] for one in every}
     server = ours(address, Rest("GET", "/v2"))["answer"]
     assert server["name"] == "edge-model-sdk"
-    assert "system_shared_memory" in server["extensions"]
+    assert {"system_shared_memory", "binary_tensor_data"} <= set(server["extensions"])
     config = ours(address, Rest("GET", "/v2/models/batched/config"))["answer"]
     assert (config["max_batch_size"], config["input"][0]["dims"]) == (8, [4])
     assert config["input"][0]["data_type"] == "TYPE_FP32"
@@ -127,6 +128,15 @@ def test_bodies_that_are_none(address: str, body: bytes, length: str, says: str)
     answer = connection.getresponse()
     assert answer.status == 400
     assert says in json.loads(answer.read())["error"]
+    connection.close()
+
+
+def test_a_compressed_body_is_not_guessed_at(address: str) -> None:
+    """415, before anything is read as JSON."""
+    connection = http.client.HTTPConnection(address, timeout=30)
+    headers = {"Content-Encoding": "gzip"}
+    connection.request("POST", "/v2/models/linear/infer", gzip.compress(b"{}"), headers)
+    assert connection.getresponse().status == 415
     connection.close()
 
 

@@ -21,6 +21,7 @@ from edge_sdk.client import VersionNotActiveError
 from edge_sdk.protos import inference_v2_pb2 as pb
 from edge_sdk.rpc import from_rpc_error
 from tests.support import onnx_models
+from tests.support.processes import wait_for
 from tests.support.serving_door import Serving, serving
 
 MODELS = {
@@ -454,6 +455,29 @@ def test_streams_do_not_take_every_thread(served: Serving) -> None:
                 end.put(None)
             for stream in streams[:8]:
                 assert list(stream) == []
+
+
+def test_a_cancelled_stream_gives_its_place_back(served: Serving) -> None:
+    """Eight streams that their clients give up, each in the middle: eight others find room."""
+    with grpc.insecure_channel(served.door.address) as channel:
+        call = channel.stream_stream(
+            "/inference.GRPCInferenceService/ModelStreamInfer",
+            request_serializer=pb.ModelInferRequest.SerializeToString,
+            response_deserializer=pb.ModelStreamInferResponse.FromString,
+        )
+        request = pb.ModelInferRequest(model_name="team/linear", raw_input_contents=[bytes(16)])
+        request.inputs.add(name="x", datatype="FP32", shape=[1, 4])
+        for _ in range(2):
+            ends: list[queue.Queue[Any]] = [queue.Queue() for _ in range(8)]
+            streams = []
+            for end in ends:
+                end.put(request)
+                streams.append(call(iter(end.get, None), timeout=30))
+                assert next(streams[-1]).infer_response.raw_output_contents[0] == bytes(16)
+            for stream, end in zip(streams, ends, strict=True):
+                stream.cancel()
+                end.put(None)
+            wait_for(lambda: served.door._streams._value == 8, "all streams to end")
 
 
 def test_a_taken_address_is_a_conflict(served: Serving) -> None:
