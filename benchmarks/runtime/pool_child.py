@@ -9,13 +9,13 @@ begun; both are answered by the figures of now. Nothing runs between a question 
 from __future__ import annotations
 
 import ctypes
-import gc
 import json
 import resource
 import socket
 import sys
 import threading
 import tracemalloc
+from typing import Any
 
 from device_agent.serving import __main__ as serving
 
@@ -37,7 +37,8 @@ def _tell(listener: socket.socket) -> None:
 def _figures(question: str) -> dict[str, float | None]:
     above_bytes = None
     if question == "trace":
-        gc.collect()
+        # Not collected before: that empties CPython's lists of freed tuples, which requests then
+        # fill again.
         tracemalloc.start()
         tracemalloc.reset_peak()
         _begin_bytes[:] = [tracemalloc.get_traced_memory()[0]]
@@ -56,11 +57,18 @@ _begin_bytes: list[int] = []
 
 def _large_allocations() -> int | None:
     """None where the counter is not loaded before everything else."""
-    count = getattr(ctypes.CDLL(None), "large_allocations", None)
-    if count is None:
-        return None
-    count.restype = ctypes.c_ulong
-    return int(count())
+    return None if _COUNTER is None else int(_COUNTER())
+
+
+def _counter() -> Any:
+    found = getattr(ctypes.CDLL(None), "large_allocations", None)
+    if found is not None:
+        found.restype = ctypes.c_ulong
+    return found
+
+
+# Looked up once: that allocates, and would be seen in what is traced.
+_COUNTER = _counter()
 
 
 if __name__ == "__main__":
