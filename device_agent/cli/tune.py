@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -112,9 +113,9 @@ def tune(
     _check_room(job)
     _check_idle(busy_is_fine=busy)
     cores = len(os.sched_getaffinity(0))
-    with status_line() as progress:
+    with status_line() as progress, TemporaryDirectory(prefix="edge-tune-") as scratch:
         found = Search(
-            ProcessTrials(job),
+            ProcessTrials(job, Path(scratch)),
             wish=wish,
             clients=clients or max(_CLIENTS_MIN, 2 * cores),
             end_s=time.monotonic() + minutes * 60,
@@ -168,6 +169,7 @@ def _job(root: Path, model: str, config: AgentConfig) -> tuple[Job, Callable[[Fo
         model=model,
         folder=store.tree(slot.active),
         entry=manifest.entry,
+        artifact=slot.active,
         engine=engine,
         golden_path=manifest.golden.path if manifest.golden else None,
         served=config.models.get(model, ModelConfig()),

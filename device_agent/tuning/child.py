@@ -10,6 +10,7 @@ import ctypes
 import gc
 import os
 import resource
+import shutil
 import signal
 import sys
 import threading
@@ -31,7 +32,7 @@ from device_agent.serving.load import Loader, LoadOrder
 from device_agent.serving.request import GivenTensor, Request
 from device_agent.tuning.messages import Ask, Start, Told
 from edge_sdk.base import Digest, EdgeError
-from edge_sdk.engines import Engine, open_engine
+from edge_sdk.engines import Engine, PlanRoom, open_engine
 from edge_sdk.formats import open_model
 from edge_sdk.tensor_pool import TensorPool
 
@@ -59,6 +60,7 @@ class Served:
             threads=start.engine_threads,
             models={start.model: served},
             memory_bytes=start.memory_bytes,
+            plans=_plan_room(start),
         )
         self.generation = loader.load(_order(start))
         self.table = ModelTable()
@@ -138,10 +140,19 @@ def _keep_asking(served: Served, kept: array[int], end_ns: int, count_min: int) 
         before_ns = after_ns
 
 
+def _plan_room(start: Start) -> PlanRoom:
+    folder = Path(start.plans_folder)
+    return PlanRoom(
+        folder=folder,
+        room_bytes=lambda: shutil.disk_usage(folder.parent).free,
+        held=lambda: (Digest.parse(start.artifact),),
+    )
+
+
 def _order(start: Start) -> LoadOrder:
     return LoadOrder(
         model=start.model,
-        artifact=Digest.of(b""),
+        artifact=Digest.parse(start.artifact),
         version="",
         variant="",
         folder=Path(start.folder),

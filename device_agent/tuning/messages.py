@@ -8,13 +8,16 @@ import msgspec
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):
-    """What to load, and how: ``served`` holds fields of a ModelConfig."""
+    """What to load, and how: ``served`` holds fields of a ModelConfig. ``plans_folder``:
+    where engines keep what they make of models, for all processes of one search."""
 
     model: str
     folder: str
     entry: str
     engine: str
+    artifact: str
     golden_path: str | None
+    plans_folder: str
     served: dict[str, Any]
     engine_threads: int
     memory_bytes: int

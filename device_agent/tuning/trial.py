@@ -16,7 +16,7 @@ import msgspec
 from device_agent.config import ModelConfig
 from device_agent.tuning.choose import Setting
 from device_agent.tuning.messages import Ask, Start, Told
-from edge_sdk.base import EdgeError, RefusedError, UnavailableError, error_classes
+from edge_sdk.base import Digest, EdgeError, RefusedError, UnavailableError, error_classes
 
 _COMMAND = (sys.executable, "-m", "device_agent.tuning.child")
 _NICE = 10
@@ -31,6 +31,7 @@ class Job:
     model: str
     folder: Path
     entry: str
+    artifact: Digest
     engine: str
     golden_path: str | None
     served: ModelConfig
@@ -58,8 +59,10 @@ class Trials(Protocol):
 class ProcessTrials:
     """Settings of a job in processes."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, scratch: Path) -> None:
+        """``scratch``: a folder for what engines make of the model, gone afterwards."""
         self._job = job
+        self._scratch = scratch
 
     @contextmanager
     def open(self, setting: Setting) -> Iterator[Trial]:
@@ -77,7 +80,9 @@ class ProcessTrials:
             folder=str(job.folder),
             entry=job.entry,
             engine=job.engine,
+            artifact=str(job.artifact),
             golden_path=job.golden_path,
+            plans_folder=str(self._scratch / "plans"),
             served=asdict(served),
             engine_threads=job.engine_threads,
             memory_bytes=job.memory_bytes,

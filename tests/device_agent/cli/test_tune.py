@@ -33,7 +33,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
     """Two threads halve the latency, on a device with two cores that is idle."""
     seen: list[Job] = []
 
-    def played(job: Job) -> PlayedTrials:
+    def played(job: Job, _scratch: Path) -> PlayedTrials:
         seen.append(job)
         return PlayedTrials(lambda setting: Truth(latency_ms=10 / setting.threads))
 

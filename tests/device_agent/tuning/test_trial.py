@@ -10,7 +10,7 @@ import pytest
 
 from device_agent.config import ModelConfig
 from device_agent.tuning import Job, ProcessTrials, Setting
-from edge_sdk.base import EdgeError, RefusedError
+from edge_sdk.base import Digest, EdgeError, RefusedError
 from tests.support.onnx_models import mlp, save
 
 
@@ -21,6 +21,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Job]:
         model="team/digits",
         folder=path.parent,
         entry=path.name,
+        artifact=Digest.of(b"artifact"),
         engine="onnxruntime",
         golden_path=None,
         served=ModelConfig(),
@@ -30,7 +31,9 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Job]:
 def test_a_setting_is_measured_through_the_dispatcher(job: Job) -> None:
     """One client gives latencies, three give more answers than one thread's; it runs at low
     priority, and has ended when the block has."""
-    with ProcessTrials(job).open(Setting(threads=1, loading="mapped", batch_max=4)) as trial:
+    with ProcessTrials(job, job.folder.parent).open(
+        Setting(threads=1, loading="mapped", batch_max=4)
+    ) as trial:
         child = psutil.Process().children()[-1]
         assert child.nice() > psutil.Process().nice()
         assert trial.loaded.takes_batches
@@ -51,21 +54,23 @@ def test_what_cannot_be_loaded_is_the_engines_own_error(job: Job, tmp_path: Path
     damaged = Job(**{**{name: getattr(job, name) for name in Job.__slots__}, "folder": tmp_path})
     with (
         pytest.raises(EdgeError),
-        ProcessTrials(damaged).open(Setting(threads=1, loading="auto", batch_max=1)),
+        ProcessTrials(damaged, tmp_path).open(Setting(threads=1, loading="auto", batch_max=1)),
     ):
         pass
     served = ModelConfig(providers=("abacus",))
     elsewhere = Job(**{**{name: getattr(job, name) for name in Job.__slots__}, "served": served})
     with (
         pytest.raises(RefusedError, match="abacus"),
-        ProcessTrials(elsewhere).open(Setting(threads=1, loading="auto", batch_max=1)),
+        ProcessTrials(elsewhere, tmp_path).open(Setting(threads=1, loading="auto", batch_max=1)),
     ):
         pass
 
 
 def test_a_process_that_dies_is_a_refusal(job: Job) -> None:
     """A setting that kills its process is passed over like one that the engine refuses."""
-    with ProcessTrials(job).open(Setting(threads=1, loading="auto", batch_max=1)) as trial:
+    with ProcessTrials(job, job.folder.parent).open(
+        Setting(threads=1, loading="auto", batch_max=1)
+    ) as trial:
         psutil.Process().children()[-1].kill()
         with pytest.raises(RefusedError, match="ended"):
             trial.measure(0.05, 1)
