@@ -267,6 +267,8 @@ def _show(found: Found, wish: Wish, *, is_kept: bool, as_json: bool) -> None:
 
 
 def _row(tried: Tried, wish: Wish) -> list[str]:
+    from device_agent.load_test.report import count_text
+
     if tried.figures is None:
         return [words(tried.setting), "-", "-", "-", "-", "-", f"{tried.outcome}: {tried.why}"]
     figures = tried.figures
@@ -275,7 +277,7 @@ def _row(tried: Tried, wish: Wish) -> list[str]:
         words(tried.setting),
         f"{figures.latency_ms:.3g}",
         f"{figures.p99_ms:.3g}",
-        f"{figures.throughput:.4g}",
+        count_text(figures.throughput),
         bytes_text(figures.memory_bytes),
         "1" if tried.outcome == "present" else _ratio(figures, wish),
         state,
