@@ -190,11 +190,12 @@ class Lane:
                 self._send(request.packet)
             except (BrokenPipeError, ConnectionResetError):
                 raise GoneBeforeError from None
-            size = self._receive(self._buffer)
+            buffer = self._buffer
+            size = self._receive(buffer)
             if (
                 size == request.answer_bytes
-                and self._buffer.startswith(request.answer_tail, _ANSWER_TAIL)
-                and _ANSWER_BEGIN(self._buffer) == (_ANSWER, number)
+                and buffer.startswith(request.answer_tail, _ANSWER_TAIL)
+                and _ANSWER_BEGIN(buffer) == (_ANSWER, number)
             ):
                 return  # as the one before, byte for byte
             failure = self._read(request, size, number)

@@ -20,6 +20,7 @@ from edge_sdk.client.wire_tensors import decode_array
 from edge_sdk.fastlane import Answer, Place, aligned, packets
 
 Array = NDArray[Any]
+_PLAIN = np.ndarray  # not a class of its own, which may mean something else by its parts
 What = tuple[str, str, tuple[str, ...]]  # model, version or "", outputs or none
 Key = tuple[What, tuple[object, ...]]
 
@@ -75,7 +76,7 @@ class LaneRequest:
             return False
         for name, shape, dtype, view in self._inputs:
             array = inputs.get(name)
-            if type(array) is not np.ndarray or array.shape != shape or array.dtype != dtype:
+            if type(array) is not _PLAIN or array.shape != shape or array.dtype != dtype:
                 return False
             view[...] = array
         return True
@@ -127,7 +128,7 @@ def key_of(what: What, inputs: Mapping[str, Any]) -> Key | None:
     """What requests with equal packets have in common. None: an input is no plain array."""
     parts: list[object] = []
     for name, array in inputs.items():
-        if type(array) is not np.ndarray:
+        if type(array) is not _PLAIN:
             return None
         parts += (name, array.shape, array.dtype)
     return what, tuple(parts)
