@@ -39,7 +39,9 @@ from edge_sdk.protos import inference_v2_pb2 as pb
 from edge_sdk.rpc import SERVER_OPTIONS, check_local, refuse_live, to_status
 
 SERVICE = "inference.GRPCInferenceService"
-_THREADS = 64  # a request that waits for its turn keeps one: it must not hide a more urgent one
+# A request that waits for its turn keeps a thread. There are more of them than may wait for one
+# model, so that its queue does not hide another's requests, or a more urgent one.
+_THREADS = 128
 _STREAMS_MAX = 8  # each keeps a thread as well
 _PENDING_MAX = 256  # calls inside and waiting for a thread; more get RESOURCE_EXHAUSTED
 _GRACE_S = 2.0

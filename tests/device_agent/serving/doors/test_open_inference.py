@@ -480,6 +480,40 @@ def test_a_cancelled_stream_gives_its_place_back(served: Serving) -> None:
             wait_for(lambda: served.door._streams._value == 8, "all streams to end")
 
 
+def test_those_that_wait_hide_nobody(served: Serving) -> None:
+    """While a model's whole queue waits for its turn, others' calls are answered, one more of
+    its own is refused at once, and in the end all are answered."""
+    scheduler = served.dispatcher.scheduler
+    line, other = scheduler.queue("team/linear"), scheduler.queue("team/busy")
+    request = pb.ModelInferRequest(model_name="team/linear", raw_input_contents=[bytes(16)])
+    request.inputs.add(name="x", datatype="FP32", shape=[1, 4])
+    request.parameters["priority"].uint64_param = 3
+    assert scheduler.enter(other)
+    assert scheduler.enter(other)
+    waiting: list[Any] = []
+    with grpc.insecure_channel(served.door.address) as channel:
+        call = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelInfer",
+            request_serializer=pb.ModelInferRequest.SerializeToString,
+            response_deserializer=pb.ModelInferResponse.FromString,
+        )
+        try:
+            waiting = [call.future(request, timeout=60) for _ in range(line.waiting_max)]
+            wait_for(lambda: line.waiting == line.waiting_max, "a full queue")
+            with triton.InferenceServerClient(served.door.address) as client:
+                assert client.is_server_live()
+                assert client.get_model_metadata("team/long").name == "team/long"
+            with pytest.raises(grpc.RpcError) as refused:
+                call(request, timeout=60)
+            assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
+            assert "Exceeds maximum queue size" in refused.value.details()
+        finally:
+            for _ in range(2):
+                scheduler.leave(other, 2, 0)
+        for one in waiting:
+            assert one.result().raw_output_contents[0] == bytes(16)
+
+
 def test_a_taken_address_is_a_conflict(served: Serving) -> None:
     """A second door on the port is refused instead of sharing it."""
     with pytest.raises(ConflictError):
