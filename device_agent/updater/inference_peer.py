@@ -100,6 +100,8 @@ class InferencePeer:
             facts = {}
             if isinstance(message, Prepared):
                 facts = {"memory_bytes": str(message.memory_bytes)}
+                if update.state is State.TRIED:
+                    facts |= self._switcher.mode_to_come(update)
             self._context.happen(update, event, facts=facts)
             return
         error = named(RefusedError(message.message), message.reason)

@@ -118,10 +118,17 @@ class Switcher:
             )
         )
 
+    def mode_to_come(self, update: Update) -> dict[str, str]:
+        """For whoever hears that an update is switched: that it only stands beside."""
+        self.remember_way_back(update)
+        mode = self._mode(update)
+        return {} if mode == "switch" else {"mode": mode}
+
     def _mode(self, update: Update) -> str:
         """Beside what serves, where something does."""
         mode = self._context.config.probation.mode
-        return mode if self._was_served(update.fallback) else "switch"
+        beside = update.kind == "update" and self._was_served(update.fallback)
+        return mode if beside else "switch"
 
     def watch(self, update: Update) -> None:
         """Under watch from now on; what was committed here before is not watched again."""

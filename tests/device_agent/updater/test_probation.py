@@ -97,6 +97,10 @@ def test_it_becomes_active_only_when_the_verdict_is_good(on_v1: Rig) -> None:
     assert inference.serving == {MODEL: V1.artifact}
     order = inference.kinds(Switch)[-1]
     assert (order.mode, order.share, order.probation) == (mode, 0.2, True)
+    (told,) = [
+        one for one in on_v1.server.events if one.state == "switched" and "mode" in one.facts
+    ]
+    assert (told.version, told.facts["mode"]) == ("2.0.0", mode)
     inference.received.clear()
     inference.observed = None
     on_v1.updater.updates[MODEL].probation.rule = Probation(SHORT, comparable=True).rule  # type: ignore[union-attr]
