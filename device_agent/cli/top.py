@@ -122,14 +122,15 @@ def _table(*columns: str) -> Table:
 
 def _models(document: dict[str, Any]) -> RenderableType:
     table = _table(
-        *("model", "version", "state", "req/s", "failed/s", "in flight", "waiting"),
+        *("model", "version", "state", "req/s", "failed/s", "refused", "in flight", "waiting"),
         *("batch", "cache memory", "file", "memory", "requests", "errors"),
     )
     for one in document["models"]:
         cache = one["cache"] or {"memory_hit_rate": None, "file_hit_rate": None}
         table.add_row(
             *(printable(one["model"]), printable(one["version"]), one["state"]),
-            *(f"{one['requests_per_s']:.1f}", f"{one['failed_per_s']:.1f}", str(one["in_flight"])),
+            *(f"{one['requests_per_s']:.1f}", f"{one['failed_per_s']:.1f}"),
+            *(str(one["refused"]), str(one["in_flight"])),
             str(one["waiting"]),
             _plain(one["batch_mean"], "{:.1f}"),
             *(_plain(cache["memory_hit_rate"], "{:.0%}"), _plain(cache["file_hit_rate"], "{:.0%}")),

@@ -12,7 +12,7 @@ from edge_sdk.protos import agent_v1_pb2 as wire
 
 _SAME = (
     *("model", "version", "variant", "engine", "loads", "memory_bytes", "load_ns", "loaded_ms"),
-    *("last_ns", "answered", "failed", "errors", "hits", "in_flight"),
+    *("last_ns", "answered", "failed", "errors", "refused", "hits", "in_flight"),
     *("waiting", "running"),
     *("failed_ns", "hits_ns", "misses", "misses_ns"),
 )

@@ -80,7 +80,7 @@ def _process(now: PageSnapshot) -> Iterator[Metric]:
 def _counters(models: Iterable[ModelUse]) -> Iterator[Metric]:
     requests = CounterMetricFamily(
         "edge_inference_requests",
-        "Requests by outcome: run, answered by the cache or another's run, failed or refused.",
+        "Requests by outcome: run, answered by the cache or another's run, refused, failed.",
         labels=[*_LABELS, "outcome"],
     )
     errors = CounterMetricFamily(
@@ -88,7 +88,12 @@ def _counters(models: Iterable[ModelUse]) -> Iterator[Metric]:
     )
     loads = CounterMetricFamily("edge_model_loads", "How often it was loaded.", labels=_LABELS)
     for one in models:
-        for outcome, count in (("run", one.answered), ("cached", one.hits), ("failed", one.failed)):
+        for outcome, count in (
+            ("run", one.answered),
+            ("cached", one.hits),
+            ("refused", one.refused),
+            ("failed", one.failed - one.refused),
+        ):
             requests.add_metric([*_of(one), outcome], count)
         errors.add_metric(_of(one), one.errors)
         loads.add_metric(_of(one), one.loads)

@@ -10,6 +10,7 @@ import grpc
 import msgspec
 
 from device_agent.rest.bodies import header_length, plain, read_json, read_request, write_answer
+from device_agent.statistics_page.traces import parse_traceparent
 from edge_sdk.base import EdgeError, NotFoundError, UsageError
 from edge_sdk.protos import inference_v2_pb2 as pb
 
@@ -17,6 +18,7 @@ _SERVICE = "/inference.GRPCInferenceService/"
 _TIMEOUT_S = 600.0
 _LENGTH = "Inference-Header-Content-Length"
 _JSON = "application/json"
+_TRACEPARENT_LENGTH = 55  # what later versions add is not for us
 _HOSTS = frozenset({"", "localhost", "127.0.0.1", "[::1]"})
 
 # As the standard's servers map their errors; the last three they do not have.
@@ -45,6 +47,7 @@ class Asked(NamedTuple):
 
     body: bytes
     header_bytes: int | None
+    traceparent: str = ""
 
 
 class NotAllowedError(UsageError):
@@ -87,7 +90,7 @@ class Application:
             return _refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "compressed bodies are not read")
         header_bytes = header_length(environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH", ""))
         body = environ["wsgi.input"].read() if method == "POST" else b""
-        return act.answer(Asked(body, header_bytes))
+        return act.answer(Asked(body, header_bytes, environ.get("HTTP_TRACEPARENT", "")))
 
     def _is_foreign(self, environ: Mapping[str, Any]) -> bool:
         """Whether a browser asks for a page of somebody else."""
@@ -156,14 +159,16 @@ class Application:
 
     # -- calls -------------------------------------------------------------------------------
 
-    def _call(self, rpc: str, request: Any, answer: Any) -> Any:
+    def _call(
+        self, rpc: str, request: Any, answer: Any, metadata: Sequence[tuple[str, str]] = ()
+    ) -> Any:
         if rpc not in self._calls:
             self._calls[rpc] = self._channel.unary_unary(
                 _SERVICE + rpc,
                 request_serializer=lambda message: message.SerializeToString(),
                 response_deserializer=answer.FromString,
             )
-        return self._calls[rpc](request, timeout=_TIMEOUT_S)
+        return self._calls[rpc](request, timeout=_TIMEOUT_S, metadata=metadata)
 
     def _get(self, rpc: str, request: Any, *, inside: str = "", **fields: str) -> _Act:
         """A call whose answer is given as JSON."""
@@ -195,7 +200,7 @@ class Application:
 
     def _infer(self, model: str, version: str, asked: Asked) -> Answer:
         request, wanted = read_request(asked.body, asked.header_bytes, model=model, version=version)
-        told = self._call("ModelInfer", request, pb.ModelInferResponse)
+        told = self._call("ModelInfer", request, pb.ModelInferResponse, _trace(asked))
         head, binary = write_answer(told, wanted)
         if not binary:
             return Answer(body=[head])
@@ -260,6 +265,12 @@ class _Act(NamedTuple):
 
 def _json(document: Any) -> Answer:
     return Answer(body=[msgspec.json.encode(document)])
+
+
+def _trace(asked: Asked) -> list[tuple[str, str]]:
+    """The caller's trace, handed on where it is one: gRPC takes no other bytes in a header."""
+    known = parse_traceparent(asked.traceparent) is not None
+    return [("traceparent", asked.traceparent[:_TRACEPARENT_LENGTH])] if known else []
 
 
 def _refused(status: HTTPStatus | None, message: str) -> Answer:

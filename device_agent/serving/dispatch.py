@@ -30,7 +30,7 @@ from device_agent.serving.request import (
 from device_agent.serving.scheduling import Scheduler, WhenGone
 from device_agent.serving.sequences import Sequence as SequenceOf
 from device_agent.serving.together import run_together
-from edge_sdk.base import EdgeError
+from edge_sdk.base import EdgeError, UnavailableError
 from edge_sdk.engines import EngineError
 from edge_sdk.engines.contract import Array
 
@@ -108,7 +108,9 @@ class Dispatcher:
         except BaseException as error:
             if isinstance(error, EdgeError):
                 generation.statistics.failed(
-                    whole_ns=_now_ns() - begin_ns, engine=isinstance(error, EngineError)
+                    whole_ns=_now_ns() - begin_ns,
+                    engine=isinstance(error, EngineError),
+                    refused=isinstance(error, UnavailableError),
                 )
             generation.leave()
             raise

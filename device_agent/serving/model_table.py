@@ -96,6 +96,10 @@ class ModelTable:
         """Sorted by model."""
         return tuple(one for _, one in sorted(self._active.items()))
 
+    def answering(self) -> tuple[Generation, ...]:
+        """All that answer requests now, candidates for a share among them."""
+        return (*self.active(), *(one for one, _ in self._canaries.values()))
+
     def gone(self) -> tuple[str, ...]:
         """Models that did serve since the start and no longer do, sorted."""
         return tuple(sorted(self._gone - set(self._active)))

@@ -53,7 +53,7 @@ class Beat:
         self._over.set()
 
     def once(self) -> None:
-        for generation in self._table.active():
+        for generation in self._table.answering():
             queue = self._scheduler.queue(generation.identity.model)
             generation.statistics.set_gauges(
                 in_flight=generation.in_flight, waiting=queue.waiting, running=queue.running

@@ -145,12 +145,13 @@ class Statistics:
         with self._lock:
             self._add(layout.MISS, _within(own_ns))
 
-    def failed(self, *, whole_ns: int, engine: bool) -> None:
-        """``engine``: it was the engine's fault, not the request's."""
+    def failed(self, *, whole_ns: int, engine: bool, refused: bool = False) -> None:
+        """``engine``: it was the engine's fault, not the request's; ``refused``: it got no turn."""
         whole_ns = _within(whole_ns)
         with self._lock:
             self._add(layout.FAIL, whole_ns)
             self._words[layout.ERRORS] += int(engine)
+            self._words[layout.REFUSED] += int(refused)
         if self._tracer is not None:
             self._tracer.note(self._row.number, Outcome.FAILED, (whole_ns, 0, 0, 0))
 

@@ -11,6 +11,7 @@ Supervisor, inference and readers are of one release: the mark changes with the 
 from __future__ import annotations
 
 WORD_BYTES = 8
+COUNT_MAX = 1 << 62  # no number that was counted is as great
 MARK = int.from_bytes(b"edgstat1", "little")
 
 HEADER_WORDS = 64
@@ -49,7 +50,7 @@ HIT, HIT_NS = COUNTERS + 4, COUNTERS + 5
 MISS, MISS_NS = COUNTERS + 6, COUNTERS + 7
 # Requests that ran alone, and those that ran with others: count and four sums of time each.
 ALONE, BATCHED = COUNTERS + 8, COUNTERS + 13
-COUNTED_END = COUNTERS + 18
+REFUSED = COUNTERS + 18  # of those that failed: no turn in time, or too many waited
 
 GAUGES = 96
 IN_FLIGHT = GAUGES

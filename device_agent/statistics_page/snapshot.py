@@ -70,8 +70,8 @@ class ModelUse:
     """One artifact of a model. Counts are since its row was claimed.
 
     ``answered``: requests that the engine ran for; ``runs``: of the engine, by how many
-    requests were in them; ``failed``: requests refused or failed, ``errors``: of these, by
-    the engine; ``hits``: answered without a run of their own.
+    requests were in them; ``failed``: requests that were not answered, of these ``errors`` by
+    the engine and ``refused`` for lack of a turn; ``hits``: answered without a run of their own.
     """
 
     model: str
@@ -89,6 +89,7 @@ class ModelUse:
     failed: int = 0
     failed_ns: int = 0
     errors: int = 0
+    refused: int = 0
     hits: int = 0
     hits_ns: int = 0
     misses: int = 0
@@ -188,6 +189,7 @@ def _counts(row: list[int]) -> dict[str, Any]:
         "failed": row[layout.FAIL],
         "failed_ns": row[layout.FAIL_NS],
         "errors": row[layout.ERRORS],
+        "refused": row[layout.REFUSED],
         "hits": row[layout.HIT],
         "hits_ns": row[layout.HIT_NS],
         "misses": row[layout.MISS],

@@ -72,6 +72,8 @@ class TraceWriter:
     def __init__(self, page: memoryview, *, every: int) -> None:
         """``every``: of requests without a caller's trace, one in that many; 0: none."""
         self._page = page
+        if newest(page) >= layout.COUNT_MAX:  # the process before had gone mad
+            page[layout.TRACES_BEGIN :] = array("Q", [0] * (len(page) - layout.TRACES_BEGIN))
         self._every = every
         self._numbers = itertools.count(newest(page) + 1)
         self._counted = itertools.count(1)

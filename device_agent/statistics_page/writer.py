@@ -52,10 +52,11 @@ class PageWriter:
         self._page = page
         self._lock = threading.Lock()
         self._rows: dict[int, Row] = {}
-        if page[layout.MARK_AT] != layout.MARK:
+        head = page[: layout.HEADER_WORDS].tolist()
+        if head[layout.MARK_AT] != layout.MARK or not _sound(head[1:]):
             page.cast("B")[:] = bytes(page.nbytes)
-        used = min(page[layout.ROWS_USED], layout.ROWS)
-        for number in range(used):
+        page[layout.ROWS_USED] = min(page[layout.ROWS_USED], layout.ROWS)
+        for number in range(page[layout.ROWS_USED]):
             self._take_over(self._row(number))
         self._set(layout.STARTS, page[layout.STARTS] + 1)
         self._set(layout.PID, pid)
@@ -118,10 +119,11 @@ class PageWriter:
 
     def _take_over(self, row: Row) -> None:
         words = row.words
-        if words[layout.SEQUENCE] % 2:  # the process before died while it described the row
-            words[layout.STATE] = layout.FREE
-            words[layout.DESCRIBED_END - 4 : layout.DESCRIBED_END] = array("Q", [0] * 4)
-            words[layout.SEQUENCE] += 1
+        numbers = words[: layout.MODEL[0]].tolist() + words[layout.DESCRIBED_END :].tolist()
+        if words[layout.SEQUENCE] % 2 or not _sound(numbers):
+            # The process before died while it described the row, or had gone mad.
+            words[layout.STATE :] = array("Q", [0] * (layout.ROW_WORDS - 1))
+            words[layout.SEQUENCE] = 0
         elif words[layout.STATE] != layout.FREE:
             words[layout.STATE] = layout.RETIRED
         _clear_gauges(words)
@@ -152,6 +154,11 @@ class PageWriter:
             words[begin : begin + len(padded)] = padded
         words[layout.STATE] = layout.LOADED
         words[layout.SEQUENCE] += 1
+
+
+def _sound(numbers: list[int]) -> bool:
+    """Whether these can have been counted: otherwise one more might not fit its word."""
+    return max(numbers) < layout.COUNT_MAX
 
 
 def _clear_gauges(words: memoryview) -> None:

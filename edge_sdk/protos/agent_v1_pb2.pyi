@@ -663,6 +663,7 @@ class ModelUse(_message.Message):
     HITS_NS_FIELD_NUMBER: _builtins.int
     MISSES_FIELD_NUMBER: _builtins.int
     MISSES_NS_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     version: _builtins.str
     variant: _builtins.str
@@ -696,6 +697,8 @@ class ModelUse(_message.Message):
     """requests that the cache was asked for in vain"""
     misses_ns: _builtins.int
     """of the cache itself"""
+    refused: _builtins.int
+    """of the failed ones: no turn in time, or too many waited"""
     @_builtins.property
     def cache(self) -> Global___ResponseCache:
         """absent: it has none, or none was asked"""
@@ -734,10 +737,11 @@ class ModelUse(_message.Message):
         hits_ns: _builtins.int = ...,
         misses: _builtins.int = ...,
         misses_ns: _builtins.int = ...,
+        refused: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered", b"answered", "artifact", b"artifact", "cache", b"cache", "engine", b"engine", "errors", b"errors", "failed", b"failed", "failed_ns", b"failed_ns", "hits", b"hits", "hits_ns", b"hits_ns", "in_flight", b"in_flight", "last_ns", b"last_ns", "load_ns", b"load_ns", "loaded_ms", b"loaded_ms", "loads", b"loads", "memory_bytes", b"memory_bytes", "misses", b"misses", "misses_ns", b"misses_ns", "model", b"model", "phases", b"phases", "running", b"running", "runs", b"runs", "state", b"state", "variant", b"variant", "version", b"version", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered", b"answered", "artifact", b"artifact", "cache", b"cache", "engine", b"engine", "errors", b"errors", "failed", b"failed", "failed_ns", b"failed_ns", "hits", b"hits", "hits_ns", b"hits_ns", "in_flight", b"in_flight", "last_ns", b"last_ns", "load_ns", b"load_ns", "loaded_ms", b"loaded_ms", "loads", b"loads", "memory_bytes", b"memory_bytes", "misses", b"misses", "misses_ns", b"misses_ns", "model", b"model", "phases", b"phases", "refused", b"refused", "running", b"running", "runs", b"runs", "state", b"state", "variant", b"variant", "version", b"version", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from device_agent.statistics_page import Outcome, TraceWriter, layout
 from edge_sdk import fastlane
 from edge_sdk.base import Digest, ModelName, Version
 from edge_sdk.client.wire_tensors import encode_texts
@@ -41,6 +42,7 @@ from edge_sdk.manifest import (
     encode_assignment,
     encode_manifest,
 )
+from tests.fuzz import page_targets
 from tests.fuzz.delta_targets import PREDICTED, source_elements
 from tests.fuzz.examples import EXAMPLES, SEEDS
 from tests.fuzz.file_targets import BESIDE
@@ -50,6 +52,7 @@ from tests.support.artifacts import make_artifact
 from tests.support.code_tables import fitting, one_table
 from tests.support.deltas import encoded, prefix_of, record_spans, safetensors, tuned, weights
 from tests.support.every_delta import every_delta
+from tests.support.used_page import used_words
 
 Files = dict[str, bytes]
 _COUNT = 600
@@ -473,6 +476,22 @@ def lane_seeds() -> None:
     _put_answer("new-slot", fastlane.Answer(version="", outputs=(), new_slot_bytes=1 << 17), b"")
 
 
+def page_seeds() -> None:
+    words = used_words()
+    row = layout.row_begin(0)
+    for at in (layout.STARTED_MS, layout.BEAT_MS, row + layout.LOADED_MS, row + layout.LAST_NS):
+        words[at] = 1_800_000_000_000  # the same seed each time
+    front = bytes(words.cast("B")[: page_targets.FRONT_BYTES])
+    _put("statistics_page", "used", front.rstrip(b"\0"))
+    writer = TraceWriter(words, every=1)
+    for number in (0, 1, 0):
+        writer.note(number, Outcome.RAN, (1, 2, 3, 4), 2)
+    for number in (1, 2, 3):
+        words[layout.trace_begin(number) + 6] = 1_800_000_000 * 10**9
+    ring = bytes(words[layout.TRACES_BEGIN : layout.trace_begin(4)].cast("B"))
+    _put("statistics_page", "traced", front + ring)
+
+
 def _put_answer(name: str, packet: fastlane.Packet, slot: bytes) -> None:
     data = fastlane.encode(packet)
     _put("answer", name, len(data).to_bytes(2, "little") + data + slot)
@@ -497,3 +516,4 @@ if __name__ == "__main__":
     npz_seeds()
     document_seeds()
     lane_seeds()
+    page_seeds()

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.fuzz import apply_targets, delta_targets, file_targets, lane_targets, part_targets
+from tests.fuzz import (
+    apply_targets,
+    delta_targets,
+    file_targets,
+    lane_targets,
+    page_targets,
+    part_targets,
+)
 from tests.fuzz.examples import SEEDS
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
@@ -35,6 +42,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "assignment": file_targets.assignment,
     "packet": lane_targets.packet,
     "answer": lane_targets.answer,
+    "statistics_page": page_targets.statistics_page,
 }
 
 

@@ -26,6 +26,7 @@ def used_words() -> memoryview:
     digits.missed(own_ns=90)
     digits.failed(whole_ns=100, engine=False)
     digits.failed(whole_ns=100, engine=True)
+    digits.failed(whole_ns=100, engine=False, refused=True)
     digits.set_cache([6, 1, 1, 3, 3, 4096, 65536])
     digits.set_gauges(in_flight=2, waiting=4, running=1)
     digits.set_serving(True)

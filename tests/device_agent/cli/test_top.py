@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from device_agent.cli import main
+from device_agent.cli.top import _show
+from device_agent.cli.usage import usage
 from tests.support.commands import Ran, run_main
 from tests.support.served_page import served_page
-from tests.support.used_page import used_words
+from tests.support.used_page import used_page, used_words
 
 
 @pytest.fixture
@@ -57,3 +60,19 @@ def test_before_inference_runs(tmp_path: Path, edge_agent: Callable[..., Ran]) -
 def test_without_an_agent(tmp_path: Path, edge_agent: Callable[..., Ran]) -> None:
     """Nobody to ask is an error of its own, as for every other question."""
     assert edge_agent("top", "--state", str(tmp_path), "--once").code == 5
+
+
+def test_live_until_interrupted() -> None:
+    """Look after look is drawn, and Ctrl-C is how it ends, not an error."""
+    page = used_page()
+    document = usage(page, page, now_ms=page.beat_ms, interval_s=1.0)
+    shown = []
+
+    def looks() -> Iterator[dict[str, Any]]:
+        for _ in range(2):
+            shown.append(document)
+            yield document
+        raise KeyboardInterrupt
+
+    _show(looks(), once=False)
+    assert len(shown) == 2

@@ -26,7 +26,8 @@ def test_counters_and_gauges() -> None:
     def requests(outcome: str) -> float | None:
         return get("edge_inference_requests_total", {**DIGITS, "outcome": outcome})
 
-    assert [requests(one) for one in ("run", "cached", "failed")] == [1000, 1, 2]
+    outcomes = [requests(one) for one in ("run", "cached", "refused", "failed")]
+    assert outcomes == [1000, 1, 1, 2]
     assert get("edge_inference_engine_errors_total", DIGITS) == 1
     assert get("edge_model_loads_total", DIGITS) == 1
     assert get("edge_model_memory_bytes", DIGITS) == 24_000_000

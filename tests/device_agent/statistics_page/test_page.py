@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from device_agent.statistics_page import (
     Described,
+    Outcome,
     PageSnapshot,
     PageWriter,
     Row,
@@ -223,3 +224,25 @@ def test_nobody_can_cut_the_page_off(handle: int) -> None:
                 map_page(other)
     finally:
         os.close(other)
+
+
+def test_a_page_of_a_mad_process_is_not_taken_over(handle: int) -> None:
+    """Numbers that nobody counted are dropped with their row, or the header's with everything:
+    the next process must be able to add to all it finds."""
+    page = open_page(handle)
+    first = PageWriter(page, pid=1)
+    mad, sane = claim(first, artifact=1), claim(first, artifact=2)
+    mad.words[layout.FAIL] = (1 << 64) - 1
+    sane.words[layout.FAIL] = 5
+    second = PageWriter(page, pid=2, trace_every=1)
+    assert [(one.version, one.failed) for one in read_page(page).models] == [("2.0.0", 5)]
+    assert claim(second, artifact=1).words[layout.FAIL] == 0
+    page[layout.STARTS] = (1 << 64) - 1
+    page[layout.trace_begin(layout.TRACES - 1)] = (1 << 64) - 1
+    claim(PageWriter(page, pid=3))
+    assert read_page(page).starts == 1
+    page[layout.trace_begin(layout.TRACES - 1)] = (1 << 64) - 1
+    fourth = PageWriter(page, pid=4, trace_every=1)
+    assert fourth.tracer is not None
+    fourth.tracer.note(0, Outcome.RAN, (1, 1, 1, 1))
+    assert page[layout.trace_begin(1)] == 1
