@@ -112,7 +112,9 @@ def count_text(value: float) -> str:
 def phase_text(times: Mapping[str, Any]) -> str:
     """p50 and p99 of a phase."""
     found = (times["p50_ms"], times["p99_ms"])
-    return " / ".join("–" if one is None else f"{one:.2g}" for one in found)
+    return " / ".join(
+        "–" if one is None else f"{one:.0f}" if one >= 10 else f"{one:.2g}" for one in found
+    )
 
 
 def goal_value(what: str, value: float) -> str:
