@@ -20,8 +20,8 @@ from device_agent.config import ModelConfig
 _BATCH_MAX = 8
 _WINDOWS_MS = (0.0, 0.5, 2.0)
 _CLIENTS = 8
-_ALONE_S = 0.3
-_ALONE_PIECES = 3
+_ALONE_S = 0.15
+_ALONE_PIECES = 6
 _FOR_S = 1.0
 
 Samples = dict[str, list[float]]
@@ -65,11 +65,9 @@ def _model_rows(
             for way, taken in _alone(asking[0], alone).items():
                 alone[way]["p50"].append(figures.percentile(taken, 50))
                 alone[way]["p99"].append(figures.percentile(taken, 99))
-            for way, pid in pids.items():
-                before_s = processes.cpu_s(pid)
-                count = clients.answered(clients.together(asking, way, for_s=_FOR_S))
-                rate[way].append(count / _FOR_S)
-                cpu[way].append(1e6 * (processes.cpu_s(pid) - before_s) / count)
+            for way, one in clients.in_turns(asking, pids, for_s=_FOR_S).items():
+                rate[way].append(one.rate)
+                cpu[way].append(one.cpu_us)
     return _rows(name, alone, rate, cpu)
 
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.runtime import processes
@@ -124,3 +124,40 @@ def together(clients: Sequence[Client], name: str, *, for_s: float) -> list[Log]
     if problems:
         raise RuntimeError(f"{name}: {problems[0]}")
     return logs
+
+
+@dataclass(slots=True)
+class Crowded:
+    """Of one way in one round: milliseconds of all requests, right answers, CPU of its server."""
+
+    latencies_ms: list[float] = field(default_factory=list)
+    answered: int = 0
+    seconds: float = 0.0
+    cpu_s: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        return self.answered / self.seconds
+
+    @property
+    def cpu_us(self) -> float:
+        """For each request."""
+        return 1e6 * self.cpu_s / self.answered
+
+
+def in_turns(
+    asking: Sequence[Client], pids: Mapping[str, int], *, for_s: float, pieces: int = 4
+) -> dict[str, Crowded]:
+    """One round of all ways, each cut into pieces between those of the others, so that a
+    neighbour's noise falls on all. ``pids``: the server of each way."""
+    seen = {name: Crowded() for name in pids}
+    for _ in range(pieces):
+        for name, pid in pids.items():
+            before_s = processes.cpu_s(pid)
+            logs = together(asking, name, for_s=for_s / pieces)
+            one = seen[name]
+            one.cpu_s += processes.cpu_s(pid) - before_s
+            one.latencies_ms += merged(logs)
+            one.answered += answered(logs)
+            one.seconds += for_s / pieces
+    return seen

@@ -42,15 +42,12 @@ def measure(folder: Path, *, rounds: int) -> list[Row]:
 def _sample(asking: list[clients.Client], pids: dict[str, int], *, rounds: int) -> Seen:
     seen: Seen = {name: {"rate": [], "cpu": [], "p50": [], "p99": []} for name in pids}
     for _ in range(rounds):
-        for name, pid in pids.items():
-            before_s = processes.cpu_s(pid)
-            logs = clients.together(asking, name, for_s=_FOR_S)
-            count = clients.answered(logs)
-            taken = clients.merged(logs)
-            seen[name]["cpu"].append(1e6 * (processes.cpu_s(pid) - before_s) / count)
-            seen[name]["rate"].append(count / _FOR_S)
-            seen[name]["p50"].append(1000 * figures.percentile(taken, 50))
-            seen[name]["p99"].append(1000 * figures.percentile(taken, 99))
+        for name, one in clients.in_turns(asking, pids, for_s=_FOR_S).items():
+            seen[name]["rate"].append(one.rate)
+            seen[name]["cpu"].append(one.cpu_us)
+            for percent in (50, 99):
+                value = 1000 * figures.percentile(one.latencies_ms, percent)
+                seen[name][f"p{percent}"].append(value)
     return seen
 
 

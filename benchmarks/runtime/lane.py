@@ -29,14 +29,16 @@ def measure(folder: Path, *, rounds: int) -> list[Row]:
             given = np.random.default_rng(1).random(models.SHAPES[name], np.float32)
             bare, answer = ways.prebound(path, given)
             found[f"bare.{short}"] = Way(call=bare, calls=2000)
-            for door, fast in (("lane", True), ("grpc", False)):
-                call = enter(ways.ours(server.address, name, given, fast_lane=fast))
+            for door, way, calls in (
+                ("lane", ways.ours(server.address, name, given), 2000),
+                ("prepared", ways.prepared(server.address, name, given), 2000),
+                ("grpc", ways.ours(server.address, name, given, fast_lane=False), None),
+            ):
+                call = enter(way)
                 ways.check(f"{door}.{short}", call, answer)
-                calls = 2000 if fast else _GRPC_CALLS[name]
-                found[f"{door}.{short}"] = Way(call=call, pid=server.pid, calls=calls)
-            call = enter(ways.prepared(server.address, name, given))
-            ways.check(f"prepared.{short}", call, answer)
-            found[f"prepared.{short}"] = Way(call=call, pid=server.pid, calls=2000)
+                found[f"{door}.{short}"] = Way(
+                    call=call, pid=server.pid, calls=calls or _GRPC_CALLS[name]
+                )
         if triton.is_installed():
             _add_triton(held, folder, paths, found)
         return _rows(ways.sample(found, rounds=rounds))
@@ -85,6 +87,17 @@ def _place_rows(place: str, rounds: list[Round]) -> list[Row]:
         rows.append(target("runtime.lane.large.same-core.p50").row(p50["lane.large"], beside))
     if "triton.small" in p50:
         rows += _triton_rows(place, p50)
+    rows += [
+        row(
+            f"runtime.one.{way}.{place}.cpu",
+            f"{way}, {place}, server's CPU",
+            ways.cpu_by_round(rounds, way),
+            "us",
+            "<=",
+        )
+        for way in rounds[0]
+        if not way.startswith("bare")
+    ]
     rows += [
         row(f"runtime.one.{way}.{place}.{name}", f"{way}, {place}, {name}", values, "us", "<=")
         for name, by_way in (("p50", p50), ("p99", p99))

@@ -149,13 +149,8 @@ def measure(folder: Path, *, rounds: int) -> list[Row]:
         places = {"free": processes.places()["free"]}
         rows = _one_rows(ways.sample(one, rounds=rounds, at=places)["free"])
         asking = enter(clients.crowd(_CLIENTS, listed))
-        rates = {
-            name: [
-                clients.answered(clients.together(asking, name, for_s=_FOR_S)) / _FOR_S
-                for _ in range(rounds)
-            ]
-            for name in listed
-        }
+        turns = [clients.in_turns(asking, pids, for_s=_FOR_S) for _ in range(rounds)]
+        rates = {name: [turn[name].rate for turn in turns] for name in listed}
         return [*rows, *(_rate_row(name, values) for name, values in rates.items())]
 
 

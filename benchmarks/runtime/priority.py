@@ -18,8 +18,8 @@ from device_agent.config import ModelConfig
 
 _MODEL = "bench/priority"
 _RUN_MS = 5.0
-_RATE = 40.0
-_FOR_S = 3.0
+_RATE = 25.0
+_FOR_S = 4.0
 _BOTH_S = 1.5
 _CLIENTS = 4
 
