@@ -69,18 +69,18 @@ def _lane() -> list[Target]:
         )
         for place, limit in (("same-core", 25), ("other-core", 60))
     ]
-    for place in ("same-core", "other-core", "free"):
-        found.append(
-            Target(
-                id=f"runtime.lane.small.{place}.p99-over-floor",
-                line="lane-small",
-                family="lane",
-                what=f"fast lane, 64 floats, {place}: p99 above the socket floor's p99",
-                unit="us",
-                direction="<=",
-                limit=80,
-            )
+    found += [
+        Target(
+            id=f"runtime.lane.small.{place}.p99-over-floor",
+            line="lane-small",
+            family="lane",
+            what=f"fast lane, 64 floats, {place}: p99 above the socket floor's p99",
+            unit="us",
+            direction="<=",
+            limit=80,
         )
+        for place in ("same-core", "other-core", "free")
+    ]
     # Not of other-core: its bound of 60 us and Triton's 500 are 8 times, whoever keeps both.
     found += [
         Target(
