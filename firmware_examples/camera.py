@@ -47,11 +47,14 @@ class Labels:
         self._model = model
         self.version = ""
         self._names: list[str] = []
+        self._not_before_s = 0.0  # the agent need not be asked for each frame around a switch
 
     def of(self, version: str, number: int) -> str:
         """The name of class ``number`` in ``version``; its number where that has no labels."""
-        if version != self.version:
+        if version != self.version and time.monotonic() >= self._not_before_s:
             self._read()
+            if version != self.version:
+                self._not_before_s = time.monotonic() + RETRY_S
         known = version == self.version and number < len(self._names)
         return self._names[number] if known else str(number)
 
