@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from device_agent.config import ModelConfig
+from device_agent.serving.batch_trial import has_rows
 from device_agent.serving.doors.demanded import PRIORITY_LOWEST
 from device_agent.serving.doors.tensors import datatype
 from device_agent.serving.generation import Generation
@@ -38,9 +39,7 @@ def config(generation: Generation, served: ModelConfig) -> pb.ModelConfigRespons
     """As it is truly served. Where requests are batched, ``max_batch_size`` is the bound and
     shapes lack their first dimension; else it is 0 and they are whole."""
     identity, session = generation.identity, generation.session
-    batched = served.batch_max > 1 and all(
-        spec.shape[:1] == (-1,) for spec in (*session.inputs, *session.outputs)
-    )
+    batched = served.batch_max > 1 and has_rows(session)
     first = 1 if batched else 0
     labels = LABELS_FILE if identity.labels else ""
     made = pb.ModelConfig(
