@@ -2,8 +2,9 @@
 what it allocates.
 
 The rest of the arguments are those of ``device_agent.serving``. On SOCKET each packet is a
-question: ``trace`` begins tracing Python's allocations anew, ``read`` ends it where it was
-begun; both are answered by the figures of now. Nothing runs between a question and the next.
+question: ``trace`` begins tracing Python's allocations, or their peak anew, ``read`` ends it
+where it was begun; both are answered by the figures of now. Nothing runs between a question
+and the next.
 """
 
 from __future__ import annotations
@@ -37,9 +38,7 @@ def _tell(listener: socket.socket) -> None:
 def _figures(question: str) -> dict[str, float | None]:
     above_bytes = None
     if question == "trace":
-        # Not collected before: that empties CPython's lists of freed tuples, which requests then
-        # fill again.
-        tracemalloc.start()
+        tracemalloc.start()  # again it changes nothing
         tracemalloc.reset_peak()
         _begin_bytes[:] = [tracemalloc.get_traced_memory()[0]]
     elif tracemalloc.is_tracing():

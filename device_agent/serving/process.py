@@ -7,6 +7,7 @@ import select
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from device_agent.config import AgentConfig
@@ -100,8 +101,11 @@ class InferenceProcess:
         self._lane = FastLaneDoor(dispatcher, self.pool)
         self._beat = Beat(statistics, self.table, self.pool, dispatcher.scheduler)
 
-    def run(self) -> None:
-        """Serves until the other end of the socket is gone. Raises: ConflictError (address)."""
+    def run(self, *, when_loaded: Callable[[], None] | None = None) -> None:
+        """Serves until the other end of the socket is gone. Raises: ConflictError (address).
+
+        ``when_loaded`` is called once what the slots name is loaded, before the first request.
+        """
         self._door.open(self._config.inference_uri, insecure=self._config.insecure)
         folder = self._store.root / CACHE_FOLDER
         remove_others(
@@ -112,6 +116,8 @@ class InferenceProcess:
             self._open_lane()
             for slot in self._store.slots():
                 self._start_slot(slot)
+            if when_loaded is not None:
+                when_loaded()
             self.table.set_ready()
             self._beat.start()
             self._swapper.start()
