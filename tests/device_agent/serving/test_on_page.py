@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from device_agent.serving.cache import ResponseCache
 from device_agent.serving.load import Loader
 from device_agent.serving.on_page import Beat, statistics_for
+from device_agent.serving.request import GivenTensor
 from device_agent.statistics_page import PageWriter, State, private_page, read_page
+from edge_sdk.base import UnavailableError, UsageError
 from tests.support.onnx_models import linear
 from tests.support.processes import wait_for
 from tests.support.serving_door import order_for, serving
@@ -67,3 +71,22 @@ def test_without_room_counters_are_private(tmp_path: Path) -> None:
     assert statistics.snapshot().requests == 1
     assert read_page(words).models == ()
     statistics.close()
+
+
+def test_a_request_that_gets_no_turn_is_refused(tmp_path: Path) -> None:
+    """Overload is counted apart from what is wrong with a request."""
+    words = private_page()
+    made = serving(tmp_path)
+    loader = Loader(made.pool, threads=1, page=PageWriter(words, pid=1))
+    made.table.switch(loader.load(order_for("team/linear", linear(1.0), tmp_path)))
+    given = GivenTensor(name="x", dtype="float32", shape=(1, 4), data=bytes(16))
+    made.take_all_turns()
+    with pytest.raises(UnavailableError):
+        made.dispatcher.infer("team/linear", "", [given], timeout_s=0)
+    made.free_all_turns()
+    with pytest.raises(UsageError):
+        made.dispatcher.infer("team/linear", "", [])
+    with made.dispatcher.infer("team/linear", "", [given]):
+        pass
+    (model,) = read_page(words).models
+    assert (model.answered, model.failed, model.refused, model.errors) == (1, 2, 1, 0)
