@@ -32,7 +32,9 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
         [onnx_models.value("y", TensorProto.FLOAT, SHAPE)],
     )
     path = onnx_models.save(echo, folder / "model.onnx")
-    variables = {**environment(), **INFERENCE_ENVIRONMENT}
+    # Below the tensors' size: what is allocated for each request then shows as faults as well.
+    threshold = {"MALLOC_MMAP_THRESHOLD_": str(64 << 10)}
+    variables = {**environment(), **INFERENCE_ENVIRONMENT, **threshold}
     compiler = shutil.which("cc")
     if compiler is not None:
         made = str(folder / "counter.so")
