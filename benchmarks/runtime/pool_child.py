@@ -10,6 +10,7 @@ and the next.
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import resource
 import socket
@@ -38,7 +39,11 @@ def _tell(listener: socket.socket) -> None:
 def _figures(question: str) -> dict[str, float | None]:
     above_bytes = None
     if question == "trace":
-        tracemalloc.start()  # again it changes nothing
+        if not tracemalloc.is_tracing():
+            tracemalloc.start()
+            # Empties CPython's lists of freed tuples: those that fill them again are in the trace,
+            # and do not count as made anew when they take the place of one that is not.
+            gc.collect()
         tracemalloc.reset_peak()
         _begin_bytes[:] = [tracemalloc.get_traced_memory()[0]]
     elif tracemalloc.is_tracing():

@@ -34,6 +34,9 @@ def statistics_for(identity: Identity, page: PageWriter | None) -> Statistics:
     return Statistics(row, let_go=page.let_go, tracer=page.tracer)
 
 
+_POOL_USE = [field.name for field in dataclasses.fields(PoolUse)]
+
+
 class Beat:
     """Sets the gauges every ``BEAT_S``: about 50 µs of a thread, none of any request's."""
 
@@ -64,7 +67,7 @@ class Beat:
         load = self._scheduler.load()
         self._page.beat(
             memory_bytes=memory.status_bytes("RssAnon"),
-            pool=[getattr(pool, field.name) for field in dataclasses.fields(PoolUse)],
+            pool=[getattr(pool, name) for name in _POOL_USE],
             waiting=load.waiting,
             running=load.running,
         )
