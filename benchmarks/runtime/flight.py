@@ -33,10 +33,8 @@ def measure(folder: Path, *, rounds: int) -> list[Row]:
         enter = held.enter_context
         server = enter(served.serve(folder / "ours", [artifact], caches=caches))
         client = enter(connect(inference=server.address))
-        other = None
-        if triton.is_installed():
-            listed = [triton.onnx_model("slow", path, models.SLOW_SHAPE, (1, 1))]
-            other = enter(triton.serve(folder / "triton", listed))
+        listed = [triton.onnx_model("slow", path, models.SLOW_SHAPE, (1, 1))]
+        other = triton.offered(held, folder / "triton", listed)
         seeds = itertools.count()
         _together(client, next(seeds))  # connections and slots are made
         executions, times, alone, peer = [], [], [], []

@@ -39,8 +39,7 @@ def measure(folder: Path, *, rounds: int) -> list[Row]:
                 found[f"{door}.{short}"] = Way(
                     call=call, pid=server.pid, calls=calls or _GRPC_CALLS[name]
                 )
-        if triton.is_installed():
-            _add_triton(held, folder, paths, found)
+        _add_triton(held, folder, paths, found)
         return _rows(ways.sample(found, rounds=rounds))
 
 
@@ -51,7 +50,9 @@ def _add_triton(
         triton.onnx_model(name.rpartition("/")[2], path, models.SHAPES[name], (1, 10))
         for name, path in paths.items()
     ]
-    server = held.enter_context(triton.serve(folder / "triton", listed))
+    server = triton.offered(held, folder / "triton", listed)
+    if server is None:
+        return
     for name, path in paths.items():
         short = name.rpartition("/")[2]
         given = np.random.default_rng(1).random(models.SHAPES[name], np.float32)

@@ -12,6 +12,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -138,6 +139,20 @@ def serve(
         yield Triton(grpc_address=grpc, http_address=http, metrics_address=metrics, pid=process.pid)
     finally:
         _end(process)
+
+
+def offered(
+    held: contextlib.ExitStack, folder: Path, models: Sequence[TritonModel]
+) -> Triton | None:
+    """Serves until ``held`` ends. None where it is not installed or does not start: rows that
+    compare with it are then not measured, and the others are."""
+    if not is_installed():
+        return None
+    try:
+        return held.enter_context(serve(folder, models))
+    except (RuntimeError, OSError) as error:
+        print(error, file=sys.stderr, flush=True)
+        return None
 
 
 def _server(peers: Path) -> Path:

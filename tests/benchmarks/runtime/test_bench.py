@@ -43,3 +43,18 @@ def test_a_run_goes_on_where_it_was_cut_short(tmp_path: Path) -> None:
 def test_the_sources_have_one_hash() -> None:
     """The same sources, the same name of what is kept."""
     assert bench.sources_hash() == bench.sources_hash()
+
+
+def test_a_part_is_tried_twice(tmp_path: Path) -> None:
+    """What failed once by chance is measured after all."""
+    tries = iter([OSError("address in use"), None])
+
+    def flaky(_folder: Path, *, rounds: int) -> list[Row]:
+        problem = next(tries)
+        if problem is not None:
+            raise problem
+        return [figure(f"rounds.{rounds}")]
+
+    kept = bench.Kept(tmp_path / "kept.json", resume=False)
+    assert bench.measure({"first": flaky}, kept, rounds=2) == []
+    assert kept.rows() == [figure("rounds.2")]

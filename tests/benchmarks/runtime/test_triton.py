@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,20 @@ def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
     code = (tmp_path / "run" / "repository" / "small" / "1" / "model.py").read_text()
     assert str(made / "stub") in code
     assert (tmp_path / "run" / "backends" / "python" / "triton_python_backend_stub").is_file()
+
+
+def test_an_anchor_that_does_not_start_is_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The rows beside it are measured all the same, and why it is missing is told."""
+
+    def fails(folder: Path, models: object) -> None:
+        raise RuntimeError(f"no ports for {folder.name}")
+
+    monkeypatch.setattr(triton, "serve", fails)
+    with contextlib.ExitStack() as held:
+        monkeypatch.setattr(triton, "is_installed", lambda: True)
+        assert triton.offered(held, tmp_path / "triton", []) is None
+        assert "no ports for triton" in capsys.readouterr().err
+        monkeypatch.setattr(triton, "is_installed", lambda: False)
+        assert triton.offered(held, tmp_path / "triton", []) is None
