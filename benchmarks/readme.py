@@ -76,7 +76,9 @@ def _shown(name: str, row: Figures) -> bool:
     if name not in {"bench", "bench-delta", "bench-runtime"} or row["target"] is not None:
         return True
     if name == "bench-runtime":
-        return row["id"] in _RUNTIME_SHOWN
+        return row["id"] in _RUNTIME_SHOWN or (
+            row["id"].startswith("runtime.once.") and not row["id"].endswith(".cpu")
+        )
     identity: str = row["id"]
     return identity.endswith(".bound") or identity.startswith(
         ("serving.latency", "speed.encode.large", "speed.apply.large")
