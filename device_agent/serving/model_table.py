@@ -20,6 +20,7 @@ class ModelTable:
         self._active: dict[str, Generation] = {}
         self._canaries: dict[str, tuple[Generation, Share]] = {}  # by model; mostly none
         self._gone: frozenset[str] = frozenset()
+        self.changes = 0  # how often the rest was changed; last of all in each change
         self._lock = threading.Lock()
         self._loaded = threading.Event()
 
@@ -44,6 +45,7 @@ class ModelTable:
                 generation.cache.serve(identity.artifact, runs_on=identity.runs_on)
             self._active = {**self._active, model: generation}
             self._end_canary(model)
+            self.changes += 1
         generation.statistics.set_serving(True)
         for other in (before, candidate):
             if other is None or other is generation:
@@ -58,6 +60,7 @@ class ModelTable:
         with self._lock:
             canary = (candidate, Share(share))
             self._canaries = {**self._canaries, candidate.identity.model: canary}
+            self.changes += 1
         candidate.statistics.set_serving(True)
 
     def stand_alone(self, model: str) -> None:
@@ -65,6 +68,7 @@ class ModelTable:
         with self._lock:
             candidate, _ = self._canaries.get(model, (None, None))
             self._end_canary(model)
+            self.changes += 1
         if candidate is not None:
             candidate.statistics.set_serving(False)
 
@@ -82,6 +86,7 @@ class ModelTable:
                 if generation.cache is not None:
                     generation.cache.stop()
                 self._active = {name: one for name, one in self._active.items() if name != model}
+                self.changes += 1
                 generation.statistics.set_serving(False)
 
     def serving(self, model: str) -> Generation | None:

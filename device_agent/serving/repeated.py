@@ -39,10 +39,11 @@ class Repeated:
         self._request = request
         self._table = table
         self._scheduler = scheduler
+        self._changes = -1  # of the table, up to which this generation is known to answer
         self._queue = queue
         self._priority = request.priority or queue.priority
         self._slot: BoundSlot | None = None
-        self._run_static: Callable[[], None] = _nothing
+        self._run_static: Callable[[], object] = _nothing
         self._inputs: tuple[tuple[Array, Array], ...] = ()
         self._outputs: tuple[tuple[Array, Array], ...] = ()
 
@@ -58,7 +59,7 @@ class Repeated:
         arrays = self._request.arrays or ()
         self._inputs = tuple((slot.inputs[name], array) for name, array in arrays)
         self._outputs = tuple((place, slot.outputs[name]) for name, place in places.items())
-        self._run_static = slot.run_static
+        self._run_static = slot.bind().run  # into the slot's outputs: it is static
         self.over = False
         return True
 
@@ -70,10 +71,9 @@ class Repeated:
         """
         begin_ns = _now_ns()
         generation, scheduler = self._generation, self._scheduler
-        if not self._table.answers_alone(generation) or generation.copies is not None:
-            self.close()
+        if self._table.changes != self._changes and not self._still_answers():
             return False
-        if not generation.enter():
+        if generation.copies is not None or not generation.enter():
             self.close()
             return False
         try:
@@ -104,6 +104,15 @@ class Repeated:
             raise
         finally:
             generation.leave()
+        return True
+
+    def _still_answers(self) -> bool:
+        """After a change of the table, maybe of another model."""
+        changes = self._table.changes
+        if not self._table.answers_alone(self._generation):
+            self.close()
+            return False
+        self._changes = changes
         return True
 
     def close(self) -> None:

@@ -73,14 +73,6 @@ class BoundSlot:
         names = (spec.name for spec in self._session.outputs)
         return {name: made[name] if name in made else self.outputs[name] for name in names}
 
-    def run_static(self) -> None:
-        """As ``run`` for a slot that is static: into ``outputs``.
-
-        Raises: EngineError, UsageError (a promise of shapes was not kept).
-        """
-        assert self._binding is not None
-        self._binding.run()
-
     def bound(self) -> list[Key]:
         """The shapes of inputs that it is for."""
         return [self.key]

@@ -103,6 +103,7 @@ class LaneConnection:
         self._view = memoryview(b"")
         self._plan: Plan | None = None  # of the request before: the next is mostly like it
         self._plan_tail = b""
+        self._plan_bytes = 0
         self._plan_priority = 0
         self._thread = threading.Thread(target=self._run, name="lane-app", daemon=True)
 
@@ -157,7 +158,11 @@ class LaneConnection:
 
     def _handle(self, buffer: bytearray, size: int) -> None:
         plan = self._plan
-        if plan is not None and buffer[packets.INFER_TAIL_BEGIN : size] == self._plan_tail:
+        if (
+            plan is not None
+            and size == self._plan_bytes
+            and buffer.startswith(self._plan_tail, packets.INFER_TAIL_BEGIN)
+        ):
             # As the one before, but for what a request begins with: it need not be read again.
             kind, priority, flags, number, timeout_us, sequence = packets.INFER_BEGIN.unpack_from(
                 buffer
@@ -227,6 +232,7 @@ class LaneConnection:
             return
         if plan.lasts:
             self._plan, self._plan_tail = plan, bytes(tail)
+            self._plan_bytes = packets.INFER_TAIL_BEGIN + len(tail)
             self._plan_priority = packet.priority
         self._answer(plan, packet.request, packet.timeout_us)
 
