@@ -20,8 +20,10 @@ PHASES = (
     *("cache_hit", "cache_miss"),
 )
 
-# Where a phase's buckets begin: less 12 from time_ns 4 on (histogram.bucket_of).
+# Where the buckets of a phase begin (histogram.bucket_of).
 _QUEUE, _INPUT, _COMPUTE, _OUTPUT, _WHOLE = (layout.histogram_begin(n) for n in range(5))
+_SMALL_NS = 1 << 14
+_SMALL = bytes(bucket_of(ns) for ns in range(_SMALL_NS))
 _TIME_BITS = TIME_NS_MAX.bit_length()
 _ALONE, _BATCHED, _LAST_NS = layout.ALONE, layout.BATCHED, layout.LAST_NS
 _now_ns = time.time_ns
@@ -102,23 +104,19 @@ class Statistics:
             words[at + 2] += input_ns
             words[at + 3] += infer_ns
             words[at + 4] += output_ns
-            # histogram.bucket_of, five times without a call: it would be half of all this costs.
-            bits = queue_ns.bit_length()
-            at = (bits << 2) - 12 + (queue_ns >> (bits - 3)) if bits > 2 else queue_ns
-            words[_QUEUE + at] += 1
-            bits = input_ns.bit_length()
-            at = (bits << 2) - 12 + (input_ns >> (bits - 3)) if bits > 2 else input_ns
-            words[_INPUT + at] += 1
-            bits = infer_ns.bit_length()
-            at = (bits << 2) - 12 + (infer_ns >> (bits - 3)) if bits > 2 else infer_ns
-            words[_COMPUTE + at] += 1
-            bits = output_ns.bit_length()
-            at = (bits << 2) - 12 + (output_ns >> (bits - 3)) if bits > 2 else output_ns
-            words[_OUTPUT + at] += 1
             whole_ns = queue_ns + input_ns + infer_ns + output_ns
-            bits = whole_ns.bit_length()
-            at = (bits << 2) - 12 + (whole_ns >> (bits - 3)) if bits > 2 else whole_ns
-            words[_WHOLE + at] += 1
+            if whole_ns < _SMALL_NS:  # where each fraction of a microsecond is seen
+                words[_QUEUE + _SMALL[queue_ns]] += 1
+                words[_INPUT + _SMALL[input_ns]] += 1
+                words[_COMPUTE + _SMALL[infer_ns]] += 1
+                words[_OUTPUT + _SMALL[output_ns]] += 1
+                words[_WHOLE + _SMALL[whole_ns]] += 1
+            else:
+                words[_QUEUE + bucket_of(queue_ns)] += 1
+                words[_INPUT + bucket_of(input_ns)] += 1
+                words[_COMPUTE + bucket_of(infer_ns)] += 1
+                words[_OUTPUT + bucket_of(output_ns)] += 1
+                words[_WHOLE + bucket_of(whole_ns)] += 1
             words[_LAST_NS] = _now_ns()
             if batch_size > 1 and leads:
                 at = layout.batch_begin(batch_size)
