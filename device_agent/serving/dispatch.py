@@ -30,7 +30,7 @@ from device_agent.serving.request import (
 from device_agent.serving.scheduling import Scheduler, WhenGone
 from device_agent.serving.sequences import Sequence as SequenceOf
 from device_agent.serving.together import run_together
-from edge_sdk.base import EdgeError, UnavailableError
+from edge_sdk.base import EdgeError, ResourceError, UnavailableError
 from edge_sdk.engines import EngineError
 from edge_sdk.engines.contract import Array
 
@@ -120,8 +120,7 @@ class Dispatcher:
     ) -> Repeated | None:
         """For a request whose inputs are always in the same arrays and whose outputs are wanted
         in ``places``, where nothing but a run is to be done for it. ``answer``: to it, open.
-
-        Raises: ResourceError.
+        None: it is to be run as any other, also where there is no memory for buffers of its own.
         """
         generation = answer._generation
         special = generation.cache or generation.states or generation.batch_costs
@@ -134,7 +133,10 @@ class Dispatcher:
             scheduler=self.scheduler,
             queue=request.queue,
         )
-        return repeated if repeated.begin(places) else None
+        try:
+            return repeated if repeated.begin(places) else None
+        except ResourceError:
+            return None
 
     def _in_sequence(
         self,
@@ -270,8 +272,9 @@ class Dispatcher:
             scheduler.leave(queue, priority, _now_ns() - turn_ns)
             raise
         scheduler.leave(queue, priority, done_ns - turn_ns)
-        if generation.batch_costs is not None:
-            generation.batch_costs.observed(request.rows, done_ns - filled_ns)
+        costs = generation.batch_costs  # once: a run of others may take it away
+        if costs is not None:
+            costs.observed(request.rows, done_ns - filled_ns)
         if request.wanted:
             outputs = {name: outputs[name] for name in request.specs}
         phases = (turn_ns - begin_ns, filled_ns - turn_ns, done_ns - filled_ns, 1, True)

@@ -94,9 +94,10 @@ class Request:
         self.shapes = tuple(tensor.shape for tensor in self.given)
         self.arrays = _as_arrays(self.given)
         self.rows, self.group = 1, None
-        if generation.batch_costs is not None:
+        costs = generation.batch_costs  # once: a run of others may take it away
+        if costs is not None:
             rows = {shape[0] for shape in self.shapes}
-            if len(rows) == 1 and 0 < (count := rows.pop()) <= generation.batch_costs.rows_max:
+            if len(rows) == 1 and 0 < (count := rows.pop()) <= costs.rows_max:
                 self.rows = count
                 self.group = (generation.number, *(shape[1:] for shape in self.shapes))
         self._fits = generation.number

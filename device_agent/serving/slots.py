@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_sdk.base import UsageError
+from edge_sdk.base import ResourceError, UsageError
 from edge_sdk.engines.contract import STORAGE, Array, Binding, Session, Shape
 from edge_sdk.tensor_pool import Slab, SlabError, TensorPool
 
@@ -22,6 +22,11 @@ _LENT_MAX = 4  # slots that stay with their connections: each is memory that oth
 _SHAPES_KEPT_MAX = 8  # sets of input shapes; the one unused longest goes first
 
 Key = tuple[Shape, ...]
+MakeRoom = Callable[[], bool]  # lets memory go that is not used; whether there was any
+
+
+def _no_room() -> bool:
+    return False
 
 
 class BoundSlot:
@@ -35,9 +40,12 @@ class BoundSlot:
         home: RowMemory | None = None,
         *,
         borrowed: Mapping[str, Array] | None = None,
+        make_room: MakeRoom = _no_room,
     ) -> None:
         """``key``: shapes of the inputs in the model's order. ``borrowed``: inputs that lie in
-        the pool already, for one run. Raises: ResourceError."""
+        the pool already, for one run. ``make_room``: asked before memory is refused.
+
+        Raises: ResourceError."""
         self.key = key
         self.home = home
         self.once = borrowed is not None  # not kept for another request
@@ -46,6 +54,7 @@ class BoundSlot:
         self.static = False  # every output has the shape that was promised, in every run
         self._session = session
         self._pool = pool
+        self._make_room = make_room
         self._slabs: list[Slab] = []
         self.per_run: list[Slab] = []  # of the request at hand alone
         self._binding: Binding | None = None
@@ -151,7 +160,7 @@ class BoundSlot:
         return self._slab(_size_bytes(storage, shape), self._slabs).array(storage, shape)
 
     def _slab(self, size_bytes: int, slabs: list[Slab]) -> Slab:
-        slab = self._pool.acquire(size_bytes)
+        slab = _acquire(self._pool, size_bytes, self._make_room)
         slabs.append(slab)
         return slab
 
@@ -168,13 +177,21 @@ class RowMemory:
     The slots share the slabs: one of them is used at a time.
     """
 
-    def __init__(self, session: Session, pool: TensorPool, key: Key, rows_max: int) -> None:
-        """``key``: shapes of the inputs without their rows."""
+    def __init__(
+        self,
+        session: Session,
+        pool: TensorPool,
+        key: Key,
+        rows_max: int,
+        make_room: MakeRoom = _no_room,
+    ) -> None:
+        """``key``: shapes of the inputs without their rows; ``make_room``: see ``BoundSlot``."""
         self.key = key
         self._session = session
         self._pool = pool
+        self._make_room = make_room
         self._rows_max = rows_max
-        self._slabs: dict[tuple[str, str], Slab] = {}
+        self._slabs: dict[tuple[object, ...], Slab] = {}
         self._slots: dict[int, BoundSlot] = {}
 
     def slot(self, rows: int) -> BoundSlot:
@@ -182,7 +199,9 @@ class RowMemory:
         slot = self._slots.get(rows)
         if slot is None:
             shapes = tuple((rows, *shape) for shape in self.key)
-            slot = self._slots[rows] = BoundSlot(self._session, self._pool, shapes, self)
+            slot = self._slots[rows] = BoundSlot(
+                self._session, self._pool, shapes, self, make_room=self._make_room
+            )
         return slot
 
     def bound(self) -> list[Key]:
@@ -192,9 +211,10 @@ class RowMemory:
     def array(self, name: tuple[str, str], storage: np.dtype[Any], shape: Shape) -> Array:
         """The first rows of a tensor's slab. Raises: ResourceError."""
         wanted_bytes = _size_bytes(storage, (self._rows_max, *shape[1:]))
-        slab = self._slabs.get(name)
+        key = (*name, *shape[1:])  # what a row has may depend on how many there are
+        slab = self._slabs.get(key)
         if slab is None:
-            slab = self._slabs[name] = self._pool.acquire(wanted_bytes)
+            slab = self._slabs[key] = _acquire(self._pool, wanted_bytes, self._make_room)
         return slab.array(storage, shape)
 
     def close(self) -> None:
@@ -204,6 +224,16 @@ class RowMemory:
         self._slots.clear()
         while self._slabs:
             self._slabs.popitem()[1].release()
+
+
+def _acquire(pool: TensorPool, size_bytes: int, make_room: MakeRoom) -> Slab:
+    """Raises: ResourceError."""
+    try:
+        return pool.acquire(size_bytes)
+    except ResourceError:
+        if not make_room():
+            raise
+        return pool.acquire(size_bytes)
 
 
 def _size_bytes(storage: np.dtype[Any], shape: Shape) -> int:
@@ -241,17 +271,30 @@ class SlotCache:
         if isinstance(found, BoundSlot):
             return found
         if not rows:
-            return BoundSlot(self._session, self._pool, key)
-        home = found or RowMemory(self._session, self._pool, key, self._rows_max)
+            return BoundSlot(self._session, self._pool, key, make_room=self._let_idle_go)
+        home = found or RowMemory(self._session, self._pool, key, self._rows_max, self._let_idle_go)
         try:
             return home.slot(rows)
         except BaseException:
             self._put(home, home.key)
             raise
 
+    def _let_idle_go(self) -> bool:
+        """Makes room for other shapes of inputs; whether there was anything to let go."""
+        with self._lock:
+            gone = [one for kept in self._idle.values() for one in kept]
+            self._idle.clear()
+            self._newest_key, self._newest = None, []
+        for one in gone:
+            one.close()
+        return bool(gone)
+
     def once(self, shapes: Sequence[Shape], borrowed: Mapping[str, Array]) -> BoundSlot:
         """A slot for one run of shapes that no other request will have. Raises: ResourceError."""
-        return BoundSlot(self._session, self._pool, tuple(shapes), borrowed=borrowed)
+        key = tuple(shapes)
+        return BoundSlot(
+            self._session, self._pool, key, borrowed=borrowed, make_room=self._let_idle_go
+        )
 
     def shapes(self) -> list[Key]:
         """Of inputs that have buffers, and do not use them just now."""
@@ -277,7 +320,11 @@ class SlotCache:
         if len(self._lent) >= _LENT_MAX:
             return None
         slot = self.take(shapes)
-        slot.bind()
+        try:
+            slot.bind()
+        except BaseException:
+            self.put_back(slot)
+            raise
         with self._lock:
             if slot.static and slot.home is None and not self._closed:
                 self._lent[slot] = let_go

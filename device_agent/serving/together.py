@@ -114,8 +114,9 @@ def _lead(
                 batch=len(parts),
                 times_ns=(turn_ns, filled_ns, done_ns),
             )
-            if generation.batch_costs is not None:
-                generation.batch_costs.observed(rows, done_ns - filled_ns)
+            costs = generation.batch_costs
+            if costs is not None:
+                costs.observed(rows, done_ns - filled_ns)
         else:
             generation.batch_costs = None  # this model does not answer row by row
     except Exception as error:  # noqa: BLE001 - whatever it was, each hears of its own alone

@@ -147,6 +147,8 @@ class ResponseCache:
                 leads = flight is None
                 if flight is None:
                     flight = self._flights[key] = _Flight(self._lock)
+                elif not leads:
+                    flight.followers += 1  # from here on it is not forgotten
         if flight is None:
             kept = run(timeout_s=timeout_s, began=lambda: None)
             with self._lock:
@@ -209,7 +211,6 @@ class ResponseCache:
         if when_gone is not None and not when_gone(leave):
             gone.set()
         with self._lock:
-            flight.followers += 1
             try:
                 while flight.kept is None:
                     if gone.is_set():
@@ -234,4 +235,7 @@ class ResponseCache:
 
 
 def _left_s(deadline_s: float | None) -> float | None:
-    return None if deadline_s is None else max(0.0, deadline_s - time.monotonic())
+    """At most what a lock can wait."""
+    if deadline_s is None:
+        return None
+    return min(max(0.0, deadline_s - time.monotonic()), threading.TIMEOUT_MAX)

@@ -69,10 +69,7 @@ class Plan:
         return self._packet
 
     def repeat(self, dispatcher: Dispatcher, answer: Answer) -> None:
-        """Asks, once for each generation, for a shorter way for requests as this one.
-
-        Raises: ResourceError.
-        """
+        """Asks, once for each generation, for a shorter way for requests as this one."""
         if self.lasts and answer.static and self._asked != answer.generation:
             self._asked = answer.generation
             self.repeated = dispatcher.repeated(self.request, answer, dict(self._outputs))

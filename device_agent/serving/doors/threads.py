@@ -74,9 +74,7 @@ class DoorThreads:
         try:
             worker = self._idle.pop()
         except IndexError:
-            if self._started < self._threads_max:
-                self._start(task)
-            else:
+            if self._started >= self._threads_max or not self._start(task):
                 self._waiting.append(task)
                 self._wake_for_waiting()
             return task
@@ -92,14 +90,25 @@ class DoorThreads:
             worker.task = None
             worker.wake.release()
 
-    def _start(self, task: Task) -> None:
-        self._started += 1
-        threading.Thread(
+    def _start(self, task: Task) -> bool:
+        """False: the machine gives no more threads, and those that there are must do.
+
+        Raises: RuntimeError where there are none.
+        """
+        thread = threading.Thread(
             target=self._work,
             args=(_Worker(task),),
-            name=f"{self._name}_{self._started}",
+            name=f"{self._name}_{self._started + 1}",
             daemon=True,
-        ).start()
+        )
+        try:
+            thread.start()
+        except RuntimeError:
+            if not self._started:
+                raise
+            return False
+        self._started += 1
+        return True
 
     def _wake_for_waiting(self) -> None:
         """A worker that came to rest just now did not see what waits."""
@@ -128,5 +137,7 @@ class DoorThreads:
                 self._idle.append(worker)
                 if self._waiting:
                     self._wake_for_waiting()
+                if not self._threads_max:  # closed in this moment
+                    self.close()
                 worker.wake.acquire()
                 task = worker.task

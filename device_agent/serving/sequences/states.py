@@ -293,7 +293,8 @@ class SequenceStates:
         # Without the lock: whoever calls ``leave`` may hold one of its own.
         if when_gone is not None and not when_gone(leave):
             leave()
-        if not gate.acquire(timeout=-1 if timeout_s is None else timeout_s):
+        limit_s = -1 if timeout_s is None else min(max(timeout_s, 0), threading.TIMEOUT_MAX)
+        if not gate.acquire(timeout=limit_s):
             with self._lock:
                 if gate in state.waiting:
                     state.waiting.remove(gate)

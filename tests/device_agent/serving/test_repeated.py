@@ -13,9 +13,10 @@ from device_agent.serving import slots
 from device_agent.serving.cache import ResponseCache
 from device_agent.serving.repeated import Repeated
 from device_agent.serving.request import GivenTensor, Request
-from edge_sdk.base import UsageError
+from edge_sdk.base import ResourceError, UsageError
 from edge_sdk.engines import EngineError
 from edge_sdk.engines.contract import Array
+from edge_sdk.tensor_pool import Slab
 from tests.support import onnx_models
 from tests.support.serving_door import Serving, serving
 
@@ -173,3 +174,21 @@ def test_what_needs_more_than_a_run_has_none(tmp_path: Path) -> None:
     tensor = GivenTensor(name="x", dtype="float32", shape=app.x.shape, data=data)
     app.request = Request(model=NAME, version="", inputs=[tensor])
     assert app.repeated() is None
+
+
+def test_without_memory_for_it_the_request_goes_on_as_before(
+    made: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer is there: that buffers of its own are not costs nobody an error."""
+    app = App(made)
+    used = made.pool.statistics().slabs_used
+
+    def refused(size_bytes: int) -> Slab:
+        raise ResourceError(f"no {size_bytes} bytes")
+
+    with made.dispatcher.run(app.request) as answer:
+        monkeypatch.setattr(made.pool, "acquire", refused)
+        assert made.dispatcher.repeated(app.request, answer, {"y": app.y}) is None
+    assert made.pool.statistics().slabs_used == used
+    monkeypatch.undo()
+    assert begun(app).run()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper
 
@@ -195,4 +196,60 @@ def test_text_has_no_slab(tmp_path: Path) -> None:
         outputs: Mapping[str, np.ndarray[Any, Any]] = slot.run()
         assert outputs["y"].tolist() == texts
         slot.finish()
+    assert used(pool) == 0
+
+
+def products() -> onnx.ModelProto:
+    """Every row with every other: a row of the answer is as long as there are rows."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", "N"])
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0]),
+        helper.make_node("MatMul", ["x", "t"], ["y"]),
+    ]
+    graph = helper.make_graph(nodes, "products", [x], [y])
+    opset = helper.make_opsetid("", 17)
+    return helper.make_model(graph, opset_imports=[opset], ir_version=9)
+
+
+def test_rows_may_be_as_long_as_there_are_many(tmp_path: Path) -> None:
+    """Where buffers are shared by numbers of rows, an output of rows by rows has room for each."""
+    pool = TensorPool(budget_bytes=1 << 20, check=True)
+    slots = SlotCache(session_of(products(), tmp_path), pool, rows_max=8)
+    for rows in (1, 2, 3, 8, 2, 9):
+        slot = slots.take([(rows, 4)])
+        slot.inputs["x"][:] = np.arange(rows)[:, None]
+        wanted = 4 * np.outer(np.arange(rows), np.arange(rows))
+        assert (slot.run()["y"] == wanted).all()
+        slots.put_back(slot)
+    slots.close()
+    assert used(pool) == 0
+
+
+@pytest.mark.parametrize("rows_max", [1, 4])
+def test_idle_buffers_make_room_for_other_shapes(tmp_path: Path, rows_max: int) -> None:
+    """Buffers that nobody uses are let go before inputs of another shape are refused."""
+    pool = TensorPool(budget_bytes=1 << 20)
+    slots = SlotCache(session_of(onnx_models.linear(2.0), tmp_path), pool, rows_max=rows_max)
+    for rows in (10_000, 11_000, 12_000, 2, 10_000):
+        slot = slots.take([(rows, 4)])
+        slot.inputs["x"][:] = rows
+        assert (slot.run()["y"] == 2 * rows).all()
+        slots.put_back(slot)
+    with pytest.raises(ResourceError):
+        slots.take([(80_000, 4)])
+    assert used(pool) == 0
+    slots.put_back(slots.take([(3, 4)]))
+    slots.close()
+    assert used(pool) == 0
+
+
+def test_a_slot_that_cannot_be_lent_is_not_lost(tmp_path: Path) -> None:
+    """Without memory for its outputs, those of its inputs go back."""
+    slots = SlotCache(
+        session_of(onnx_models.linear(2.0), tmp_path), pool := TensorPool(budget_bytes=1 << 17)
+    )
+    with pytest.raises(ResourceError):
+        slots.lend([(6_000, 4)], lambda: None)
+    slots.close()
     assert used(pool) == 0

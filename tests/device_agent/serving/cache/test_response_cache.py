@@ -351,3 +351,48 @@ def test_many_threads_many_keys() -> None:
     use = cache.use()
     assert use.memory_bytes <= 8 << 10
     assert min(use.memory_hits, use.misses) > 0
+
+
+def test_who_comes_as_the_leader_fails_leads() -> None:
+    """Also where that is between its being a follower and its waiting: the run is not forgotten."""
+    cache = ResponseCache(1 << 20)
+    cache.serve(ONE)
+    go = threading.Event()
+
+    def fails(*, timeout_s: float | None, began: Callable[[], None]) -> Kept:
+        go.wait(20)
+        raise ResourceError("no memory")
+
+    leader = ask(cache, fails)
+    wait_for(lambda: cache._flights, "a leader")
+
+    def in_between(_leave: Callable[[], None]) -> bool:
+        go.set()
+        assert isinstance(leader.result(), ResourceError)
+        return True
+
+    def runs(*, timeout_s: float | None, began: Callable[[], None]) -> Kept:
+        return kept_of(7)
+
+    kept, source = cache.answer(key_of(), runs, when_gone=in_between)
+    assert (kept.outputs["y"].tolist(), source) == ([7], "run")
+    assert not cache._flights
+
+
+def test_a_follower_may_be_patient_without_end() -> None:
+    """More seconds than a lock can wait are as none."""
+    cache = ResponseCache(1 << 20)
+    cache.serve(ONE)
+    go = threading.Event()
+
+    def runs(*, timeout_s: float | None, began: Callable[[], None]) -> Kept:
+        go.wait(20)
+        return kept_of(7)
+
+    leader = ask(cache, runs)
+    wait_for(lambda: cache._flights, "a leader")
+    follower = ask(cache, runs, timeout_s=9.2e12)
+    wait_for(lambda: next(iter(cache._flights.values())).followers, "a follower")
+    go.set()
+    assert not isinstance(leader.result(), EdgeError)
+    assert not isinstance(follower.result(), EdgeError)

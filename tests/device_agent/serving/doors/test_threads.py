@@ -86,3 +86,24 @@ def test_closed_threads_end() -> None:
     threads.close()
     go.set()
     wait_for(lambda: threading.active_count() <= before, "the end of the threads")
+
+
+def test_a_machine_without_threads_makes_do_with_those_it_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A task that gets no thread of its own waits for one; without any thread it is refused."""
+    threads = DoorThreads(4, name="door")
+    go, seen = threading.Event(), list[int]()
+    threads.submit(go.wait, 20)
+
+    def none_left(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none_left)
+        threads.submit(seen.append, 1)
+        with pytest.raises(RuntimeError):
+            DoorThreads(4, name="bare").submit(seen.append, 2)
+    go.set()
+    wait_for(lambda: seen == [1], "the task")
+    threads.close()

@@ -333,3 +333,19 @@ def test_any_interleaving_gives_what_each_sequence_gives_alone(
             alone[one] = done
     states.close()
     assert states._pool.statistics().slabs_used == 0
+
+
+def test_patience_without_end_is_as_none() -> None:
+    """More seconds than a lock can wait: it waits, and the sequence goes on afterwards."""
+    states = make()
+    ask(states, start(1), 1.0)
+    got: list[float] = []
+    with states.turn(Sequence(id=1), X):
+        patient = threading.Thread(
+            target=lambda: got.append(ask(states, Sequence(id=1), 1.0, timeout_s=9.2e12))
+        )
+        patient.start()
+        wait_for(lambda: states._states[1].waiting, "the second request")
+    patient.join(20)
+    assert got
+    ask(states, Sequence(id=1), 1.0, timeout_s=0)
