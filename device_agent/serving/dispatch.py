@@ -29,7 +29,7 @@ from device_agent.serving.request import (
 )
 from device_agent.serving.scheduling import Scheduler, WhenGone
 from device_agent.serving.sequences import Sequence as SequenceOf
-from device_agent.serving.together import run_together
+from device_agent.serving.together import run_observed, run_together
 from edge_sdk.base import EdgeError, ResourceError, UnavailableError
 from edge_sdk.engines import EngineError
 from edge_sdk.engines.contract import Array
@@ -263,8 +263,9 @@ class Dispatcher:
             else:
                 for tensor in request.given:
                     fill(slot.inputs[tensor.name], tensor)
+            costs = generation.batch_costs  # once: a run of others may take it away
             filled_ns = _now_ns()
-            outputs = slot.run()
+            outputs = slot.run() if costs is None else run_observed(slot, costs, request.rows)
             done_ns = _now_ns()
         except BaseException:
             if slot is not None:
@@ -272,9 +273,6 @@ class Dispatcher:
             scheduler.leave(queue, priority, _now_ns() - turn_ns)
             raise
         scheduler.leave(queue, priority, done_ns - turn_ns)
-        costs = generation.batch_costs  # once: a run of others may take it away
-        if costs is not None:
-            costs.observed(request.rows, done_ns - filled_ns)
         if request.wanted:
             outputs = {name: outputs[name] for name in request.specs}
         phases = (turn_ns - begin_ns, filled_ns - turn_ns, done_ns - filled_ns, 1, True)

@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 _WORTH = 0.96  # a larger size must cost at most this much for each row
+# And this much beside one that runs alone. Two that run at once slow each other, by a third
+# where cores share a pipeline, and so make a batch of convolutions look cheaper than it is.
+_PAYS = 0.75
 _NEW_PART = 1 / 16  # of each later measurement in the average
 
 
@@ -48,7 +51,8 @@ class BatchCosts:
         for rows in sizes(self.rows_max):
             if rows == 1 or not {rows, best} <= self._ns.keys():
                 continue
-            if self._ns[rows] / rows <= _WORTH * self._ns[best] / best:
+            cost = self._ns[rows] / rows
+            if cost <= _WORTH * self._ns[best] / best and cost <= _PAYS * self._ns[1]:
                 best = rows
         return best
 

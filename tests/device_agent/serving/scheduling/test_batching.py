@@ -72,3 +72,11 @@ def test_a_size_between_two_costs_as_the_larger() -> None:
     for rows in (1, 2, 4, 8):
         costs.measured(rows, 1000 * rows)
     assert [costs.ns(rows) for rows in (1, 3, 8, 9)] == [1000, 4000, 8000, 0]
+
+
+def test_a_little_saving_is_not_worth_a_wait() -> None:
+    """Runs beside each other slow each other down: what looks a fifth cheaper together is not."""
+    costs = BatchCosts(8)
+    for rows, ns in ((1, 1000), (2, 1700), (4, 3300), (8, 6400)):
+        costs.measured(rows, ns)
+    assert costs.worth() == 1
