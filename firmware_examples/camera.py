@@ -29,14 +29,16 @@ RETRY_S = 0.2
 
 
 def frames(
-    folder: Path | None, shape: tuple[int, ...], count: int, *, interval_s: float = 0.0
+    model: Model, folder: Path | None, shape: tuple[int, ...], count: int, interval_s: float = 0.0
 ) -> Iterator[dict[str, np.ndarray]]:
-    """``count`` frames of float32 in ``shape``, from files in turn or as noise."""
+    """``count`` frames of float32 in ``shape``, from files in turn or as noise, under the name
+    of the model's first input."""
+    name = model.inputs[0].name
     files = sorted(folder.glob("*.npy")) if folder else []
     random = np.random.default_rng(0)
     for number in range(count):
         frame = np.load(files[number % len(files)]) if files else random.random(shape)
-        yield {"x": frame.astype(np.float32).reshape(shape)}
+        yield {name: frame.astype(np.float32).reshape(shape)}
         time.sleep(interval_s)
 
 
@@ -98,24 +100,37 @@ def require(model: Model, version: str, frame: dict[str, np.ndarray]) -> bool:
 
 
 def run(client: Client, options: argparse.Namespace) -> int:
-    shape = tuple(int(size) for size in options.shape.split(","))
+    shape = options.shape
     model = client.model(options.model)
     if options.require and not require(
-        model, options.require, next(frames(options.frames, shape, 1))
+        model, options.require, next(frames(model, options.frames, shape, 1))
     ):
         return VersionNotActiveError.exit_code
-    source = frames(options.frames, shape, options.count, interval_s=options.interval)
+    source = frames(model, options.frames, shape, options.count, options.interval)
     with stream(model, source, when_full=options.when_full, errors="answer", copy=False) as answers:
         watch(model, answers, patience_s=options.patience)
     return 0
+
+
+def shape_of(text: str) -> tuple[int, ...]:
+    return tuple(int(size) for size in text.split(","))
+
+
+def folder_of(text: str) -> Path:
+    folder = Path(text)
+    if not any(folder.glob("*.npy")):
+        raise argparse.ArgumentTypeError(f"{folder} holds no .npy files")
+    return folder
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Names what a camera sees.")
     parser.add_argument("--model", default="team/digits")
     parser.add_argument("--agent", help="its address; else EDGE_AGENT_ADDRESS")
-    parser.add_argument("--frames", type=Path, help="folder of .npy files")
-    parser.add_argument("--shape", default="1,64", help="of one frame, with its batch of 1")
+    parser.add_argument("--frames", type=folder_of, help="folder of .npy files")
+    parser.add_argument(
+        "--shape", type=shape_of, default="1,64", help="of one frame, its batch of 1 too"
+    )
     parser.add_argument("--count", type=int, default=10)
     parser.add_argument("--interval", type=float, default=0.0, help="seconds between frames")
     parser.add_argument(
@@ -133,6 +148,8 @@ def main() -> int:
     except EdgeError as error:
         print(f"camera: {error.message}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from edge_sdk.base.command import (
     print_table,
     read_toml,
 )
-from edge_sdk.base.files import refuse_existing, whole_file
+from edge_sdk.base.files import refuse_unwritable, whole_file
 
 if TYPE_CHECKING:
     from device_agent.load_test import Load, Observe, Plan, Where
@@ -81,7 +81,7 @@ def bench(
     timing = {"duration_s": duration_s, "warm_up_s": warm_up_s, "seed": seed}
     plan = _plan(loads, scenario, where, timing)
     if html is not None:
-        refuse_existing(html, replace=force)
+        refuse_unwritable(html, replace=force)
     with status_line() as show:
         document = run_loads(plan, progress=_progress(plan, show), observe=_observe(where))
     if html is not None:

@@ -21,6 +21,7 @@ from edge_sdk.base import (
     explain_os_error,
 )
 from edge_sdk.base.command import PathArgument, json_option, note, print_json
+from edge_sdk.base.files import refuse_unwritable
 
 _FORMATS = {".svg": "flamegraph", ".json": "speedscope", ".txt": "raw"}
 _BESIDE_S = 60.0  # what starting and drawing may take
@@ -47,6 +48,7 @@ def flame(
     form = _FORMATS.get(out.suffix)
     if form is None:
         raise UsageError(f"{out} ends in none of {', '.join(_FORMATS)}, which say what to write")
+    refuse_unwritable(out, replace=True)  # before it looks: py-spy's words would be of itself
     program = find_profiler()
     with agent(where["state_dir"], where["local_address"]) as questions:
         pid = questions.statistics().page.pid
@@ -80,6 +82,8 @@ def record(program: str, pid: int, out: Path, arguments: list[str], seconds: int
     """
     partial = out.with_name(f".{out.name}.{os.getpid()}")
     try:
+        partial.touch()  # else what py-spy says of a folder reads as if it were of the process
+        partial.unlink()
         ran = subprocess.run(
             [program, "record", "--pid", str(pid), "--output", str(partial), *arguments],
             capture_output=True,

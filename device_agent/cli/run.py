@@ -51,7 +51,10 @@ def run_agent(as_json: bool, **flags: Any) -> None:
     AssignmentKeeper(store, config.device)  # says whose folder it is, before a process starts
 
     def ready(agent_address: str, inference_address: str) -> None:
-        note(f"agent of {config.device} at {agent_address}, inference at {inference_address}")
+        doors = {"inference": inference_address, "REST": config.rest_address}
+        doors["metrics"] = config.metrics_address
+        where = ", ".join(f"{name} at {address}" for name, address in doors.items() if address)
+        note(f"agent of {config.device} at {agent_address}, {where}")
         if as_json:
             document = {"agent_address": agent_address, "inference_address": inference_address}
             for name in ("metrics_address", "rest_address"):

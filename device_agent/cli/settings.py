@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from edge_sdk.base import FormatError, UsageError
 from edge_sdk.base.command import PathArgument, Settings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Table = TypeVar("Table")
 
 _DEFAULT = AgentConfig(state_dir="/var/lib/edge-agent", device="")
 _SIZES = ("memory_bytes", "disk_quota_bytes", "disk_reserve_bytes", "decoder_memory_bytes")
@@ -119,7 +121,8 @@ def read_config(
     )
     unknown = settings.unknown()
     if unknown:
-        raise UsageError(f"{settings.file} has unknown keys in [agent]: {', '.join(unknown)}")
+        words = _misspelt(unknown, (key for key in settings.shown() if key not in unknown))
+        raise UsageError(f"{settings.file} has unknown keys in [agent]: {words}")
     if device_needed:
         if not config.device:
             raise UsageError("the device needs a name: --device NAME or EDGE_AGENT_DEVICE")
@@ -154,10 +157,7 @@ def _texts(key: str, values: Any) -> list[str]:
 def _caches(values: Any) -> dict[str, CacheConfig]:
     """From flags as MODEL=MEMORY_BYTES[:FILE_BYTES], or a file's table by model."""
     if isinstance(values, Mapping):
-        try:
-            return msgspec.convert(values, dict[str, CacheConfig])
-        except msgspec.ValidationError as error:
-            raise UsageError(f"caches {dict(values)!r}: {error}") from None
+        return _tables("caches", values, CacheConfig)
     found = {}
     for text in _texts("caches", values):
         model, equals, sizes = text.partition("=")
@@ -170,15 +170,36 @@ def _caches(values: Any) -> dict[str, CacheConfig]:
 
 def _models(values: Any) -> dict[str, ModelConfig]:
     """From a file's tables ``[agent.models."NAME"]``."""
-    known = {one.name for one in dataclasses.fields(ModelConfig)}
-    try:
-        found = msgspec.convert(values, dict[str, dict[str, Any]])
-        for model, table in found.items():
-            if set(table) - known:
-                raise UsageError(f"models: {model!r} has unknown keys {sorted(set(table) - known)}")
-        return msgspec.convert(found, dict[str, ModelConfig])
-    except msgspec.ValidationError as error:
-        raise UsageError(f"models {values!r}: {error}") from None
+    return _tables("models", values, ModelConfig)
+
+
+def _tables(key: str, values: Any, kind: type[Table]) -> dict[str, Table]:
+    """A file's tables ``[agent.KEY."NAME"]``. Raises: UsageError."""
+    known = [one.name for one in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    if not isinstance(values, Mapping):
+        raise UsageError(f'{key} {values!r} are no tables: write [agent.{key}."NAMESPACE/NAME"]')
+    found = {}
+    for model, table in values.items():
+        where = f'[agent.{key}."{model}"]'
+        unknown = sorted(set(table) - set(known)) if isinstance(table, Mapping) else []
+        if unknown:
+            raise UsageError(f"unknown keys in {where}: {_misspelt(unknown, known)}")
+        try:
+            found[model] = msgspec.convert(table, kind)
+        except msgspec.ValidationError as error:
+            raise UsageError(f"{where}: {error}") from None
+    return found
+
+
+def _misspelt(unknown: Iterable[str], known: Iterable[str]) -> str:
+    """Each unknown key with the known one that it is like, or else with all of them."""
+    names = sorted(known)
+    words = []
+    for key in unknown:
+        like = difflib.get_close_matches(key, names, n=1)
+        words.append(f"{key} (is {like[0]} meant?)" if like else key)
+    strange = not all(word.endswith("?)") for word in words)
+    return ", ".join(words) + (f"; known are {', '.join(names)}" if strange else "")
 
 
 def _labels(values: Any) -> dict[str, str]:

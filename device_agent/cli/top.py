@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _PERCENTILES = ("p50", "p90", "p99", "p999")
+_WHICH = ("model", "version")
+_NOW = ("state", "req/s", "failed/s", "refused", "in flight", "waiting")
+_KEPT = ("batch", "cache memory", "file", "memory", "requests", "errors")
+_WIDE = 150  # columns of a terminal on which a model has one line
 
 
 @click.command(epilog="Example: edge-agent top --state ./state --once --json")
@@ -70,21 +74,25 @@ def _show(looks: Iterator[dict[str, Any]], *, once: bool) -> None:
     if not console.is_terminal:
         console.width = max(console.width, 200)
     if once:
-        console.print(_screen(next(looks)))
+        console.print(_screen(next(looks), wide=console.width >= _WIDE))
         return
     try:
         with Live(console=console, screen=True, auto_refresh=False) as live:
             live.update("looking", refresh=True)
             for document in looks:
-                live.update(_screen(document), refresh=True)
+                live.update(_screen(document, wide=console.width >= _WIDE), refresh=True)
     except KeyboardInterrupt:
         return  # what it is ended with
 
 
-def _screen(document: dict[str, Any]) -> RenderableType:
+def _screen(document: dict[str, Any], *, wide: bool) -> RenderableType:
     from rich.console import Group
 
-    return Group(_head(document), "", _models(document), "", _times(document))
+    parts = [(*_WHICH, *_NOW, *_KEPT)] if wide else [(*_WHICH, *_NOW), (*_WHICH, *_KEPT)]
+    shown: list[RenderableType] = [_head(document)]
+    for table in (*(_models(document, columns) for columns in parts), _times(document)):
+        shown += ["", table]
+    return Group(*shown)
 
 
 def _head(document: dict[str, Any]) -> str:
@@ -116,27 +124,38 @@ def _table(*columns: str) -> Table:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number < 2 else "right")
+        # Names are what is read first: where it is narrow, figures give way.
+        table.add_column(column, justify="left" if number < 2 else "right", no_wrap=number < 2)
     return table
 
 
-def _models(document: dict[str, Any]) -> RenderableType:
-    table = _table(
-        *("model", "version", "state", "req/s", "failed/s", "refused", "in flight", "waiting"),
-        *("batch", "cache memory", "file", "memory", "requests", "errors"),
-    )
+def _models(document: dict[str, Any], columns: Sequence[str]) -> Table:
+    table = _table(*columns)
     for one in document["models"]:
-        cache = one["cache"] or {"memory_hit_rate": None, "file_hit_rate": None}
-        table.add_row(
-            *(printable(one["model"]), printable(one["version"]), one["state"]),
-            *(f"{one['requests_per_s']:.1f}", f"{one['failed_per_s']:.1f}"),
-            *(str(one["refused"]), str(one["in_flight"])),
-            str(one["waiting"]),
-            _plain(one["batch_mean"], "{:.1f}"),
-            *(_plain(cache["memory_hit_rate"], "{:.0%}"), _plain(cache["file_hit_rate"], "{:.0%}")),
-            *(bytes_text(one["memory_bytes"]), str(one["requests"]), str(one["errors"])),
-        )
+        figures = _figures(one)
+        table.add_row(*(figures[column] for column in columns))
     return table
+
+
+def _figures(one: dict[str, Any]) -> dict[str, str]:
+    """What is shown of a model, by column."""
+    cache = one["cache"] or {"memory_hit_rate": None, "file_hit_rate": None}
+    return {
+        "model": printable(one["model"]),
+        "version": printable(one["version"]),
+        "state": one["state"],
+        "req/s": f"{one['requests_per_s']:.1f}",
+        "failed/s": f"{one['failed_per_s']:.1f}",
+        "refused": str(one["refused"]),
+        "in flight": str(one["in_flight"]),
+        "waiting": str(one["waiting"]),
+        "batch": _plain(one["batch_mean"], "{:.1f}"),
+        "cache memory": _plain(cache["memory_hit_rate"], "{:.0%}"),
+        "file": _plain(cache["file_hit_rate"], "{:.0%}"),
+        "memory": bytes_text(one["memory_bytes"]),
+        "requests": str(one["requests"]),
+        "errors": str(one["errors"]),
+    }
 
 
 def _times(document: dict[str, Any]) -> RenderableType:

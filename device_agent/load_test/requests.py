@@ -16,6 +16,7 @@ from edge_sdk.engines.golden import seeded_inputs
 from edge_sdk.manifest import TensorSpec
 
 LABELS = "labels"
+_SEEDED_BYTES_MAX = 1 << 30  # of all samples together
 
 Array = NDArray[Any]
 
@@ -31,8 +32,17 @@ class Request:
 def seeded_requests(
     specs: Sequence[TensorSpec], *, seed: int, batch: int = 1, count: int = 8
 ) -> tuple[Request, ...]:
-    """Different ones of one shape. Raises: UsageError (this model takes no batch)."""
+    """Different ones of one shape.
+
+    Raises: UsageError (this model takes no batch; they would fill the device's memory).
+    """
     made = []
+    row_bytes = sum(one.nbytes for one in seeded_inputs(specs, seed=seed).values())
+    if row_bytes * batch * count > _SEEDED_BYTES_MAX:
+        raise UsageError(
+            f"{count} samples of {batch} rows are {row_bytes * batch * count:,} bytes; at most "
+            f"{_SEEDED_BYTES_MAX:,}: give a smaller batch= or distinct="
+        )
     for number in range(count):
         rows = [seeded_inputs(specs, seed=seed + number * batch + row) for row in range(batch)]
         made.append(Request(inputs=_stacked(specs, rows) if batch > 1 else rows[0]))

@@ -182,6 +182,17 @@ def refuse_existing(path: Path, *, replace: bool) -> None:
         raise UsageError(f"{path} is no regular file; name another file to write")
 
 
+def refuse_unwritable(path: Path, *, replace: bool) -> None:
+    """Said before what is to be written is worked for. Raises as ``refuse_existing``, and
+    NotFoundError (no such folder), UsageError (not permitted)."""
+    refuse_existing(path, replace=replace)
+    folder = path.parent
+    if not folder.is_dir():
+        raise NotFoundError(f"no folder {folder} to write {path.name} into")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"no permission to write into {folder}")
+
+
 def _mode(path: Path) -> int | None:
     """What stands at ``path``, or where a link there leads; None where nothing does."""
     try:

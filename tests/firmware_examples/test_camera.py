@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from tests.support import onnx_models
@@ -20,16 +21,20 @@ CAMERA = Path(__file__).parents[2] / "firmware_examples" / "camera.py"
 MODEL = "team/digits"
 
 
-def weights(likeliest: int) -> list[np.ndarray]:
-    """A layer that prefers one of three classes for any bright frame."""
+def prefers(likeliest: int) -> onnx.ModelProto:
+    """A layer that prefers one of three classes for any bright frame; its input is no ``x``."""
     matrix = np.zeros((64, 3), np.float32)
     matrix[:, likeliest] = 1
-    return [matrix]
+    model = onnx_models.mlp(weights=[matrix], sizes=(64, 3))
+    model.graph.input[0].name = "image"
+    for node in model.graph.node:
+        node.input[:] = ["image" if name == "x" else name for name in node.input]
+    return model
 
 
 @pytest.fixture
 def device(tmp_path: Path) -> Iterator[tuple[FakeAgent, Serving]]:
-    made = serving(tmp_path / "models", {MODEL: onnx_models.mlp(weights=weights(1), sizes=(64, 3))})
+    made = serving(tmp_path / "models", {MODEL: prefers(1)})
     made.door.open(f"unix:{tmp_path}/inference.sock")
     try:
         with fake_agent(tmp_path) as agent:
@@ -64,7 +69,7 @@ def test_labels_follow_the_version(device: tuple[FakeAgent, Serving], tmp_path: 
     first = json.loads(process.stdout.readline())
     assert first == {"frame": 0, "label": "dog", "version": "1.0.0", "dropped": 0}
     agent.models[MODEL] = ("2.0.0", labels(tmp_path / "two", "fox owl elk"))
-    made.serve(MODEL, onnx_models.mlp(weights=weights(2), sizes=(64, 3)), "2.0.0")
+    made.serve(MODEL, prefers(2), "2.0.0")
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     seen = {(line["version"], line["label"]) for line in map(json.loads, out.splitlines())}
@@ -95,6 +100,20 @@ def test_a_demanded_version_that_is_not_active_ends_it(
     assert out == ""
     process = camera(device[0], "--require", "1.0.0", "--count", "1")
     assert json.loads(process.communicate(timeout=60)[0])["version"] == "1.0.0"
+
+
+def test_wrong_arguments_are_told(tmp_path: Path) -> None:
+    """A folder without frames is not answered with noise, nor a wrong shape with a traceback."""
+    for wrong in (["--frames", str(tmp_path)], ["--shape", "1,x"]):
+        done = subprocess.run(
+            [sys.executable, str(CAMERA), *wrong],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert wrong[0] in done.stderr.splitlines()[-1]
 
 
 def test_without_an_agent_one_line_says_so(tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ class SequenceStates:
         if not self.sources.keys() <= given.keys():
             raise UsageError(
                 f"inference request to model {self._model!r} must specify a non-zero or "
-                "non-empty correlation ID"
+                f"non-empty correlation ID, or bring the states: {', '.join(self.sources)}"
             )
 
     def sweep(self) -> None:

@@ -58,6 +58,8 @@ def test_goals_decide_the_exit_code(
     assert "1 goal is not met" in bad.err
     again = edge_agent(*common, "--scenario", str(scenario), "--html", str(report))
     assert again.code == 7
+    nowhere = ("--html", str(tmp_path / "no" / "report.html"), "--duration-s", "3600")
+    assert edge_agent(*common, "--scenario", str(scenario), *nowhere).code == 7  # at once
     assert "--force" in again.err
 
 

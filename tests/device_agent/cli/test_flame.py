@@ -12,7 +12,7 @@ import pytest
 
 from device_agent.cli import flame, main
 from device_agent.cli.flame import explained, find_profiler, record
-from edge_sdk.base import EdgeError, NotFoundError, RefusedError, UnavailableError
+from edge_sdk.base import EdgeError, NotFoundError, RefusedError, UnavailableError, UsageError
 from tests.support.commands import Ran, run_main
 from tests.support.served_page import served_page
 from tests.support.used_page import used_words
@@ -75,6 +75,8 @@ def test_the_whole_command(
         assert (shown.code, "wrote" in shown.err) == (0, True)
         assert "--native" in out.read_text()
         assert edge_agent("flame", "--state", state, "--out", "flame.png").code == 2
+        nowhere = edge_agent("flame", "--state", state, "--out", str(tmp_path / "no" / "f.svg"))
+        assert (nowhere.code, "no folder" in nowhere.err) == (7, True)
     with served_page(tmp_path / "b", None) as state:
         assert edge_agent("flame", "--state", state).code == 5
 
@@ -97,6 +99,14 @@ def test_a_failure_says_what_to_do(
         record(program, os.getpid(), out, LOOK, 1)
     assert type(refused.value) is error
     assert [path.name for path in tmp_path.iterdir()] == ["py-spy"]
+
+
+def test_a_folder_that_cannot_be_written_is_not_blamed_on_the_process(tmp_path: Path) -> None:
+    """What the profiler says of both is nearly the same."""
+    program = script(tmp_path, 'echo "Permission denied" >&2; exit 1')
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="flame"):
+        record(program, os.getpid(), tmp_path / "file" / "flame.svg", LOOK, 1)
 
 
 def test_a_process_that_is_gone() -> None:

@@ -292,7 +292,7 @@ def test_how_models_are_served_comes_from_the_file(tmp_path: Path) -> None:
     file = tmp_path / "agent.toml"
     file.write_text('[agent]\ndevice = "d"\n[agent.models."team/a"]\nbatch_max = 8\n')
     assert read_config({"file": file})[0].models == {"team/a": ModelConfig(batch_max=8)}
-    for wrong in ("batch = 8", 'batch_max = "8"', "priority = 4", "weight = 0"):
+    for wrong in ("batch_mx = 8", 'batch_max = "8"', "priority = 4", "weight = 0"):
         file.write_text(f'[agent]\ndevice = "d"\n[agent.models."team/a"]\n{wrong}\n')
         with pytest.raises(UsageError, match=wrong.split()[0]):
             read_config({"file": file})
@@ -310,4 +310,24 @@ def test_caches_by_flag_and_file(tmp_path: Path) -> None:
     assert read_config({"file": file})[0].caches == {"team/a": CacheConfig(memory_bytes=100)}
     file.write_text('[agent]\ndevice = "d"\n[agent.caches."team/a"]\nmemory_bytes = "much"\n')
     with pytest.raises(UsageError, match="caches"):
+        read_config({"file": file})
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('device_ = "e"', "device_ .is device meant"),
+        ("colour = 1", "colour; known are .*check_in_s"),
+        ('[agent.caches."team/a"]\nmemory_byte = 1', "team/a.*memory_byte .is memory_bytes meant"),
+        ('[agent.models."team/a"]\nzzz = 1', "zzz; known are batch_max, engine_options"),
+        ("caches = 5", "caches"),
+        ("models = 5", "models 5 are no tables"),
+        ('models = { "team/a" = 5 }', "team/a"),
+    ],
+)
+def test_misspelt_keys_are_told(tmp_path: Path, text: str, told: str) -> None:
+    """In each table of the file, with the key that was meant, or all that there are."""
+    file = tmp_path / "agent.toml"
+    file.write_text(f'[agent]\ndevice = "d"\n{text}\n')
+    with pytest.raises(UsageError, match=told):
         read_config({"file": file})

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from device_agent.cli import main
-from device_agent.cli.top import _show
+from device_agent.cli.top import _screen, _show
 from device_agent.cli.usage import usage
 from tests.support.commands import Ran, run_main
 from tests.support.served_page import served_page
@@ -47,6 +47,20 @@ def test_one_look(state: str, edge_agent: Callable[..., Ran]) -> None:
     assert {"55%", "25%"} <= set(digits)
     phases = [row[1] for row in rows if row[:1] == ["team/digits"] and "serving" not in row]
     assert phases == ["queue", "input", "compute", "output", "whole"]
+
+
+def test_on_a_narrow_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """With 80 columns a model has two lines, in which nothing of its names is cut off."""
+    from rich.console import Console
+
+    page = used_page()
+    document = usage(page, page, now_ms=page.beat_ms, interval_s=1.0)
+    Console(width=80).print(_screen(document, wide=False))
+    lines = capsys.readouterr().out.splitlines()
+    of_digits = [line.split() for line in lines if line.startswith("team/digits ")]
+    serving = [words[:3] for words in of_digits if "serving" in words]
+    assert serving == [["team/digits", "2.0.0", "serving"]]
+    assert ["team/digits", "2.0.0", "1001"] in [[*words[:2], words[-2]] for words in of_digits]
 
 
 def test_before_inference_runs(tmp_path: Path, edge_agent: Callable[..., Ran]) -> None:

@@ -36,6 +36,12 @@ def test_a_fixed_first_dimension_takes_no_batch() -> None:
         seeded_requests([FIXED], seed=0, batch=2)
 
 
+def test_samples_that_would_fill_the_memory_are_refused() -> None:
+    """Before any of them is made."""
+    with pytest.raises(UsageError, match="smaller batch="):
+        seeded_requests([X], seed=0, batch=10**9)
+
+
 @pytest.mark.parametrize(("spec", "shape"), [(X, (6, 4)), (X, (6, 1, 4)), (FIXED, (6, 1, 4))])
 def test_samples_of_a_file(tmp_path: Path, spec: TensorSpec, shape: tuple[int, ...]) -> None:
     """Samples lie along a free first dimension, or along one more."""
