@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -14,6 +15,9 @@ from device_agent.serving.sequences import Sequence as SequenceOf
 from edge_sdk.base import UsageError
 from edge_sdk.engines.contract import STORAGE, Array, Session, Shape, shape_fits
 from edge_sdk.manifest.model import TensorSpec
+
+_BYTES_MAX = 2**63 - 1  # of an array, also of one with no elements but other sizes beside the 0
+_POINTER_BYTES = 8  # the largest element
 
 
 class Stored(Protocol):
@@ -174,6 +178,8 @@ def _check_tensor(spec: TensorSpec, tensor: GivenTensor) -> None:
     count = 1
     for size in tensor.shape:
         count *= size
+    if not count and math.prod(filter(None, tensor.shape)) * _POINTER_BYTES > _BYTES_MAX:
+        raise UsageError(f"input {spec.name!r} has a shape that no memory holds: {tensor.shape}")
     if isinstance(tensor.data, np.ndarray):
         if tensor.data.size != count:
             raise UsageError(

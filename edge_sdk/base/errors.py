@@ -20,7 +20,7 @@ class EdgeError(Exception):
     exit_code: ClassVar[int] = 1
     grpc_status: ClassVar[str] = "INTERNAL"
 
-    def __init__(self, message: str, **facts: Any) -> None:
+    def __init__(self, message: str, /, **facts: Any) -> None:
         super().__init__(message)
         self.message = message
         self.facts = facts

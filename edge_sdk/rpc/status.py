@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import grpc
 from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -68,16 +69,10 @@ def from_rpc_error(error: grpc.RpcError, *, peer: str) -> EdgeError:
     """The typed error that a call ended with; ``peer`` names the other side in the message."""
     code = error.code()
     message = error.details() or code.name
-    try:
-        status = rpc_status.from_call(error)
-    except ValueError:
-        status = None
-    if status is not None:
-        for detail in status.details:
-            info = error_details_pb2.ErrorInfo()
-            if detail.Is(info.DESCRIPTOR) and detail.Unpack(info) and info.domain == DOMAIN:
-                cls = error_classes().get(info.reason, _BY_STATUS.get(code, EdgeError))
-                return cls(message, **dict(info.metadata))
+    info = _info_of(error)
+    if info is not None:
+        cls = error_classes().get(info.reason, _BY_STATUS.get(code, EdgeError))
+        return cls(message, **dict(info.metadata))
     if code == grpc.StatusCode.UNAVAILABLE:
         cause = message.rpartition(": ")[2]  # before it stands what gRPC went through
         message = f"cannot reach {peer}: {cause}; is it running there?"
@@ -88,6 +83,19 @@ def from_rpc_error(error: grpc.RpcError, *, peer: str) -> EdgeError:
     else:
         message = f"{peer}: {message}"
     return _BY_STATUS.get(code, EdgeError)(message)
+
+
+def _info_of(error: grpc.RpcError) -> error_details_pb2.ErrorInfo | None:
+    """What one of us says of its error; None: nothing, or nothing that can be read."""
+    try:
+        status = rpc_status.from_call(error)
+        for detail in status.details if status is not None else ():
+            info = error_details_pb2.ErrorInfo()
+            if detail.Is(info.DESCRIPTOR) and detail.Unpack(info) and info.domain == DOMAIN:
+                return info
+    except (ValueError, DecodeError):
+        pass
+    return None
 
 
 @contextmanager

@@ -100,7 +100,7 @@ class LaneConnection:
         self._slots = slots
         self._left = left
         self._slab: SealedSlab | None = None
-        self._view = memoryview(b"")
+        self._view = memoryview(bytearray())
         self._plan: Plan | None = None  # of the request before: the next is mostly like it
         self._plan_tail = b""
         self._plan_bytes = 0
@@ -213,7 +213,7 @@ class LaneConnection:
 
     def _drop_slot(self) -> None:
         self._drop_plan()  # it looks into the slot
-        self._view = memoryview(b"")
+        self._view = memoryview(bytearray())
         if self._slab is not None:
             slab, self._slab = self._slab, None
             self._slots.give_back(slab)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto
 
 from device_agent.config import ModelConfig
 from device_agent.serving.generation import Generation
@@ -245,3 +246,18 @@ def poisoned_runs(generation: Generation, *, poison: float) -> None:
         return slot
 
     generation.slots.take = taken  # type: ignore[method-assign]
+
+
+def test_no_elements_of_a_shape_that_no_memory_holds(tmp_path: Path) -> None:
+    """A size of 0 does not make every other size possible."""
+    made = serving(tmp_path, {"team/any": onnx_models.identity(TensorProto.FLOAT, ("n", "m"))})
+    for shape in ((2**62, 0), (0, 2**62)):
+        given = GivenTensor(name="x", dtype="float32", shape=shape, data=b"")
+        with (
+            pytest.raises(UsageError, match="no memory holds"),
+            made.dispatcher.infer("team/any", "", [given]),
+        ):
+            pass
+    given = GivenTensor(name="x", dtype="float32", shape=(0, 7), data=b"")
+    with made.dispatcher.infer("team/any", "", [given]) as answer:
+        assert answer.outputs["y"].shape == (0, 7)

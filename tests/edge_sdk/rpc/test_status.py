@@ -200,6 +200,37 @@ def test_details_of_strangers_are_ignored(server: tuple[grpc.Channel, Failing]) 
     assert "the distributor" in call(channel).message
 
 
+def test_facts_may_have_any_name(server: tuple[grpc.Channel, Failing]) -> None:
+    """Also those that are Python's own words for an error."""
+    channel, handler = server
+    facts = {"message": "m", "self": "s", "no name": "n"}
+
+    def act(context: grpc.ServicerContext) -> NoReturn:
+        context.abort_with_status(rpc_status.to_status(to_status(ProofError("differs", **facts))))
+        raise AssertionError
+
+    handler.act = act
+    error = call(channel)
+    assert (type(error), error.message, error.facts) == (ProofError, "differs", facts)
+
+
+def test_details_that_are_no_messages_are_ignored(server: tuple[grpc.Channel, Failing]) -> None:
+    """A peer that fails with nonsense has failed, and nothing more."""
+    channel, handler = server
+    name = "grpc-status-details-bin"
+    status = to_status(ProofError("differs"))
+    status.details[0].value = b"\xff\xff"
+    for data in (b"\xff\xff", status.SerializeToString()):
+
+        def act(context: grpc.ServicerContext, data: bytes = data) -> NoReturn:
+            context.set_trailing_metadata(((name, data),))
+            context.abort(grpc.StatusCode.NOT_FOUND, "gone")
+            raise AssertionError
+
+        handler.act = act
+        assert type(call(channel)) is NotFoundError
+
+
 def test_other_exceptions_pass_through() -> None:
     """Only gRPC errors are turned; ours and Python's stay what they are."""
     with pytest.raises(ZeroDivisionError), typed_errors("x"):

@@ -451,3 +451,12 @@ def test_a_peer_that_goes_in_the_middle_leaves_nothing(served: Serving) -> None:
     works(served)
     wait_for(lambda: served.lane.connections == 0, "the last one's end")
     assert served.pool.statistics().used_bytes <= before + (1 << 16)
+
+
+def test_no_rows_need_no_slot(lane: RawLane) -> None:
+    """Where a larger slot was refused there is none, and tensors of no bytes still have room."""
+    assert isinstance(lane.ask(Resize(slot_bytes=1 << 40, request=1)), Elsewhere)
+    answer = lane.ask(request(ONES[:0], MODEL))
+    assert isinstance(answer, Answer)
+    assert [one.shape for one in answer.outputs] == [(0, 4)]
+    assert isinstance(lane.ask(request(ONES, MODEL)), Failure)
