@@ -115,6 +115,11 @@ class Dispatcher:
             generation.leave()
             raise
 
+    def answers_alone(self, answer: Answer) -> bool:
+        """Whether requests as this one come to its generation only, and are not copied."""
+        generation = answer._generation
+        return generation.copies is None and self._table.answers_alone(generation)
+
     def repeated(
         self, request: Request, answer: Answer, places: Mapping[str, Array]
     ) -> Repeated | None:

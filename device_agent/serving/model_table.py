@@ -95,7 +95,8 @@ class ModelTable:
 
     def answers_alone(self, generation: Generation) -> bool:
         """Whether it serves, and no candidate has a share of its model's requests."""
-        return not self._canaries and self._active.get(generation.identity.model) is generation
+        model = generation.identity.model
+        return model not in self._canaries and self._active.get(model) is generation
 
     def active(self) -> tuple[Generation, ...]:
         """Sorted by model."""

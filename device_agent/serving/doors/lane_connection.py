@@ -240,20 +240,19 @@ class LaneConnection:
         data: bytes | bytearray
         try:
             repeated = plan.repeated
-            if repeated is not None:
-                if repeated.run():
-                    self._socket.send(plan.numbered(number), socket.MSG_DONTWAIT)
-                    return
-                if repeated.over:
-                    plan.repeated = None
-            answer = self._dispatcher.run(
-                plan.request, timeout_s=timeout_us / 1e6 if timeout_us else None
-            )
-            with answer:
-                again = plan.again(number, answer)
-                data = again or self._place(plan, number, answer)
-                if again:
-                    plan.repeat(self._dispatcher, answer)
+            if repeated is not None and repeated.run():
+                data = plan.numbered(number)
+            else:
+                if repeated is not None and repeated.over:
+                    plan.forget_repeated()
+                answer = self._dispatcher.run(
+                    plan.request, timeout_s=timeout_us / 1e6 if timeout_us else None
+                )
+                with answer:
+                    again = plan.again(number, answer)
+                    data = again or self._place(plan, number, answer)
+                    if again:
+                        plan.repeat(self._dispatcher, answer)
         except Exception as error:  # noqa: BLE001 - as in the other door: nothing of it is shown
             data = _failure(error, number)
         self._socket.send(data, socket.MSG_DONTWAIT)

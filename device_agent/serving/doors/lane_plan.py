@@ -70,9 +70,16 @@ class Plan:
 
     def repeat(self, dispatcher: Dispatcher, answer: Answer) -> None:
         """Asks, once for each generation, for a shorter way for requests as this one."""
-        if self.lasts and answer.static and self._asked != answer.generation:
+        if not self.lasts or not answer.static or self._asked == answer.generation:
+            return
+        if self.repeated is None and dispatcher.answers_alone(answer):
             self._asked = answer.generation
             self.repeated = dispatcher.repeated(self.request, answer, dict(self._outputs))
+
+    def forget_repeated(self) -> None:
+        """It is over: where the same generation answers alone again, it is asked again."""
+        self.repeated = None
+        self._asked = 0
 
     def close(self) -> None:
         """Before the slot goes."""

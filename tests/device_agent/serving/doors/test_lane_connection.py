@@ -17,6 +17,7 @@ from onnx import TensorProto
 from device_agent.serving.cache import ResponseCache
 from device_agent.serving.doors import lane_connection, lane_plan
 from device_agent.serving.doors.lane_connection import LaneSlots
+from device_agent.serving.repeated import Repeated
 from edge_sdk.base import ResourceError
 from edge_sdk.client.wire_tensors import encode_texts
 from edge_sdk.fastlane import (
@@ -460,3 +461,56 @@ def test_no_rows_need_no_slot(lane: RawLane) -> None:
     assert isinstance(answer, Answer)
     assert [one.shape for one in answer.outputs] == [(0, 4)]
     assert isinstance(lane.ask(request(ONES, MODEL)), Failure)
+
+
+def test_a_repeated_request_is_repeated_again_after_a_comparison(
+    served: Serving, lane: RawLane
+) -> None:
+    """A candidate takes the shorter way from the app while it is compared, and no longer; one
+    of another model takes it from nobody."""
+    (connection,) = served.lane._connections
+    generation = served.table.find(MODEL, "")
+
+    def is_repeated() -> bool:
+        for _ in range(3):
+            lane.write(ONES)
+            assert isinstance(lane.ask(request(ONES, MODEL)), Answer)
+        return connection._plan is not None and connection._plan.repeated is not None
+
+    assert is_repeated()
+    served.table.stand_beside(served.load("team/bool", onnx_models.linear(1.0), "2.0.0"), 0.5)
+    assert is_repeated()
+
+    class Copies:
+        def offer(self, inputs: Any) -> None: ...
+
+    generation.copies = Copies()
+    assert not is_repeated()
+    generation.copies = None
+    assert is_repeated()
+    served.table.stand_beside(served.load(MODEL, onnx_models.linear(3.0), "2.0.0"), 0.5)
+    assert not is_repeated()
+    assert not generation.slots._lent
+    served.table.stand_alone(MODEL)
+    assert is_repeated()
+
+
+def test_who_goes_before_the_answer_is_no_defect(
+    served: Serving, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An app that is killed while it waits ends its connection, and nothing is complained of."""
+    run = Repeated.run
+    with raw_lane(served.lane.path) as lane:
+        lane.greet()
+        for _ in range(3):
+            lane.write(ONES)
+            lane.ask(request(ONES, MODEL))
+
+        def run_and_lose(self: Repeated) -> bool:
+            lane.close()
+            return run(self)
+
+        monkeypatch.setattr(Repeated, "run", run_and_lose)
+        lane.send(request(ONES, MODEL))
+        wait_for(lambda: served.lane.connections == 0, "the end of the connection")
+    assert capfd.readouterr().err == ""
