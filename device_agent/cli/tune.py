@@ -74,7 +74,12 @@ _COPIES = 3  # of a model while it is loaded
 @click.option("--busy", is_flag=True, help="Also while the device is busy.")
 @click.option("--forget", "only_forget", is_flag=True, help="Drop what was kept for the model.")
 @click.option("--state", "state_dir", help="The agent's folder.")
-@click.option("--config", "file", type=PathArgument(), help="The agent's TOML file.")
+@click.option(
+    "--config",
+    "file",
+    type=PathArgument(),
+    help="The agent's TOML file: the present setting is in it.",
+)
 @json_option
 def tune(
     *,

@@ -221,7 +221,7 @@ def _refuse_other_content(entry: str, tensors: TensorMap) -> None:
     suffix = Path(entry).suffix.lower().removeprefix(".")
     if suffix != tensors.format and suffix in ENGINES:
         raise FormatError(
-            f"{entry} is called .{suffix}, but its content is none; "
+            f"{entry} is called .{suffix}, but its content is no such thing; "
             "publish it with --serve none if applications read it themselves"
         )
 

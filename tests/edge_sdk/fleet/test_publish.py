@@ -125,7 +125,7 @@ def test_another_content_under_a_models_name_is_refused(tmp_path: Path) -> None:
     """A page of an error that was saved as a model is found out, unless it is wanted so."""
     page = tmp_path / "page.onnx"
     page.write_bytes(b"<html>404</html>")
-    with pytest.raises(FormatError, match=r"called \.onnx, but its content is none"):
+    with pytest.raises(FormatError, match=r"called \.onnx, but its content is no such thing"):
         prepare(page, draft())
     assert prepare(page, draft(serve="none")).manifest.format == "opaque"
 
