@@ -89,7 +89,7 @@ def _mates(
         leader,
         rows_wanted=wanted,
         rows_max=worth,
-        limit_s=min(costs.ns(wanted) / 1e9, _GATHER_S),
+        limit_s=min(costs.saved_ns(wanted) / 1e9, _GATHER_S),
     )
     rows = leader.rows + sum(mate.rows for mate in mates)
     if rows < wanted:

@@ -45,6 +45,10 @@ class BatchCosts:
         """About what a run of so many costs: that of the next size that was measured."""
         return min((ns for size, ns in self._ns.items() if size >= rows), default=0.0)
 
+    def saved_ns(self, rows: int) -> float:
+        """What a run of so many saves, against each alone."""
+        return max(0.0, rows * self.ns(1) - self.ns(rows))
+
     def worth(self) -> int:
         """The most rows that should run together; 1: each request alone."""
         best = 1
@@ -60,8 +64,8 @@ class BatchCosts:
 class Crowd:
     """How many requests of a model come at the same time, by what was seen. Pure.
 
-    Whoever would run waits for as many as came together before, and no longer than one run of
-    them takes: so one client never waits, and where those expected do not come, they are not
+    Whoever would run waits for as many as came together before, and no longer than running them
+    as one saves: so one client never waits, and where those expected do not come, they are not
     expected again.
     """
 

@@ -80,3 +80,11 @@ def test_a_little_saving_is_not_worth_a_wait() -> None:
     for rows, ns in ((1, 1000), (2, 1700), (4, 3300), (8, 6400)):
         costs.measured(rows, ns)
     assert costs.worth() == 1
+
+
+def test_what_running_together_saves() -> None:
+    """So long it may be waited for; where nothing is saved, not at all."""
+    costs = BatchCosts(8)
+    for rows, ns in ((1, 200), (2, 216), (4, 264), (8, 1700)):
+        costs.measured(rows, ns)
+    assert [costs.saved_ns(rows) for rows in (1, 2, 4, 8)] == [0, 184, 536, 0]
