@@ -128,8 +128,8 @@ class Dispatcher:
         None: it is to be run as any other, also where there is no memory for buffers of its own.
         """
         generation = answer._generation
-        special = generation.cache or generation.states or generation.batch_costs
-        if special is not None or request.arrays is None or request.queue is None:
+        special = generation.cache is not None or generation.states is not None
+        if special or request.arrays is None or request.queue is None:
             return None
         repeated = Repeated(
             generation,
@@ -230,6 +230,8 @@ class Dispatcher:
         if queue is None:
             queue = request.queue = scheduler.queue(request.model)
         priority = request.priority or queue.priority
+        costs = generation.batch_costs
+        queue.batch_rows = 1 if costs is None else costs.best
         if not scheduler.enter(queue):
             ticket = scheduler.wait(
                 queue,
@@ -243,15 +245,6 @@ class Dispatcher:
             together = run_together(scheduler, generation, request, ticket)
             if together is not None:
                 return together.answer(generation, request, ticket.row, begin_ns)
-        elif generation.batch_costs is not None and request.group is not None:
-            generation.crowd.seen(generation.in_flight)
-            if generation.crowd.expected > 1:
-                ticket = scheduler.ticket(
-                    queue, priority, group=request.group, rows=request.rows, work=request
-                )
-                together = run_together(scheduler, generation, request, ticket)
-                if together is not None:
-                    return together.answer(generation, request, 0, begin_ns)
         turn_ns = _now_ns()
         slot = None
         try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from device_agent.serving.cache import ResponseCache
-from device_agent.serving.scheduling import BatchCosts, Crowd
+from device_agent.serving.scheduling import BatchCosts
 from device_agent.serving.sequences import SequenceStates
 from device_agent.serving.slots import SlotCache
 from device_agent.serving.statistics import Statistics
@@ -74,7 +74,6 @@ class Generation:
         self.session = session
         self.slots = SlotCache(session, pool, rows_max)
         self.batch_costs: BatchCosts | None = None  # None: each request runs alone
-        self.crowd = Crowd()
         self.statistics = statistics or Statistics()
         self.memory_bytes = 0
         self.load_ms = 0.0

@@ -53,6 +53,8 @@ class Repeated:
 
         Raises: ResourceError.
         """
+        costs = self._generation.batch_costs
+        self._queue.batch_rows = 1 if costs is None else costs.best
         slot = self._slot = self._generation.slots.lend(self._request.shapes, self.let_go)
         if slot is None:
             return False

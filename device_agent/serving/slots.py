@@ -326,7 +326,7 @@ class SlotCache:
             self.put_back(slot)
             raise
         with self._lock:
-            if slot.static and slot.home is None and not self._closed:
+            if slot.static and not self._closed:
                 self._lent[slot] = let_go
                 return slot
         self.put_back(slot)
@@ -374,6 +374,6 @@ class SlotCache:
             self._lent.clear()
         for slot, let_go in lent:
             let_go()
-            slot.close()
+            (slot.home or slot).close()
         for one in gone:
             one.close()

@@ -15,7 +15,6 @@ from device_agent.serving.slots import BoundSlot
 from edge_sdk.base import EdgeError
 from edge_sdk.engines.contract import Array
 
-_GATHER_S = 0.005  # at most, for others to run with
 _now_ns = time.perf_counter_ns
 
 
@@ -65,7 +64,7 @@ def run_together(
         costs = generation.batch_costs
         if ticket.group is None or costs is None:
             return None
-        mates = _mates(scheduler, generation, ticket, costs)
+        mates = scheduler.mates(ticket, costs.best - ticket.rows)
         if not mates:
             return None
         together = _lead(scheduler, generation, request, ticket, mates)
@@ -74,27 +73,6 @@ def run_together(
     # What failed for all may be one's fault: each is tried by itself.
     scheduler.again(ticket)
     return None
-
-
-def _mates(
-    scheduler: Scheduler, generation: Generation, leader: Waiting, costs: BatchCosts
-) -> list[Waiting]:
-    """Those to run with it, where that pays: who waits, and who is expected in a moment."""
-    worth, crowd = costs.worth(), generation.crowd
-    if worth <= leader.rows:
-        return []
-    crowd.seen(generation.in_flight)
-    wanted = min(worth, crowd.expected)
-    mates = scheduler.gather(
-        leader,
-        rows_wanted=wanted,
-        rows_max=worth,
-        limit_s=min(costs.saved_ns(wanted) / 1e9, _GATHER_S),
-    )
-    rows = leader.rows + sum(mate.rows for mate in mates)
-    if rows < wanted:
-        crowd.missed(rows)
-    return mates
 
 
 def _lead(

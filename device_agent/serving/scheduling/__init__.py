@@ -1,6 +1,6 @@
 """Turns on the engines: by priority and weight, within bounds, and together where that pays."""
 
-from device_agent.serving.scheduling.batching import BatchCosts, Crowd
+from device_agent.serving.scheduling.batching import BatchCosts
 from device_agent.serving.scheduling.line import HIGH, LOW, MEDIUM, ModelQueue, WaitingLine
 from device_agent.serving.scheduling.scheduler import ALONE, Load, Scheduler, Waiting, WhenGone
 
@@ -10,7 +10,6 @@ __all__ = [
     "LOW",
     "MEDIUM",
     "BatchCosts",
-    "Crowd",
     "Load",
     "ModelQueue",
     "Scheduler",

@@ -13,6 +13,7 @@ _WORTH = 0.96  # a larger size must cost at most this much for each row
 # And this much beside one that runs alone. Two that run at once slow each other, by a third
 # where cores share a pipeline, and so make a batch of convolutions look cheaper than it is.
 _PAYS = 0.75
+_LOOK_EVERY = 8  # measurements
 _NEW_PART = 1 / 16  # of each later measurement in the average
 
 
@@ -30,54 +31,28 @@ class BatchCosts:
 
     def __init__(self, rows_max: int) -> None:
         self.rows_max = rows_max
+        self.best = 1  # the most rows that should run together; 1: each request alone
         self._ns: dict[int, float] = {}
+        self._learnt = 0
 
     def measured(self, rows: int, ns: int) -> None:
         """A run with nothing else beside it: what it took least is what it costs."""
         self._ns[rows] = min(ns, self._ns.get(rows, ns))
+        self._look()
 
     def observed(self, rows: int, ns: int) -> None:
         """A run of a request: sizes that were not measured before are left to be."""
         if rows in self._ns:
             self._ns[rows] += (ns - self._ns[rows]) * _NEW_PART
+            self._learnt += 1
+            if self._learnt % _LOOK_EVERY == 0:
+                self._look()
 
-    def ns(self, rows: int) -> float:
-        """About what a run of so many costs: that of the next size that was measured."""
-        return min((ns for size, ns in self._ns.items() if size >= rows), default=0.0)
-
-    def saved_ns(self, rows: int) -> float:
-        """What a run of so many saves, against each alone."""
-        return max(0.0, rows * self.ns(1) - self.ns(rows))
-
-    def worth(self) -> int:
-        """The most rows that should run together; 1: each request alone."""
+    def _look(self) -> None:
+        known = [rows for rows in sizes(self.rows_max) if rows in self._ns]
+        each_ns = {rows: self._ns[rows] / rows for rows in known}
         best = 1
-        for rows in sizes(self.rows_max):
-            if rows == 1 or not {rows, best} <= self._ns.keys():
-                continue
-            cost = self._ns[rows] / rows
-            if cost <= _WORTH * self._ns[best] / best and cost <= _PAYS * self._ns[1]:
+        for rows in known if 1 in each_ns else ():
+            if each_ns[rows] <= _WORTH * each_ns[best] and each_ns[rows] <= _PAYS * each_ns[1]:
                 best = rows
-        return best
-
-
-class Crowd:
-    """How many requests of a model come at the same time, by what was seen. Pure.
-
-    Whoever would run waits for as many as came together before, and no longer than running them
-    as one saves: so one client never waits, and where those expected do not come, they are not
-    expected again.
-    """
-
-    __slots__ = ("expected",)
-
-    def __init__(self) -> None:
-        self.expected = 1
-
-    def seen(self, in_flight: int) -> None:
-        """So many requests were there at once."""
-        self.expected = max(self.expected, in_flight)
-
-    def missed(self, rows: int) -> None:
-        """Only so many came in the time."""
-        self.expected = rows
+        self.best = best

@@ -31,20 +31,25 @@ class ModelQueue:
     running: int = 0
     waiting: int = 0
     virtual_ns: float = 0.0  # engine time by weight
-    gatherer: Ticket | None = None  # has a turn, and waits for others of its group
+    batch_rows: int = 1  # worth running as one
 
     @property
     def may_run(self) -> bool:
-        """Whether one more of its requests may have a turn of its own."""
-        return self.running < self.runs_max and self.gatherer is None
+        """Whether one more of its requests may have a turn of its own.
+
+        Where running together pays, a run that goes on is what others come together behind: a
+        further one begins only when a whole batch waits.
+        """
+        if self.running >= self.runs_max:
+            return False
+        return not self.running or self.batch_rows == 1 or self.waiting >= self.batch_rows
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class Ticket:
     """A request that waits. ``group``: requests of one group may run as one; None: alone.
 
-    ``rows`` is what it brings into such a run. ``left``: it does not wait any more. ``missing``:
-    rows that it waits for as a gatherer.
+    ``rows`` is what it brings into such a run. ``left``: it does not wait any more.
     """
 
     queue: ModelQueue
@@ -52,16 +57,6 @@ class Ticket:
     group: Hashable = None
     rows: int = 1
     left: bool = False
-    missing: int = 0
-
-    def joins(self, gatherer: Ticket | None) -> bool:
-        """Whether it would be taken along."""
-        return (
-            gatherer is not None
-            and self.group is not None
-            and self.group == gatherer.group
-            and self.priority <= gatherer.priority
-        )
 
 
 @dataclass(eq=False, slots=True)

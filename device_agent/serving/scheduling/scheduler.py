@@ -73,7 +73,7 @@ class Scheduler:
         """Takes a turn if there is one at once; ``leave`` must follow."""
         with self._lock:
             # Whoever waits while a turn is free waits for a model of which enough runs.
-            if self._free and queue.gatherer is None and queue.running < queue.runs_max:
+            if self._free and (not queue.running or queue.may_run):
                 self._free -= 1
                 queue.running += 1
                 return True
@@ -94,11 +94,13 @@ class Scheduler:
 
         Raises: UnavailableError (too many wait, the time is over, or the caller has gone).
         """
-        ticket = self.ticket(queue, priority, group=group, rows=rows, work=work)
+        wake = threading.Lock()
+        wake.acquire()
+        ticket = Waiting(
+            queue=queue, priority=priority, group=group, rows=rows, work=work, wake=wake
+        )
         with self._lock:
-            gatherer = queue.gatherer
-            joins = ticket.joins(gatherer)
-            if not joins and self._free and queue.running < queue.runs_max:
+            if self._free and queue.may_run:
                 self._start(ticket)
                 return ticket
             if queue.waiting >= queue.waiting_max:
@@ -106,60 +108,27 @@ class Scheduler:
                     f"Exceeds maximum queue size of {queue.waiting_max} requests"
                 )
             self._line.push(ticket)
-            if joins:
-                self._joined(gatherer, rows)
+            self._hand_on()  # it may have made a batch whole
         if when_gone is not None and not when_gone(lambda: self._abandon(ticket)):
             self._abandon(ticket)
         self._sleep(ticket, timeout_s)
         return ticket
 
-    @staticmethod
-    def ticket(
-        queue: ModelQueue,
-        priority: int,
-        *,
-        group: Hashable = None,
-        rows: int = 1,
-        work: object = None,
-    ) -> Waiting:
-        """For a request that has its turn, or is to wait for it."""
-        wake = threading.Lock()
-        wake.acquire()
-        return Waiting(queue=queue, priority=priority, group=group, rows=rows, work=work, wake=wake)
-
     def again(self, ticket: Waiting) -> None:
         """Waits once more, ahead of its like and for as long as it takes, to run alone."""
         ticket.group = ticket.outcome = None
-        ticket.wake.acquire(blocking=False)  # one that gathered may have been woken too late
         with self._lock:
-            if self._free and ticket.queue.running < ticket.queue.runs_max:
+            if self._free and ticket.queue.may_run:
                 self._start(ticket)
                 return
             self._line.push(ticket, first=True)
+            self._hand_on()
         self._sleep(ticket, None)
 
-    def gather(
-        self, leader: Waiting, *, rows_wanted: int, rows_max: int, limit_s: float
-    ) -> list[Waiting]:
-        """Those that shall run with one that has its turn; each gets an ``outcome`` by ``tell``.
-
-        Where there are fewer than ``rows_wanted`` rows with the leader's, it waits for more, at
-        most ``limit_s``. There are never more than ``rows_max``.
-        """
-        queue = leader.queue
+    def mates(self, leader: Ticket, rows_max: int) -> list[Waiting]:
+        """Those that shall run with one that has its turn; each gets an ``outcome`` by ``tell``."""
         with self._lock:
-            mates = self._line.mates(leader, rows_max - leader.rows)
-            rows = leader.rows + sum(mate.rows for mate in mates)
-            if rows >= rows_wanted or queue.gatherer is not None:
-                return mates  # type: ignore[return-value]
-            leader.missing = rows_wanted - rows
-            queue.gatherer = leader
-        leader.wake.acquire(timeout=limit_s)
-        with self._lock:
-            queue.gatherer = None
-            mates += self._line.mates(leader, rows_max - rows)
-            self._hand_on()  # a turn may be free for those that were kept for this run in vain
-        return mates  # type: ignore[return-value]
+            return self._line.mates(leader, rows_max)  # type: ignore[return-value]
 
     def tell(self, ticket: Waiting, outcome: object) -> None:
         """Ends the wait of a ticket that ``mates`` gave."""
@@ -188,13 +157,6 @@ class Scheduler:
                 return
             self._start(ticket)
             ticket.wake.release()  # type: ignore[attr-defined]
-
-    @staticmethod
-    def _joined(gatherer: Any, rows: int) -> None:
-        before = gatherer.missing
-        gatherer.missing = before - rows
-        if before > 0 >= gatherer.missing:
-            gatherer.wake.release()
 
     def _start(self, ticket: Ticket) -> None:
         self._free -= 1

@@ -155,19 +155,13 @@ def test_failures_are_the_engine_s_or_the_dispatcher_s(
 
 
 def test_what_needs_more_than_a_run_has_none(tmp_path: Path) -> None:
-    """A model with a cache, or whose requests may run as one; inputs that are no arrays."""
+    """A model with a cache; inputs that are no arrays."""
     cached = serving(
         tmp_path / "cached",
         {NAME: onnx_models.linear(2.0)},
         caches={NAME: ResponseCache(1 << 20)},
     )
     assert App(cached).repeated() is None
-    together = serving(
-        tmp_path / "together",
-        {NAME: onnx_models.linear(2.0)},
-        settings={NAME: ModelConfig(batch_max=4)},
-    )
-    assert App(together).repeated() is None
     plain = serving(tmp_path / "plain", {NAME: onnx_models.linear(2.0)})
     app = App(plain)
     data = app.x.tobytes()
@@ -192,3 +186,26 @@ def test_without_memory_for_it_the_request_goes_on_as_before(
     assert made.pool.statistics().slabs_used == used
     monkeypatch.undo()
     assert begun(app).run()
+
+
+def test_a_model_that_batches_lends_buffers_too(tmp_path: Path) -> None:
+    """A request alone runs as in a model that does not; beside one that runs, it waits for
+    company."""
+    made = serving(
+        tmp_path, {NAME: onnx_models.linear(2.0)}, settings={NAME: ModelConfig(batch_max=4)}
+    )
+    generation = made.table.find(NAME, "")
+    costs = generation.batch_costs
+    assert costs is not None
+    costs.best = 4
+    repeated = begun(App(made))
+    assert repeated.run()
+    queue = made.dispatcher.scheduler.queue(NAME)
+    assert made.dispatcher.scheduler.enter(queue)
+    assert not repeated.run()
+    made.dispatcher.scheduler.leave(queue, 2, 1)
+    assert repeated.run()
+    used = made.pool.statistics().used_bytes
+    generation.close()
+    assert repeated.over
+    assert made.pool.statistics().used_bytes < used

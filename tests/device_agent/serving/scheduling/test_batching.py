@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from device_agent.serving.scheduling.batching import BatchCosts, Crowd, sizes
+from device_agent.serving.scheduling.batching import BatchCosts, sizes
 
 # Measured, in µs for one row at 1, 2, 4 and 8 rows a run.
 WEIGHT_BOUND = (200, 108, 66, 62)
@@ -22,18 +22,18 @@ def test_it_pays_where_weights_are_most_of_the_cost(each_us: tuple[float, ...], 
     for rows, us in zip((1, 2, 4, 8), each_us, strict=True):
         costs.measured(rows, int(us * rows * 1000))
         costs.measured(rows, int(us * rows * 3000))  # with a neighbour's noise in it
-    assert costs.worth() == worth
+    assert costs.best == worth
 
 
 def test_what_was_not_measured_is_not_used() -> None:
     """Without costs nothing runs together; with those of small sizes, no larger ones do."""
     costs = BatchCosts(8)
-    assert costs.worth() == 1
+    assert costs.best == 1
     costs.measured(1, 1000)
     costs.measured(2, 1100)
-    assert costs.worth() == 2
+    assert costs.best == 2
     costs.observed(8, 1)
-    assert costs.worth() == 2
+    assert costs.best == 2
 
 
 def test_it_learns_from_what_runs() -> None:
@@ -41,10 +41,10 @@ def test_it_learns_from_what_runs() -> None:
     costs = BatchCosts(4)
     for rows in (1, 2, 4):
         costs.measured(rows, 1000)
-    assert costs.worth() == 4
+    assert costs.best == 4
     for _ in range(200):
         costs.observed(4, 8000)
-    assert costs.worth() == 2
+    assert costs.best == 2
 
 
 def test_sizes_end_at_the_limit() -> None:
@@ -54,37 +54,9 @@ def test_sizes_end_at_the_limit() -> None:
     assert list(sizes(8)) == [1, 2, 4, 8]
 
 
-def test_who_came_together_is_expected_until_missed() -> None:
-    """One client alone is never waited for; those that stay away are given up at once."""
-    crowd = Crowd()
-    crowd.seen(1)
-    assert crowd.expected == 1
-    crowd.seen(5)
-    crowd.seen(2)
-    assert crowd.expected == 5
-    crowd.missed(3)
-    assert crowd.expected == 3
-
-
-def test_a_size_between_two_costs_as_the_larger() -> None:
-    """What is not measured is bounded by what is; beyond, nothing is known."""
-    costs = BatchCosts(8)
-    for rows in (1, 2, 4, 8):
-        costs.measured(rows, 1000 * rows)
-    assert [costs.ns(rows) for rows in (1, 3, 8, 9)] == [1000, 4000, 8000, 0]
-
-
 def test_a_little_saving_is_not_worth_a_wait() -> None:
     """Runs beside each other slow each other down: what looks a fifth cheaper together is not."""
     costs = BatchCosts(8)
     for rows, ns in ((1, 1000), (2, 1700), (4, 3300), (8, 6400)):
         costs.measured(rows, ns)
-    assert costs.worth() == 1
-
-
-def test_what_running_together_saves() -> None:
-    """So long it may be waited for; where nothing is saved, not at all."""
-    costs = BatchCosts(8)
-    for rows, ns in ((1, 200), (2, 216), (4, 264), (8, 1700)):
-        costs.measured(rows, ns)
-    assert [costs.saved_ns(rows) for rows in (1, 2, 4, 8)] == [0, 184, 536, 0]
+    assert costs.best == 1

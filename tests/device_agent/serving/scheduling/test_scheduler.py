@@ -146,7 +146,7 @@ def test_mates_are_told_and_may_have_to_run_alone() -> None:
         threads.append(started(lambda name=name, group=group: work(name, group)))  # type: ignore[misc]
         wait_for(lambda: queue.waiting == number, "the waiter")  # noqa: B023
     leader = Waiting(queue=queue, priority=MEDIUM, group="g", wake=None)
-    good, bad = scheduler.gather(leader, rows_wanted=3, rows_max=8, limit_s=WAIT_S)
+    good, bad = scheduler.mates(leader, 8)
     assert (good.work, bad.work) == ("good", "bad")
     scheduler.tell(good, "answer")
     scheduler.tell(bad, ALONE)
@@ -158,62 +158,39 @@ def test_mates_are_told_and_may_have_to_run_alone() -> None:
     scheduler_is_idle(scheduler)
 
 
-def test_a_gatherer_waits_for_as_many_as_it_expects() -> None:
-    """It holds its turn until enough of its group are there; others run meanwhile."""
+def test_behind_a_run_others_come_together() -> None:
+    """Where running together pays, a further run begins only when a whole batch waits, or when
+    nothing of the model runs; other models do not wait for that."""
     scheduler = Scheduler(running_max=3)
-    queue = scheduler.queue("team/a")
+    queue, other = scheduler.queue("team/a"), scheduler.queue("team/b")
+    queue.batch_rows = 3
     assert scheduler.enter(queue)
-    leader = scheduler.ticket(queue, MEDIUM, group="g")
-    gathered: list[Waiting] = []
-    gatherer = started(
-        lambda: gathered.extend(scheduler.gather(leader, rows_wanted=4, rows_max=4, limit_s=WAIT_S))
-    )
-    wait_for(lambda: queue.gatherer is leader, "it to gather")
-    assert not scheduler.enter(queue)  # who it is, decides whether it joins or runs
-    other = scheduler.wait(queue, MEDIUM, group="h", timeout_s=0)
-    lower = started(lambda: scheduler.wait(queue, LOW, group="g", timeout_s=WAIT_S))
-    lower.join(WAIT_S)  # less urgent than the gatherer: it does not join, and runs
-    tickets: list[Waiting] = []
-    joined = [
-        started(
-            lambda rows=rows: tickets.append(  # type: ignore[misc]
-                scheduler.wait(queue, HIGH, group="g", rows=rows, timeout_s=WAIT_S)
-            )
-        )
-        for rows in (1, 2)
-    ]
-    gatherer.join(WAIT_S)
-    assert sorted(one.rows for one in gathered) == [1, 2]
-    for one in gathered:
-        scheduler.tell(one, "answer")
-    for thread in joined:
+    assert not scheduler.enter(queue)
+    assert scheduler.enter(other)
+    turns: list[Waiting] = []
+
+    def work() -> None:
+        turns.append(scheduler.wait(queue, MEDIUM, group="g", timeout_s=WAIT_S))
+
+    threads = [started(work) for _ in range(2)]
+    wait_for(lambda: queue.waiting == 2, "two that wait")
+    assert (queue.running, scheduler.load().running) == (1, 2)
+    threads.append(started(work))
+    wait_for(lambda: len(turns) == 1, "a turn for the third")
+    assert queue.running == 2
+    for mate in scheduler.mates(turns[0], 2):
+        scheduler.tell(mate, "answer")
+    for thread in threads:
         thread.join(WAIT_S)
-    assert [one.outcome for one in tickets] == ["answer", "answer"]
-    for ticket in (leader, other):
-        scheduler.leave(queue, ticket.priority, 1)
-    scheduler.leave(queue, LOW, 1)
-    scheduler_is_idle(scheduler)
-
-
-def test_a_gatherer_does_not_wait_for_ever() -> None:
-    """Those expected who do not come cost a moment; one that came and is too large for it has
-    a turn of its own then."""
-    scheduler = Scheduler(running_max=2)
-    queue = scheduler.queue("team/a")
-    assert scheduler.enter(queue)
-    leader = scheduler.ticket(queue, MEDIUM, group="g")
-    gathered: list[Waiting] = []
-    gatherer = started(
-        lambda: gathered.extend(scheduler.gather(leader, rows_wanted=8, rows_max=4, limit_s=0.2))
-    )
-    wait_for(lambda: queue.gatherer is leader, "it to gather")
-    large = scheduler.wait(queue, MEDIUM, group="g", rows=5, timeout_s=WAIT_S)
-    assert large.outcome is None  # a turn
-    gatherer.join(WAIT_S)
-    assert gathered == []
-    assert queue.gatherer is None
-    for ticket in (leader, large):
-        scheduler.leave(queue, ticket.priority, 1)
+    assert sorted(str(one.outcome) for one in turns) == ["None", "answer", "answer"]
+    last = started(work)
+    wait_for(lambda: queue.waiting == 1, "another")
+    scheduler.leave(queue, MEDIUM, 1)
+    assert queue.waiting == 1  # one run goes on
+    scheduler.leave(queue, MEDIUM, 1)
+    last.join(WAIT_S)
+    scheduler.leave(queue, MEDIUM, 1)
+    scheduler.leave(other, MEDIUM, 1)
     scheduler_is_idle(scheduler)
 
 
