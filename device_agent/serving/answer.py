@@ -113,12 +113,16 @@ class Answer:
                 leads=phases[4],
             )
         slot = self.slot
-        if slot is not None and (self._held is None or self._held.let_go()):
-            if generation.copies is not None and not slot.once:
-                generation.copies.offer(slot.inputs)
-            generation.slots.put_back(slot)
-        if self.entered:
-            generation.leave()
+        try:
+            if slot is not None and (self._held is None or self._held.let_go()):
+                try:
+                    if generation.copies is not None and not slot.once:
+                        generation.copies.offer(slot.inputs)
+                finally:
+                    generation.slots.put_back(slot)
+        finally:
+            if self.entered:
+                generation.leave()
 
     def _count_failed(self, error: BaseException) -> None:
         if isinstance(error, EdgeError):

@@ -261,3 +261,27 @@ def test_no_elements_of_a_shape_that_no_memory_holds(tmp_path: Path) -> None:
     given = GivenTensor(name="x", dtype="float32", shape=(0, 7), data=b"")
     with made.dispatcher.infer("team/any", "", [given]) as answer:
         assert answer.outputs["y"].shape == (0, 7)
+
+
+def test_no_memory_for_a_copy_leaves_nobody_inside(tmp_path: Path) -> None:
+    """Where the inputs cannot be copied for a candidate, buffers and counts are as after any
+    other request."""
+    made = serving(tmp_path, {"team/linear": onnx_models.linear(2.0)})
+    generation = made.table.find("team/linear", "")
+
+    class Full:
+        def offer(self, inputs: Mapping[str, Array]) -> None:
+            raise MemoryError
+
+    with made.dispatcher.infer("team/linear", "", [given()]):
+        pass
+    used = made.pool.statistics().slabs_used
+    generation.copies = Full()
+    answer = made.dispatcher.infer("team/linear", "", [given()])
+    with pytest.raises(MemoryError):
+        answer.close()
+    assert generation.in_flight == 0
+    generation.copies = None
+    with made.dispatcher.infer("team/linear", "", [given()]):
+        pass
+    assert made.pool.statistics().slabs_used == used
