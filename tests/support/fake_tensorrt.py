@@ -224,7 +224,8 @@ class IExecutionContext:
         if growing:
             engine._gpu.wait(stream_handle)
             return self._compute(growing, stream_handle)
-        engine._gpu.streams[stream_handle].append(lambda: self._compute([], stream_handle))
+        addresses = set(self._addresses.values())
+        engine._gpu.later(stream_handle, addresses, lambda: self._compute([], stream_handle))
         return True
 
     def _compute(self, growing: list[str], stream: int) -> bool:
