@@ -12,13 +12,13 @@ from __future__ import annotations
 import ctypes
 import gc
 import json
-import resource
 import socket
 import sys
 import threading
 import tracemalloc
 from typing import Any
 
+from benchmarks import memory
 from device_agent.serving import __main__ as serving
 
 
@@ -51,7 +51,7 @@ def _figures(question: str) -> dict[str, float | None]:
         tracemalloc.stop()
     return {
         "peak_bytes": above_bytes,
-        "page_faults": resource.getrusage(resource.RUSAGE_SELF).ru_minflt,
+        "page_faults": memory.minor_page_faults() if _COUNTS_PAGE_FAULTS else None,
         "mallocs": _large_allocations(),
     }
 
@@ -73,6 +73,7 @@ def _counter() -> Any:
 
 # Looked up once: that allocates, and would be seen in what is traced.
 _COUNTER = _counter()
+_COUNTS_PAGE_FAULTS = memory.counts_page_faults()
 
 
 if __name__ == "__main__":

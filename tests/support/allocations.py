@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import json
-import resource
 import sys
 import tracemalloc
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import memory
 from device_agent.serving.dispatch import Dispatcher
 from device_agent.serving.load import Loader, LoadOrder
 from device_agent.serving.model_table import ModelTable
@@ -78,9 +78,10 @@ def see(path: Path, way: str, requests: int) -> dict[str, int | None]:
     seen: dict[str, int | None] = {"outside": _outside(checked, data, pool)}
     _repeat(free, data, _WARM)
     gc.collect()
-    calls, faults = _calls(), _faults()
+    calls, faults = _calls(), memory.minor_page_faults()
     _repeat(free, data, requests)
-    seen["faults"] = _faults() - faults
+    faults = memory.minor_page_faults() - faults
+    seen["faults"] = faults if memory.counts_page_faults() else None
     now = _calls()
     seen["calls"] = None if now is None or calls is None else now - calls
     tracemalloc.start()
@@ -111,10 +112,6 @@ def _repeat(answer: Answering, data: bytes, requests: int) -> None:
 
 def _nothing(_array: Array) -> None:
     pass
-
-
-def _faults() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
 def _calls() -> int | None:
