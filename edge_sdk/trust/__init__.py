@@ -1,0 +1,115 @@
+"""Who may say what: signed metadata (The Update Framework), keys, and signed assignments.
+
+The specification is https://theupdateframework.github.io/specification/latest/ (1.0); documents
+are python-tuf's values. Pure but for key files: no clock, no network, no gRPC.
+"""
+
+from edge_sdk.trust.assignments import open_assignment, peek_assignment, seal_assignment
+from edge_sdk.trust.delegations import (
+    TARGETS_IN_ROLE_MAX,
+    add_target,
+    bin_roles,
+    delegate_assignments,
+    delegate_namespace,
+    delegated_keys,
+    holder,
+    is_full,
+    new_namespace,
+    new_targets,
+    split,
+)
+from edge_sdk.trust.documents import (
+    check_signatures,
+    check_successor,
+    edited,
+    kind_of,
+    read,
+    sign,
+    verify,
+)
+from edge_sdk.trust.key_files import (
+    check_distinct,
+    create_key_file,
+    open_key_file,
+    open_signer,
+    public_of,
+    uri_of,
+)
+from edge_sdk.trust.limits import (
+    ROOT_BYTES_MAX,
+    SNAPSHOT_BYTES_MAX,
+    TARGETS_BYTES_MAX,
+    TIMESTAMP_BYTES_MAX,
+    VERSION_MAX,
+    metadata_bytes_max,
+)
+from edge_sdk.trust.names import (
+    ASSIGNMENTS,
+    ROOT,
+    SNAPSHOT,
+    TARGETS,
+    TIMESTAMP,
+    bin_prefix,
+    file_name,
+    namespace_of,
+    namespace_paths,
+    namespace_role,
+    parse_file_name,
+    target_path,
+)
+from edge_sdk.trust.online import next_snapshot, next_timestamp
+from edge_sdk.trust.root import keys_of, new_root, verify_root, with_keys
+
+__all__ = [
+    "ASSIGNMENTS",
+    "ROOT",
+    "ROOT_BYTES_MAX",
+    "SNAPSHOT",
+    "SNAPSHOT_BYTES_MAX",
+    "TARGETS",
+    "TARGETS_BYTES_MAX",
+    "TARGETS_IN_ROLE_MAX",
+    "TIMESTAMP",
+    "TIMESTAMP_BYTES_MAX",
+    "VERSION_MAX",
+    "add_target",
+    "bin_prefix",
+    "bin_roles",
+    "check_distinct",
+    "check_signatures",
+    "check_successor",
+    "create_key_file",
+    "delegate_assignments",
+    "delegate_namespace",
+    "delegated_keys",
+    "edited",
+    "file_name",
+    "holder",
+    "is_full",
+    "keys_of",
+    "kind_of",
+    "metadata_bytes_max",
+    "namespace_of",
+    "namespace_paths",
+    "namespace_role",
+    "new_namespace",
+    "new_root",
+    "new_targets",
+    "next_snapshot",
+    "next_timestamp",
+    "open_assignment",
+    "open_key_file",
+    "open_signer",
+    "parse_file_name",
+    "peek_assignment",
+    "public_of",
+    "read",
+    "seal_assignment",
+    "sign",
+    "split",
+    "target_path",
+    "uri_of",
+    "verify",
+    "verify_root",
+    "with_keys",
+]

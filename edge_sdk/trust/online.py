@@ -1,0 +1,45 @@
+"""What the distributor signs by itself: which versions belong together, and that they are the
+newest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+
+from tuf.api.metadata import Metadata, MetaFile, Snapshot, Timestamp
+
+from edge_sdk.trust.documents import SNAPSHOT_LIFE, TIMESTAMP_LIFE, edited
+
+
+def next_snapshot(
+    changed: Mapping[str, tuple[int, bytes]], previous: Metadata[Snapshot] | None, *, now: datetime
+) -> Metadata[Snapshot]:
+    """The next snapshot: ``previous`` with the documents that ``changed`` (version and bytes by
+    role). It never drops a role: clients would refuse it.
+
+    Lengths and hashes are in it, so that nothing of another length is ever parsed.
+    """
+    if previous is None:
+        new = Metadata(Snapshot(version=1, expires=now + SNAPSHOT_LIFE, meta={}))
+    else:
+        new = edited(previous, expires=now + SNAPSHOT_LIFE)
+    for role, (version, data) in changed.items():
+        new.signed.meta[f"{role}.json"] = _meta(version, data)
+    return new
+
+
+def next_timestamp(
+    snapshot: tuple[int, bytes], previous: Metadata[Timestamp] | None, *, now: datetime
+) -> Metadata[Timestamp]:
+    """The next timestamp, over the snapshot of this version and these bytes."""
+    meta = _meta(*snapshot)
+    if previous is None:
+        return Metadata(Timestamp(version=1, expires=now + TIMESTAMP_LIFE, snapshot_meta=meta))
+    new = edited(previous, expires=now + TIMESTAMP_LIFE)
+    new.signed.snapshot_meta = meta
+    return new
+
+
+def _meta(version: int, data: bytes) -> MetaFile:
+    return MetaFile(version, len(data), {"sha256": hashlib.sha256(data).hexdigest()})
