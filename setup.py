@@ -1,7 +1,9 @@
-"""Builds the coder's kernel, where there is a C compiler. All else is in pyproject.toml.
+"""Builds what is compiled, where there is a C compiler: the coder's kernel, and on Linux the fast
+lane's channel. All else is in pyproject.toml.
 
-EDGE_DELTA_KERNEL=require makes a failure to build it an error; =skip leaves it out. Without it
-the package works with NumPy alone, slower; ``edge-delta inspect`` tells which one is used.
+EDGE_DELTA_KERNEL=require makes a failure to build them an error; =skip leaves them out. Without
+them the package works with NumPy and Python alone, slower; ``edge-delta inspect`` tells which
+coder is used.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -21,16 +24,25 @@ _SOURCES = ("common", "statistics", "encoder", "decoder", "parser", "module")
 _LIMITED = sys.version_info >= (3, 11) and not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 
-def _kernel() -> Extension:
+def _extension(name: str, sources: Sequence[str], depends: Sequence[Path] = ()) -> Extension:
     return Extension(
-        "edge_sdk.delta._kernel",
-        [f"csrc/{name}.c" for name in _SOURCES],
-        depends=sorted(str(path) for path in Path("csrc").glob("*.h")),
+        name,
+        [f"csrc/{source}.c" for source in sources],
+        depends=[str(path) for path in depends],
         extra_compile_args=["-std=c11", "-O3", "-g0", "-Wall", "-Wextra"],
         define_macros=[("Py_LIMITED_API", "0x030B0000")] if _LIMITED else [],
         py_limited_api=_LIMITED,
         optional=_SWITCH != "require",
     )
+
+
+def _extensions() -> list[Extension]:
+    if _SWITCH == "skip":
+        return []
+    made = [_extension("edge_sdk.delta._kernel", _SOURCES, sorted(Path("csrc").glob("*.h")))]
+    if sys.platform == "linux":
+        made.append(_extension("edge_sdk.fastlane._channel", ["channel"]))
+    return made
 
 
 class _Wheel(bdist_wheel):
@@ -50,6 +62,6 @@ class _Wheel(bdist_wheel):
 
 
 setup(
-    ext_modules=[] if _SWITCH == "skip" else [_kernel()],
+    ext_modules=_extensions(),
     cmdclass={"bdist_wheel": _Wheel},
 )

@@ -29,7 +29,7 @@ from edge_sdk.base import (
 from edge_sdk.client.lane_request import Key, LaneInput, LaneRequest, What, key_of, places_of
 from edge_sdk.client.result import Result, SequenceStep
 from edge_sdk.client.wire_tensors import encode_array
-from edge_sdk.fastlane import map_sealed, packets
+from edge_sdk.fastlane import channel_over, map_sealed, packets
 
 SLOT_BYTES_MIN = 64 << 10
 _REQUESTS_MAX = 16  # kept ready in one connection
@@ -71,8 +71,8 @@ class Lane:
         self._waits_s = -1.0
         self.usable = True
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._send = self._socket.send
-        self._receive = self._socket.recv_into
+        self._channel = channel_over(self._socket, waits=True)
+        self._exchange = self._channel.exchange
         try:
             self._wait_until(end_s)
             self._socket.connect(str(path))
@@ -86,6 +86,7 @@ class Lane:
 
     def close(self) -> None:
         self.usable = False
+        self._channel.close()
         self._socket.close()
         self._drop_memory()
 
@@ -186,12 +187,11 @@ class Lane:
         self._number = number = (self._number + 1) & _NUMBER_MAX
         _PUT_NUMBER(request.packet, _NUMBER_AT, number)
         try:
-            try:
-                self._send(request.packet)
-            except (BrokenPipeError, ConnectionResetError):
-                raise GoneBeforeError from None
             buffer = self._buffer
-            size = self._receive(buffer)
+            try:
+                size = self._exchange(request.packet, buffer)
+            except BrokenPipeError:
+                raise GoneBeforeError from None
             if (
                 size == request.answer_bytes
                 and buffer.startswith(request.answer_tail, _ANSWER_TAIL)

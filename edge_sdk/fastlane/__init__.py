@@ -3,6 +3,7 @@
 Both ends use it: ``edge_sdk.client`` and the agent's door. It decides nothing about models.
 """
 
+from edge_sdk.fastlane.channel import Channel, channel_over
 from edge_sdk.fastlane.packets import (
     DTYPE_CODES,
     PACKET_BYTES_MAX,
@@ -30,6 +31,7 @@ __all__ = [
     "PACKET_BYTES_MAX",
     "VERSION",
     "Answer",
+    "Channel",
     "Elsewhere",
     "Failure",
     "Hello",
@@ -40,6 +42,7 @@ __all__ = [
     "SlotGiven",
     "Take",
     "aligned",
+    "channel_over",
     "decode",
     "encode",
     "lane_path",

@@ -32,6 +32,7 @@ from edge_sdk.fastlane import (
     Resize,
     SlotGiven,
     Take,
+    channel_over,
     decode,
     encode,
     packets,
@@ -96,6 +97,7 @@ class LaneConnection:
         left: Callable[[LaneConnection], None],
     ) -> None:
         self._socket = peer
+        self._channel = channel_over(peer, waits=False)
         self._dispatcher = dispatcher
         self._slots = slots
         self._left = left
@@ -129,20 +131,22 @@ class LaneConnection:
             traceback.print_exception(error)
         finally:
             self._drop_slot()
+            self._channel.close()
             self._socket.close()
             self._left(self)
 
     def _serve(self) -> None:
         buffer = bytearray(PACKET_BYTES_MAX + 1)
-        receive = self._socket.recv_into
+        exchange = self._channel.exchange
         self._wait_at_most(_HELLO_S)
-        size = receive(buffer)
+        size = exchange(None, buffer)
         if not size:
             return
         self._greet(bytes(buffer[:size]))
         self._wait_at_most(0)
-        while size := receive(buffer):
-            self._handle(buffer, size)
+        answer: bytes | bytearray | None = None
+        while size := exchange(answer, buffer):
+            answer = self._handle(buffer, size)
 
     def _greet(self, data: bytes) -> None:
         hello = self._decode(data)
@@ -156,7 +160,8 @@ class LaneConnection:
         else:
             self._resize(hello)
 
-    def _handle(self, buffer: bytearray, size: int) -> None:
+    def _handle(self, buffer: bytearray, size: int) -> bytes | bytearray | None:
+        """The packet to send, where that was not done."""
         plan = self._plan
         if (
             plan is not None
@@ -169,17 +174,17 @@ class LaneConnection:
             )
             same = kind == packets.INFER_KIND and priority == self._plan_priority
             if same and not (flags or sequence) and timeout_us <= packets.TIMEOUT_US_MAX:
-                self._answer(plan, number, timeout_us)
-                return
+                return self._answer(plan, number, timeout_us)
         packet = self._decode(bytes(buffer[:size]))
         if isinstance(packet, Infer):
-            self._infer(packet, buffer[packets.INFER_TAIL_BEGIN : size])
-        elif isinstance(packet, Resize):
+            return self._infer(packet, buffer[packets.INFER_TAIL_BEGIN : size])
+        if isinstance(packet, Resize):
             self._resize(packet)
         elif isinstance(packet, Take):
             self._give_slot(packet.request)
         else:
             self._refuse(f"{type(packet).__name__} is not for an agent")
+        return None
 
     def _decode(self, data: bytes) -> Packet:
         try:
@@ -223,39 +228,36 @@ class LaneConnection:
             self._plan.close()
             self._plan = None
 
-    def _infer(self, packet: Infer, tail: bytearray) -> None:
+    def _infer(self, packet: Infer, tail: bytearray) -> bytes | bytearray:
         self._drop_plan()
         try:
             plan = Plan(packet, self._view)
         except Exception as error:  # noqa: BLE001 - as in the other door: nothing of it is shown
-            self._socket.send(_failure(error, packet.request), socket.MSG_DONTWAIT)
-            return
+            return _failure(error, packet.request)
         if plan.lasts:
             self._plan, self._plan_tail = plan, bytes(tail)
             self._plan_bytes = packets.INFER_TAIL_BEGIN + len(tail)
             self._plan_priority = packet.priority
-        self._answer(plan, packet.request, packet.timeout_us)
+        return self._answer(plan, packet.request, packet.timeout_us)
 
-    def _answer(self, plan: Plan, number: int, timeout_us: int) -> None:
-        data: bytes | bytearray
+    def _answer(self, plan: Plan, number: int, timeout_us: int) -> bytes | bytearray:
         try:
             repeated = plan.repeated
             if repeated is not None and repeated.run():
-                data = plan.numbered(number)
-            else:
-                if repeated is not None and repeated.over:
-                    plan.forget_repeated()
-                answer = self._dispatcher.run(
-                    plan.request, timeout_s=timeout_us / 1e6 if timeout_us else None
-                )
-                with answer:
-                    again = plan.again(number, answer)
-                    data = again or self._place(plan, number, answer)
-                    if again:
-                        plan.repeat(self._dispatcher, answer)
+                return plan.numbered(number)
+            if repeated is not None and repeated.over:
+                plan.forget_repeated()
+            answer = self._dispatcher.run(
+                plan.request, timeout_s=timeout_us / 1e6 if timeout_us else None
+            )
+            with answer:
+                again = plan.again(number, answer)
+                if again is None:
+                    return self._place(plan, number, answer)
+                plan.repeat(self._dispatcher, answer)
+                return again
         except Exception as error:  # noqa: BLE001 - as in the other door: nothing of it is shown
-            data = _failure(error, number)
-        self._socket.send(data, socket.MSG_DONTWAIT)
+            return _failure(error, number)
 
     def _place(self, plan: Plan, number: int, answer: Answer) -> bytes:
         """Copies the outputs into the slot, or into a larger one. Raises: ResourceError."""
