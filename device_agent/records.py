@@ -259,8 +259,19 @@ class Watching(msgspec.Struct, frozen=True, kw_only=True):
     ratio: float = 0.0
 
 
+class Unserved(msgspec.Struct, frozen=True, kw_only=True):
+    """Why inference does not answer with the artifact that a slot names; ``instead``: with
+    which one it does."""
+
+    artifact: Digest
+    reason: str
+    message: str
+    instead: Digest | None = None
+
+
 class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One model as it stands: what serves, and the update in progress."""
+    """One model as it stands: ``version`` (and whether it ``serves``), and what became of the
+    candidate. ``state``, ``reason`` and ``message`` are the candidate's where there is one."""
 
     model: str
     version: str = ""
@@ -279,6 +290,9 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     serve: str = ""
     cache: Cached | None = None  # None: it has none, or nothing was heard of it yet
     watching: Watching | None = None  # None: no candidate is on probation
+    serves: bool = False  # inference answers with ``version`` now
+    unserved_reason: str = ""  # why not; empty also where nothing has to be served
+    unserved_message: str = ""
 
 
 class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,21 +15,43 @@ def print_models(models: list[dict[str, Any]]) -> None:
             model["model"],
             model["version"] or "-",
             model["variant"] or "-",
-            model["state"],
-            _candidate(model),
+            _served(model),
             model["previous_version"] or "-",
-            model["reason"],
+            _candidate(model),
+            _became(model),
         ]
         for model in models
     ]
-    columns = ["model", "version", "variant", "state", "candidate", "previous", "reason"]
+    columns = ["model", "version", "variant", "served", "previous", "candidate", "state"]
     print_table(columns, rows)
     for model in models:
+        if model["unserved_reason"]:
+            click.echo(not_served(model))
+        if model["reason"]:
+            told = model["candidate_version"] or model["version"]
+            why = f"{model['reason']}: {model['message']}"
+            click.echo(f"{model['model']}: {told} {_became(model)}: {why}")
         if model["cache"] is not None:
             click.echo(f"cache of {model['model']}: {_cache(model['cache'])}")
         watching = model["watching"]
         if watching is not None and watching["mode"] != "switch":
             click.echo(f"{watching['mode']} of {model['model']}: {_watching(watching)}")
+
+
+def not_served(model: dict[str, Any]) -> str:
+    """One line that says why."""
+    why = f"{model['unserved_reason']}: {model['unserved_message']}"
+    return f"{model['model']}: {model['version']} is not served: {why}"
+
+
+def _served(model: dict[str, Any]) -> str:
+    if model["unserved_reason"]:
+        return "NO"
+    return "yes" if model["serves"] else "-"
+
+
+def _became(model: dict[str, Any]) -> str:
+    return str(model["state"]).replace("_", " ")
 
 
 def _watching(seen: dict[str, Any]) -> str:

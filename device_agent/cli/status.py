@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from device_agent.cli.ask import agent, agent_options
-from device_agent.cli.present import print_models
+from device_agent.cli.present import not_served, print_models
+from edge_sdk.base import RefusedError, error_classes
 from edge_sdk.base.command import bytes_text, json_option, print_json
 
 
@@ -13,12 +16,20 @@ from edge_sdk.base.command import bytes_text, json_option, print_json
 @agent_options
 @json_option
 def status(state_dir: str | None, local_address: str | None, as_json: bool) -> None:
-    """Says how the agent and its models are."""
+    """Says how the agent and its models are. Fails with the reason where one is not served."""
     with agent(state_dir, local_address) as questions:
         answer = questions.status()
     if as_json:
         print_json(answer)
-        return
+    else:
+        _print(answer)
+    for model in answer["models"]:
+        if model["unserved_reason"]:
+            error = error_classes().get(model["unserved_reason"], RefusedError)
+            raise error(not_served(model))
+
+
+def _print(answer: dict[str, Any]) -> None:
     reached = "connected" if answer["connected"] else "not connected"
     where = f"{answer['distributor']} ({reached})" if answer["distributor"] else "none"
     ready = "ready" if answer["inference_ready"] else "not ready"

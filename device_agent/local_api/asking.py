@@ -119,6 +119,9 @@ def _model(model: wire.Model) -> dict[str, Any]:
         "serve": model.serve,
         "cache": _cache(model.cache) if model.HasField("cache") else None,
         "watching": _fields(model.watching) if model.HasField("watching") else None,
+        "serves": model.serves,
+        "unserved_reason": model.unserved_reason,
+        "unserved_message": model.unserved_message,
     }
 
 

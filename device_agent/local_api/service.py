@@ -187,6 +187,9 @@ def _model(model: ModelStatus) -> wire.Model:
         watching=None
         if model.watching is None
         else wire.Watching(**msgspec.structs.asdict(model.watching)),
+        serves=model.serves,
+        unserved_reason=model.unserved_reason,
+        unserved_message=model.unserved_message,
     )
 
 

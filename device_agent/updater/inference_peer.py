@@ -15,7 +15,9 @@ from device_agent.records import (
     Prepared,
     Switch,
     Switched,
+    Unserved,
 )
+from device_agent.store import Slot
 from device_agent.updater.context import Context
 from device_agent.updater.deliver import Deliverer
 from device_agent.updater.lifecycle import Event, State, is_ended, is_serving
@@ -27,11 +29,13 @@ from edge_sdk.base import (
     ProofError,
     RefusedError,
     ResourceError,
+    UnavailableError,
     error_classes,
 )
 
 _DEATHS_MAX = 2  # each takes down what serves as well
 _START_DEATHS_MAX = 3  # while nothing serves anyway
+_NOT_LOADED = "inference did not load it when it started; it is asked again, or its log says why"
 
 
 class InferencePeer:
@@ -52,6 +56,7 @@ class InferencePeer:
     ) -> None:
         self.pid = 0
         self.caches: dict[str, Cached] = {}  # by model: what was heard last
+        self._unserved: dict[str, Unserved] = {}  # by model
         self._context = context
         self._store = context.store
         self._updates = updates
@@ -67,6 +72,14 @@ class InferencePeer:
     def is_ready(self) -> bool:
         """Inference said Hello, and is not being started again."""
         return self.pid != 0 and self._loading is None
+
+    def unserved(self, model: str, active: Digest) -> Unserved | None:
+        """Why inference does not answer with what the slot of a model names; None: it does."""
+        if not self.is_ready:
+            message = "the inference process is not ready"
+            return Unserved(artifact=active, reason=UnavailableError.__name__, message=message)
+        found = self._unserved.get(model)
+        return found if found is not None and found.artifact == active else None
 
     def hear(self, message: Message) -> None:
         """What inference said."""
@@ -85,6 +98,8 @@ class InferencePeer:
                 self._switcher.evaluate(update)
 
     def _on_answer(self, message: Prepared | Switched) -> None:
+        if isinstance(message, Switched) and message.ok:
+            self._unserved.pop(message.model, None)
         if self._to_serve.get(message.model) == message.number:
             self._serve_again(message)
             return
@@ -127,6 +142,15 @@ class InferencePeer:
                 )
         else:
             del self._to_serve[message.model]
+            self._give_up(message.model, message.artifact, message.reason, message.message)
+
+    def _give_up(self, model: str, artifact: Digest, reason: str, message: str) -> None:
+        """Until its next start, inference will not serve what the model's slot names."""
+        before = self._unserved.get(model)
+        instead = None if before is None else before.instead
+        self._unserved[model] = Unserved(
+            artifact=artifact, reason=reason, message=message, instead=instead
+        )
 
     def _on_hello(self, hello: Hello) -> None:
         crashed = self.pid not in (0, hello.pid)
@@ -136,6 +160,7 @@ class InferencePeer:
         self._loading = None
         self._start_deaths.clear()
         self._to_serve.clear()
+        self._unserved.clear()
         for update in tuple(self._updates.values()):
             if crashed and is_serving(update.state):
                 message = "the inference process ended while the candidate served"
@@ -145,12 +170,27 @@ class InferencePeer:
         for artifact in hello.damaged:
             self._on_damaged(artifact)
         for slot in self._store.slots():
+            self._compare(slot, hello)
+        for slot in self._store.slots():
             waiting = self._updates.get(slot.model)
             moving = waiting is not None and not is_ended(waiting.state)
             serving = hello.serving.get(slot.model)
             if moving or slot.active in hello.damaged or serving == slot.active:
                 continue
             self._put_right(slot.model, slot.active, mend=True)
+
+    def _compare(self, slot: Slot, hello: Hello) -> None:
+        """Notes what inference does not serve, though a slot names it."""
+        serving = hello.serving.get(slot.model)
+        if serving in (slot.active, slot.starts_with):
+            return
+        damaged = slot.active in hello.damaged
+        self._unserved[slot.model] = Unserved(
+            artifact=slot.active,
+            reason=(ProofError if damaged else UnavailableError).__name__,
+            message="its files are damaged here" if damaged else _NOT_LOADED,
+            instead=serving,
+        )
 
     def _on_loading(self, message: Loading) -> None:
         """Where the start before this one never came to Hello, its last word was what it died
@@ -191,6 +231,8 @@ class InferencePeer:
                 self._switcher.put_right(model, artifact, number=number)
                 return
             del self._to_serve[model]
+            reason = error.reason if isinstance(error, EdgeError) else type(error).__name__
+            self._give_up(model, artifact, reason, str(error))
             if mend and isinstance(error, ProofError):
                 self._on_damaged(artifact)
 

@@ -533,16 +533,8 @@ class Updater:
         )
 
     def models(self) -> tuple[ModelStatus, ...]:
-        slots = {slot.model: slot for slot in self.store.slots()}
-        return tuple(
-            shown.model_status(
-                self.store,
-                model,
-                slots.get(model),
-                self.updates.get(model),
-                self.peer.caches.get(model),
-            )
-            for model in sorted({*slots, *self.updates})
+        return shown.models(
+            self.store, self.updates, caches=self.peer.caches, unserved=self.peer.unserved
         )
 
     def check_in_now(self, then: Callable[[EdgeError | None], None]) -> None:

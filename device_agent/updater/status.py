@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import psutil
 
 from device_agent.config import AgentConfig
 from device_agent.fleet_link import Capabilities, EngineCapability, ModelState
-from device_agent.records import Cached, ModelStatus
+from device_agent.records import Cached, ModelStatus, Unserved
 from device_agent.store import Slot, Store
 from device_agent.store.journal import Journal
-from device_agent.updater.lifecycle import State, is_ended
+from device_agent.updater.lifecycle import State
 from device_agent.updater.reconcile import Standing
 from device_agent.updater.update import Update
 from edge_sdk.base import Digest, EdgeError
@@ -64,14 +66,34 @@ def attempt(assignment: Assignment | None, model: str, artifact: Digest) -> int:
     return 0
 
 
+def models(
+    store: Store,
+    updates: Mapping[str, Update],
+    *,
+    caches: Mapping[str, Cached],
+    unserved: Callable[[str, Digest], Unserved | None],
+) -> tuple[ModelStatus, ...]:
+    """All of this device, by name. ``unserved``: why a slot's artifact does not answer."""
+    slots = {slot.model: slot for slot in store.slots()}
+    found = []
+    for model in sorted({*slots, *updates}):
+        slot = slots.get(model)
+        why = None if slot is None else unserved(model, slot.active)
+        update, cache = updates.get(model), caches.get(model)
+        found.append(model_status(store, model, slot, update, cache=cache, unserved=why))
+    return tuple(found)
+
+
 def model_status(
     store: Store,
     model: str,
     slot: Slot | None,
     update: Update | None,
+    *,
     cache: Cached | None = None,
+    unserved: Unserved | None = None,
 ) -> ModelStatus:
-    """What serves now (not what is wanted), and the update in progress."""
+    """What serves now (not what is wanted), and the update in progress or the one that failed."""
     watching = None if update is None or update.probation is None else update.probation.watching()
     serving = None if slot is None else slot.active
     previous = None if slot is None else slot.previous
@@ -79,7 +101,7 @@ def model_status(
         serving, previous = previous, None  # the slot is ahead: it says what a commit makes true
     active = _manifest(store, serving)
     before = _manifest(store, previous)
-    moving = update is not None and not is_ended(update.state)
+    candidate = update if update is not None and update.state is not State.COMMITTED else None
     application = None if update is None else update.application
     described = active or (None if update is None else update.manifest)
     return ModelStatus(
@@ -90,8 +112,8 @@ def model_status(
         previous_version="" if before is None else str(before.version),
         previous_artifact=previous,
         state=State.COMMITTED.value if update is None else update.state.value,
-        candidate_version=update.version if update is not None and moving else "",
-        candidate_artifact=update.artifact if update is not None and moving else None,
+        candidate_version="" if candidate is None else candidate.version,
+        candidate_artifact=None if candidate is None else candidate.artifact,
         done_bytes=0 if application is None else application.done_bytes,
         total_bytes=0 if application is None else application.total_bytes,
         wire_bytes=0 if update is None else update.wire_bytes,
@@ -100,17 +122,30 @@ def model_status(
         serve="" if described is None else described.serve,
         cache=cache,
         watching=watching,
+        **_serving(store, active, unserved),
     )
 
 
+def _serving(store: Store, active: Manifest | None, unserved: Unserved | None) -> dict[str, Any]:
+    """Whether ``active`` answers requests, and why not. Nothing of what applications run."""
+    if active is None or active.serve != "inference":
+        return {}
+    if unserved is None:
+        return {"serves": True}
+    instead = _manifest(store, unserved.instead)
+    told = "" if instead is None else f"; {instead.version} answers instead"
+    return {"unserved_reason": unserved.reason, "unserved_message": unserved.message + told}
+
+
 def model_state(model: ModelStatus) -> ModelState:
-    """The same in short, for a check-in."""
+    """The same in short, for a check-in, which names a candidate only while it is under way."""
+    ended = model.state in (State.FAILED.value, State.ROLLED_BACK.value)
     return ModelState(
         model=model.model,
         active=model.artifact,
         active_version=model.version,
         state=model.state,
-        candidate=model.candidate_artifact,
+        candidate=None if ended else model.candidate_artifact,
         reason=model.reason,
     )
 

@@ -104,6 +104,9 @@ class Model(_message.Message):
     SERVE_FIELD_NUMBER: _builtins.int
     CACHE_FIELD_NUMBER: _builtins.int
     WATCHING_FIELD_NUMBER: _builtins.int
+    SERVES_FIELD_NUMBER: _builtins.int
+    UNSERVED_REASON_FIELD_NUMBER: _builtins.int
+    UNSERVED_MESSAGE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     version: _builtins.str
     """active; empty: none"""
@@ -112,8 +115,9 @@ class Model(_message.Message):
     previous_version: _builtins.str
     previous_artifact: _builtins.bytes
     state: _builtins.str
-    """of the update in progress; "committed" at rest"""
+    """Of the candidate where there is one, with reason and message; else of version."""
     candidate_version: _builtins.str
+    """under way, or failed or rolled back; empty: none"""
     candidate_artifact: _builtins.bytes
     done_bytes: _builtins.int
     """of the candidate, proved"""
@@ -124,6 +128,11 @@ class Model(_message.Message):
     message: _builtins.str
     serve: _builtins.str
     """"inference" or "none" """
+    serves: _builtins.bool
+    """version is what inference answers with now"""
+    unserved_reason: _builtins.str
+    """why not; empty also where nothing has to be served"""
+    unserved_message: _builtins.str
     @_builtins.property
     def cache(self) -> Global___ResponseCache:
         """absent: the model has none"""
@@ -152,10 +161,13 @@ class Model(_message.Message):
         serve: _builtins.str = ...,
         cache: Global___ResponseCache | None = ...,
         watching: Global___Watching | None = ...,
+        serves: _builtins.bool = ...,
+        unserved_reason: _builtins.str = ...,
+        unserved_message: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "watching", b"watching"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "cache", b"cache", "candidate_artifact", b"candidate_artifact", "candidate_version", b"candidate_version", "done_bytes", b"done_bytes", "message", b"message", "model", b"model", "previous_artifact", b"previous_artifact", "previous_version", b"previous_version", "reason", b"reason", "serve", b"serve", "state", b"state", "total_bytes", b"total_bytes", "variant", b"variant", "version", b"version", "watching", b"watching", "wire_bytes", b"wire_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "cache", b"cache", "candidate_artifact", b"candidate_artifact", "candidate_version", b"candidate_version", "done_bytes", b"done_bytes", "message", b"message", "model", b"model", "previous_artifact", b"previous_artifact", "previous_version", b"previous_version", "reason", b"reason", "serve", b"serve", "serves", b"serves", "state", b"state", "total_bytes", b"total_bytes", "unserved_message", b"unserved_message", "unserved_reason", b"unserved_reason", "variant", b"variant", "version", b"version", "watching", b"watching", "wire_bytes", b"wire_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -13,11 +13,11 @@ from device_agent.cli import main
 from device_agent.cli.settings import read_config, with_free_port
 from device_agent.config import CacheConfig, ModelConfig, ProbationConfig
 from device_agent.local_api import LocalApi
-from device_agent.records import Cached, Switch
+from device_agent.records import Cached, Loading, Switch
 from device_agent.store import Store
 from device_agent.supervisor.updater_process import Door
 from device_agent.updater.probation import Probation
-from edge_sdk.base import UsageError
+from edge_sdk.base import ResourceError, UnavailableError, UsageError
 from tests.support.commands import Ran, run_main
 from tests.support.model_artifacts import model_artifact
 from tests.support.onnx_models import linear
@@ -25,6 +25,7 @@ from tests.support.updater_rig import Rig, mirrored
 
 V1 = model_artifact(linear(1.0), version="1.0.0")
 V2 = model_artifact(linear(2.0), version="2.0.0")
+V3 = model_artifact(linear(3.0), version="3.0.0")
 
 
 @pytest.fixture
@@ -105,6 +106,64 @@ def test_status_shows_a_canary(rig: Rig, edge_agent: Callable[..., Ran]) -> None
         "canary of team/digits: answers 25%, 40 requests (0 failed), 40 run on both (0 left out): "
         "1.50 of the time before, 30 the same, 100% of first choices the same"
     )
+
+
+def test_status_says_what_is_not_served(rig: Rig, edge_agent: Callable[..., Ran]) -> None:
+    """A model that inference cannot load is not shown as one that serves: the reason stands in
+    table and document, and is the exit code's. Once it answers, nothing is left of it."""
+    state = ("--state", str(rig.state))
+    inference = rig.inference
+    assert inference is not None
+    document = edge_agent("status", *state, "--json").document
+    assert (document["models"][0]["serves"], document["models"][0]["unserved_reason"]) == (True, "")
+    inference.reason, inference.refuses = "ResourceError", {V2.artifact}
+    inference.pid, inference.serving = inference.pid + 1, {"team/digits": V1.artifact}
+    inference.hello()
+    rig.wait(lambda: "ResourceError" in edge_agent("models", *state).out, "the reason")
+    told = "2.0.0 is not served: ResourceError: as the test wants; 1.0.0 answers instead"
+    shown = edge_agent("status", *state)
+    assert shown.code == ResourceError.exit_code
+    assert f"team/digits: {told}" in shown.out.splitlines()
+    assert told in shown.err
+    failed = edge_agent("status", *state, "--json")
+    assert failed.code == ResourceError.exit_code
+    (model,) = failed.document["models"]
+    assert (model["serves"], model["unserved_reason"]) == (False, "ResourceError")
+    assert model["state"] == "committed"
+    inference.refuses = set()
+    inference.hello()
+    rig.wait(lambda: edge_agent("status", *state).code == 0, "an answer with version 2")
+    assert "not served" not in edge_agent("status", *state).out
+
+
+def test_status_waits_for_inference(rig: Rig, edge_agent: Callable[..., Ran]) -> None:
+    """While inference is started again nothing is served, and status ends as for a peer that
+    does not answer."""
+    state = ("--state", str(rig.state))
+    loading = Loading(pid=7, model="team/digits", artifact=V2.artifact)
+    rig.updater.loop.ask(lambda: rig.updater.peer.hear(loading))
+    shown = edge_agent("status", *state)
+    assert shown.code == UnavailableError.exit_code
+    assert "2.0.0 is not served: UnavailableError" in shown.err
+
+
+def test_status_shows_what_serves_beside_what_failed(
+    rig: Rig, edge_agent: Callable[..., Ran]
+) -> None:
+    """A refused candidate is shown as such, with its reason; what serves is shown as before."""
+    state = ("--state", str(rig.state))
+    assert rig.inference is not None
+    rig.inference.refuses = {V3.artifact}
+    rig.server.assign(V3)
+    rig.wait_for_end(V3, "failed")
+    shown = edge_agent("status", *state)
+    assert shown.code == 0
+    told = next(line for line in shown.out.splitlines() if "1.0.0" in line)
+    assert told.split() == ["team/digits", "2.0.0", "fp32", "yes", "1.0.0", "3.0.0", "failed"]
+    assert "team/digits: 3.0.0 failed: EngineError: as the test wants" in shown.out.splitlines()
+    (model,) = edge_agent("status", *state, "--json").document["models"]
+    assert (model["version"], model["serves"]) == ("2.0.0", True)
+    assert (model["candidate_version"], model["state"]) == ("3.0.0", "failed")
 
 
 def test_rollback(rig: Rig, edge_agent: Callable[..., Ran]) -> None:
