@@ -192,3 +192,7 @@ def _config(settings: Settings, **flags: Any) -> DistributorConfig:
 def main() -> None:
     """The program ``edge-distributor``."""
     run(cli, "edge-distributor")
+
+
+if __name__ == "__main__":
+    main()

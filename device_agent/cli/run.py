@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,17 +51,19 @@ def run_agent(as_json: bool, **flags: Any) -> None:
         raise explain_os_error(error, root) from None
     AssignmentKeeper(store, config.device)  # says whose folder it is, before a process starts
 
-    def ready(agent_address: str, inference_address: str) -> None:
-        doors = {"inference": inference_address, "REST": config.rest_address}
-        doors["metrics"] = config.metrics_address
-        where = ", ".join(f"{name} at {address}" for name, address in doors.items() if address)
+    wanted = {"rest": config.rest_address, "metrics": config.metrics_address}
+
+    def ready(agent_address: str, inference_address: str, doors: Mapping[str, str]) -> None:
+        told = {"inference": inference_address, **doors}
+        where = ", ".join(f"{name} at {address}" for name, address in told.items())
         note(f"agent of {config.device} at {agent_address}, {where}")
+        missing = {n: address for n, address in wanted.items() if address and n not in doors}
+        for name, address in missing.items():
+            note(f"{name} does not answer at {address}; it is tried again and again")
         if as_json:
             document = {"agent_address": agent_address, "inference_address": inference_address}
-            for name in ("metrics_address", "rest_address"):
-                if getattr(config, name):
-                    document[name] = getattr(config, name)
-            print_json({**document, "pid": os.getpid()})
+            document |= {f"{name}_address": address for name, address in doors.items()}
+            print_json({**document, "not_answering": sorted(missing), "pid": os.getpid()})
             sys.stdout.flush()
 
     code = Supervisor(config, on_ready=ready).run()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from device_agent.config import AgentConfig
@@ -16,13 +16,23 @@ _NICE = 10  # whoever serves comes first
 SEND_S = 1.0
 
 
-def run_metrics(config: AgentConfig, page: memoryview, over: threading.Event) -> None:
-    """Until ``over`` is set. Raises: RefusedError, ConflictError (address in use)."""
+def run_metrics(
+    config: AgentConfig,
+    page: memoryview,
+    over: threading.Event,
+    *,
+    when_open: Callable[[str], None] = lambda address: None,
+) -> None:
+    """Until ``over`` is set. ``when_open`` hears at which address it is scraped from then on.
+
+    Raises: RefusedError, ConflictError (address in use).
+    """
     check_metrics(config)
     os.nice(_NICE)
     with ExitStack() as open_now:
         if config.metrics_address:
             open_now.enter_context(scraped(config.metrics_address, page))
+            when_open(config.metrics_address)
         if config.otlp_endpoint:
             _send_spans(config, page, over)
         over.wait()

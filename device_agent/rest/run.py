@@ -7,15 +7,13 @@ import os
 import socket
 import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from device_agent.config import AgentConfig
 from edge_sdk.base import ConflictError, RefusedError
 from edge_sdk.rpc import Credentials, check_local, open_channel, refuse_live
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 BODY_BYTES_MAX = 16 << 20
 _THREADS = 8
@@ -37,11 +35,20 @@ def check_rest(config: AgentConfig) -> None:
         )
 
 
-def run_rest(config: AgentConfig, over: threading.Event) -> None:
-    """Until ``over`` is set. Raises: RefusedError, ConflictError (address in use)."""
+def run_rest(
+    config: AgentConfig,
+    over: threading.Event,
+    *,
+    when_open: Callable[[str], None] = lambda address: None,
+) -> None:
+    """Until ``over`` is set. ``when_open`` hears where it listens.
+
+    Raises: RefusedError, ConflictError (address in use).
+    """
     check_rest(config)
     os.nice(_NICE)
-    with RestServer(config.rest_address, config.inference_uri):
+    with RestServer(config.rest_address, config.inference_uri) as server:
+        when_open(server.address)
         over.wait()
 
 

@@ -6,11 +6,13 @@ import argparse
 import signal
 import sys
 import threading
+from functools import partial
 
 from device_agent.config import from_json
 from device_agent.metrics import run_metrics
 from device_agent.statistics_page import watch_page
 from device_agent.supervisor.orphan import die_with_parent
+from device_agent.supervisor.ready import say_ready
 from edge_sdk.base import EdgeError
 
 
@@ -19,13 +21,16 @@ def main() -> None:
     parser.add_argument("--config-json", required=True)
     parser.add_argument("--statistics-fd", type=int, required=True)
     parser.add_argument("--parent-pid", type=int, required=True)
+    parser.add_argument("--ready-fd", type=int)
     arguments = parser.parse_args()
     die_with_parent(arguments.parent_pid)
     over = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: over.set())
     try:
-        run_metrics(from_json(arguments.config_json), watch_page(arguments.statistics_fd), over)
+        config = from_json(arguments.config_json)
+        page = watch_page(arguments.statistics_fd)
+        run_metrics(config, page, over, when_open=partial(say_ready, arguments.ready_fd))
     except EdgeError as error:
         sys.stderr.write(f"edge-agent metrics: {error.message}\n")
         sys.exit(error.exit_code)

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,9 @@ _STEADY_S = 60.0  # a process that ran this long begins its back-off anew
 _STOP_S = 15.0  # then SIGKILL
 _TICK_S = 0.2
 _ADDRESS_FREE_S = 3.0
+_DOORS_S = 20.0  # that metrics and REST have to answer before the agent says that it is ready
+
+WhenReady = Callable[[str, str, Mapping[str, str]], None]
 
 # glibc's moving threshold holds on to large blocks; a fixed one takes a quarter off the peak of
 # loading a model of 25 MB beside another (measured: 155 MB instead of 198). What is smaller
@@ -51,20 +54,26 @@ class _Child:
     started_s: float = 0.0
     failures: int = 0
     not_before_s: float = 0.0
-    says_ready: bool = False
+    says_ready: bool = False  # on a pipe that it is given, with its address
+    answers: bool = False  # it said so
     vital: bool = True  # whether the agent ends when it cannot be started
+    address: str = ""  # at which it alone listens
     was_ready: bool = False  # once: whatever it ends with later, it can be started
 
 
 class Supervisor:
-    """Runs until SIGTERM or SIGINT. ``on_ready(addresses)`` once both processes answer."""
+    """Runs until SIGTERM or SIGINT.
+
+    ``on_ready(agent_address, inference_address, doors)`` once both processes answer; ``doors``
+    are the addresses of further processes that answer then, by name.
+    """
 
     def __init__(
         self,
         config: AgentConfig,
         *,
         serve: bool = True,
-        on_ready: Callable[[str, str], None] | None = None,
+        on_ready: WhenReady | None = None,
         say: Callable[[str], None] | None = None,
     ) -> None:
         self._config = config
@@ -100,6 +109,9 @@ class Supervisor:
                 wait_until_free(self._config.agent_uri)
                 if self._serve:
                     wait_until_free(self._config.inference_uri)
+                for child in self._children:
+                    if child.address:
+                        wait_until_free(child.address)
                 while not self._stopping:
                     for child in self._children:
                         self._tend(child)
@@ -151,6 +163,8 @@ class Supervisor:
             environment={**os.environ},
             pass_fds=(self._page,),
             vital=False,
+            address=self._config.metrics_address,
+            says_ready=bool(self._config.metrics_address),
         )
 
     def _rest(self) -> _Child:
@@ -163,6 +177,8 @@ class Supervisor:
             environment={**os.environ, "GRPC_VERBOSITY": "ERROR"},
             pass_fds=(),
             vital=False,
+            address=self._config.rest_address,
+            says_ready=True,
         )
 
     def _arguments(self, end: socket.socket) -> tuple[str, ...]:
@@ -172,12 +188,13 @@ class Supervisor:
         )
 
     def _start(self, child: _Child) -> None:
+        child.answers = False
         ready: tuple[int, ...] = ()
         arguments: list[str] = []
         if child.says_ready:
             reader, writer = os.pipe()
             ready, arguments = (writer,), ["--ready-fd", str(writer)]
-            self._selector.register(reader, selectors.EVENT_READ)
+            self._selector.register(reader, selectors.EVENT_READ, child)
         try:
             child.process = subprocess.Popen(
                 [*child.command, *arguments],
@@ -222,23 +239,38 @@ class Supervisor:
         """Waits a little; says once that both processes answer."""
         if self._selector.get_map():
             for key, _ in self._selector.select(timeout_s):
-                self._hear(key.fd)
+                self._hear(key.fd, key.data)
         else:
             time.sleep(timeout_s)
-        if self._on_ready is not None and self._agent_address and self._inference_answers():
-            self._on_ready(self._agent_address, self._config.inference_uri)
+        if self._on_ready is None or not self._agent_address or not self._inference_answers():
+            return
+        for child in self._children:
+            child.was_ready = True
+        doors = self._doors()
+        if doors is not None:
+            self._on_ready(self._agent_address, self._config.inference_uri, doors)
             self._on_ready = None
-            for child in self._children:
-                child.was_ready = True
 
-    def _hear(self, handle: int) -> None:
+    def _doors(self) -> dict[str, str] | None:
+        """Those at which a process of ours answers, by its name; None: one may yet come to."""
+        doors = {}
+        for child in self._children:
+            if not child.address or child.failures:
+                continue
+            if child.answers:
+                doors[child.name] = child.address
+            elif child.process is None or time.monotonic() - child.started_s < _DOORS_S:
+                return None
+        return doors
+
+    def _hear(self, handle: int, child: _Child) -> None:
         line = os.read(handle, 4096)
         self._selector.unregister(handle)
         os.close(handle)
         if line:
-            self._agent_address = line.decode().strip()
-            for child in self._children:
-                child.was_ready = child.was_ready or child.says_ready
+            child.answers = child.was_ready = True
+            if child.vital:
+                self._agent_address = line.decode().strip()
 
     def _inference_answers(self) -> bool:
         return not self._serve or is_open(self._config.inference_uri)

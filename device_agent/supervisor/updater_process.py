@@ -6,8 +6,6 @@ Here updater and AgentService meet; neither knows the other.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import queue
 import signal
 import socket
@@ -20,6 +18,7 @@ from device_agent.local_api import LocalApi
 from device_agent.records import AgentEvent, AgentStatus, HeldTree, ModelStatus
 from device_agent.statistics_page import PageSnapshot, read_page, watch_page
 from device_agent.supervisor.orphan import die_with_parent
+from device_agent.supervisor.ready import say_ready
 from device_agent.updater import Updater
 from edge_sdk.base import Digest, EdgeError, UnavailableError
 
@@ -44,19 +43,12 @@ def main() -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: updater.loop.stop())
         with LocalApi(Door(updater, page), config.agent_uri) as api:
-            if arguments.ready_fd is not None:
-                _tell(arguments.ready_fd, api.address)
+            say_ready(arguments.ready_fd, api.address)
             updater.run()
     except EdgeError as error:
         sys.stderr.write(f"edge-agent: {error.message}\n")
         sys.exit(error.exit_code)
     sys.exit(0)
-
-
-def _tell(handle: int, address: str) -> None:
-    with contextlib.suppress(OSError):
-        os.write(handle, address.encode() + b"\n")
-    os.close(handle)
 
 
 class Door:

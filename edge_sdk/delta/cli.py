@@ -345,3 +345,7 @@ def _print_methods(methods: Mapping[str, MethodUse]) -> None:
 def main() -> None:
     """The program ``edge-delta``."""
     run(cli, "edge-delta")
+
+
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import signal
 import socket
@@ -353,6 +354,45 @@ def test_an_updater_started_again_answers_at_the_same_port(
         agent.stop()
 
 
+DOOR = (
+    "import os, socket, sys, time; door = socket.create_server((sys.argv[1], int(sys.argv[2])));"
+    "os.write(int(sys.argv[4]), b'here\\n'); time.sleep(600)"
+)
+
+
+def test_ready_means_what_it_says(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metrics and REST are named where they answer, neither before nor when their address is
+    somebody else's: a stranger who came in between is not taken for them."""
+    told: list[dict[str, str]] = []
+    supervisor._on_ready = lambda agent, inference, doors: told.append(dict(doors))
+    supervisor._agent_address = "unix:/somewhere"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        taken = f"127.0.0.1:{stranger.getsockname()[1]}"
+        doors = []
+        for name, where in (("metrics", address), ("rest", taken)):
+            supervisor._config = dataclasses.replace(
+                supervisor._config, **{f"{name}_address": where}
+            )
+            door = getattr(supervisor, f"_{name}")()
+            door.command = [sys.executable, "-c", DOOR, *where.split(":")]
+            doors.append(door)
+        supervisor._children = doors
+        supervisor._listen(0.01)
+        assert told == []
+        for door in doors:
+            supervisor._tend(door)
+
+        def ready() -> bool:
+            supervisor._listen(0.01)
+            supervisor._tend(doors[1])
+            return bool(told)
+
+        wait_for(ready, "the word that it is ready")
+    assert told == [{"metrics": address}]
+
+
 def answered(questions: AgentQuestions) -> dict[str, object] | None:
     try:
         return questions.status()
@@ -360,9 +400,14 @@ def answered(questions: AgentQuestions) -> dict[str, object] | None:
         return None
 
 
-@pytest.mark.parametrize("which", ["local_address", "inference_address"])
-def test_a_stranger_on_an_address_ends_the_start(tmp_path: Path, which: str) -> None:
+@pytest.mark.parametrize(
+    "which", ["local_address", "inference_address", "metrics_address", "rest_address"]
+)
+def test_a_stranger_on_an_address_ends_the_start(
+    tmp_path: Path, which: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Who listens there is never taken for a process of ours; nothing is started."""
+    monkeypatch.setattr(tree, "_ADDRESS_FREE_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         address = f"127.0.0.1:{stranger.getsockname()[1]}"
         config = AgentConfig(state_dir=str(tmp_path / "s"), device="kiosk-7", **{which: address})
