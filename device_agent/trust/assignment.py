@@ -27,7 +27,8 @@ def accept(
     the highest floor ever seen for each model.
 
     Raises: FormatError (not an assignment), TrustError (another device's, older than the one
-    kept, the same number with other content, below a floor, expired).
+    kept, the same number with other content, below a floor, a lower version without saying so,
+    expired).
     """
     assignment = decode_assignment(document)
     if assignment.device != device:
@@ -53,7 +54,23 @@ def accept(
             floor = own
         if floor is not None and one.version < floor:
             raise TrustError(f"{one.model} {one.version} is below its floor {floor}")
+    if kept is not None:
+        _check_downgrades(assignment, decode_assignment(kept))
     return assignment
+
+
+def _check_downgrades(assignment: Assignment, before: Assignment) -> None:
+    """A lower version comes only where the assignment says from where it goes down."""
+    versions = {one.model: one.version for one in before.models}
+    for one in assignment.models:
+        old = versions.get(one.model)
+        if old is None or one.version >= old:
+            continue
+        if one.downgrade_from is None or one.downgrade_from < old:
+            raise TrustError(
+                f"{one.model} {one.version} is below {old}, which was assigned before, and the "
+                "assignment does not say that it goes down from there"
+            )
 
 
 class AssignmentKeeper:

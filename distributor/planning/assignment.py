@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from distributor.planning.model import ArtifactFacts
-from edge_sdk.base.names import ModelName
+from edge_sdk.base.names import ModelName, Version
 from edge_sdk.manifest.model import AssignedModel, Assignment
 
 
@@ -41,9 +41,12 @@ def order(
 def assign(previous: Assignment, wanted: AssignedModel) -> Assignment:
     """``previous`` with ``wanted`` in place of what was there for its model.
 
-    The very same value comes back unchanged: a device is not woken for nothing.
+    A version below what was there says so. The very same value comes back unchanged: a device
+    is not woken for nothing.
     """
-    if wanted in previous.models:
+    old = next((one for one in previous.models if one.model == wanted.model), None)
+    wanted = replace(wanted, downgrade_from=_downgrade_from(old, wanted.version))
+    if wanted == old:
         return previous
     others = [one for one in previous.models if one.model != wanted.model]
     models = tuple(sorted((*others, wanted), key=lambda one: str(one.model)))
@@ -55,4 +58,13 @@ def withdraw(previous: Assignment, model: ModelName) -> Assignment:
     models = tuple(one for one in previous.models if one.model != model)
     if models == previous.models:
         return previous
-    return replace(previous, counter=previous.counter + 1, models=models)
+    groups = tuple(group for group in previous.groups if model not in group)
+    return replace(previous, counter=previous.counter + 1, models=models, groups=groups)
+
+
+def _downgrade_from(old: AssignedModel | None, version: Version) -> Version | None:
+    """A device may have missed what lies between: it goes down from the highest of all."""
+    if old is None:
+        return None
+    highest = old.version if old.downgrade_from is None else old.downgrade_from
+    return highest if version < highest else None

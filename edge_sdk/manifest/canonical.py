@@ -164,3 +164,15 @@ def _check_assignment(assignment: Assignment) -> None:
     for assigned in assignment.models:
         check_segment(assigned.variant, "variant")
         _check_number(assigned.attempt, "attempt")
+        top = assigned.downgrade_from
+        _check(top is None or assigned.version < top, f"{assigned.model} goes down from {top}")
+    grouped = [str(model) for group in assignment.groups for model in group]
+    _check(
+        len(grouped) == len(set(grouped)) and set(grouped) <= set(names),
+        "a model of a group is assigned, and in no other group",
+    )
+    _check(
+        all(len(group) > 1 and list(group) == sorted(group) for group in assignment.groups)
+        and list(assignment.groups) == sorted(assignment.groups),
+        "groups are of two models at least, and sorted",
+    )

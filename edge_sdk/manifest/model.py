@@ -103,6 +103,9 @@ class AssignedModel:
 
     ``attempt`` counts how often an operator ordered this very artifact for this device: a
     device that remembers a failed trial tries again only on a higher number.
+
+    ``downgrade_from``: this version is below what the device was assigned before, on purpose;
+    the highest version that it goes down from. Without it a device goes to no lower version.
     """
 
     model: ModelName
@@ -112,6 +115,7 @@ class AssignedModel:
     floor: Version | None
     rollout: str
     attempt: int
+    downgrade_from: Version | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +123,8 @@ class Assignment:
     """One device's whole desired state. A model that is absent is unloaded.
 
     ``counter`` only ever grows for a device; ``expires_s`` is in seconds since 1970 (UTC).
+    ``groups``: models that switch together or not at all; each sorted, of at least two, and no
+    model in two of them.
     """
 
     schema: int = SCHEMA
@@ -126,3 +132,4 @@ class Assignment:
     counter: int
     models: tuple[AssignedModel, ...]
     expires_s: int | None
+    groups: tuple[tuple[ModelName, ...], ...] = ()

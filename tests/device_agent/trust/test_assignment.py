@@ -22,6 +22,7 @@ def document(
     version: str = "2.0.0",
     floor: str | None = None,
     expires_s: int | None = None,
+    down_from: str | None = None,
 ) -> bytes:
     model = AssignedModel(
         model=ModelName.parse("team/digits"),
@@ -31,6 +32,7 @@ def document(
         floor=None if floor is None else Version.parse(floor),
         rollout="r",
         attempt=1,
+        downgrade_from=None if down_from is None else Version.parse(down_from),
     )
     return encode_assignment(
         Assignment(device=device, counter=counter, models=(model,), expires_s=expires_s)
@@ -63,6 +65,16 @@ def test_others_are_refused(data: bytes, kept: bytes | None, said: str) -> None:
     """Another device's, older, changed under its number, below its floor, expired."""
     with pytest.raises(TrustError, match=said):
         ask(data, kept)
+
+
+def test_a_lower_version_comes_only_where_it_is_said() -> None:
+    """Not by an assignment that forgot, nor by one that goes down from something lower."""
+    kept = document(5, version="3.0.0")
+    for silent in (document(6), document(6, down_from="2.5.0")):
+        with pytest.raises(TrustError, match="below 3.0.0"):
+            ask(silent, kept)
+    assert ask(document(6, down_from="3.0.0"), kept).counter == 6
+    assert ask(document(6, down_from="4.0.0"), kept).counter == 6
 
 
 def test_c46_an_expired_one_that_was_accepted_stays() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from distributor.planning import assign, empty_assignment, order, withdraw
 from edge_sdk.manifest import decode_assignment, encode_assignment
 from tests.support.planning_facts import artifact
@@ -51,3 +53,23 @@ def test_withdrawn_model_is_absent() -> None:
     assert [one.model for one in left.models] == [FACES.model]
     assert left.counter == 3
     assert withdraw(left, DIGITS.model) is left
+
+
+def test_going_down_is_said_until_the_highest_version_is_reached_again() -> None:
+    """A device that missed an assignment in between still hears that it may go down."""
+    third = assign(empty_assignment("gate-7"), ordered(artifact(version="3.0.0")))
+    first = assign(third, ordered(artifact(version="1.0.0")))
+    second = assign(first, ordered(artifact(version="2.0.0")))
+    again = assign(second, ordered(artifact(version="3.0.0"), "r-2"))
+    from_versions = [one.models[0].downgrade_from for one in (third, first, second, again)]
+    assert list(map(str, from_versions)) == ["None", "3.0.0", "3.0.0", "None"]
+    assert assign(first, ordered(artifact(version="1.0.0"))) is first
+    assert decode_assignment(encode_assignment(second)) == second
+
+
+def test_a_group_ends_with_one_of_its_models() -> None:
+    """What is left of it would wait for a model that this device does not have any more."""
+    both = assign(assign(empty_assignment("gate-7"), ordered(DIGITS)), ordered(FACES))
+    grouped = replace(both, groups=((DIGITS.model, FACES.model),))
+    assert assign(grouped, ordered(DIGITS, retry=True, before=1)).groups == grouped.groups
+    assert withdraw(grouped, FACES.model).groups == ()

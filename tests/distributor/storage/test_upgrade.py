@@ -9,12 +9,21 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect, text
+from sqlalchemy import Connection, inspect, text
 
 from distributor.storage import Database, schema_version, sqlite_url, upgrade
 from distributor.storage.tables import METADATA
 from edge_sdk.base import RefusedError
+from edge_sdk.manifest import decode_assignment
 from tests.support.catalog import open_catalog
+
+
+def _config(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", "distributor.storage:migrations")
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
 
 
 def test_migrations_make_the_tables(tmp_path: Path) -> None:
@@ -62,15 +71,42 @@ def test_a_migration_that_fails_leaves_no_table(tmp_path: Path) -> None:
 def test_going_back_leaves_nothing(tmp_path: Path) -> None:
     """Each migration can be undone: down to the base no table of ours is left, and up again
     all are there."""
-    config = Config()
-    config.set_main_option("script_location", "distributor.storage:migrations")
-    config.set_main_option("path_separator", "os")
     with open_catalog(tmp_path) as catalog:
         with catalog.database.transaction(write=True) as connection:
-            config.attributes["connection"] = connection
-            command.downgrade(config, "base")
+            command.downgrade(_config(connection), "base")
         with catalog.database.transaction(write=False) as connection:
             assert set(inspect(connection).get_table_names()) == {"alembic_version"}
         upgrade(catalog.database)
         with catalog.database.transaction(write=False) as connection:
             assert set(METADATA.tables) <= set(inspect(connection).get_table_names())
+
+
+def test_assignments_of_the_first_release_are_read(tmp_path: Path) -> None:
+    """What was assigned before an upgrade is still assigned after it, with the same number."""
+    before = (
+        '{"counter":7,"device":"d","expires_s":null,"models":[{"artifact":"'
+        f'{"ab" * 32}","attempt":1,"floor":null,"model":"team/digits","rollout":"r",'
+        '"variant":"fp32","version":"1.0.0"}],"schema":1}'
+    )
+    database = Database(sqlite_url(tmp_path / "catalog.db"))
+    try:
+        with database.transaction(write=True) as connection:
+            command.upgrade(_config(connection), "v0001")
+            connection.execute(
+                text(
+                    "INSERT INTO devices (device, declared_labels, operator_labels, capabilities, "
+                    "first_seen_ms, last_seen_ms, agent_version, accepted_counter, "
+                    "assigned_counter, acknowledged_event, assignment) "
+                    "VALUES ('d', '{}', '{}', '{}', 0, 0, '', 0, 7, 0, :document)"
+                ),
+                {"document": before.encode()},
+            )
+        upgrade(database)
+        with database.transaction(write=False) as connection:
+            after = connection.execute(text("SELECT assignment FROM devices")).scalar_one()
+    finally:
+        database.close()
+    assignment = decode_assignment(after)
+    assert assignment.counter == 7
+    assert assignment.models[0].downgrade_from is None
+    assert assignment.groups == ()

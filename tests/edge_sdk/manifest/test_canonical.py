@@ -96,6 +96,10 @@ def assigned(name: str, **changes: Any) -> AssignedModel:
     return AssignedModel(**{**values, **changes})
 
 
+def grouped(*names: str) -> tuple[ModelName, ...]:
+    return tuple(map(ModelName.parse, names))
+
+
 @st.composite
 def manifests(draw: st.DrawFn) -> Manifest:
     paths = draw(st.lists(SEGMENTS, min_size=1, max_size=4, unique=True))
@@ -309,7 +313,8 @@ def test_assignments_read_back(names: list[ModelName], counter: int, data: st.Da
         for name in sorted(names)
     )  # fmt: skip
     expires = data.draw(st.none() | st.integers(0, 2**40))
-    value = some_assignment(models=models, counter=counter, expires_s=expires)
+    groups = (tuple(one.model for one in models),) if len(models) > 1 else ()
+    value = some_assignment(models=models, counter=counter, expires_s=expires, groups=groups)
     assert decode_assignment(encode_assignment(value)) == value
 
 
@@ -331,6 +336,11 @@ def test_an_assignment_may_name_no_model() -> None:
         ({"models": (assigned("a/a"), assigned("a/a"))}, "only once"),
         ({"models": (assigned("a/a", variant="A"),)}, "variant"),
         ({"models": (assigned("a/a", attempt=-1),)}, "attempt"),
+        ({"models": (assigned("a/a", downgrade_from=Version.parse("1.0.0")),)}, "goes down"),
+        ({"groups": (grouped("team/digits", "team/other"),)}, "is assigned"),
+        ({"groups": (grouped("team/digits"),)}, "two models at least"),
+        ({"groups": (grouped("team/speech", "team/digits"),)}, "sorted"),
+        ({"groups": (grouped("team/digits", "team/speech"),) * 2}, "no other group"),
     ],
 )
 def test_rules_of_an_assignment(changes: dict[str, Any], says: str) -> None:
