@@ -18,9 +18,9 @@ from pathlib import Path
 
 import grpc
 
-from edge_sdk.base import Digest, Version
+from edge_sdk.base import Digest, ModelName, Version
 from edge_sdk.delta import encode
-from edge_sdk.manifest import AssignedModel, Assignment, encode_assignment
+from edge_sdk.manifest import AssignedModel, Assignment, Manifest, encode_assignment
 from edge_sdk.protos import delivery_v1_pb2 as wire
 from edge_sdk.protos import delivery_v1_pb2_grpc as stubs
 from edge_sdk.rpc import DEVICE_KEY, FRAME_BYTES, SERVER_OPTIONS
@@ -56,6 +56,7 @@ class DeliveryServer(stubs.DeliveryServiceServicer):
     hubs: dict[Digest, Digest] = field(default_factory=dict)  # target: go there by this one
     held_back: threading.Event = field(default_factory=threading.Event)
     assignment: bytes = b""
+    highest: dict[ModelName, Version] = field(default_factory=dict)
     counter: int = 0
 
     def __post_init__(self) -> None:
@@ -111,6 +112,7 @@ class DeliveryServer(stubs.DeliveryServiceServicer):
                 floor=Version.parse(floor) if floor else None,
                 rollout=rollout or f"rollout-{counter}",
                 attempt=attempt,
+                downgrade_from=self._highest(artifact.manifest),
             )
             for artifact in sorted(artifacts, key=lambda one: str(one.manifest.model))
         )
@@ -121,6 +123,13 @@ class DeliveryServer(stubs.DeliveryServiceServicer):
         for watch in tuple(self._watches):
             watch.put(counter)
         return self.assignment
+
+    def _highest(self, manifest: Manifest) -> Version | None:
+        """What a version below the highest so far goes down from, as a distributor says it."""
+        model, version = manifest.model, manifest.version
+        highest = self.highest.setdefault(model, version)
+        self.highest[model] = max(highest, version)
+        return highest if version < highest else None
 
     def states(self, artifact: ArtifactBytes) -> list[str]:
         """The states reported for an artifact, in their order."""
