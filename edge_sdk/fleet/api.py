@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
-from edge_sdk.base import Digest, ModelName, NotFoundError, UnavailableError, Version
+from edge_sdk.base import (
+    Digest,
+    EdgeError,
+    ModelName,
+    NotFoundError,
+    UnavailableError,
+    Version,
+)
 from edge_sdk.fleet.connection import Connection, Patience, default_operator
 from edge_sdk.fleet.messages import (
     artifact_from,
@@ -30,10 +38,12 @@ from edge_sdk.fleet.model import (
 )
 from edge_sdk.fleet.publish import Advance, Draft, Prepared, prepare
 from edge_sdk.fleet.upload import Meter, Upload
+from edge_sdk.manifest import Manifest, decode_manifest
 from edge_sdk.protos import fleet_v1_pb2 as wire
 from edge_sdk.rpc import Credentials
 
 DEFAULT_ADDRESS = "127.0.0.1:7444"
+_LOOK_DEADLINE_S = 5.0
 _EVERY_DEVICE = Cohort()
 _DEFAULT_PATIENCE = Patience()
 
@@ -83,7 +93,22 @@ class Fleet:
         Raises: FormatError, UsageError, RefusedError; ConflictError where this variant of this
         version is there with other content.
         """
-        return self.upload(prepare(Path(path), draft))
+        return self.upload(prepare(Path(path), draft, look=partial(self.published, draft)))
+
+    def published(self, draft: Draft) -> Manifest | None:
+        """What is there under the name of a draft. None also where that cannot be known now:
+        the distributor decides when it is uploaded."""
+        request = wire.ListModelsRequest(model=_model(draft.model))
+        try:
+            answer = self._connection.once(
+                lambda: self._stub.ListModels(request, timeout=_LOOK_DEADLINE_S)
+            )
+            for one in answer.artifacts:
+                if (one.version, one.variant) == (draft.version, draft.variant):
+                    return decode_manifest(one.manifest)
+        except EdgeError:
+            pass
+        return None
 
     def upload(self, prepared: Prepared, *, advance: Advance | None = None) -> Published:
         """Uploads a prepared artifact; ``advance`` hears of bytes that need no more sending."""

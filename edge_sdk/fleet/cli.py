@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -163,13 +164,14 @@ def publish(target: Target, /, path: Path, as_json: bool, **values: Any) -> None
         for name, text in pairs(values.pop("tolerance"), "--tolerance").items()
     }
     draft = Draft(labels=labels, tolerances=tolerances, **values)
-    with progress("proving", survey(path)) as advance:
-        prepared = prepare(path, draft, advance=advance)
-    for line in prepared.notes:
-        note(f"edge-fleet: {line}")
-    total = sum(entry.size_bytes for entry in prepared.manifest.files)
-    with target.open() as fleet, progress("uploading", total) as advance:
-        published = fleet.upload(prepared, advance=advance)
+    with target.open() as fleet:
+        with progress("proving", survey(path)) as advance:
+            prepared = prepare(path, draft, advance=advance, look=partial(fleet.published, draft))
+        for line in prepared.notes:
+            note(f"edge-fleet: {line}")
+        total = sum(entry.size_bytes for entry in prepared.manifest.files)
+        with progress("uploading", total) as advance:
+            published = fleet.upload(prepared, advance=advance)
     if as_json:
         print_json({**document(published), "notes": list(prepared.notes)})
         return

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, cast
 
 from edge_sdk.base import (
+    ConflictError,
     Digest,
     FileProof,
     FormatError,
@@ -40,6 +41,7 @@ from edge_sdk.manifest import (
 )
 
 Advance = Callable[[int], None]
+Look = Callable[[], Manifest | None]  # what is published under a name already
 Serve = Literal["inference", "none"]
 
 
@@ -120,12 +122,16 @@ def survey(path: Path) -> int:
     return sum(Content(path=found.root / one).size_bytes for one in found.paths)
 
 
-def prepare(path: Path, draft: Draft, *, advance: Advance | None = None) -> Prepared:
+def prepare(
+    path: Path, draft: Draft, *, advance: Advance | None = None, look: Look | None = None
+) -> Prepared:
     """Makes the manifest of the file or folder ``path`` and proves its files.
 
     A model file brings its external-data files along. ``advance`` hears of bytes read.
+    ``look`` is asked before the model is run for its golden sample.
 
-    Raises: NotFoundError, UsageError, FormatError, RefusedError.
+    Raises: NotFoundError, UsageError, FormatError, RefusedError, ConflictError (other files
+    are published under that name).
     """
     model, version = ModelName.parse(draft.model), Version.parse(draft.version)
     parent = None if draft.parent is None else Version.parse(draft.parent)
@@ -140,6 +146,9 @@ def prepare(path: Path, draft: Draft, *, advance: Advance | None = None) -> Prep
     if serve == "none":
         requires = _without_serving(requires, draft)
     contents = {one: Content(path=found.root / one) for one in found.paths}
+    proofs = {one: _prove(content, advance) for one, content in contents.items()}
+    if look is not None:
+        _refuse_published(draft, proofs, look())
     sample = None if serve == "none" else _sample(tensors, requires, draft)
     golden = None
     if sample is not None:
@@ -149,7 +158,7 @@ def prepare(path: Path, draft: Draft, *, advance: Advance | None = None) -> Prep
             tolerances=sample.tolerances,
         )
         contents[golden.path] = Content(path=None, data=sample.data)
-    proofs = {one: _prove(content, advance) for one, content in contents.items()}
+        proofs[golden.path] = _prove(contents[golden.path], advance)
     manifest = Manifest(
         model=model,
         version=version,
@@ -223,6 +232,21 @@ def _refuse_other_content(entry: str, tensors: TensorMap) -> None:
         raise FormatError(
             f"{entry} is called .{suffix}, but its content is no such thing; "
             "publish it with --serve none if applications read it themselves"
+        )
+
+
+def _refuse_published(
+    draft: Draft, proofs: Mapping[str, FileProof], published: Manifest | None
+) -> None:
+    """The golden sample apart, which is not made yet. Raises: ConflictError."""
+    if published is None:
+        return
+    sample = "" if published.golden is None else published.golden.path
+    theirs = {one.path: one.digest for one in published.files if one.path != sample}
+    if theirs != {path: proof.digest for path, proof in proofs.items() if path != sample}:
+        raise ConflictError(
+            f"{draft.model} {draft.version} {draft.variant} is published already, with other "
+            "files; publish a new version"
         )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge_sdk.base import ConflictError, FormatError, ProofError, UnavailableError
-from edge_sdk.fleet import Draft, Fleet, prepare
+from edge_sdk.fleet import Draft, Fleet, prepare, publish
 from edge_sdk.fleet.upload import Meter
 from edge_sdk.rpc import FRAME_BYTES
 from tests.support.fleet_service import FleetInMemory
@@ -72,7 +72,7 @@ def test_absent_distributor_ends_in_an_error(
     fleet: Fleet, service: FleetInMemory, folder: Path
 ) -> None:
     """After the last attempt the caller hears that trying again can help."""
-    service.breakdowns = [UnavailableError("down")] * 4
+    service.breakdowns = [UnavailableError("down")] * 5  # it looks first, once
     with pytest.raises(UnavailableError):
         fleet.publish(folder, DRAFT)
     assert service.artifacts == {}
@@ -84,6 +84,28 @@ def test_other_content_is_a_conflict(fleet: Fleet, folder: Path) -> None:
     (folder / "labels.txt").write_bytes(b"other")
     with pytest.raises(ConflictError):
         fleet.publish(folder, DRAFT)
+
+
+def test_a_conflict_is_known_before_the_model_runs(
+    fleet: Fleet, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other files under a published name are refused before a golden sample is computed, which
+    may take long; the same files are run, and found to be there."""
+    fleet.publish(folder, DRAFT)
+    made: list[object] = []
+    sample_for = publish.sample_for
+
+    def counted(*arguments: object, **more: object) -> object:
+        made.append(arguments)
+        return sample_for(*arguments, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(publish, "sample_for", counted)
+    assert not fleet.publish(folder, DRAFT).created
+    assert len(made) == 1
+    (folder / "labels.txt").write_bytes(b"other")
+    with pytest.raises(ConflictError, match="published already, with other files"):
+        fleet.publish(folder, DRAFT)
+    assert len(made) == 1
 
 
 def test_file_that_changes_meanwhile_is_noticed(
