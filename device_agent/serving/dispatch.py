@@ -201,8 +201,9 @@ class Dispatcher:
         def run(*, timeout_s: float | None, began: Callable[[], None]) -> Kept:
             nonlocal began_ns, ended_ns
             began_ns = _now_ns()
+            copied.began = began
             # Others may come to wait for this run: it goes on without its caller.
-            with self._run(generation, copied, timeout_s, None, began_ns, began=began) as answer:
+            with self._run(generation, copied, timeout_s, None, began_ns) as answer:
                 kept = keep(answer.outputs)
             ended_ns = _now_ns()
             return kept
@@ -222,8 +223,6 @@ class Dispatcher:
         timeout_s: float | None,
         when_gone: WhenGone | None,
         begin_ns: int,
-        *,
-        began: Callable[[], None] | None = None,
     ) -> Answer:
         scheduler = self.scheduler
         queue = request.queue
@@ -248,8 +247,8 @@ class Dispatcher:
         turn_ns = _now_ns()
         slot = None
         try:
-            if began is not None:
-                began()
+            if request.began is not None:
+                request.began()
             if request.borrowed is None:
                 slot = generation.slots.take(request.shapes)
             else:

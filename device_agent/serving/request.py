@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -55,7 +55,7 @@ class Request:
 
     __slots__ = (
         *("inputs", "model", "priority", "queue", "sequence", "version", "wanted"),
-        *("_fits", "arrays", "borrowed", "given", "group", "rows", "shapes", "specs"),
+        *("_fits", "arrays", "began", "borrowed", "given", "group", "rows", "shapes", "specs"),
     )
 
     def __init__(
@@ -75,6 +75,7 @@ class Request:
         self.priority = min(priority, LOW)
         self.sequence = sequence
         self.queue: ModelQueue | None = None  # looked up when it is first run
+        self.began: Callable[[], None] | None = None  # called when its turn has come
         self._fits = 0  # number of the generation that the rest is for
         self.given: Sequence[GivenTensor] = ()
         self.arrays: list[tuple[str, Array]] | None = None  # where all inputs can be copied as such

@@ -88,6 +88,9 @@ def _lead(
     rows = sum(part.rows for part in parts)
     slot = outcome = None
     try:
+        for part in parts:
+            if part.began is not None:
+                part.began()
         slot = generation.slots.take([(rows, *shape[1:]) for shape in request.shapes])
         _fill_rows(slot, parts)
         filled_ns = _now_ns()

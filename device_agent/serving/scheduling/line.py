@@ -101,6 +101,17 @@ class WaitingLine:
         line.remove(ticket)
         self._gone(ticket, line)
 
+    def give_way(self, queue: ModelQueue, priority: int) -> Ticket | None:
+        """Takes out the one of a model that came last of the least urgent, for one of
+        ``priority``; None: all are as urgent."""
+        for below in range(LOW, priority, -1):
+            line = self._classes[below].tickets.get(queue)
+            if line:
+                ticket = line.pop()
+                self._gone(ticket, line)
+                return ticket
+        return None
+
     def pop(self) -> Ticket | None:
         """The next that may run now; None: nobody, or only models that run as often as they may."""
         for priority in self._order():

@@ -28,6 +28,7 @@ class Waiting(Ticket):
 
     wake: Any  # a lock that is held until there is something to be told
     abandoned: bool = False  # whoever asked has gone
+    gave_way: bool = False  # to one more urgent
     work: Any = None  # the request, for a leader that takes it along
     outcome: Any = None  # what the leader made of it, or ALONE
     row: int = 0  # where in the leader's run its own begins
@@ -104,9 +105,7 @@ class Scheduler:
                 self._start(ticket)
                 return ticket
             if queue.waiting >= queue.waiting_max:
-                raise UnavailableError(
-                    f"Exceeds maximum queue size of {queue.waiting_max} requests"
-                )
+                self._make_room(queue, priority)
             self._line.push(ticket)
             self._hand_on()  # it may have made a batch whole
         if when_gone is not None and not when_gone(lambda: self._abandon(ticket)):
@@ -150,6 +149,14 @@ class Scheduler:
             high, medium, low = (self._line.waiting(one) for one in range(1, LOW + 1))
             return Load(running=self._running_max - self._free, waiting=(high, medium, low))
 
+    def _make_room(self, queue: ModelQueue, priority: int) -> None:
+        """For one more to wait. Raises: UnavailableError, unless one less urgent gives way."""
+        ticket = self._line.give_way(queue, priority)
+        if ticket is None:
+            raise UnavailableError(_full(queue))
+        ticket.gave_way = True  # type: ignore[attr-defined]
+        ticket.wake.release()  # type: ignore[attr-defined]
+
     def _hand_on(self) -> None:
         while self._free:
             ticket = self._line.pop()
@@ -173,6 +180,8 @@ class Scheduler:
             ticket.wake.acquire()  # it was chosen in the last moment
         if ticket.abandoned:
             raise UnavailableError("nobody waits for this request any more")
+        if ticket.gave_way:
+            raise UnavailableError(f"{_full(ticket.queue)}; a more urgent one came")
 
     def _abandon(self, ticket: Waiting) -> None:
         """From any thread: a request that still waits ends; one that runs is not disturbed."""
@@ -182,3 +191,7 @@ class Scheduler:
             self._line.remove(ticket)
             ticket.abandoned = True
         ticket.wake.release()
+
+
+def _full(queue: ModelQueue) -> str:
+    return f"Exceeds maximum queue size of {queue.waiting_max} requests"

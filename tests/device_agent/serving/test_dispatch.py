@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto
 
 from device_agent.config import ModelConfig
+from device_agent.serving.cache import ResponseCache
 from device_agent.serving.generation import Generation
 from device_agent.serving.request import GivenTensor
 from device_agent.serving.scheduling import BatchCosts
@@ -207,6 +208,48 @@ def test_a_run_together_that_fails_is_made_one_by_one(tmp_path: Path) -> None:
         thread.join(30)
     assert outcomes == {0: 0.0, 1: 3.0, 2: "poisoned", 3: 9.0}
     assert made.dispatcher.scheduler.load().running == 0
+
+
+def test_who_waits_for_a_cached_run_together_waits_for_no_turn(tmp_path: Path) -> None:
+    """As for one that runs alone: once requests run together, the time of an identical one
+    bounds a wait that is over, whichever of them it waits for."""
+    name, cache = "team/together", ResponseCache(1 << 20)
+    made = serving(
+        tmp_path,
+        {name: onnx_models.linear(3.0)},
+        settings={name: ModelConfig(batch_max=16, runs_max=1)},
+        caches={name: cache},
+    )
+    generation = made.table.find(name, "")
+    generation.batch_costs = costs_that_favour(16)
+    runs, go = counted_runs(generation), threading.Event()
+    take = generation.slots.take
+    generation.slots.take = lambda shapes: go.wait(30) and take(shapes)  # type: ignore[method-assign]
+    outcomes: list[float] = []
+
+    def work(value: float, timeout_s: float) -> None:
+        with made.dispatcher.infer(name, "", [given(1, value)], timeout_s=timeout_s) as answer:
+            outcomes.append(float(answer.outputs["y"][0, 0]))
+
+    def asked(value: float, timeout_s: float) -> threading.Thread:
+        thread = threading.Thread(target=work, args=(value, timeout_s))
+        thread.start()
+        return thread
+
+    made.take_all_turns()
+    threads = [asked(value, 30) for value in (1.0, 2.0)]
+    wait_for(lambda: sum(made.dispatcher.scheduler.load().waiting) == 2, "two requests")
+    made.free_all_turns()
+    wait_for(lambda: not sum(made.dispatcher.scheduler.load().waiting), "their run")
+    wait_for(lambda: all(one.running for one in cache._flights.values()), "the word of both")
+    threads += [asked(value, 0.01) for value in (1.0, 2.0)]
+    wait_for(lambda: sum(one.followers for one in cache._flights.values()) == 2, "the hasty ones")
+    threads[-1].join(0.05)  # their time is over
+    go.set()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(outcomes) == [3.0, 3.0, 6.0, 6.0]
+    assert runs == [2]
 
 
 def costs_that_favour(rows: int) -> BatchCosts:

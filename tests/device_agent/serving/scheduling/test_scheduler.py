@@ -10,7 +10,15 @@ from collections.abc import Callable
 import pytest
 
 from device_agent.config import ModelConfig
-from device_agent.serving.scheduling import ALONE, HIGH, LOW, MEDIUM, Scheduler, Waiting
+from device_agent.serving.scheduling import (
+    ALONE,
+    HIGH,
+    LOW,
+    MEDIUM,
+    ModelQueue,
+    Scheduler,
+    Waiting,
+)
 from edge_sdk.base import UnavailableError
 from tests.support.processes import wait_for
 
@@ -60,7 +68,7 @@ def test_waiting_is_bounded_in_time_and_number() -> None:
     waiter = started(lambda: scheduler.wait(queue, LOW, timeout_s=WAIT_S))
     wait_for(lambda: queue.waiting == 1, "the waiter")
     with pytest.raises(UnavailableError, match="maximum queue size of 1"):
-        scheduler.wait(queue, HIGH, timeout_s=WAIT_S)
+        scheduler.wait(queue, LOW, timeout_s=WAIT_S)
     scheduler.leave(queue, MEDIUM, 1)
     waiter.join(WAIT_S)
     assert not waiter.is_alive()
@@ -68,6 +76,50 @@ def test_waiting_is_bounded_in_time_and_number() -> None:
     scheduler.leave(queue, LOW, 1)
     assert scheduler.load().waiting == (0, 0, 0)
     scheduler.wait(queue, HIGH, timeout_s=0)  # an idle engine needs no time
+
+
+def test_a_full_line_refuses_the_least_urgent() -> None:
+    """Where as many wait as may, one more urgent takes the place of the last that came of the
+    least urgent, which is refused at once; one as urgent as all others is refused itself."""
+    scheduler = Scheduler(running_max=1, models={"team/a": ModelConfig(queue_max=3)})
+    queue, other = scheduler.queue("team/a"), scheduler.queue("team/b")
+    assert scheduler.enter(queue)
+    ended: list[tuple[str, str]] = []
+
+    def work(name: str, queue: ModelQueue, priority: int) -> None:
+        try:
+            scheduler.wait(queue, priority, timeout_s=WAIT_S)
+        except UnavailableError as error:
+            ended.append((name, str(error)))
+            return
+        ended.append((name, ""))
+        scheduler.leave(queue, priority, 1)
+
+    def waiter(name: str, queue: ModelQueue, priority: int) -> threading.Thread:
+        before, gone = scheduler.load().waiting, len(ended)
+        thread = started(lambda: work(name, queue, priority))
+        wait_for(lambda: scheduler.load().waiting != before or len(ended) > gone, f"{name} in line")
+        return thread
+
+    threads = [waiter("another model's", other, LOW)]
+    threads += [waiter(f"low {number}", queue, LOW) for number in (1, 2)]
+    threads.append(waiter("medium", queue, MEDIUM))
+    threads.append(waiter("high 1", queue, HIGH))
+    wait_for(lambda: [name for name, _ in ended] == ["low 2"], "the last of the least urgent")
+    threads.append(waiter("high 2", queue, HIGH))
+    threads.append(waiter("high 3", queue, HIGH))
+    wait_for(lambda: len(ended) == 3, "who gives way")
+    assert [name for name, _ in ended] == ["low 2", "low 1", "medium"]
+    assert all("maximum queue size of 3" in why for _, why in ended)
+    assert queue.waiting == 3
+    with pytest.raises(UnavailableError, match="maximum queue size of 3"):
+        scheduler.wait(queue, HIGH, timeout_s=WAIT_S)
+    scheduler.leave(queue, MEDIUM, 1)
+    for thread in threads:
+        thread.join(WAIT_S)
+    high = [(f"high {number}", "") for number in (1, 2, 3)]
+    assert ended[3:] == [*high, ("another model's", "")]
+    assert scheduler.load().waiting == (0, 0, 0)
 
 
 def test_a_model_runs_as_often_as_it_may() -> None:
