@@ -11,10 +11,6 @@ class UnauthenticatedError(TrustError):
     grpc_status = "UNAUTHENTICATED"
 
 
-class BusyError(UnavailableError):
-    """The distributor is at its limit; the same call works after ``retry_after_s``."""
-
-
 class BeingBuiltError(UnavailableError):
     """The delta asked for is being built; the same call works after ``retry_after_s``."""
 

@@ -125,7 +125,7 @@ class Contact:
             self.connected = False
             self._failures += 1
             chance = random.random()  # noqa: S311 - jitter
-            delay_s = self._backoff.delay_s(self._failures, chance)
+            delay_s = self._backoff.delay_s(self._failures, chance, after=failed)
         else:
             self._failures = 0
             delay_s = self._next_s(answer.next_check_in_s)
@@ -167,10 +167,12 @@ class Contact:
         first = notes[0].number
         self._loop.background(
             lambda: self._link.report(notes),
-            lambda acknowledged, error: self._reported(first, acknowledged),
+            lambda acknowledged, error: self._reported(first, acknowledged, error),
         )
 
-    def _reported(self, first: int, acknowledged: int | None) -> None:
+    def _reported(
+        self, first: int, acknowledged: int | None, error: Exception | None = None
+    ) -> None:
         """``first``: the number of the first event that was sent."""
         self._reporting = False
         known = acknowledged is not None and self._log.acknowledged(acknowledged)
@@ -183,7 +185,8 @@ class Contact:
             return
         # An answer that leads nowhere is no better than none.
         self._report_failures += 1
-        delay_s = self._backoff.delay_s(self._report_failures, random.random())  # noqa: S311 - jitter
+        chance = random.random()  # noqa: S311 - jitter
+        delay_s = self._backoff.delay_s(self._report_failures, chance, after=error)
         self._report_timer = self._loop.later(delay_s, self.report)
 
     # -- watch ---------------------------------------------------------------------------
@@ -192,6 +195,7 @@ class Contact:
         failures = 0
         while not self._closed.is_set():
             wait_s: float | None = None
+            failed: Exception | None = None
             try:
                 for woken in self._link.watch(self._counter):
                     failures = 0
@@ -200,10 +204,12 @@ class Contact:
                         self._loop.put(self.check_in)
                     if self._closed.wait(_WAKE_PAUSE_S):
                         return
-            except Exception:  # noqa: BLE001 - whatever a peer sends, the watch goes on
+            except Exception as error:  # noqa: BLE001 - whatever a peer sends, the watch goes on
                 failures += 1
+                failed = error
             if wait_s is None or not math.isfinite(wait_s):
-                wait_s = self._backoff.delay_s(failures, random.random())  # noqa: S311 - jitter
+                chance = random.random()  # noqa: S311 - jitter
+                wait_s = self._backoff.delay_s(failures, chance, after=failed)
             if self._closed.wait(min(max(wait_s, _RECONNECT_S_MIN), _RECONNECT_S_MAX)):
                 return
             # Whatever changed while nobody watched is found out by asking.

@@ -34,7 +34,7 @@ from edge_sdk.base import (
     explain_os_error,
 )
 from edge_sdk.manifest import Manifest
-from edge_sdk.rpc.backoff import Backoff
+from edge_sdk.rpc.backoff import Backoff, retry_after_s
 
 T = TypeVar("T")
 
@@ -257,7 +257,8 @@ class Deliverer:
         if error is None:
             self._complete(update)
         elif isinstance(error, UnavailableError) and update.retries < _CUTS_IN_PLACE:
-            delay_s = self.backoff.delay_s(update.retries, random.random())  # noqa: S311 - jitter
+            chance = random.random()  # noqa: S311 - jitter
+            delay_s = self.backoff.delay_s(update.retries, chance, after=error)
             update.retries += 1
             try:
                 application.partial.sync()
@@ -389,6 +390,7 @@ class Deliverer:
 
     def _interrupted(self, update: Update, error: EdgeError) -> None:
         update.retries += 1
+        update.asked_wait_s = retry_after_s(error)
         # A distributor that is away for a night is no failure of the update: it waits for it.
         too_often = update.retries > _RETRIES_MAX and not isinstance(error, UnavailableError)
         self._context.happen(update, Event.GAVE_UP if too_often else Event.INTERRUPTED, error=error)

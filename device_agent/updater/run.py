@@ -312,7 +312,7 @@ class Updater:
         update.stop_work()
         backoff = self.deliverer.backoff
         if update.state is not State.FAILED:
-            delay_s = backoff.delay_s(update.retries, random.random())  # noqa: S311 - jitter
+            delay_s = update.asked_wait_s + backoff.delay_s(update.retries, random.random())  # noqa: S311
         elif update.needed_bytes:
             delay_s = min(_SPACE_CHECK_S, self.config.retry_cap_s)
         elif update.reason in (ResourceError.__name__, RefusedError.__name__):

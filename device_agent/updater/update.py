@@ -53,6 +53,7 @@ class Update:
     excluded: set[Digest] = field(default_factory=set)
     busy: bool = False  # holds the one place for planning, fetching and trying
     retries: int = 0  # since the last progress
+    asked_wait_s: float = 0.0  # what the peer asked for at the last interruption
     proof_failures: int = 0
     deaths: int = 0  # of inference, while it loaded the candidate
     wire_bytes: int = 0

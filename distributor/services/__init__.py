@@ -8,21 +8,26 @@ from distributor.services.driver import RolloutDriver
 from distributor.services.fleet import Fleet
 from distributor.services.interceptor import Caller, Door, caller
 from distributor.services.keeping import Keeper
+from distributor.services.limits import DEVICE_LIMITS, OPERATOR_LIMITS, Limits, limits_for
 from distributor.services.listener import Listener, ServerCredentials, open_listener
 from distributor.services.wakeups import Wakeups
 from distributor.services.ways import Ways
 
 __all__ = [
+    "DEVICE_LIMITS",
+    "OPERATOR_LIMITS",
     "Caller",
     "Delivery",
     "Door",
     "Fleet",
     "Keeper",
+    "Limits",
     "Listener",
     "RolloutDriver",
     "ServerCredentials",
     "Wakeups",
     "Ways",
     "caller",
+    "limits_for",
     "open_listener",
 ]

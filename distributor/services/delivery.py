@@ -15,7 +15,6 @@ from sqlalchemy import Connection
 from distributor import catalog, devices, rollouts
 from distributor.config import DistributorConfig
 from distributor.devices import CheckIn
-from distributor.errors import BusyError
 from distributor.planning import DeltaOffer
 from distributor.rollouts import Touched
 from distributor.services.driver import RolloutDriver, now_ms
@@ -24,7 +23,7 @@ from distributor.services.wakeups import Wakeups
 from distributor.services.ways import Ways
 from distributor.services.wire import number, to_check_in, to_device_facts, to_digest, to_event
 from distributor.storage import Blobs, Database
-from edge_sdk.base import Digest, RefusedError, UsageError
+from edge_sdk.base import BusyError, Digest, RefusedError, UsageError
 from edge_sdk.protos import delivery_v1_pb2 as delivery
 from edge_sdk.protos import delivery_v1_pb2_grpc as delivery_grpc
 from edge_sdk.rpc import FRAME_BYTES

@@ -13,8 +13,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from distributor.services.interceptor import Door
+from distributor.services.limits import Limits, limits_for
 from edge_sdk.base import ConflictError, UsageError
-from edge_sdk.rpc import SERVER_OPTIONS, check_local
+from edge_sdk.rpc import check_local
 
 _IN_USE = (errno.EADDRINUSE,)
 
@@ -55,14 +56,20 @@ async def open_listener(
     *,
     services: Sequence[str],
     register: Callable[[grpc.aio.Server], None],
+    limits: Limits | None = None,
 ) -> Listener:
     """Binds ``address`` with the services that ``register`` adds, health and reflection.
+
+    ``limits``: None for those of the credentials' kind.
 
     Raises: RefusedError (not loopback), ConflictError (somebody else has the port),
     UsageError (no such address here).
     """
     check_local(address, insecure=credentials.insecure)
-    server = grpc.aio.server(interceptors=[Door(credentials.kind)], options=list(SERVER_OPTIONS))
+    limits = limits or limits_for(credentials.kind)
+    server = grpc.aio.server(
+        interceptors=limits.around(Door(credentials.kind)), options=limits.options()
+    )
     register(server)
     servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)

@@ -14,6 +14,7 @@ from edge_sdk.base.digest import (
     read_chunks,
 )
 from edge_sdk.base.errors import (
+    BusyError,
     ConflictError,
     DeltaError,
     EdgeError,
@@ -39,6 +40,7 @@ from edge_sdk.base.names import ModelName, Version, check_path, check_paths, che
 
 __all__ = [
     "CHUNK_BYTES",
+    "BusyError",
     "ConflictError",
     "DeltaError",
     "Digest",

@@ -86,6 +86,12 @@ class UnavailableError(EdgeError):
     grpc_status = "UNAVAILABLE"
 
 
+class BusyError(UnavailableError):
+    """The peer is at a limit; the same call can work after ``retry_after_s`` seconds."""
+
+    grpc_status = "RESOURCE_EXHAUSTED"
+
+
 class RefusedError(EdgeError):
     """A gate or a policy says no."""
 

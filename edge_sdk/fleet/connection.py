@@ -11,9 +11,11 @@ from typing import TypeVar
 
 from edge_sdk.base import UnavailableError
 from edge_sdk.protos import fleet_v1_pb2_grpc as service
-from edge_sdk.rpc import Backoff, Credentials, open_channel, typed_errors
+from edge_sdk.rpc import Backoff, Credentials, open_channel, retry_after_s, typed_errors
 
 Answer = TypeVar("Answer")
+
+_ASKED_S_MAX = 30.0  # a person or a pipeline waits: longer, and they are told at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +75,8 @@ class Connection:
         for attempt in range(self.patience.attempts - 1):
             try:
                 return self.once(call)
-            except UnavailableError:  # noqa: PERF203 - the loop is the retry
-                self._pause(attempt)
+            except UnavailableError as error:  # noqa: PERF203 - the loop is the retry
+                self._pause(attempt, error)
         return self.once(call)
 
     def follow(
@@ -96,11 +98,14 @@ class Connection:
                         attempt = 0
                         yield message
                 return
-            except UnavailableError:  # noqa: PERF203 - the loop is the retry
+            except UnavailableError as error:  # noqa: PERF203 - the loop is the retry
                 attempt += 1
                 if give_up() or attempt >= self.patience.attempts:
                     raise
-                self._pause(attempt - 1)
+                self._pause(attempt - 1, error)
 
-    def _pause(self, attempt: int) -> None:
-        self._sleep(self.patience.backoff.delay_s(attempt, self._chance()))
+    def _pause(self, attempt: int, after: UnavailableError) -> None:
+        """At least as long as the distributor asks for: it may be busy, not away."""
+        if retry_after_s(after) > _ASKED_S_MAX:
+            raise after
+        self._sleep(self.patience.backoff.delay_s(attempt, self._chance(), after=after))

@@ -17,13 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
+from grpc_status import rpc_status
 
-from edge_sdk.base import Digest, ModelName, Version
+from edge_sdk.base import BusyError, Digest, ModelName, Version
 from edge_sdk.delta import encode
 from edge_sdk.manifest import AssignedModel, Assignment, Manifest, encode_assignment
 from edge_sdk.protos import delivery_v1_pb2 as wire
 from edge_sdk.protos import delivery_v1_pb2_grpc as stubs
-from edge_sdk.rpc import DEVICE_KEY, FRAME_BYTES, SERVER_OPTIONS
+from edge_sdk.rpc import DEVICE_KEY, FRAME_BYTES, SERVER_OPTIONS, to_status
 from tests.support.artifacts import ArtifactBytes
 
 Damage = Callable[[Digest, int, bytes], bytes]
@@ -45,6 +46,7 @@ class DeliveryServer(stubs.DeliveryServiceServicer):
     acknowledges: bool = True
     frame_bytes: int = FRAME_BYTES
     plan_error: grpc.StatusCode | None = None
+    busy: int = 0  # of the next plans and downloads, so many are told to come back
     published: dict[Digest, ArtifactBytes] = field(default_factory=dict)
     deltas: dict[Digest, bytes] = field(default_factory=dict)
     sources_of: dict[Digest, Digest | None] = field(default_factory=dict)
@@ -192,6 +194,7 @@ class DeliveryServer(stubs.DeliveryServiceServicer):
         target = Digest(request.target_artifact)
         sources = tuple(Digest(one) for one in request.source_artifacts)
         self.plans.append((target, sources))
+        self._refuse_if_busy(context)
         if self.plan_error is not None:
             context.abort(self.plan_error, "no plan today")
         if target not in self.published:
@@ -219,6 +222,7 @@ class DeliveryServer(stubs.DeliveryServiceServicer):
     def Fetch(
         self, request: wire.FetchRequest, context: grpc.ServicerContext
     ) -> Iterator[wire.FetchFrame]:
+        self._refuse_if_busy(context)
         delta = Digest(request.digest)
         data = self.deltas[delta]
         end = request.offset + request.length if request.length else len(data)
@@ -239,6 +243,12 @@ class DeliveryServer(stubs.DeliveryServiceServicer):
             self.sent[delta] += len(frame)
             given += len(frame)
             yield wire.FetchFrame(offset=offset, data=frame)
+
+    def _refuse_if_busy(self, context: grpc.ServicerContext) -> None:
+        if self.busy:
+            self.busy -= 1
+            error = BusyError("not now", retry_after_s=0.001)
+            context.abort_with_status(rpc_status.to_status(to_status(error)))
 
     def Report(
         self, request: wire.ReportRequest, context: grpc.ServicerContext

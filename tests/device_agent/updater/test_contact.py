@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import pytest
 
@@ -19,7 +19,7 @@ from device_agent.updater.lifecycle import State
 from device_agent.updater.loop import Loop
 from device_agent.updater.report import EventLog
 from device_agent.updater.update import Update
-from edge_sdk.base import Digest
+from edge_sdk.base import BusyError, Digest
 from edge_sdk.rpc.backoff import Backoff
 from tests.support.processes import wait_for
 
@@ -42,11 +42,13 @@ class Peer:
         self.next_s = 3600.0
         self.acknowledge: Callable[[int], int] = lambda last: last
         self.wake: Callable[[], Iterator[Woken]] = lambda: iter(())
+        self.on_check_in: Callable[[], object] = lambda: None
         self.check_ins = self.reports = self.watches = 0
         self.closed = threading.Event()
 
     def check_in(self, **_: Any) -> CheckedIn:
         self.check_ins += 1
+        self.on_check_in()
         return CheckedIn(assignment=None, next_check_in_s=self.next_s)
 
     def report(self, notes: Any) -> int:
@@ -101,6 +103,11 @@ class Touch:
         self.said_again += 1
         self.log.enter(update(), "said_again")
 
+    def check_in(self) -> None:
+        contact = self._contact
+        assert contact is not None
+        self.loop.ask(contact.check_in)
+
     def stop(self) -> None:
         if self._contact is not None:
             self._contact.close()
@@ -142,6 +149,28 @@ def test_answers_to_reports_that_lead_nowhere_are_not_asked_for_without_pause(
     touch.loop.ask(lambda: None)
     assert touch.peer.reports == 1
     assert touch.said_again <= 1
+
+
+def test_a_busy_distributor_is_left_alone_as_long_as_it_asks(touch: Touch) -> None:
+    """Check-ins, reports and the watch come back when it said, not after the back-off alone."""
+    touch.log.enter(update(), "assigned")
+    busy = BusyError("busy", retry_after_s="600")
+
+    def refuse(*_: object) -> NoReturn:
+        raise busy
+
+    touch.peer.wake = refuse
+    touch.peer.on_check_in = refuse
+    touch.start(watch=True, base_s=1e-6)
+    wait_for(lambda: touch.peer.watches and touch.peer.check_ins, "a watch and a check-in")
+    threading.Event().wait(0.3)
+    assert (touch.peer.watches, touch.peer.check_ins) == (1, 1)
+    touch.peer.on_check_in = lambda: None
+    touch.peer.acknowledge = refuse
+    touch.check_in()
+    wait_for(lambda: touch.peer.reports, "a report")
+    threading.Event().wait(0.3)
+    assert touch.peer.reports == 1
 
 
 def test_batches_follow_each_other_at_once(touch: Touch) -> None:

@@ -408,6 +408,16 @@ def test_a_plan_that_is_refused_is_not_asked_for_again(rig: Rig) -> None:
     assert (event.reason, len(rig.server.plans)) == ("RefusedError", 1)
 
 
+def test_c56_a_busy_distributor_is_no_failure_of_the_version(rig: Rig) -> None:
+    """Plans and downloads that it refuses for now are asked for later; nothing is remembered."""
+    rig.server.busy = 16
+    rig.server.assign(V1)
+    rig.start()
+    assert rig.wait_for_end(V1) == "committed"
+    assert rig.server.busy == 0
+    assert "failed" not in rig.server.states(V1)
+
+
 def test_back_from_a_version_that_did_not_fit(rig: Rig) -> None:
     """The order to run what runs already, after one that did not fit, is done at once."""
     rig.configure(memory_bytes=100 * MIB)

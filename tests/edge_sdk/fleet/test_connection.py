@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from edge_sdk.base import NotFoundError, UnavailableError
+from edge_sdk.base import BusyError, NotFoundError, UnavailableError
 from edge_sdk.fleet.connection import Connection, Patience
 from edge_sdk.rpc import Backoff, Credentials
 
@@ -58,6 +58,16 @@ def test_gives_up_after_the_last_attempt(connection: Connection, pauses: list[fl
     with pytest.raises(UnavailableError):
         connection.repeat(flaky)
     assert (flaky.calls, len(pauses)) == (4, 3)
+
+
+def test_a_busy_distributor_is_given_its_time(connection: Connection, pauses: list[float]) -> None:
+    """What it asks for comes before the pause; where that is long, whoever waits hears at once."""
+    assert connection.repeat(Flaky(2, BusyError("busy", retry_after_s="5"))) == "done"
+    assert pauses == [6.0, 7.0]
+    flaky = Flaky(1, BusyError("busy", retry_after_s="600"))
+    with pytest.raises(BusyError):
+        connection.repeat(flaky)
+    assert (flaky.calls, len(pauses)) == (1, 2)
 
 
 def test_refusal_is_not_repeated(connection: Connection, pauses: list[float]) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_sdk.rpc import Backoff
+from edge_sdk.base import BusyError, UnavailableError
+from edge_sdk.rpc import Backoff, retry_after_s
 
 
 @given(st.integers(0, 10**6), st.floats(0, 1, exclude_max=True))
@@ -25,3 +27,21 @@ def test_delay_doubles_until_the_cap() -> None:
 def test_jitter_reaches_down_to_zero() -> None:
     """Full jitter: a lucky caller comes back at once, so that a herd is spread."""
     assert Backoff().delay_s(20, 0.0) == 0.0
+
+
+def test_what_a_peer_asks_for_comes_first() -> None:
+    """A busy peer's time is waited for, and the drawn delay after it, so that a herd is spread."""
+    backoff = Backoff(base_s=1.0, cap_s=10.0)
+    busy = BusyError("busy", retry_after_s="7.5")
+    assert backoff.delay_s(3, 0.5, after=busy) == 7.5 + 4.0
+    assert backoff.delay_s(3, 0.5, after=UnavailableError("gone")) == 4.0
+    assert backoff.delay_s(3, 0.5, after=OSError()) == 4.0
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [("nan", 0), ("inf", 0), ("-5", 0), ("soon", 0), (None, 0), ([], 0), ("1e99", 3600), (2, 2)],
+)
+def test_what_a_peer_says_is_not_trusted(said: object, seconds: float) -> None:
+    """No number, a negative one, one without end: nobody waits for more than an hour."""
+    assert retry_after_s(BusyError("busy", retry_after_s=said)) == seconds

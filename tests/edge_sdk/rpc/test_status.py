@@ -9,9 +9,11 @@ from typing import NoReturn
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from edge_sdk.base import (
+    BusyError,
     ConflictError,
     DeltaError,
     EdgeError,
@@ -25,11 +27,12 @@ from edge_sdk.base import (
     UsageError,
     WrongSourceError,
 )
-from edge_sdk.rpc import Credentials, open_channel, to_status, typed_errors
+from edge_sdk.rpc import Credentials, open_channel, retry_after_s, to_status, typed_errors
 
-FAMILIES = [ConflictError, DeltaError, FormatError, NotFoundError, ProofError, RefusedError,
+FAMILIES = [BusyError, ConflictError, DeltaError, FormatError, NotFoundError, ProofError, RefusedError,
             ResourceError, TrustError, UnavailableError, UsageError, WrongSourceError]  # fmt: skip
 
+RETRY = error_details_pb2.RetryInfo.DESCRIPTOR
 Act = Callable[[grpc.ServicerContext], NoReturn]
 
 
@@ -237,3 +240,47 @@ def test_other_exceptions_pass_through() -> None:
         raise ZeroDivisionError
     with pytest.raises(DeltaError), typed_errors("x"):
         raise DeltaError("d")
+
+
+def test_when_to_ask_again_travels(server: tuple[grpc.Channel, Failing]) -> None:
+    """A busy peer's time is in google.rpc.RetryInfo, for clients that are not ours as well."""
+    channel, handler = server
+
+    def busy(context: grpc.ServicerContext) -> NoReturn:
+        error = BusyError("too many", retry_after_s=2.5)
+        context.abort_with_status(rpc_status.to_status(to_status(error)))
+        raise AssertionError
+
+    handler.act = busy
+    call = channel.unary_unary("/edge.test/Call")
+    with pytest.raises(BusyError) as failed, typed_errors("the peer"):
+        call(b"", timeout=10)
+    assert retry_after_s(failed.value) == 2.5
+    with pytest.raises(grpc.RpcError) as raw:
+        call(b"", timeout=10)
+    assert raw.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    status = rpc_status.from_call(raw.value)
+    assert status is not None
+    waits = [error_details_pb2.RetryInfo() for one in status.details if one.Is(RETRY)]
+    for one in status.details:
+        if one.Is(RETRY):
+            assert one.Unpack(waits[0])
+    assert [one.retry_delay.ToMilliseconds() for one in waits] == [2500]
+
+
+def test_a_strangers_busy_is_ours(server: tuple[grpc.Channel, Failing]) -> None:
+    """A proxy that says RESOURCE_EXHAUSTED with RetryInfo is busy, not out of memory."""
+    channel, handler = server
+
+    def busy(context: grpc.ServicerContext) -> NoReturn:
+        status = status_pb2.Status(code=8, message="slow down")
+        detail = error_details_pb2.RetryInfo()
+        detail.retry_delay.FromSeconds(3)
+        status.details.add().Pack(detail)
+        context.abort_with_status(rpc_status.to_status(status))
+        raise AssertionError
+
+    handler.act = busy
+    with pytest.raises(BusyError) as failed, typed_errors("the peer"):
+        channel.unary_unary("/edge.test/Call")(b"", timeout=10)
+    assert retry_after_s(failed.value) == 3.0
