@@ -25,6 +25,10 @@ from edge_sdk.rpc import SERVER_OPTIONS, Admission, MethodLimits, Rate, limits_o
 _DELIVERY = "/edge.delivery.v1.DeliveryService/"
 _FLEET = "/edge.fleet.v1.FleetService/"
 
+_METADATA = "/edge.metadata.v1.MetadataService/"
+# One refresh of a device may ask for every root there ever was, and for many hash bins.
+_GET = {_METADATA + "Get": MethodLimits(message_bytes=1 << 10, cost=0.1)}
+
 DEVICE_LIMITS: Mapping[str, MethodLimits] = MappingProxyType(
     {
         _DELIVERY + "CheckIn": MethodLimits(message_bytes=1 << 20, all=4096),
@@ -35,6 +39,7 @@ DEVICE_LIMITS: Mapping[str, MethodLimits] = MappingProxyType(
         # is far from what any link needs for 64 KiB.
         _DELIVERY + "Fetch": MethodLimits(message_bytes=4 << 10, stall_s=120.0),
         _DELIVERY + "Report": MethodLimits(message_bytes=4 << 20, each=4),
+        **_GET,
     }
 )
 DEVICE_RATE = Rate(burst=400, per_s=20)
@@ -57,6 +62,9 @@ OPERATOR_LIMITS: Mapping[str, MethodLimits] = MappingProxyType(
         # A cohort may name every device.
         _FLEET + "PlanRollout": MethodLimits(message_bytes=8 << 20),
         _FLEET + "CreateRollout": MethodLimits(message_bytes=8 << 20),
+        **_GET,
+        _METADATA + "Put": MethodLimits(message_bytes=32 << 20, each=4, all=16),
+        _METADATA + "OnlineKeys": MethodLimits(),
     }
 )
 OPERATOR_RATE = Rate(burst=1000, per_s=50)
