@@ -57,7 +57,7 @@ from edge_sdk.trust.names import (
     parse_file_name,
     target_path,
 )
-from edge_sdk.trust.online import next_snapshot, next_timestamp
+from edge_sdk.trust.online import next_snapshot, next_timestamp, signed_at
 from edge_sdk.trust.root import keys_of, new_root, verify_root, with_keys
 
 __all__ = [
@@ -106,6 +106,7 @@ __all__ = [
     "read",
     "seal_assignment",
     "sign",
+    "signed_at",
     "split",
     "target_path",
     "uri_of",

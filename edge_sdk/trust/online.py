@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timezone
 
 from tuf.api.metadata import Metadata, MetaFile, Snapshot, Timestamp
 
 from edge_sdk.trust.documents import SNAPSHOT_LIFE, TIMESTAMP_LIFE, edited
+
+_SIGNED_AT = "x-signed-at"
+_TIME = "%Y-%m-%dT%H:%M:%SZ"  # as the specification writes ``expires``
 
 
 def next_snapshot(
@@ -32,13 +35,27 @@ def next_snapshot(
 def next_timestamp(
     snapshot: tuple[int, bytes], previous: Metadata[Timestamp] | None, *, now: datetime
 ) -> Metadata[Timestamp]:
-    """The next timestamp, over the snapshot of this version and these bytes."""
+    """The next timestamp, over the snapshot of this version and these bytes.
+
+    It says when it was signed: for a device without a clock, the time it is at least.
+    """
     meta = _meta(*snapshot)
     if previous is None:
-        return Metadata(Timestamp(version=1, expires=now + TIMESTAMP_LIFE, snapshot_meta=meta))
-    new = edited(previous, expires=now + TIMESTAMP_LIFE)
-    new.signed.snapshot_meta = meta
+        new = Metadata(Timestamp(version=1, expires=now + TIMESTAMP_LIFE, snapshot_meta=meta))
+    else:
+        new = edited(previous, expires=now + TIMESTAMP_LIFE)
+        new.signed.snapshot_meta = meta
+    new.signed.unrecognized_fields[_SIGNED_AT] = now.strftime(_TIME)
     return new
+
+
+def signed_at(timestamp: Timestamp) -> datetime | None:
+    """When ``timestamp`` was signed; None where it does not say so."""
+    said = timestamp.unrecognized_fields.get(_SIGNED_AT)
+    try:
+        return datetime.strptime(str(said), _TIME).replace(tzinfo=timezone.utc)
+    except ValueError:
+        return None
 
 
 def _meta(version: int, data: bytes) -> MetaFile:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from securesystemslib.signer import CryptoSigner, SSlibKey
 from tuf.api.exceptions import DownloadHTTPError
-from tuf.api.metadata import Targets
+from tuf.api.metadata import Targets, Timestamp
 from tuf.ngclient import FetcherInterface, Updater
 
 from edge_sdk import trust
@@ -231,3 +231,15 @@ def test_expiry_is_a_year_for_people_and_short_for_machines() -> None:
     for role, kind, days in (("snapshot", Snapshot, 7), ("timestamp", Timestamp, 1)):
         signed = trust.read(role, fleet.newest(role), kind).signed
         assert signed.expires == fleet.at + timedelta(days=days)
+
+
+def test_a_timestamp_says_when_it_was_signed() -> None:
+    """Each anew; a timestamp of somebody else's tool says nothing, nor does one that lies."""
+    fleet = SignedFleet()
+    first = trust.read("timestamp", fleet.newest("timestamp"), Timestamp)
+    assert trust.signed_at(first.signed) == fleet.at
+    later = trust.next_timestamp((2, b"{}"), first, now=fleet.at + timedelta(hours=1))
+    assert trust.signed_at(later.signed) == fleet.at + timedelta(hours=1)
+    for said in ("yesterday", 7, None):
+        later.signed.unrecognized_fields["x-signed-at"] = said
+        assert trust.signed_at(later.signed) is None
