@@ -9,6 +9,7 @@ from device_agent.cli.config_show import config
 from device_agent.cli.doctor import doctor
 from device_agent.cli.events import events
 from device_agent.cli.flame import flame
+from device_agent.cli.metadata import metadata
 from device_agent.cli.models import models
 from device_agent.cli.rollback import rollback
 from device_agent.cli.run import run_agent
@@ -28,6 +29,7 @@ def cli() -> None:
 
 for command in (
     *(run_agent, status, top, models, update, rollback, events, config, doctor, bench, tune, flame),
+    metadata,
 ):
     cli.add_command(command)
 
