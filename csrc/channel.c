@@ -43,14 +43,21 @@ static Py_ssize_t receive(const channel *self, const struct exchange *call, int 
     return recv(self->descriptor, call->room.buf, (size_t)call->room.len, flags);
 }
 
-/* Until something comes or the time is over, which is EAGAIN. */
+/* Until something comes or the time is over, which is EAGAIN. What is there at the first look says
+ * nothing about polling; what is found after the time, nothing good: meanwhile others had the core,
+ * the peer maybe. */
 static Py_ssize_t poll_for(channel *self, const struct exchange *call) {
     const long long end_ns = now_ns() + self->poll_ns;
-    Py_ssize_t size;
+    Py_ssize_t size = receive(self, call, MSG_DONTWAIT);
+    if (size >= 0 || errno != EAGAIN) {
+        return size;
+    }
+    bool is_over = false;
     do {
         size = receive(self, call, MSG_DONTWAIT);
-    } while (size < 0 && errno == EAGAIN && now_ns() < end_ns);
-    if (size >= 0) {
+        is_over = now_ns() >= end_ns;
+    } while (size < 0 && errno == EAGAIN && !is_over);
+    if (!is_over) {
         self->level -= self->level > 0;
     } else {
         self->level = self->level + LEVEL_STEP < LEVEL_MAX ? self->level + LEVEL_STEP : LEVEL_MAX;
