@@ -77,9 +77,11 @@ class Generation:
         self.statistics = statistics or Statistics()
         self.memory_bytes = 0
         self.load_ms = 0.0
-        self._lock = threading.Lock()
-        self._in_flight = 0
+        # An entry each: adding and taking one off is a single step, for which no lock is needed.
+        self._inside: list[None] = []
         self._when_empty: Callable[[], None] | None = None
+        self._lock = threading.Lock()
+        self._is_over = False
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -93,33 +95,36 @@ class Generation:
 
     def enter(self) -> bool:
         """One request more; False: this one was retired, ask again who serves."""
-        with self._lock:
-            if self._when_empty is not None:
-                return False
-            self._in_flight += 1
+        self._inside.append(None)
+        if self._when_empty is None:  # looked at afterwards: ``retire`` sees this one, or this it
             return True
+        self.leave()
+        return False
 
     @property
     def in_flight(self) -> int:
-        return self._in_flight
+        return len(self._inside)
 
     def leave(self) -> None:
-        with self._lock:
-            self._in_flight -= 1
-            then = self._when_empty if self._in_flight == 0 else None
-        if then is not None:
-            then()
+        self._inside.pop()
+        if self._when_empty is not None:
+            self._end()
 
     def retire(self, when_empty: Callable[[], None]) -> None:
         """Lets no request in any more; ``when_empty`` is called once, after the last has left.
 
         It is called from whatever thread that request had: it must be quick.
         """
+        self._when_empty = when_empty
+        self._end()
+
+    def _end(self) -> None:
+        """Of those who find a retired one empty, the first tells."""
         with self._lock:
-            self._when_empty = when_empty
-            empty = self._in_flight == 0
-        if empty:
-            when_empty()
+            is_last = not self._inside and not self._is_over
+            self._is_over |= is_last
+        if is_last and self._when_empty is not None:
+            self._when_empty()
 
     def close(self) -> None:
         """Frees everything. Only after the last request has left."""

@@ -79,6 +79,7 @@ class Statistics:
         self._let_go = let_go
         self._words = self._row.words
         self._lock = self._row.lock
+        self._acquire, self._release = self._lock.acquire, self._lock.release
         with self._lock:
             self._before = self._words[: layout.HISTOGRAMS].tolist()
 
@@ -97,7 +98,8 @@ class Statistics:
             queue_ns, input_ns = _within(queue_ns), _within(input_ns)
             infer_ns, output_ns = _within(infer_ns), _within(output_ns)
         words = self._words
-        with self._lock:
+        self._acquire()  # a ``with`` costs twice as much
+        try:
             at = _ALONE if batch_size == 1 else _BATCHED
             words[at] += 1
             words[at + 1] += queue_ns
@@ -124,6 +126,8 @@ class Statistics:
                 words[at + 1] += input_ns
                 words[at + 2] += infer_ns
                 words[at + 3] += output_ns
+        finally:
+            self._release()
         if self._tracer is not None:
             times_ns = (queue_ns, input_ns, infer_ns, output_ns)
             self._tracer.note(self._row.number, Outcome.RAN, times_ns, batch_size)
