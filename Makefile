@@ -120,7 +120,7 @@ wheelhouse:  ## wheels for devices without an index: PYTHON=3.10 ARCH=aarch64
 	.ci/wheelhouse $(if $(PYTHON),$(PYTHON),3.10) $(ARCH)
 
 clean:  ## remove what these targets made, environments included
-	rm -rf build dist wheelhouse $(VENV) $(VENV310) *.egg-info edge_sdk/*/_*.so .mypy_cache .ruff_cache \
+	rm -rf build dist wheelhouse $(VENV) $(VENV310) *.egg-info edge_sdk/*/_*.so device_agent/*/_*.so .mypy_cache .ruff_cache \
 	    .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
 
 build:

@@ -1,5 +1,5 @@
 """Builds what is compiled, where there is a C compiler: the coder's kernel, and on Linux the fast
-lane's channel. All else is in pyproject.toml.
+lane's channel and the counting of requests. All else is in pyproject.toml.
 
 EDGE_DELTA_KERNEL=require makes a failure to build them an error; =skip leaves them out. Without
 them the package works with NumPy and Python alone, slower; ``edge-delta inspect`` tells which
@@ -42,6 +42,7 @@ def _extensions() -> list[Extension]:
     made = [_extension("edge_sdk.delta._kernel", _SOURCES, sorted(Path("csrc").glob("*.h")))]
     if sys.platform == "linux":
         made.append(_extension("edge_sdk.fastlane._channel", ["channel"]))
+        made.append(_extension("device_agent.statistics_page._sums", ["sums"]))
     return made
 
 

@@ -137,7 +137,7 @@ def test_no_time_leads_out_of_its_histogram(times_ns: list[int]) -> None:
 
 def test_adding_is_cheap() -> None:
     """A request's statistics cost a few microseconds of a processor, however slow the machine
-    (1.6 µs where this was written; twenty times that is another algorithm)."""
+    (1.2 µs in Python where this was written; many times that is another algorithm)."""
     statistics = Statistics()
     best_us = min(
         timeit.repeat(
