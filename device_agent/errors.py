@@ -21,6 +21,10 @@ class RolledBackByOperatorError(RefusedError):
     """The version serves no more because somebody on this device asked for the one before."""
 
 
+class GroupFailedError(RefusedError):
+    """Another model of the same group failed here: they switch together or not at all."""
+
+
 class SupersededError(RefusedError):
     """A newer assignment wants something else; the work in progress was stopped."""
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from device_agent.config import AgentConfig
 from device_agent.errors import (
+    GroupFailedError,
     InferenceGoneError,
     RolledBackByOperatorError,
     SupersededError,
@@ -47,8 +48,10 @@ from device_agent.updater.inference_peer import InferencePeer
 from device_agent.updater.leases import Leases
 from device_agent.updater.lifecycle import Act, Event, State, advance, is_before_switch, is_ended
 from device_agent.updater.loop import Loop
+from device_agent.updater.one_place import EXCLUSIVE, OnePlace
 from device_agent.updater.report import TEXT_MAX, EventLog, to_agent_event, verdict_on
 from device_agent.updater.switch import Switcher
+from device_agent.updater.together import Groups
 from device_agent.updater.trial import find_engines, try_candidate
 from device_agent.updater.trier import Trial, Trier
 from device_agent.updater.update import Kind, Update, begin, begin_held, restore
@@ -62,7 +65,6 @@ from edge_sdk.base import (
 from edge_sdk.manifest import AssignedModel
 from edge_sdk.rpc.backoff import Backoff
 
-_EXCLUSIVE = (Act.PLAN, Act.FETCH, Act.TRY)  # one update at a time: memory, disk and link
 _SPACE_CHECK_S = 30.0
 _GAVE_UP_FACTOR = 4.0
 _STARTS_MAX = 5  # of the agent, one after the other: power cuts, or the candidate's doing
@@ -93,7 +95,13 @@ class Updater:
         self.log = EventLog(self.journal, self.loop.put)
         self.keeper = AssignmentKeeper(self.store, config.device)
         self.updates: dict[str, Update] = {}
-        self._waiting: list[tuple[Update, Act]] = []
+        self.groups = Groups(
+            self.updates,
+            self.store.slot_files,
+            assignment=lambda: self.keeper.current,
+            is_judged=self._is_judged,
+            happen=self.happen,
+        )
         self.leases = Leases(self.store)
         self._contact: Contact | None = None
         self._inference: InferenceLink | None = None
@@ -115,7 +123,10 @@ class Updater:
         )
         self.deliverer = Deliverer(self.context)
         self.switcher = Switcher(self.context)
-        self.trier = Trier(self.context, trial, ended=self._next_waiting)
+        self.place = OnePlace(
+            self.updates, trial_runs=lambda: self.trier.is_busy, perform=self._perform
+        )
+        self.trier = Trier(self.context, trial, ended=self.place.next)
         self.peer = InferencePeer(
             self.context,
             self.updates,
@@ -185,6 +196,11 @@ class Updater:
         facts: Mapping[str, str] | None = None,
     ) -> None:
         """The only place where a state changes: journal first, then the acts."""
+        if self.groups.holds_back(
+            update, event, {"error": error, "message": message, "facts": facts}
+        ):
+            self.loop.put(self.groups.look)
+            return
         before = update.state
         state, acts = advance(before, event)
         if event is Event.PREPARED and before is State.TRIED:
@@ -219,6 +235,7 @@ class Updater:
         for act in acts:
             if update.state is state:
                 self._perform(update, act)
+        self.loop.put(self.groups.look)
         if is_ended(state) and state is not before:
             self.loop.put(self._settle)
 
@@ -243,7 +260,7 @@ class Updater:
         update.timer = self.loop.later(delay_s, retry)
         if self._contact is not None:
             self._contact.check_in()  # says it, as the journal cannot
-        self.loop.put(self._next_waiting)
+        self.loop.put(self.place.next)
 
     def _on_short(self, error: ResourceError) -> None:
         """Something else could not be written: what follows from it is asked again later."""
@@ -262,8 +279,7 @@ class Updater:
             self._hold_up(update, failed, lambda: self.happen(update, Event.RESUMED))
 
     def _do(self, update: Update, act: Act) -> None:
-        if act in _EXCLUSIVE and self._is_taken(update):
-            self._waiting.append((update, act))
+        if not self.place.take(update, act):
             return
         if update.resumed and act in (Act.TRY, Act.PREPARE):
             # Start after start found it unfinished: it may be what takes the device down.
@@ -273,7 +289,7 @@ class Updater:
                 message = f"the agent ended {_STARTS_MAX} times while it was {update.state.value}"
                 self.happen(update, _BLAMED[update.state], message=message)
                 return
-        if act in _EXCLUSIVE:
+        if act in EXCLUSIVE:
             update.busy = True
         elif act is not Act.REMEMBER:
             update.busy = False
@@ -293,19 +309,7 @@ class Updater:
         }
         performers[act](update)
         if not update.busy:
-            self.loop.put(self._next_waiting)
-
-    def _is_taken(self, update: Update | None = None) -> bool:
-        """The one place is another update's, or a trial that was stopped has yet to end."""
-        return self.trier.is_busy or any(
-            other.busy for other in self.updates.values() if other is not update
-        )
-
-    def _next_waiting(self) -> None:
-        while self._waiting and not self._is_taken():
-            update, act = self._waiting.pop(0)
-            if self.updates.get(update.model) is update and not is_ended(update.state):
-                self._perform(update, act)
+            self.loop.put(self.place.next)
 
     def _wait(self, update: Update) -> None:
         """Back off, then try again; where room is missing, until there is some."""
@@ -415,8 +419,8 @@ class Updater:
         else:
             update.state = State.FAILED
             judged = self.journal.verdict(update.model, str(update.artifact), update.attempt)
-            assert judged is not None
-            update.reason, update.message = judged.reason, judged.message
+            update.reason = GroupFailedError.__name__ if judged is None else judged.reason
+            update.message = "" if judged is None else judged.message
         self.log.enter(update, "known", facts=facts)
         self.updates[update.model] = update
         self.loop.put(self._report)
@@ -426,6 +430,9 @@ class Updater:
             self._contact.report()
 
     def _is_blocked(self, assigned: AssignedModel) -> bool:
+        return self._is_judged(assigned) or self.groups.is_lost(assigned)
+
+    def _is_judged(self, assigned: AssignedModel) -> bool:
         model, artifact = str(assigned.model), str(assigned.artifact)
         return self.journal.verdict(model, artifact, assigned.attempt) is not None
 

@@ -99,9 +99,15 @@ class DeliveryServer(stubs.DeliveryServiceServicer):
         return artifact.artifact
 
     def assign(
-        self, *artifacts: ArtifactBytes, attempt: int = 1, rollout: str = "", floor: str = ""
+        self,
+        *artifacts: ArtifactBytes,
+        attempt: int = 1,
+        rollout: str = "",
+        floor: str = "",
+        together: bool = False,
     ) -> bytes:
-        """The device's whole desired state from now on; wakes whoever watches."""
+        """The device's whole desired state from now on; wakes whoever watches. ``together``:
+        the models are one group."""
         counter = self.counter + 1
         for artifact in artifacts:
             self.publish(artifact)
@@ -119,7 +125,13 @@ class DeliveryServer(stubs.DeliveryServiceServicer):
             for artifact in sorted(artifacts, key=lambda one: str(one.manifest.model))
         )
         self.assignment = encode_assignment(
-            Assignment(device=self.device, counter=counter, models=models, expires_s=None)
+            Assignment(
+                device=self.device,
+                counter=counter,
+                models=models,
+                expires_s=None,
+                groups=(tuple(one.model for one in models),) if together else (),
+            )
         )
         self.counter = counter  # last: whoever sees it asks at once, and must get the document
         for watch in tuple(self._watches):
