@@ -231,7 +231,7 @@ class Dispatcher:
         priority = request.priority or queue.priority
         costs = generation.batch_costs
         queue.batch_rows = 1 if costs is None else costs.best
-        if not scheduler.enter(queue):
+        if not scheduler.enter(queue, priority):
             ticket = scheduler.wait(
                 queue,
                 priority,

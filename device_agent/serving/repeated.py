@@ -79,7 +79,7 @@ class Repeated:
             return False
         turn_ns = filled_ns = done_ns = _now_ns()
         try:
-            if not scheduler.enter(self._queue):
+            if not scheduler.enter(self._queue, self._priority):
                 return False
             try:
                 for buffer, array in self._inputs:

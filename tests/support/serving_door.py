@@ -14,7 +14,7 @@ from device_agent.serving import Dispatcher, Generation, ModelTable
 from device_agent.serving.cache import ResponseCache
 from device_agent.serving.doors import FastLaneDoor, InferenceDoor
 from device_agent.serving.load import Loader, LoadOrder
-from device_agent.serving.scheduling import MEDIUM
+from device_agent.serving.scheduling import HIGH
 from edge_sdk.base import Digest
 from edge_sdk.tensor_pool import TensorPool
 from tests.support import onnx_models
@@ -43,14 +43,14 @@ class Serving:
     def take_all_turns(self) -> None:
         """Nothing runs from here on until ``free_all_turns``."""
         scheduler = self.dispatcher.scheduler
-        while scheduler.enter(scheduler.queue("team/nobody")):
+        while scheduler.enter(scheduler.queue("team/nobody"), HIGH):
             pass
 
     def free_all_turns(self) -> None:
         scheduler = self.dispatcher.scheduler
         queue = scheduler.queue("team/nobody")
         while queue.running:
-            scheduler.leave(queue, MEDIUM, 0)
+            scheduler.leave(queue, HIGH, 0)
 
 
 def order_for(

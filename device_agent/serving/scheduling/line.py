@@ -9,7 +9,7 @@ fair queueing: Demers, Keshav, Shenker 1989); within a model, first come, first 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 
 HIGH, MEDIUM, LOW = 1, 2, 3
@@ -17,6 +17,10 @@ PRIORITIES = (HIGH, MEDIUM, LOW)
 # Of the engine time of those above, while the class waits: an eighth and a sixteenth of all.
 _OWED = {MEDIUM: 1 / 7, LOW: 1 / 15}
 _FIRST_RUN_NS = 1_000_000.0  # what a run of a class is taken for before there was one
+
+
+def _every(_priority: int) -> bool:
+    return True
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -112,10 +116,11 @@ class WaitingLine:
                 return ticket
         return None
 
-    def pop(self) -> Ticket | None:
-        """The next that may run now; None: nobody, or only models that run as often as they may."""
+    def pop(self, may_run: Callable[[int], bool] = _every) -> Ticket | None:
+        """The next that may run now, of the classes for which ``may_run``; None: nobody, or only
+        models that run as often as they may."""
         for priority in self._order():
-            queue = self._next_queue(priority)
+            queue = self._next_queue(priority) if may_run(priority) else None
             if queue is not None:
                 line = self._classes[priority].tickets[queue]
                 ticket = line.popleft()

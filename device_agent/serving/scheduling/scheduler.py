@@ -7,13 +7,17 @@ thread of the next. A hand-over costs 7 to 40 µs, an idle engine's turn a lock.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from device_agent.config import ModelConfig
 from device_agent.serving.scheduling.line import LOW, ModelQueue, Ticket, WaitingLine
+from device_agent.serving.scheduling.turns import Turns
 from edge_sdk.base import UnavailableError
+
+_now_ns = time.perf_counter_ns
 
 WhenGone = Callable[[Callable[[], None]], bool]
 
@@ -51,7 +55,7 @@ class Scheduler:
         self._lock = threading.Lock()
         # Twice for each request, and a ``with`` costs twice as much.
         self._acquire, self._release = self._lock.acquire, self._lock.release
-        self._running_max = self._free = running_max
+        self._turns = Turns(running_max)
         self._models = models or {}
         self._queues: dict[str, ModelQueue] = {}
         self._line = WaitingLine()
@@ -64,7 +68,7 @@ class Scheduler:
             queue = self._queues.setdefault(
                 model,
                 ModelQueue(
-                    runs_max=min(wanted.runs_max or self._running_max, self._running_max),
+                    runs_max=min(wanted.runs_max or self._turns.most, self._turns.most),
                     waiting_max=wanted.queue_max,
                     weight=wanted.weight,
                     priority=wanted.priority,
@@ -72,13 +76,16 @@ class Scheduler:
             )
         return queue
 
-    def enter(self, queue: ModelQueue) -> bool:
+    def enter(self, queue: ModelQueue, priority: int) -> bool:
         """Takes a turn if there is one at once; ``leave`` must follow."""
+        turns, now_ns = self._turns, _now_ns()
         self._acquire()
         try:
-            # Whoever waits while a turn is free waits for a model of which enough runs.
-            if self._free and (not queue.running or queue.may_run):
-                self._free -= 1
+            # Whoever waits while a turn is free waits for a model of which enough runs, or leaves
+            # the turn to those that are more urgent.
+            if queue.running and not queue.may_run:
+                turns.came(priority, now_ns)
+            elif turns.enter(priority, now_ns):
                 queue.running += 1
                 return True
             return False
@@ -106,7 +113,7 @@ class Scheduler:
             queue=queue, priority=priority, group=group, rows=rows, work=work, wake=wake
         )
         with self._lock:
-            if self._free and queue.may_run:
+            if queue.may_run and self._turns.is_free(priority, _now_ns()):
                 self._start(ticket)
                 return ticket
             if queue.waiting >= queue.waiting_max:
@@ -122,7 +129,7 @@ class Scheduler:
         """Waits once more, ahead of its like and for as long as it takes, to run alone."""
         ticket.group = ticket.outcome = None
         with self._lock:
-            if self._free and ticket.queue.may_run:
+            if ticket.queue.may_run and self._turns.is_free(ticket.priority, _now_ns()):
                 self._start(ticket)
                 return
             self._line.push(ticket, first=True)
@@ -144,7 +151,7 @@ class Scheduler:
         self._acquire()
         try:
             queue.running -= 1
-            self._free += 1
+            self._turns.give_back(priority)
             if self._line.count:
                 self._line.charge(queue, priority, elapsed_ns)
                 self._hand_on()
@@ -154,7 +161,7 @@ class Scheduler:
     def load(self) -> Load:
         with self._lock:
             high, medium, low = (self._line.waiting(one) for one in range(1, LOW + 1))
-            return Load(running=self._running_max - self._free, waiting=(high, medium, low))
+            return Load(running=self._turns.running, waiting=(high, medium, low))
 
     def _make_room(self, queue: ModelQueue, priority: int) -> None:
         """For one more to wait. Raises: UnavailableError, unless one less urgent gives way."""
@@ -165,15 +172,16 @@ class Scheduler:
         ticket.wake.release()  # type: ignore[attr-defined]
 
     def _hand_on(self) -> None:
-        while self._free:
-            ticket = self._line.pop()
+        turns, now_ns = self._turns, _now_ns()
+        while turns.running < turns.most:
+            ticket = self._line.pop(lambda priority: turns.is_free(priority, now_ns))
             if ticket is None:
                 return
             self._start(ticket)
             ticket.wake.release()  # type: ignore[attr-defined]
 
     def _start(self, ticket: Ticket) -> None:
-        self._free -= 1
+        self._turns.take(ticket.priority)
         ticket.queue.running += 1
         ticket.left = True
 

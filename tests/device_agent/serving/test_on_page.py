@@ -32,7 +32,7 @@ def test_loaded_models_and_gauges_are_shown(tmp_path: Path) -> None:
     assert generation.enter()
     beat = Beat(page, made.table, made.pool, made.dispatcher.scheduler)
     scheduler = made.dispatcher.scheduler
-    assert scheduler.enter(scheduler.queue("team/linear"))
+    assert scheduler.enter(scheduler.queue("team/linear"), 2)
     beat.once()
     now = read_page(words)
     assert now.memory_bytes > 1 << 20

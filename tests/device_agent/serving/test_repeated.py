@@ -201,7 +201,7 @@ def test_a_model_that_batches_lends_buffers_too(tmp_path: Path) -> None:
     repeated = begun(App(made))
     assert repeated.run()
     queue = made.dispatcher.scheduler.queue(NAME)
-    assert made.dispatcher.scheduler.enter(queue)
+    assert made.dispatcher.scheduler.enter(queue, 2)
     assert not repeated.run()
     made.dispatcher.scheduler.leave(queue, 2, 1)
     assert repeated.run()

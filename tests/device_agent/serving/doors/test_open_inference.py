@@ -488,8 +488,8 @@ def test_those_that_wait_hide_nobody(served: Serving) -> None:
     request = pb.ModelInferRequest(model_name="team/linear", raw_input_contents=[bytes(16)])
     request.inputs.add(name="x", datatype="FP32", shape=[1, 4])
     request.parameters["priority"].uint64_param = 3
-    assert scheduler.enter(other)
-    assert scheduler.enter(other)
+    assert scheduler.enter(other, 1)
+    assert scheduler.enter(other, 1)
     waiting: list[Any] = []
     with grpc.insecure_channel(served.door.address) as channel:
         call = channel.unary_unary(
@@ -509,7 +509,7 @@ def test_those_that_wait_hide_nobody(served: Serving) -> None:
             assert "Exceeds maximum queue size" in refused.value.details()
         finally:
             for _ in range(2):
-                scheduler.leave(other, 2, 0)
+                scheduler.leave(other, 1, 0)
         for one in waiting:
             assert one.result().raw_output_contents[0] == bytes(16)
 

@@ -126,6 +126,17 @@ def test_a_model_that_runs_as_often_as_it_may_is_passed_over() -> None:
     assert line.pop() is first
 
 
+def test_a_class_that_may_not_run_is_passed_over() -> None:
+    """The next of the others goes, in their order; the class keeps its place."""
+    line, queue = WaitingLine(), ModelQueue(runs_max=9)
+    tickets = {one: ticket(queue, one) for one in PRIORITIES}
+    for one in tickets.values():
+        line.push(one)
+    assert line.pop(lambda priority: priority == LOW) is tickets[LOW]
+    assert line.pop(lambda _: False) is None
+    assert [line.pop(), line.pop()] == [tickets[HIGH], tickets[MEDIUM]]
+
+
 def test_mates_are_of_one_group_and_as_urgent() -> None:
     """A leader takes those of its group along, more urgent ones too, up to a number of rows."""
     line, queue = WaitingLine(), ModelQueue(runs_max=9)

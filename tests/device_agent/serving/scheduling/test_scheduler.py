@@ -35,9 +35,9 @@ def test_an_idle_engine_is_had_at_once_and_a_busy_one_in_order() -> None:
     """Both turns are taken; who waits gets the next one by priority, not by arrival."""
     scheduler = Scheduler(running_max=2)
     queue = scheduler.queue("team/a")
-    assert scheduler.enter(queue)
-    assert scheduler.enter(queue)
-    assert not scheduler.enter(queue)
+    assert scheduler.enter(queue, MEDIUM)
+    assert scheduler.enter(queue, MEDIUM)
+    assert not scheduler.enter(queue, MEDIUM)
     order: list[int] = []
 
     def work(priority: int) -> None:
@@ -62,7 +62,7 @@ def test_waiting_is_bounded_in_time_and_number() -> None:
     """Who waits too long, or comes when too many wait, is UNAVAILABLE; the next gets its turn."""
     scheduler = Scheduler(running_max=1, models={"team/a": ModelConfig(queue_max=1)})
     queue = scheduler.queue("team/a")
-    assert scheduler.enter(queue)
+    assert scheduler.enter(queue, MEDIUM)
     with pytest.raises(UnavailableError, match="timeout expired"):
         scheduler.wait(queue, HIGH, timeout_s=0.01)
     waiter = started(lambda: scheduler.wait(queue, LOW, timeout_s=WAIT_S))
@@ -83,7 +83,7 @@ def test_a_full_line_refuses_the_least_urgent() -> None:
     least urgent, which is refused at once; one as urgent as all others is refused itself."""
     scheduler = Scheduler(running_max=1, models={"team/a": ModelConfig(queue_max=3)})
     queue, other = scheduler.queue("team/a"), scheduler.queue("team/b")
-    assert scheduler.enter(queue)
+    assert scheduler.enter(queue, MEDIUM)
     ended: list[tuple[str, str]] = []
 
     def work(name: str, queue: ModelQueue, priority: int) -> None:
@@ -127,11 +127,11 @@ def test_a_model_runs_as_often_as_it_may() -> None:
     scheduler = Scheduler(running_max=4, models={"team/a": ModelConfig(runs_max=1)})
     queue, other = scheduler.queue("team/a"), scheduler.queue("team/b")
     assert scheduler.queue("team/a") is queue
-    assert scheduler.enter(queue)
-    assert not scheduler.enter(queue)
+    assert scheduler.enter(queue, MEDIUM)
+    assert not scheduler.enter(queue, MEDIUM)
     waiter = started(lambda: scheduler.wait(queue, HIGH, timeout_s=WAIT_S))
     wait_for(lambda: queue.waiting == 1, "the waiter")
-    assert all(scheduler.enter(other) for _ in range(3))
+    assert all(scheduler.enter(other, MEDIUM) for _ in range(3))
     scheduler.leave(other, MEDIUM, 1)
     assert queue.waiting == 1
     scheduler.leave(queue, MEDIUM, 1)
@@ -143,7 +143,7 @@ def test_who_has_gone_leaves_the_line() -> None:
     """A caller that hangs up while it waits is out at once; later, its run is not disturbed."""
     scheduler = Scheduler(running_max=1)
     queue = scheduler.queue("team/a")
-    assert scheduler.enter(queue)
+    assert scheduler.enter(queue, MEDIUM)
     hang_up: list[Callable[[], None]] = []
 
     def register(then: Callable[[], None]) -> bool:
@@ -180,7 +180,7 @@ def test_mates_are_told_and_may_have_to_run_alone() -> None:
     ahead of those that came later."""
     scheduler = Scheduler(running_max=1)
     queue = scheduler.queue("team/a")
-    assert scheduler.enter(queue)
+    assert scheduler.enter(queue, MEDIUM)
     order: list[object] = []
 
     def work(name: str, group: str) -> None:
@@ -210,15 +210,37 @@ def test_mates_are_told_and_may_have_to_run_alone() -> None:
     scheduler_is_idle(scheduler)
 
 
+def test_a_turn_is_left_to_the_more_urgent_while_they_come() -> None:
+    """After a request of high priority low ones wait although a turn is free; the next of high
+    priority has it at once, and low goes on with the turns that are its own."""
+    scheduler = Scheduler(running_max=2)
+    queue = scheduler.queue("team/a")
+    assert scheduler.enter(queue, HIGH)
+    scheduler.leave(queue, HIGH, 1)
+    assert scheduler.enter(queue, LOW)
+    assert not scheduler.enter(queue, LOW)
+    turns: list[Waiting] = []
+    waiter = started(lambda: turns.append(scheduler.wait(queue, LOW, timeout_s=WAIT_S)))
+    wait_for(lambda: queue.waiting == 1, "the waiter")
+    assert scheduler.enter(queue, HIGH)
+    scheduler.leave(queue, HIGH, 1)
+    assert not turns
+    scheduler.leave(queue, LOW, 1)
+    waiter.join(WAIT_S)
+    assert len(turns) == 1
+    scheduler.leave(queue, LOW, 1)
+    scheduler_is_idle(scheduler)
+
+
 def test_behind_a_run_others_come_together() -> None:
     """Where running together pays, a further run begins only when a whole batch waits, or when
     nothing of the model runs; other models do not wait for that."""
     scheduler = Scheduler(running_max=3)
     queue, other = scheduler.queue("team/a"), scheduler.queue("team/b")
     queue.batch_rows = 3
-    assert scheduler.enter(queue)
-    assert not scheduler.enter(queue)
-    assert scheduler.enter(other)
+    assert scheduler.enter(queue, MEDIUM)
+    assert not scheduler.enter(queue, MEDIUM)
+    assert scheduler.enter(other, MEDIUM)
     turns: list[Waiting] = []
 
     def work() -> None:
@@ -266,7 +288,7 @@ def test_many_threads_never_exceed_the_limits() -> None:
         for _ in range(150):
             model = chance.choice(["team/one", "team/all"])
             queue, priority = scheduler.queue(model), chance.randint(HIGH, LOW)
-            if not scheduler.enter(queue):
+            if not scheduler.enter(queue, priority):
                 try:
                     scheduler.wait(
                         queue,
