@@ -10,24 +10,32 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+import grpc
+
 from distributor.builds import Builder
 from distributor.catalog import unknown_blobs
 from distributor.config import DistributorConfig
 from distributor.services import (
     Delivery,
+    DeviceMetadata,
     Fleet,
     Keeper,
     Listener,
+    OperatorMetadata,
+    Renewal,
     RolloutDriver,
     ServerCredentials,
     Wakeups,
     Ways,
     open_listener,
 )
+from distributor.signing import OnlineKeys
 from distributor.storage import Blobs, Database, DataFolder, sqlite_url, upgrade
 from edge_sdk.protos.delivery_v1_pb2_grpc import add_DeliveryServiceServicer_to_server
 from edge_sdk.protos.fleet_v1_pb2_grpc import add_FleetServiceServicer_to_server
+from edge_sdk.protos.metadata_v1_pb2_grpc import add_MetadataServiceServicer_to_server
 
+_METADATA = "edge.metadata.v1.MetadataService"
 _GRACE_S = 5.0  # for calls under way once watches have said goodbye
 
 
@@ -88,25 +96,36 @@ async def running(config: DistributorConfig) -> AsyncIterator[Serving]:
         ways = Ways(database, builder)
         driver = RolloutDriver(database, ways, wakeups)
         stack.push_async_callback(driver.close)
+        keys = OnlineKeys(folder.keys)
+        await asyncio.to_thread(keys.create)
+        renewal = Renewal(database, keys)
+        stack.push_async_callback(renewal.close)
         delivery = Delivery(
-            database, blobs, ways=ways, driver=driver, wakeups=wakeups, config=config
+            database, blobs, ways=ways, driver=driver, wakeups=wakeups, keys=keys, config=config
         )
         fleet = Fleet(database, blobs, driver=driver, wakeups=wakeups, keeper=keeper, config=config)
         listeners = [
             await open_listener(
                 config.device_address,
                 ServerCredentials(kind="device", insecure=config.insecure_listen),
-                services=["edge.delivery.v1.DeliveryService"],
-                register=lambda server: add_DeliveryServiceServicer_to_server(delivery, server),
+                services=["edge.delivery.v1.DeliveryService", _METADATA],
+                register=_registers(
+                    lambda server: add_DeliveryServiceServicer_to_server(delivery, server),
+                    DeviceMetadata(database, keys),
+                ),
             ),
             await open_listener(
                 config.operator_address,
                 ServerCredentials(kind="operator", insecure=config.insecure_listen),
-                services=["edge.fleet.v1.FleetService"],
-                register=lambda server: add_FleetServiceServicer_to_server(fleet, server),
+                services=["edge.fleet.v1.FleetService", _METADATA],
+                register=_registers(
+                    lambda server: add_FleetServiceServicer_to_server(fleet, server),
+                    OperatorMetadata(database, keys),
+                ),
             ),
         ]
         stack.push_async_callback(_end, listeners, wakeups)
+        await renewal.start()
         for listener in listeners:
             await listener.start()
         await driver.resume()
@@ -118,6 +137,18 @@ async def running(config: DistributorConfig) -> AsyncIterator[Serving]:
             wakeups=wakeups,
             keeper=keeper,
         )
+
+
+def _registers(
+    first: Callable[[grpc.aio.Server], None], metadata: DeviceMetadata
+) -> Callable[[grpc.aio.Server], None]:
+    """The service of one listener, and beside it the metadata, which both have."""
+
+    def register(server: grpc.aio.Server) -> None:
+        first(server)
+        add_MetadataServiceServicer_to_server(metadata, server)
+
+    return register
 
 
 async def _tidy_up(database: Database, blobs: Blobs) -> None:

@@ -3,6 +3,7 @@
 Functions over a connection. Everything is in the database: a restart strands nothing.
 """
 
+from distributor.rollouts.allowed import check_allowed
 from distributor.rollouts.assignments import newer_assignment, read_assignment
 from distributor.rollouts.events import settle, store_events
 from distributor.rollouts.model import (
@@ -41,6 +42,7 @@ __all__ = [
     "Touched",
     "abort",
     "assign_built",
+    "check_allowed",
     "choose_devices",
     "create",
     "get_rollout",

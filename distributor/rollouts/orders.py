@@ -21,6 +21,7 @@ from distributor.planning import (
     resolve,
     withdraw,
 )
+from distributor.rollouts.allowed import check_allowed, coming_with
 from distributor.rollouts.assignments import read_assignment, write_assignment
 from distributor.rollouts.before import before, entry_of
 from distributor.rollouts.model import (
@@ -100,11 +101,13 @@ def resolve_for(
 def create(connection: Connection, request: RolloutRequest, *, at_ms: int, by: str) -> Rollout:
     """A new rollout in state ``building``: who is in, who is out, and why.
 
-    Raises: NotFoundError (no such version, no such device), UsageError, FormatError.
+    Raises: NotFoundError (no such version, no such device), UsageError, FormatError,
+    RefusedError (no publisher signed it, or devices would refuse it as too old).
     """
     variants = [one.facts() for one in variants_of(connection, request.model, request.version)]
     records = choose_devices(connection, request.cohort)
     rows = tuple(_begin(connection, one, variants, request, at_ms) for one in records)
+    check_allowed(connection, request.model, coming_with(rows))
     return insert_rollout(
         connection,
         Rollout(
@@ -291,7 +294,8 @@ def undo(connection: Connection, rollout: str, *, at_ms: int, by: str) -> Rollou
     they were assigned before it.
 
     Left alone are devices that it never reached or that a later rollout took over.
-    Raises: NotFoundError, RefusedError (it is still building, or there is nothing to undo).
+    Raises: NotFoundError, RefusedError (it is still building, there is nothing to undo, or what
+    they would go back to is not signed any more).
     """
     one = get_rollout(connection, rollout)
     if one.state == BUILDING:
@@ -309,6 +313,7 @@ def undo(connection: Connection, rollout: str, *, at_ms: int, by: str) -> Rollou
         raise RefusedError(
             f"no device runs what rollout {rollout} assigned any more; there is nothing to undo"
         )
+    check_allowed(connection, one.model, coming_with(rows))
     versions = {row.version for row in rows}
     return insert_rollout(
         connection,

@@ -10,6 +10,7 @@ from distributor.services.interceptor import Caller, Door, caller
 from distributor.services.keeping import Keeper
 from distributor.services.limits import DEVICE_LIMITS, OPERATOR_LIMITS, Limits, limits_for
 from distributor.services.listener import Listener, ServerCredentials, open_listener
+from distributor.services.metadata import DeviceMetadata, OperatorMetadata, Renewal
 from distributor.services.wakeups import Wakeups
 from distributor.services.ways import Ways
 
@@ -18,11 +19,14 @@ __all__ = [
     "OPERATOR_LIMITS",
     "Caller",
     "Delivery",
+    "DeviceMetadata",
     "Door",
     "Fleet",
     "Keeper",
     "Limits",
     "Listener",
+    "OperatorMetadata",
+    "Renewal",
     "RolloutDriver",
     "ServerCredentials",
     "Wakeups",

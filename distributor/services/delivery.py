@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 from sqlalchemy import Connection
 
-from distributor import catalog, devices, rollouts
+from distributor import catalog, devices, rollouts, signing
 from distributor.config import DistributorConfig
 from distributor.devices import CheckIn
 from distributor.planning import DeltaOffer
@@ -22,6 +22,7 @@ from distributor.services.interceptor import caller
 from distributor.services.wakeups import Wakeups
 from distributor.services.ways import Ways
 from distributor.services.wire import number, to_check_in, to_device_facts, to_digest, to_event
+from distributor.signing import OnlineKeys
 from distributor.storage import Blobs, Database
 from edge_sdk.base import BusyError, Digest, RefusedError, UsageError
 from edge_sdk.protos import delivery_v1_pb2 as delivery
@@ -47,6 +48,7 @@ class Delivery(delivery_grpc.DeliveryServiceServicer):
         ways: Ways,
         driver: RolloutDriver,
         wakeups: Wakeups,
+        keys: OnlineKeys,
         config: DistributorConfig,
     ) -> None:
         self._database = database
@@ -54,6 +56,7 @@ class Delivery(delivery_grpc.DeliveryServiceServicer):
         self._ways = ways
         self._driver = driver
         self._wakeups = wakeups
+        self._keys = keys
         self._config = config
         self._fetches = asyncio.Semaphore(config.fetches_max)
 
@@ -62,7 +65,9 @@ class Delivery(delivery_grpc.DeliveryServiceServicer):
     ) -> delivery.CheckInResponse:
         """Registers the device and answers with its assignment where it has not the newest."""
         check_in = to_check_in(caller().name, request)
-        document, touched = await self._database.write(_check_in, check_in, at_ms=now_ms())
+        document, touched = await self._database.write(
+            _check_in, check_in, self._keys, at_ms=now_ms()
+        )
         self._wakeups.left.discard(check_in.facts.device)
         self._driver.tell(touched)
         return delivery.CheckInResponse(
@@ -178,10 +183,20 @@ class Delivery(delivery_grpc.DeliveryServiceServicer):
             offset += len(part)
 
 
-def _check_in(connection: Connection, said: CheckIn, *, at_ms: int) -> tuple[bytes, Touched]:
+def _check_in(
+    connection: Connection, said: CheckIn, keys: OnlineKeys, *, at_ms: int
+) -> tuple[bytes, Touched]:
+    """What the device is given, sealed; empty where it has the newest."""
     record = devices.record_check_in(connection, said, at_ms=at_ms)
     touched = rollouts.settle(connection, record, at_ms=at_ms)
-    return rollouts.newer_assignment(connection, record.device), touched
+    document = rollouts.newer_assignment(connection, record.device)
+    if not document:
+        return document, touched
+    counter = devices.get_device(connection, record.device).assigned_counter
+    sealed = signing.seal(
+        connection, keys, device=record.device, counter=counter, document=document
+    )
+    return sealed, touched
 
 
 def _step(offer: DeltaOffer, manifest: bytes) -> delivery.PlanStep:

@@ -237,6 +237,9 @@ def _wanted_by(connection: Connection, request: RolloutRequest) -> list[Wanted]:
             found.append(Wanted(record=record, target=None, refusal=reason))
         else:
             found.append(_wanted(connection, record, resolution.chosen))
+    chosen = [one.target for one in found if one.target is not None]
+    coming = {(one.artifact, str(one.version), one.variant) for one in chosen}
+    rollouts.check_allowed(connection, request.model, coming)
     return found
 
 

@@ -21,12 +21,14 @@ _FORMAT = "edge-distributor 1\n"
 
 
 class DataFolder:
-    """Paths within one data folder: ``catalog.db``, ``objects/``, ``work/``, ``format``."""
+    """Paths within one data folder: ``catalog.db``, ``objects/``, ``keys/``, ``work/``,
+    ``format``."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
         self.catalog = self.root / "catalog.db"
         self.objects = self.root / "objects"  # what obstore owns: blobs/ and staging/
+        self.keys = self.root / "keys"  # what the distributor signs with; made by its room
         self.work = self.root / "work"  # of delta builds; of no value after a start
         self._format = self.root / "format"
 

@@ -180,3 +180,43 @@ events = Table(
     Column("facts", JSON, nullable=False),
     ForeignKeyConstraint(["device"], ["devices.device"]),
 )
+
+# Versions of signed metadata are text, 20 digits with leading zeros, so that they sort: the
+# format sets them no bound that a column of integers would have.
+METADATA_VERSION = String(20)
+
+metadata_documents = Table(
+    "metadata_documents",
+    METADATA,
+    Column("role", String(128), primary_key=True),
+    Column("version", METADATA_VERSION, primary_key=True),
+    Column("document", LargeBinary, nullable=False),
+    Column("put_ms", BigInteger, nullable=False),
+    Column("put_by", NAME, nullable=False),  # "": signed here
+)
+
+metadata_roles = Table(
+    "metadata_roles",
+    METADATA,
+    Column("role", String(128), primary_key=True),
+    Column("version", METADATA_VERSION, nullable=False),  # the newest
+)
+
+signed_targets = Table(
+    "signed_targets",
+    METADATA,
+    Column("path", Text, primary_key=True),
+    Column("role", String(128), nullable=False, index=True),  # whose document has it
+    Column("artifact", DIGEST, ForeignKey("artifacts.artifact"), nullable=False, index=True),
+    Column("model", MODEL, nullable=False, index=True),
+    Column("floor", VERSION),  # what its publisher says: nothing older from now on
+)
+
+sealed_assignments = Table(
+    "sealed_assignments",
+    METADATA,
+    Column("device", NAME, ForeignKey("devices.device"), primary_key=True),
+    Column("counter", BigInteger, nullable=False),
+    Column("key_id", String(128), nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+)

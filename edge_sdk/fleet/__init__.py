@@ -6,6 +6,9 @@ never sends a file that the distributor already holds.
 
 from edge_sdk.fleet.api import DEFAULT_ADDRESS, Fleet
 from edge_sdk.fleet.connection import Patience
+from edge_sdk.fleet.first_keys import begin
+from edge_sdk.fleet.key_folder import KeyFolder
+from edge_sdk.fleet.metadata import MetadataClient, OnlineKey
 from edge_sdk.fleet.model import (
     Artifact,
     Cohort,
@@ -33,6 +36,9 @@ __all__ = [
     "Draft",
     "Explanation",
     "Fleet",
+    "KeyFolder",
+    "MetadataClient",
+    "OnlineKey",
     "Patience",
     "PlannedDevice",
     "Prepared",
@@ -44,5 +50,6 @@ __all__ = [
     "StoredDelta",
     "StoredVersion",
     "VariantVerdict",
+    "begin",
     "prepare",
 ]

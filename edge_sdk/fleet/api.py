@@ -14,6 +14,7 @@ from edge_sdk.base import (
     ModelName,
     NotFoundError,
     UnavailableError,
+    UsageError,
     Version,
 )
 from edge_sdk.fleet.connection import Connection, Patience, default_operator
@@ -26,6 +27,7 @@ from edge_sdk.fleet.messages import (
     rollout_from,
     storage_from,
 )
+from edge_sdk.fleet.metadata import MetadataClient
 from edge_sdk.fleet.model import (
     Artifact,
     Cohort,
@@ -37,6 +39,7 @@ from edge_sdk.fleet.model import (
     Storage,
 )
 from edge_sdk.fleet.publish import Advance, Draft, Prepared, prepare
+from edge_sdk.fleet.repository import Keys
 from edge_sdk.fleet.upload import Meter, Upload
 from edge_sdk.manifest import Manifest, decode_manifest
 from edge_sdk.protos import fleet_v1_pb2 as wire
@@ -56,6 +59,8 @@ class Fleet:
     ConflictError, RefusedError and so on. It can be used by several threads.
 
     operator: who calls; the login name by default.
+    keys: sign what is published; without them it is uploaded only, and a distributor that has
+    signed metadata rolls nothing out that nobody signed.
     """
 
     def __init__(
@@ -64,11 +69,14 @@ class Fleet:
         *,
         operator: str | None = None,
         insecure: bool = False,
+        keys: Keys | None = None,
         patience: Patience = _DEFAULT_PATIENCE,
     ) -> None:
         credentials = Credentials(operator=operator or default_operator(), insecure=insecure)
         self._connection = Connection(address, credentials, patience=patience)
         self._stub = self._connection.stub
+        self._keys = keys
+        self.metadata = MetadataClient(self._connection)
         self._deadline_s = patience.deadline_s
 
     def __enter__(self) -> Fleet:
@@ -88,10 +96,10 @@ class Fleet:
     # Publishing
 
     def publish(self, path: Path | str, draft: Draft) -> Published:
-        """Makes the manifest of a file or folder and uploads what the distributor lacks.
+        """Makes the manifest of a file or folder, uploads what the distributor lacks, and signs.
 
-        Raises: FormatError, UsageError, RefusedError; ConflictError where this variant of this
-        version is there with other content.
+        Raises: FormatError, UsageError, RefusedError, TrustError; ConflictError where this
+        variant of this version is there with other content.
         """
         return self.upload(prepare(Path(path), draft, look=partial(self.published, draft)))
 
@@ -111,10 +119,18 @@ class Fleet:
         return None
 
     def upload(self, prepared: Prepared, *, advance: Advance | None = None) -> Published:
-        """Uploads a prepared artifact; ``advance`` hears of bytes that need no more sending."""
+        """Uploads a prepared artifact, then signs it into the metadata where there are keys;
+        ``advance`` hears of bytes that need no more sending.
+
+        Doing it again after it broke off anywhere is safe, and finishes it.
+        """
+        if prepared.floor is not None and self._keys is None:
+            raise UsageError("a floor is signed by its publisher: it needs keys (--keys)")
         meter = Meter(advance)
         answer = self._connection.repeat(lambda: self._send(prepared, meter))
         manifest = prepared.manifest
+        if self._keys is not None:
+            self.metadata.publish(self._keys, manifest, prepared.document, prepared.floor)
         return Published(
             artifact=Digest(answer.artifact),
             created=answer.created,
@@ -123,6 +139,7 @@ class Fleet:
             variant=manifest.variant,
             size_bytes=manifest.size_bytes,
             sent_bytes=meter.sent_bytes,
+            signed=self._keys is not None,
         )
 
     def _send(self, prepared: Prepared, meter: Meter) -> wire.PublishResponse:

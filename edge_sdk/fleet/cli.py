@@ -26,8 +26,10 @@ from edge_sdk.base.command import (
     run,
 )
 from edge_sdk.fleet.api import DEFAULT_ADDRESS, Fleet
+from edge_sdk.fleet.cli_keys import ask_passphrase, chosen_folder, keys, keys_option
 from edge_sdk.fleet.cli_rollout import rollout
 from edge_sdk.fleet.connection import default_operator
+from edge_sdk.fleet.key_folder import KeyFolder
 from edge_sdk.fleet.present import (
     document,
     labels_text,
@@ -52,10 +54,16 @@ class Target:
         self.settings = settings
         self._address = settings.get("distributor", values["distributor"], DEFAULT_ADDRESS)
         self._operator = settings.get("operator", values["operator"], default_operator())
+        settings.get("keys", None, "")  # asked for by the commands that sign
         self._insecure = settings.get("insecure", values["insecure"] or None, False)
 
-    def open(self) -> Fleet:
-        return Fleet(self._address, operator=self._operator, insecure=self._insecure)
+    def open(self, keys: KeyFolder | None = None) -> Fleet:
+        return Fleet(self._address, operator=self._operator, insecure=self._insecure, keys=keys)
+
+    def keys(self, flag: Path | None) -> KeyFolder | None:
+        """The keys to sign with, where somebody said which."""
+        folder = chosen_folder(self.settings, flag)
+        return None if folder is None else KeyFolder(folder, ask_passphrase)
 
 
 @click.group(
@@ -88,6 +96,7 @@ def cli(context: click.Context, /, config: Path | None, **values: Any) -> None:
 
 
 cli.add_command(rollout)
+cli.add_command(keys)
 
 
 def debug_option(command: Any) -> Any:
@@ -153,18 +162,28 @@ value; 8-bit outputs 2 steps. --tolerance says otherwise.
     metavar="KEY=VALUE",
     help="Free text beside the artifact.",
 )
+@click.option(
+    "--floor",
+    type=VERSION,
+    metavar="VERSION",
+    help="Signed: no device goes back below this version any more.",
+)
+@keys_option
 @json_option
 @debug_option
 @click.pass_obj
-def publish(target: Target, /, path: Path, as_json: bool, **values: Any) -> None:
+def publish(
+    target: Target, /, path: Path, folder: Path | None, as_json: bool, **values: Any
+) -> None:
     """Publish the model file or folder PATH as one variant of a version."""
+    signing = target.keys(folder)
     labels = pairs(values.pop("label"), "--label")
     tolerances = {
         name: _tolerance(name, text)
         for name, text in pairs(values.pop("tolerance"), "--tolerance").items()
     }
     draft = Draft(labels=labels, tolerances=tolerances, **values)
-    with target.open() as fleet:
+    with target.open(signing) as fleet:
         with progress("proving", survey(path)) as advance:
             prepared = prepare(path, draft, advance=advance, look=partial(fleet.published, draft))
         for line in prepared.notes:
@@ -172,6 +191,8 @@ def publish(target: Target, /, path: Path, as_json: bool, **values: Any) -> None
         total = sum(entry.size_bytes for entry in prepared.manifest.files)
         with progress("uploading", total) as advance:
             published = fleet.upload(prepared, advance=advance)
+        if signing is None and fleet.metadata.is_signing():
+            note("edge-fleet: uploaded but not signed, so it cannot be rolled out: give --keys")
     if as_json:
         print_json({**document(published), "notes": list(prepared.notes)})
         return

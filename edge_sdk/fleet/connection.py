@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from edge_sdk.base import UnavailableError
 from edge_sdk.protos import fleet_v1_pb2_grpc as service
+from edge_sdk.protos import metadata_v1_pb2_grpc as metadata_service
 from edge_sdk.rpc import Backoff, Credentials, open_channel, retry_after_s, typed_errors
 
 Answer = TypeVar("Answer")
@@ -61,6 +62,7 @@ class Connection:
         self._peer = f"the distributor at {address}"
         self._channel = open_channel(address, credentials)
         self.stub = service.FleetServiceStub(self._channel)
+        self.metadata = metadata_service.MetadataServiceStub(self._channel)
 
     def close(self) -> None:
         self._channel.close()
@@ -76,7 +78,7 @@ class Connection:
             try:
                 return self.once(call)
             except UnavailableError as error:  # noqa: PERF203 - the loop is the retry
-                self._pause(attempt, error)
+                self.pause(attempt, error)
         return self.once(call)
 
     def follow(
@@ -102,10 +104,11 @@ class Connection:
                 attempt += 1
                 if give_up() or attempt >= self.patience.attempts:
                     raise
-                self._pause(attempt - 1, error)
+                self.pause(attempt - 1, error)
 
-    def _pause(self, attempt: int, after: UnavailableError) -> None:
-        """At least as long as the distributor asks for: it may be busy, not away."""
-        if retry_after_s(after) > _ASKED_S_MAX:
+    def pause(self, attempt: int, after: UnavailableError | None = None) -> None:
+        """Waits before the next of several attempts: longer each time, at random, and at least as
+        long as the distributor asks for, which may be busy, not away."""
+        if after is not None and retry_after_s(after) > _ASKED_S_MAX:
             raise after
         self._sleep(self.patience.backoff.delay_s(attempt, self._chance(), after=after))

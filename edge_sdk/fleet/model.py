@@ -20,7 +20,8 @@ DONE_STATES = frozenset({"done", "aborted"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """``created`` is false where the very same artifact was there already."""
+    """``created`` is false where the very same artifact was there already; ``signed`` where
+    it was only uploaded, without a key."""
 
     artifact: Digest
     created: bool
@@ -29,6 +30,7 @@ class Published:
     variant: str
     size_bytes: int
     sent_bytes: int
+    signed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,6 +51,7 @@ class Draft:
 
     serve: None decides by the format: ``inference`` where an engine for it is known.
     require: ``KEY=VALUE`` each, see ``edge_sdk.fleet.requirements``.
+    floor: no device goes back below this version any more; signed, so needs keys.
     """
 
     model: str
@@ -64,6 +65,7 @@ class Draft:
     labels: Mapping[str, str] = field(default_factory=dict)
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
     seed: int = 0
+    floor: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +100,7 @@ class Prepared:
     document: bytes
     contents: Mapping[Digest, Content]
     notes: tuple[str, ...]
+    floor: Version | None = None
 
     @property
     def artifact(self) -> Digest:
@@ -136,6 +139,7 @@ def prepare(
     model, version = ModelName.parse(draft.model), Version.parse(draft.version)
     parent = None if draft.parent is None else Version.parse(draft.parent)
     check_segment(draft.variant, "variant")
+    floor = _floor(draft, version)
     found = _find(path)
     entry = _entry(found, draft.entry)
     tensors = found.models.get(entry) or open_model(found.root / entry)
@@ -178,7 +182,18 @@ def prepare(
         document=encode_manifest(manifest),
         contents={proofs[one].digest: content for one, content in contents.items()},
         notes=_notes(entry, tensors, draft, serve, sample),
+        floor=floor,
     )
+
+
+def _floor(draft: Draft, version: Version) -> Version | None:
+    """Raises: UsageError where no device could install what is published."""
+    if draft.floor is None:
+        return None
+    floor = Version.parse(draft.floor)
+    if floor > version:
+        raise UsageError(f"the floor {floor} is above {version}, the version that it comes with")
+    return floor
 
 
 def _find(path: Path) -> _Found:

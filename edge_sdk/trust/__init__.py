@@ -35,6 +35,15 @@ from edge_sdk.trust.key_files import (
     public_of,
     uri_of,
 )
+from edge_sdk.trust.key_lists import (
+    IN_FOLDER,
+    ListedKey,
+    Passphrase,
+    environment_passphrase,
+    file_beside,
+    read_key_list,
+    write_key_list,
+)
 from edge_sdk.trust.limits import (
     ROOT_BYTES_MAX,
     SNAPSHOT_BYTES_MAX,
@@ -62,6 +71,7 @@ from edge_sdk.trust.root import keys_of, new_root, verify_root, with_keys
 
 __all__ = [
     "ASSIGNMENTS",
+    "IN_FOLDER",
     "ROOT",
     "ROOT_BYTES_MAX",
     "SNAPSHOT",
@@ -72,6 +82,8 @@ __all__ = [
     "TIMESTAMP",
     "TIMESTAMP_BYTES_MAX",
     "VERSION_MAX",
+    "ListedKey",
+    "Passphrase",
     "add_target",
     "bin_prefix",
     "bin_roles",
@@ -83,6 +95,8 @@ __all__ = [
     "delegate_namespace",
     "delegated_keys",
     "edited",
+    "environment_passphrase",
+    "file_beside",
     "file_name",
     "holder",
     "is_full",
@@ -104,6 +118,7 @@ __all__ = [
     "peek_assignment",
     "public_of",
     "read",
+    "read_key_list",
     "seal_assignment",
     "sign",
     "signed_at",
@@ -113,4 +128,5 @@ __all__ = [
     "verify",
     "verify_root",
     "with_keys",
+    "write_key_list",
 ]

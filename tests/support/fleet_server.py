@@ -24,6 +24,7 @@ from edge_sdk.protos import fleet_v1_pb2 as fleet
 from edge_sdk.protos.delivery_v1_pb2_grpc import DeliveryServiceStub
 from edge_sdk.protos.fleet_v1_pb2_grpc import FleetServiceStub
 from edge_sdk.rpc import FRAME_BYTES, Credentials, open_channel
+from edge_sdk.trust import peek_assignment
 from tests.support.artifacts import ArtifactBytes
 
 _START_S = 30.0
@@ -74,6 +75,7 @@ class ScriptedDevice:
     counter: int = 0
     event: int = 0
     assignment: Assignment | None = None
+    received: bytes = b""  # the last assignment as it came, signed or not
     models: list[delivery.ModelReport] = field(default_factory=list)
 
     def capabilities(self) -> delivery.Capabilities:
@@ -104,7 +106,11 @@ class ScriptedDevice:
         )
         if not response.assignment:
             return None
-        self.assignment = decode_assignment(response.assignment)
+        self.received = response.assignment
+        sealed = b'"payloadType"' in response.assignment
+        self.assignment = decode_assignment(
+            peek_assignment(response.assignment) if sealed else response.assignment
+        )
         self.counter = self.assignment.counter
         return self.assignment
 

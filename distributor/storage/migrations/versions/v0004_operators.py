@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "v0004"
-down_revision = "v0001"
+down_revision = "v0002"
 branch_labels = None
 depends_on = None
 

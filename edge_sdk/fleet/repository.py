@@ -1,0 +1,119 @@
+"""The signed metadata as a publisher sees them: verified from a root that was trusted before.
+
+Nothing is signed over what did not verify: whoever holds the distributor could otherwise have
+a publisher sign what it made up. How a file is fetched is the caller's affair.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Protocol
+
+from securesystemslib.signer import Signer
+from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
+
+from edge_sdk.base import NotFoundError, RefusedError, TrustError
+from edge_sdk.trust import (
+    ROOT,
+    SNAPSHOT,
+    TARGETS,
+    TIMESTAMP,
+    file_name,
+    read,
+    verify,
+    verify_root,
+)
+
+ROOTS_MAX = 4096  # a chain without end is an attack
+
+Get = Callable[[str], bytes]
+File = tuple[str, bytes]
+
+
+class Keys(Protocol):
+    """Who can sign: a folder of key files, or anything that answers the same."""
+
+    def signers(self, role: str, key_ids: list[str]) -> list[Signer]: ...
+
+    def root(self) -> bytes | None: ...
+
+
+def now() -> datetime:
+    """This second: metadata know no smaller parts of time."""
+    return datetime.now(timezone.utc).replace(microsecond=0)
+
+
+class Repository:
+    """The newest verified metadata, fetched as they are asked for.
+
+    get: a metadata file by its wire name; NotFoundError where there is none.
+    """
+
+    def __init__(self, get: Get, trusted_root: bytes, at: datetime) -> None:
+        self._get = get
+        self.root = self._newest_root(trusted_root)
+        _check_fresh(ROOT, self.root, at)
+        timestamp = verify(TIMESTAMP, get(file_name(TIMESTAMP, 0)), Timestamp, by=self.root)
+        _check_fresh(TIMESTAMP, timestamp, at)
+        data = self._listed(SNAPSHOT, timestamp.signed.snapshot_meta)
+        self.snapshot = verify(SNAPSHOT, data, Snapshot, by=self.root)
+        _check_fresh(SNAPSHOT, self.snapshot, at)
+        targets = self.document(TARGETS, self.root)
+        if targets is None:
+            raise TrustError("the snapshot does not name the targets")
+        self.targets = targets
+
+    def document(
+        self, role: str, delegator: Metadata[Root] | Metadata[Targets]
+    ) -> Metadata[Targets] | None:
+        """The newest document of ``role``, as ``delegator`` demands it; None where there never
+        was one. Raises: TrustError."""
+        meta = self.snapshot.signed.meta.get(f"{role}.json")
+        if meta is None:
+            return None
+        document = verify(role, self._listed(role, meta), Targets, by=delegator)
+        if document.signed.version != meta.version:
+            raise TrustError(f"metadata {role} is not the version that the snapshot names")
+        return document
+
+    def _newest_root(self, trusted: bytes) -> Metadata[Root]:
+        root = read(ROOT, trusted, Root)
+        for _ in range(ROOTS_MAX):
+            try:
+                data = self._get(file_name(ROOT, root.signed.version + 1))
+            except NotFoundError:
+                return root
+            root = verify_root(data, root)
+        raise TrustError(f"there are more than {ROOTS_MAX} roots after the one that is trusted")
+
+    def _listed(self, role: str, meta: MetaFile) -> bytes:
+        """The file that ``meta`` is about: its length and hash before a byte is parsed."""
+        data = self._get(file_name(role, meta.version))
+        if meta.length is not None and len(data) != meta.length:
+            raise TrustError(f"metadata {role} has {len(data)} bytes instead of {meta.length}")
+        wanted = (meta.hashes or {}).get("sha256")
+        if wanted is not None and hashlib.sha256(data).hexdigest() != wanted:
+            raise TrustError(f"metadata {role} is not what the snapshot names")
+        return data
+
+
+def signers_for(
+    keys: Keys, role: str, key_ids: list[str], threshold: int, *, listed_as: str | None = None
+) -> list[Signer]:
+    """Enough signers for ``role``. Raises: RefusedError."""
+    found = keys.signers(listed_as or role, key_ids)
+    if len(found) < threshold:
+        raise RefusedError(
+            f"{role} needs {threshold} signatures of the keys {', '.join(sorted(key_ids))}; "
+            f"{len(found)} of them are here"
+        )
+    return found
+
+
+def _check_fresh(
+    role: str, document: Metadata[Root] | Metadata[Snapshot] | Metadata[Timestamp], at: datetime
+) -> None:
+    if document.signed.is_expired(at):
+        raise TrustError(f"metadata {role} has expired: nothing is signed over it")
