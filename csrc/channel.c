@@ -47,7 +47,8 @@ static Py_ssize_t receive(const channel *self, const struct exchange *call, int 
  * nothing about polling; what is found after the time, nothing good: meanwhile others had the core,
  * the peer maybe. */
 static Py_ssize_t poll_for(channel *self, const struct exchange *call) {
-    const long long end_ns = now_ns() + self->poll_ns;
+    /* Where it has been in vain for long it is a test, and shall not be felt. */
+    const long long end_ns = now_ns() + (self->level < LEVEL_MAX ? self->poll_ns : self->poll_ns / 2);
     Py_ssize_t size = receive(self, call, MSG_DONTWAIT);
     if (size >= 0 || errno != EAGAIN) {
         return size;
