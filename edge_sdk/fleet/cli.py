@@ -26,7 +26,8 @@ from edge_sdk.base.command import (
     run,
 )
 from edge_sdk.fleet.api import DEFAULT_ADDRESS, Fleet
-from edge_sdk.fleet.cli_keys import ask_passphrase, chosen_folder, keys, keys_option
+from edge_sdk.fleet.cli_ceremony import keys  # with its ceremonies
+from edge_sdk.fleet.cli_keys import ask_passphrase, chosen_folder, keys_option
 from edge_sdk.fleet.cli_rollout import rollout
 from edge_sdk.fleet.connection import default_operator
 from edge_sdk.fleet.key_folder import KeyFolder

@@ -6,33 +6,22 @@ again after it broke off anywhere.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
 
 from securesystemslib.signer import Key
-from tuf.api.metadata import Metadata, Root, Targets
 
-from edge_sdk.base import ConflictError, EdgeError, NotFoundError, RefusedError, UsageError
+from edge_sdk.base import ConflictError, EdgeError, NotFoundError, UsageError
+from edge_sdk.fleet.ceremony import Signers, draft_first
 from edge_sdk.fleet.key_folder import KeyFolder
 from edge_sdk.fleet.metadata import MetadataClient
-from edge_sdk.fleet.repository import File, now, signers_for
+from edge_sdk.fleet.repository import now
 from edge_sdk.trust import (
-    ASSIGNMENTS,
     ROOT,
-    SNAPSHOT,
     TARGETS,
-    TIMESTAMP,
-    delegate_namespace,
     file_name,
     namespace_role,
-    new_namespace,
-    new_root,
-    new_targets,
-    sign,
     verify_root,
 )
-
-T = TypeVar("T", Root, Targets)
 
 
 def begin(metadata: MetadataClient, keys: KeyFolder, namespaces: Sequence[str]) -> bytes:
@@ -45,7 +34,7 @@ def begin(metadata: MetadataClient, keys: KeyFolder, namespaces: Sequence[str]) 
     roles = [namespace_role(one) for one in namespaces]
     there = _first_root(metadata)
     if there is None:
-        online = _newest_online(metadata)
+        online = metadata.newest_online()
         _make(keys, [ROOT, TARGETS, *roles])
         there = _put_first(metadata, keys, namespaces, online)
     elif not _is_ours(there, keys):
@@ -62,17 +51,6 @@ def _first_root(metadata: MetadataClient) -> bytes | None:
         return metadata.get(file_name(ROOT, 1))
     except NotFoundError:
         return None
-
-
-def _newest_online(metadata: MetadataClient) -> dict[str, Key]:
-    """The distributor's own keys by role, the newest of each."""
-    found = {one.role: one.public for one in metadata.online_keys()}
-    missing = {SNAPSHOT, TIMESTAMP, ASSIGNMENTS} - set(found)
-    if missing:
-        raise RefusedError(
-            f"the distributor has no key for {', '.join(sorted(missing))}: edge-distributor keys"
-        )
-    return found
 
 
 def _make(keys: KeyFolder, roles: Sequence[str]) -> None:
@@ -92,29 +70,15 @@ def _is_ours(root: bytes, keys: KeyFolder) -> bool:
 
 
 def _put_first(
-    metadata: MetadataClient, keys: KeyFolder, namespaces: Sequence[str], online: dict[str, Key]
+    metadata: MetadataClient, keys: KeyFolder, namespaces: Sequence[str], online: Mapping[str, Key]
 ) -> bytes:
-    at = now()
-    root = new_root(
-        root_keys=keys.public(ROOT)[-1:],
-        threshold=1,
-        targets_keys=keys.public(TARGETS)[-1:],
-        snapshot_key=online[SNAPSHOT],
-        timestamp_key=online[TIMESTAMP],
-        now=at,
+    drafted = draft_first(
+        online,
+        root=Signers(keys=keys.public(ROOT)[-1:]),
+        targets=Signers(keys=keys.public(TARGETS)[-1:]),
+        namespaces={one: Signers(keys=keys.public(namespace_role(one))[-1:]) for one in namespaces},
+        now=now(),
     )
-    targets = new_targets(assignment_keys=[online[ASSIGNMENTS]], now=at)
-    for one in namespaces:
-        own = keys.public(namespace_role(one))[-1:]
-        targets = delegate_namespace(targets, one, own, now=at)
-    targets.signed.version = 1
-    signed_root = _signed(keys, ROOT, root)
-    empty = [_signed(keys, namespace_role(one), new_namespace(now=at)) for one in namespaces]
-    metadata.put([signed_root, _signed(keys, TARGETS, targets), *empty])
-    return signed_root[1]
-
-
-def _signed(keys: KeyFolder, role: str, document: Metadata[T]) -> File:
-    key_ids = [keys.public(role)[-1].keyid]
-    data = sign(document, signers_for(keys, role, key_ids, 1))
-    return file_name(role, document.signed.version), data
+    files = drafted.signed_by(keys).files()
+    metadata.put(files)
+    return dict(files)[file_name(ROOT, 1)]

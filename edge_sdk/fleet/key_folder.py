@@ -9,9 +9,17 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import Key, Signer
 
-from edge_sdk.base import ConflictError, NotFoundError, UsageError, explain_os_error, whole_file
+from edge_sdk.base import (
+    ConflictError,
+    NotFoundError,
+    TrustError,
+    UsageError,
+    explain_os_error,
+    whole_file,
+)
 from edge_sdk.trust import (
     IN_FOLDER,
     ROOT_BYTES_MAX,
@@ -27,6 +35,8 @@ from edge_sdk.trust import (
     write_key_list,
 )
 from edge_sdk.trust.key_files import WORK
+
+_TRIAL = b"edge-fleet keys add"
 
 
 def passphrase_from_environment(name: str) -> bytes:
@@ -95,7 +105,10 @@ class KeyFolder:
         """
         self._make_folder()
         key = ListedKey(role=role, uri=uri, public=public)
-        self._open(key)
+        try:
+            public.verify_signature(self._open(key).sign(_TRIAL), _TRIAL)
+        except UnverifiedSignatureError:
+            raise TrustError(f"what {uri} signs is not of the public key given") from None
         return self._add(key)
 
     def signers(self, role: str, key_ids: Collection[str]) -> list[Signer]:

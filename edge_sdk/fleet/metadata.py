@@ -21,7 +21,14 @@ from edge_sdk.fleet.repository import File, Keys, Repository, now
 from edge_sdk.fleet.sign_target import sign_target
 from edge_sdk.manifest import Manifest
 from edge_sdk.protos import metadata_v1_pb2 as wire
-from edge_sdk.trust import file_name, metadata_bytes_max, parse_file_name
+from edge_sdk.trust import (
+    ASSIGNMENTS,
+    SNAPSHOT,
+    TIMESTAMP,
+    file_name,
+    metadata_bytes_max,
+    parse_file_name,
+)
 
 _PUT_DEADLINE_S = 120.0  # a thousand bins are verified one by one
 _LOST_RACES_MAX = 20
@@ -79,6 +86,15 @@ class MetadataClient:
             )
         )
         return tuple(_online_key(one) for one in answer.keys)
+
+    def newest_online(self) -> dict[str, Key]:
+        """The distributor's own keys by role, the newest of each. Raises: RefusedError."""
+        found = {one.role: one.public for one in self.online_keys()}
+        missing = {SNAPSHOT, TIMESTAMP, ASSIGNMENTS} - set(found)
+        if missing:
+            lacking = ", ".join(sorted(missing))
+            raise RefusedError(f"the distributor has no key for {lacking}: edge-distributor keys")
+        return found
 
     def is_signing(self) -> bool:
         """Whether the distributor has signed metadata at all."""

@@ -20,7 +20,9 @@ from edge_sdk.trust import (
     SNAPSHOT,
     TARGETS,
     TIMESTAMP,
+    bin_roles,
     file_name,
+    namespace_role,
     read,
     verify,
     verify_root,
@@ -77,6 +79,15 @@ class Repository:
         if document.signed.version != meta.version:
             raise TrustError(f"metadata {role} is not the version that the snapshot names")
         return document
+
+    def documents(self, namespace: str) -> dict[str, Metadata[Targets]]:
+        """Every document of a namespace, by role: its own, and its bins; {} where it has none."""
+        role = namespace_role(namespace)
+        first = self.document(role, self.targets)
+        if first is None:
+            return {}
+        bins = {name: self.document(name, first) for name in bin_roles(first.signed)}
+        return {role: first, **{name: one for name, one in bins.items() if one is not None}}
 
     def _newest_root(self, trusted: bytes) -> Metadata[Root]:
         root = read(ROOT, trusted, Root)

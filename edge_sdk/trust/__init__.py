@@ -16,9 +16,11 @@ from edge_sdk.trust.delegations import (
     is_full,
     new_namespace,
     new_targets,
+    re_signed,
     split,
 )
 from edge_sdk.trust.documents import (
+    LONG,
     check_signatures,
     check_successor,
     edited,
@@ -72,6 +74,7 @@ from edge_sdk.trust.root import keys_of, new_root, verify_root, with_keys
 __all__ = [
     "ASSIGNMENTS",
     "IN_FOLDER",
+    "LONG",
     "ROOT",
     "ROOT_BYTES_MAX",
     "SNAPSHOT",
@@ -117,6 +120,7 @@ __all__ = [
     "parse_file_name",
     "peek_assignment",
     "public_of",
+    "re_signed",
     "read",
     "read_key_list",
     "seal_assignment",

@@ -155,6 +155,21 @@ def split(
     return new, parts
 
 
+def re_signed(
+    document: Metadata[Targets], keys: Sequence[Key], threshold: int, *, now: datetime
+) -> Metadata[Targets]:
+    """The next version of a namespace's document or bin, to be signed by ``keys``, who answer
+    for its bins as well from then on."""
+    new = edited(document, expires=now + LONG)
+    succinct = _bins(new.signed)
+    if succinct is not None:
+        own = [key.keyid for key in keys]
+        same = SuccinctRoles(own, threshold, succinct.bit_length, succinct.name_prefix)
+        named = {key.keyid: key for key in keys}
+        new.signed.delegations = Delegations(named, succinct_roles=same)
+    return new
+
+
 def _next_bin(old: Metadata[Targets] | None, now: datetime) -> Metadata[Targets]:
     if old is None:
         return new_namespace(now=now)

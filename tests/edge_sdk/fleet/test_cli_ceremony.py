@@ -1,0 +1,122 @@
+"""The commands of a ceremony, as its runbook (docs/keys.md) has them."""
+
+from __future__ import annotations
+
+import json
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from edge_sdk.fleet.cli import main
+from tests.support.commands import Ran, run_main
+
+pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="the distributor needs 3.11")
+EdgeFleet = Callable[..., Ran]
+
+
+@pytest.fixture
+def edge_fleet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[EdgeFleet]:
+    """Runs ``edge-fleet`` in ``tmp_path`` against a real distributor."""
+    from tests.support.fleet_server import fleet_server
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("edge_sdk.fleet.key_folder.KeyFolder.__init__.__kwdefaults__", {"work": 2})
+    monkeypatch.setenv("EDGE_KEY_PASSPHRASE", "of tests")
+    with fleet_server(tmp_path / "data") as server:
+        monkeypatch.setenv("EDGE_FLEET_DISTRIBUTOR", server.serving.operator_address)
+        yield lambda *said: run_main(main, [str(one) for one in said], capsys, monkeypatch)
+
+
+def done(ran: Ran) -> Ran:
+    assert ran.code == 0, ran.err
+    return ran
+
+
+def make(edge_fleet: EdgeFleet, person: str, role: str) -> str:
+    """A key of a person, and its public half beside."""
+    done(edge_fleet("keys", "create", role, "--keys", person))
+    public = f"{person}-{role}.json"
+    done(edge_fleet("keys", "export", role, "--keys", person, "-o", public))
+    return public
+
+
+def begin(edge_fleet: EdgeFleet) -> None:
+    roots = [make(edge_fleet, one, "root") for one in ("ann", "bob", "cem")]
+    keys = [argument for one in roots for argument in ("--root-key", one)]
+    targets, team = make(edge_fleet, "ann", "targets"), make(edge_fleet, "eve", "team")
+    said = (*keys, "--threshold", "2", "--targets-key", targets, "--namespace", f"team={team}")
+    done(edge_fleet("keys", "draft", "first", *said, "-o", "begin"))
+    for person in ("ann", "bob", "eve"):
+        done(edge_fleet("keys", "sign", "begin", "--keys", person, "--yes"))
+    done(edge_fleet("keys", "submit", "begin", "--keys", "eve"))
+
+
+def test_from_first_keys_to_a_signed_version(edge_fleet: EdgeFleet, tmp_path: Path) -> None:
+    """Three people, two signatures, one publisher: what they sign is believed in the end."""
+    begin(edge_fleet)
+    Path("model.bin").write_bytes(b"weights")
+    said = ("--model", "team/bits", "--version", "1.0.0", "--variant", "any", "--keys", "eve")
+    ran = done(edge_fleet("publish", "model.bin", *said, "--json"))
+    assert ran.document["created"] is True
+    assert stat.S_IMODE((tmp_path / "eve" / "ns_team.key").stat().st_mode) == 0o600
+
+
+def test_a_ceremony_says_what_it_lacks_and_is_not_put_before(edge_fleet: EdgeFleet) -> None:
+    """show counts signatures; submit refuses with exit 6; a stranger has nothing to sign."""
+    begin(edge_fleet)
+    new = make(edge_fleet, "dan", "root")
+    old = ("--root-key", "ann-root.json", "--root-key", "bob-root.json")
+    said = (*old, "--root-key", new, "--keys", "eve", "-o", "next")
+    done(edge_fleet("keys", "draft", "root", *said))
+    done(edge_fleet("keys", "sign", "next", "--keys", "dan", "--yes"))
+    state = done(edge_fleet("keys", "show", "next", "--json")).document
+    assert state["missing"] == 3
+    assert state["documents"]["2.root.json"]["roles"]["root"]["threshold"] == 2
+    refused = edge_fleet("keys", "submit", "next", "--json")
+    assert refused.code == 6
+    make(edge_fleet, "stranger", "root")
+    assert edge_fleet("keys", "sign", "next", "--keys", "stranger", "--yes").code == 6
+    for person in ("ann", "bob"):
+        done(edge_fleet("keys", "sign", "next", "--keys", person, "--yes"))
+    put = done(edge_fleet("keys", "submit", "next", "--json")).document
+    assert put == {"put": ["2.root.json"], "unsigned_roles": []}
+
+
+def test_keys_are_listed_and_exported_without_their_passphrase(
+    edge_fleet: EdgeFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only signing and making a key asks for it; nothing secret is printed."""
+    make(edge_fleet, "ann", "root")
+    second = done(edge_fleet("keys", "create", "root", "--keys", "ann", "--json")).document
+    monkeypatch.delenv("EDGE_KEY_PASSPHRASE")
+    listed = done(edge_fleet("keys", "list", "--keys", "ann", "--json"))
+    assert [one["uri"] for one in listed.document["keys"]] == ["file:root.key", "file:root-2.key"]
+    done(edge_fleet("keys", "export", "root", "--keys", "ann", "-o", "newest.json"))
+    assert json.loads(Path("newest.json").read_text())["keyid"] == second["key_id"]
+    assert edge_fleet("keys", "create", "root", "--keys", "ann").code == 2
+
+
+def test_a_key_elsewhere_is_listed_once_it_signed_a_trial(
+    edge_fleet: EdgeFleet, tmp_path: Path
+) -> None:
+    """By URI, with its public half; the public half of another key is refused (exit 4)."""
+    public, other = make(edge_fleet, "ann", "root"), make(edge_fleet, "bob", "root")
+    where = ("--uri", f"edge-key:{tmp_path / 'ann' / 'root.key'}", "--keys", "cem")
+    assert edge_fleet("keys", "add", "root", *where, "--public", other).code == 4
+    done(edge_fleet("keys", "add", "root", *where, "--public", public))
+    listed = done(edge_fleet("keys", "list", "--keys", "cem", "--json")).document["keys"]
+    assert [one["key_id"] for one in listed] == [json.loads(Path(public).read_text())["keyid"]]
+
+
+def test_no_public_key_and_no_namespace_are_told(edge_fleet: EdgeFleet, tmp_path: Path) -> None:
+    """Wrong input ends with its own exit code, and leaves no folder behind."""
+    Path("no.json").write_text("{}")
+    said = ("--threshold", "1", "--targets-key", "no.json", "--namespace", "team=no.json")
+    assert edge_fleet("keys", "draft", "first", "--root-key", "no.json", *said, "-o", "x").code == 3
+    assert edge_fleet("keys", "show", "nowhere").code == 7
+    assert not (tmp_path / "x").exists()
