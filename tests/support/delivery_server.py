@@ -27,6 +27,10 @@ from edge_sdk.protos import delivery_v1_pb2_grpc as stubs
 from edge_sdk.rpc import DEVICE_KEY, FRAME_BYTES, SERVER_OPTIONS, to_status
 from tests.support.artifacts import ArtifactBytes
 
+Key = tuple[Digest | None, Digest, tuple[str, ...]]  # source, target, methods
+# The same artifacts give the same bytes, whoever asks: many tests go from one version to another.
+_ENCODED: dict[Key, bytes] = {}
+
 Damage = Callable[[Digest, int, bytes], bytes]
 
 
@@ -64,7 +68,7 @@ class DeliveryServer(stubs.DeliveryServiceServicer):
     def __post_init__(self) -> None:
         self._watches: list[queue.SimpleQueue[int | None]] = []
         self._server: grpc.Server | None = None
-        self._made: dict[tuple[Digest | None, Digest, tuple[str, ...]], Digest] = {}
+        self._made: dict[Key, Digest] = {}
 
     # -- what a test does ----------------------------------------------------------------
 
@@ -162,18 +166,23 @@ class DeliveryServer(stubs.DeliveryServiceServicer):
         """Made once for the methods that the device knows."""
         key = (source, target, methods)
         if key not in self._made:
-            out = io.BytesIO()
-            encode(
-                None if source is None else self.folder / str(source),
-                self.folder / str(target),
-                out,
-                **({"methods": methods} if methods else {}),
-            )
-            digest = Digest.of(out.getvalue())
-            self.deltas[digest] = out.getvalue()
+            if key not in _ENCODED:
+                _ENCODED[key] = self._encode(*key)
+            digest = Digest.of(_ENCODED[key])
+            self.deltas[digest] = _ENCODED[key]
             self.sources_of[digest] = source
             self._made[key] = digest
         return self._made[key]
+
+    def _encode(self, source: Digest | None, target: Digest, methods: tuple[str, ...]) -> bytes:
+        out = io.BytesIO()
+        encode(
+            None if source is None else self.folder / str(source),
+            self.folder / str(target),
+            out,
+            **({"methods": methods} if methods else {}),
+        )
+        return out.getvalue()
 
     # -- the service ---------------------------------------------------------------------
 

@@ -42,7 +42,8 @@ def server(tmp_path: Path) -> Iterator[DeliveryServer]:
 
 
 @pytest.fixture
-def agent(tmp_path: Path, server: DeliveryServer) -> Iterator[Command]:
+def command(tmp_path: Path, server: DeliveryServer) -> Iterator[Command]:
+    """An agent that is not started yet."""
     arguments = [
         *("run", "--state", str(tmp_path / "s"), "--device", "kiosk-7"),
         *("--distributor", server.address, "--probation-s", "0.5"),
@@ -54,10 +55,13 @@ def agent(tmp_path: Path, server: DeliveryServer) -> Iterator[Command]:
         "EDGE_AGENT_DISK_RESERVE_BYTES": "0",
     }
     one = Command("device_agent.cli", arguments, tmp_path / "agent.log", environment)
-    try:
-        yield one.start()
-    finally:
-        one.stop()
+    yield one
+    one.stop()
+
+
+@pytest.fixture
+def agent(command: Command) -> Command:
+    return command.start()
 
 
 def ended(server: DeliveryServer, artifact: ArtifactBytes) -> str:
@@ -140,7 +144,8 @@ def test_inference_is_started_again(server: DeliveryServer, agent: Command) -> N
         assert questions.models()[0]["version"] == "1.0.0"
 
 
-# Python imports it at the start of each process: an engine that has come to hate version 2.
+# Python imports it at the start of each process: an engine that has come to hate version 2, and
+# a supervisor that does not wait long.
 HATES_VERSION_2 = """
 import os, signal, sys
 from pathlib import Path
@@ -156,19 +161,23 @@ if "device_agent.serving" in sys.orig_argv and Path({marker!r}).exists():
         return right(self, order)
 
     Loader.load = load
+if "run" in sys.orig_argv:
+    from device_agent.supervisor import tree
+    from edge_sdk.rpc import Backoff
+
+    tree._BACKOFF = Backoff(base_s=0.01, cap_s=0.05)  # the pauses between starts are not the point
 """
 
 
 def test_a_committed_model_that_inference_dies_of_is_left_by_itself(
-    server: DeliveryServer, agent: Command, tmp_path: Path
+    server: DeliveryServer, command: Command, tmp_path: Path
 ) -> None:
     """After some starts that end in its loading, the version before serves, and the one that
     killed them is reported as rolled back."""
     marker = tmp_path / "marker"
     (tmp_path / "sitecustomize.py").write_text(HATES_VERSION_2.format(marker=str(marker)))
-    agent.stop()
-    agent.extra_environment["PYTHONPATH"] = str(tmp_path)
-    agent.start()
+    command.extra_environment["PYTHONPATH"] = str(tmp_path)
+    agent = command.start()
     v1 = model_artifact(linear(1.0))
     v2 = model_artifact(linear(2.0), version="2.0.0")
     for artifact in (v1, v2):
