@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -12,7 +13,6 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from device_agent.cli.tuned import with_tuned
 from device_agent.config import AgentConfig, CacheConfig, ModelConfig, ProbationConfig
 from edge_sdk.base import FormatError, UsageError
 from edge_sdk.base.command import PathArgument, Settings
@@ -93,7 +93,7 @@ def read_config(
     if not state_dir:
         raise UsageError("the state folder has an empty name: give --state FOLDER")
     engine_threads = get("engine_threads", _DEFAULT.engine_threads)
-    models = with_tuned(get("models", {}), Path(state_dir), settings)
+    models = _with_tuned(get("models", {}), Path(state_dir), settings)
     config = AgentConfig(
         state_dir=str(Path(state_dir).absolute()),
         device=get("device", ""),
@@ -131,6 +131,15 @@ def read_config(
         except FormatError as error:  # a name that was typed, not a damaged input
             raise UsageError(error.message) from None
     return config, settings
+
+
+def _with_tuned(tables: Any, root: Path, settings: Settings) -> Any:
+    """What measures is imported only where something was measured: most agents never need it."""
+    if not os.path.exists(root / "tuned.json"):  # noqa: PTH110 - never raises
+        return tables
+    from device_agent.cli.tuned import with_tuned
+
+    return with_tuned(tables, root, settings)
 
 
 def with_free_port(uri: str) -> str:

@@ -81,7 +81,7 @@ def wrong_words(words: list[str]) -> list[str]:
                 option.is_flag or "=" in word or option.count
             )
         elif expects_command and isinstance(command, click.Group):
-            child = command.commands.get(word)
+            child = command.get_command(click.Context(command), word)
             if child is None:
                 return [*wrong, word]
             command = child
