@@ -24,6 +24,7 @@ from edge_sdk.engines import (
     KnownModel,
     PlanRoom,
     choose_loading,
+    is_quantised,
     load_model,
     open_engine,
 )
@@ -198,6 +199,7 @@ class Loader:
             model_bytes=_files_bytes(order.folder),
             free_bytes=min(memory.available_bytes(), self._memory_bytes or sys.maxsize),
             batch_max=settings.batch_max,
+            is_quantised=lambda: is_quantised(order.folder / order.entry),
         )
         return replace(settings, loading=loading)
 

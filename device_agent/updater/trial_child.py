@@ -154,7 +154,7 @@ def _known(spec: TrialSpec, tolerances: Mapping[str, Tolerance]) -> KnownModel |
 
 def _loading(engine: Engine, spec: TrialSpec) -> Loading:
     """The one in which it would be loaded to serve: answers differ in their last digits."""
-    from edge_sdk.engines import choose_loading
+    from edge_sdk.engines import choose_loading, is_quantised
 
     files = (path for path in Path(spec.folder).rglob("*") if path.is_file())
     return choose_loading(
@@ -163,6 +163,7 @@ def _loading(engine: Engine, spec: TrialSpec) -> Loading:
         model_bytes=sum(path.stat().st_size for path in files),
         free_bytes=spec.free_bytes,
         batch_max=spec.batch_max,
+        is_quantised=lambda: is_quantised(Path(spec.folder) / spec.entry),
     )
 
 

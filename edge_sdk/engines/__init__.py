@@ -9,6 +9,7 @@ from edge_sdk.engines.errors import EngineError
 from edge_sdk.engines.golden import GoldenResult, make_golden, replay
 from edge_sdk.engines.known import KnownModel, PlanRoom, load_model
 from edge_sdk.engines.loading import choose_loading
+from edge_sdk.engines.onnx_mapped import is_quantised
 from edge_sdk.engines.registry import available_engines, open_engine
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Session",
     "available_engines",
     "choose_loading",
+    "is_quantised",
     "load_model",
     "make_golden",
     "open_engine",

@@ -11,11 +11,13 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
-from edge_sdk.formats import DTYPE_BITS, TensorMap, TensorRange, onnx_skeleton
+from edge_sdk.base import EdgeError
+from edge_sdk.formats import DTYPE_BITS, TensorMap, TensorRange, onnx_skeleton, open_model
 
 # A mapping costs at least a page and an entry in the system's table; small tensors also decide
 # about shapes while the graph is made, where the library wants to see them.
 _MAPPED_BYTES_MIN = 16 << 10
+_SMALL_INTEGERS = frozenset({"int8", "uint8", "int4", "uint4"})
 # Weights inside a model lie at any byte. These processors read numbers from there; others may
 # stop the process, and get only what lies well.
 _READS_ANYWHERE = frozenset({"x86_64", "AMD64", "aarch64", "arm64"})
@@ -38,6 +40,17 @@ def skeleton_of(model: TensorMap, *, machine: str | None = None) -> bytes | None
     if not outside or model.path.is_symlink():
         return None
     return onnx_skeleton(model.path, outside)
+
+
+def is_quantised(entry: Path) -> bool:
+    """Whether at least half of a model's weights, by bytes, are integers of 8 bits or less."""
+    try:
+        model = open_model(entry)
+    except EdgeError:
+        return False  # whoever loads it says why
+    tensors = model.tensors if model.format == "onnx" else ()
+    small = sum(one.length for one in tensors if one.dtype in _SMALL_INTEGERS)
+    return 2 * small >= sum(one.length for one in tensors) > 0
 
 
 def folder_of(model: TensorMap) -> str:
