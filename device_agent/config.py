@@ -106,6 +106,8 @@ class AgentConfig:
     disk_reserve_bytes: int = 16 << 20
     decoder_memory_bytes: int = 48 << 20
     check_in_s: float = 900.0
+    root: str = ""  # file with the factory root; empty: the one that is kept already, if any
+    metadata_check_s: float = 6 * 3600.0  # between two looks at signed metadata
     watch: bool = True
     retry_base_s: float = 0.5
     retry_cap_s: float = 300.0
@@ -178,7 +180,13 @@ class AgentConfig:
         for name in ("memory_bytes", "disk_quota_bytes", "disk_reserve_bytes", "trace_every"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name} must not be negative")
-        for name in ("check_in_s", "retry_base_s", "retry_cap_s", "trial_timeout_s"):
+        for name in (
+            "check_in_s",
+            "metadata_check_s",
+            "retry_base_s",
+            "retry_cap_s",
+            "trial_timeout_s",
+        ):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name} must be more than 0")
         if self.decoder_memory_bytes < 8 << 20:

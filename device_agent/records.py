@@ -301,6 +301,7 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
     distributor: str
     connected: bool
     assignment_counter: int
+    refusal: str = ""  # why no newer assignment is taken up; empty: there is nothing to say
     disk_free_bytes: int
     inference_address: str
     lane_address: str

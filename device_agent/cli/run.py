@@ -17,7 +17,7 @@ from device_agent.metrics import check_metrics
 from device_agent.rest import check_rest
 from device_agent.store import Store
 from device_agent.supervisor import Supervisor
-from device_agent.trust import AssignmentKeeper
+from device_agent.trust import AssignmentKeeper, keep_factory_root
 from edge_sdk.base import NotFoundError, UsageError, explain_os_error
 from edge_sdk.base.command import json_option, note, print_json
 from edge_sdk.rpc import check_local
@@ -50,6 +50,8 @@ def run_agent(as_json: bool, **flags: Any) -> None:
     except OSError as error:
         raise explain_os_error(error, root) from None
     AssignmentKeeper(store, config.device)  # says whose folder it is, before a process starts
+    if config.root:
+        _keep_root(store, Path(config.root))
 
     wanted = {"rest": config.rest_address, "metrics": config.metrics_address}
 
@@ -69,6 +71,14 @@ def run_agent(as_json: bool, **flags: Any) -> None:
     code = Supervisor(config, on_ready=ready).run()
     if code:
         raise click.exceptions.Exit(code)
+
+
+def _keep_root(store: Store, file: Path) -> None:
+    """Raises: TrustError (no root), NotFoundError and others for a file that cannot be read."""
+    try:
+        keep_factory_root(store.files, store.root / "trust", file.read_bytes())
+    except OSError as error:
+        raise explain_os_error(error, file) from None
 
 
 def _check_addresses(config: AgentConfig) -> None:

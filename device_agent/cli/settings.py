@@ -22,7 +22,10 @@ Table = TypeVar("Table")
 
 _DEFAULT = AgentConfig(state_dir="/var/lib/edge-agent", device="")
 _SIZES = ("memory_bytes", "disk_quota_bytes", "disk_reserve_bytes", "decoder_memory_bytes")
-_SECONDS = ("check_in_s", "retry_base_s", "retry_cap_s", "trial_timeout_s", "prepare_timeout_s")
+_SECONDS = (
+    *("check_in_s", "metadata_check_s", "retry_base_s", "retry_cap_s"),
+    *("trial_timeout_s", "prepare_timeout_s"),
+)
 _ADDRESS = "unix:/path, or HOST:PORT of this machine (port 0: a free one)."
 _PROBATION = (
     *("duration_s", "deadline_s", "samples_min", "ratio_max", "requests_min"),
@@ -37,6 +40,7 @@ def config_options(command: Function) -> Function:
         click.option("--state", "state_dir", help="Folder for models and state."),
         click.option("--device", help="This device's name."),
         click.option("--distributor", help="HOST:PORT of the distributor."),
+        click.option("--root", help="File with the factory root, where trust begins."),
         click.option("--local-address", help=f"Where AgentService listens: {_ADDRESS}"),
         click.option("--inference-address", help=f"Where inference listens: {_ADDRESS}"),
         click.option(
@@ -98,6 +102,7 @@ def read_config(
         state_dir=str(Path(state_dir).absolute()),
         device=get("device", ""),
         distributor=get("distributor", ""),
+        root=get("root", ""),
         local_address=get("local_address", ""),
         inference_address=get("inference_address", ""),
         rest_address=get("rest_address", ""),

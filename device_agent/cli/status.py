@@ -35,6 +35,8 @@ def _print(answer: dict[str, Any]) -> None:
     ready = "ready" if answer["inference_ready"] else "not ready"
     click.echo(f"device       {answer['device']} (agent {answer['agent_version']})")
     click.echo(f"distributor  {where}, assignment {answer['assignment_counter']}")
+    if answer["refusal"]:
+        click.echo(f"refused      {answer['refusal']}")
     click.echo(f"inference    {answer['inference_address']} ({ready})")
     click.echo(f"disk         {bytes_text(answer['disk_free_bytes'])} may be used")
     print_models(answer["models"])

@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
+from device_agent.fleet_link.metadata import MetadataLink
 from device_agent.fleet_link.values import (
     Capabilities,
     CheckedIn,
@@ -42,6 +43,7 @@ class FleetLink:
         self._peer = f"the distributor at {address}"
         self._channel = open_channel(address, Credentials(device=device, insecure=insecure))
         self._stub = stubs.DeliveryServiceStub(self._channel)
+        self.metadata = MetadataLink(self._channel, self._peer)
         self._stall_s = stall_s
 
     def close(self) -> None:

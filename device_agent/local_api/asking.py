@@ -53,6 +53,7 @@ class AgentQuestions:
             "distributor": answer.distributor,
             "connected": answer.connected,
             "assignment_counter": answer.assignment_counter,
+            "refusal": answer.refusal,
             "disk_free_bytes": answer.disk_free_bytes,
             "inference_address": answer.inference_address,
             "lane_address": answer.lane_address,

@@ -85,6 +85,7 @@ class _Service(stubs.AgentServiceServicer):
                 distributor=status.distributor,
                 connected=status.connected,
                 assignment_counter=status.assignment_counter,
+                refusal=status.refusal,
                 disk_free_bytes=status.disk_free_bytes,
                 inference_address=status.inference_address,
                 lane_address=status.lane_address,

@@ -53,6 +53,11 @@ class Entered(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     passing: tuple[str, ...] = ()  # artifacts on the way there: the hub of a plan in two steps
 
 
+class Refused(Entered, frozen=True, kw_only=True, tag=True):
+    """Something was not believed: an event of the device, of no update. Its fields that speak of
+    one are empty."""
+
+
 class Judged(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A verdict of trial or probation: blocks the artifact here up to this attempt."""
 
@@ -81,7 +86,7 @@ class Numbered(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     number: int
 
 
-Record = Entered | Judged | Forgotten | Acknowledged | Numbered
+Record = Entered | Refused | Judged | Forgotten | Acknowledged | Numbered
 
 
 class Journal:
@@ -161,7 +166,7 @@ class Journal:
         ]
         numbers = {event.number for event in recent}
         states = [event for event in self._latest.values() if event.number not in numbers]
-        gone = {event.model for event in recent} - set(self._latest)
+        gone = {event.model for event in recent} - {*self._latest, ""}
         entered = sorted([*states, *recent], key=lambda event: event.number)
         return [
             Acknowledged(number=self.acknowledged),
@@ -190,7 +195,8 @@ class Journal:
         if isinstance(record, Entered):
             self.number = max(self.number, record.number)
             self._events.append(record)
-            self._latest[record.model] = record
+            if not isinstance(record, Refused):
+                self._latest[record.model] = record
         elif isinstance(record, Judged):
             self._verdicts.pop((record.model, record.artifact), None)  # the newest comes last
             self._verdicts[record.model, record.artifact] = record

@@ -1,16 +1,75 @@
-"""Accepting assignment documents."""
+"""Accepting assignment documents: the rules, each a function, and what is kept.
+
+Signatures are the gate's (gate.py); here is what any assignment has to obey.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import msgspec
-
 from device_agent.errors import StateError
 from device_agent.store import Store
-from device_agent.store.durable import write_whole
-from edge_sdk.base import EdgeError, TrustError, Version
-from edge_sdk.manifest import Assignment, decode_assignment
+from device_agent.store.durable import make_folder, write_whole
+from device_agent.trust.floors import Floors
+from edge_sdk.base import Digest, EdgeError, TrustError, Version
+from edge_sdk.manifest import AssignedModel, Assignment, decode_assignment
+
+
+def check_device(assignment: Assignment, device: str) -> None:
+    """Raises: TrustError."""
+    if assignment.device != device:
+        raise TrustError(
+            f"an assignment for device {assignment.device!r} was sent to {device!r}",
+            check="device",
+        )
+
+
+def check_counter(assignment: Assignment, document: bytes, kept: bytes | None) -> None:
+    """Never back, and one number stands for one document. Raises: TrustError."""
+    mark = decode_assignment(kept).counter if kept is not None else -1
+    if assignment.counter < mark:
+        raise TrustError(
+            f"assignment {assignment.counter} is older than {mark}, which was accepted before",
+            check="counter",
+            counter=assignment.counter,
+            mark=mark,
+        )
+    if assignment.counter == mark and document != kept:
+        raise TrustError(
+            f"two different assignments have number {mark}; the first one stays",
+            check="counter",
+            counter=mark,
+        )
+
+
+def check_expiry(assignment: Assignment, document: bytes, kept: bytes | None, now_s: int) -> None:
+    """One that was accepted stays: being off for two months is never fatal. Raises: TrustError."""
+    if document != kept and assignment.expires_s is not None and assignment.expires_s < now_s:
+        raise TrustError(f"assignment {assignment.counter} has expired", check="expiry")
+
+
+def check_downgrade(assignment: Assignment, kept: bytes | None) -> None:
+    """A lower version than the one accepted before only where it says so. Raises: TrustError."""
+    models = decode_assignment(kept).models if kept is not None else ()
+    before = {one.model: one.version for one in models}
+    for one in assignment.models:
+        highest = before.get(one.model)
+        if highest is None or one.version >= highest:
+            continue
+        if one.downgrade_from is None or one.downgrade_from < highest:
+            raise TrustError(
+                f"{one.model} {one.version} is below {highest}, which was accepted before, and "
+                "the assignment does not say that it goes down",
+                check="downgrade",
+            )
+
+
+def check_floor(assigned: AssignedModel, floor: Version | None) -> None:
+    """Raises: TrustError."""
+    if floor is not None and assigned.version < floor:
+        raise TrustError(
+            f"{assigned.model} {assigned.version} is below its floor {floor}", check="floor"
+        )
 
 
 def accept(
@@ -27,62 +86,31 @@ def accept(
     the highest floor ever seen for each model.
 
     Raises: FormatError (not an assignment), TrustError (another device's, older than the one
-    kept, the same number with other content, below a floor, a lower version without saying so,
+    kept, the same number with other content, going down without saying so, below a floor,
     expired).
     """
     assignment = decode_assignment(document)
-    if assignment.device != device:
-        raise TrustError(f"an assignment for device {assignment.device!r} was sent to {device!r}")
-    mark = decode_assignment(kept).counter if kept is not None else -1
-    if assignment.counter < mark:
-        raise TrustError(
-            f"assignment {assignment.counter} is older than {mark}, which was accepted before",
-            counter=assignment.counter,
-            mark=mark,
-        )
-    if assignment.counter == mark and document != kept:
-        raise TrustError(
-            f"two different assignments have number {mark}; the first one stays", counter=mark
-        )
-    expires_s = assignment.expires_s
-    if assignment.counter > mark and expires_s is not None and expires_s < now_s:
-        raise TrustError(f"assignment {assignment.counter} has expired")
+    check_device(assignment, device)
+    check_counter(assignment, document, kept)
+    check_expiry(assignment, document, kept, now_s)
     for one in assignment.models:
-        floor = floors.get(str(one.model))
-        own = one.floor
-        if own is not None and (floor is None or own > floor):
-            floor = own
-        if floor is not None and one.version < floor:
-            raise TrustError(f"{one.model} {one.version} is below its floor {floor}")
-    if kept is not None:
-        _check_downgrades(assignment, decode_assignment(kept))
+        check_floor(one, floors.get(str(one.model)))
+        check_floor(one, one.floor)
+    check_downgrade(assignment, kept)
     return assignment
 
 
-def _check_downgrades(assignment: Assignment, before: Assignment) -> None:
-    """A lower version comes only where the assignment says from where it goes down."""
-    versions = {one.model: one.version for one in before.models}
-    for one in assignment.models:
-        old = versions.get(one.model)
-        if old is None or one.version >= old:
-            continue
-        if one.downgrade_from is None or one.downgrade_from < old:
-            raise TrustError(
-                f"{one.model} {one.version} is below {old}, which was assigned before, and the "
-                "assignment does not say that it goes down from there"
-            )
-
-
 class AssignmentKeeper:
-    """Keeps the newest accepted document and the floors, durably."""
+    """Keeps the newest accepted document and the floors, durably, each twice."""
 
     def __init__(self, store: Store, device: str) -> None:
         self._store = store
-        self._device = device
-        self._floors_path = store.root / "floors"
-        self._kept = self._read_kept()
+        self.device = device
+        self._copy_path = store.root / "trust" / "assignment"
+        self.floors = Floors(store.files, (store.root / "floors", store.root / "trust" / "floors"))
+        self.kept = self._read_kept()
         self.current: Assignment | None = (
-            None if self._kept is None else decode_assignment(self._kept)
+            None if self.kept is None else decode_assignment(self.kept)
         )
         if self.current is not None and self.current.device != device:
             raise StateError(
@@ -94,47 +122,51 @@ class AssignmentKeeper:
     def counter(self) -> int:
         return 0 if self.current is None else self.current.counter
 
+    def artifacts(self) -> frozenset[Digest]:
+        """Every artifact of the assignment in force."""
+        models = self.current.models if self.current is not None else ()
+        return frozenset(one.artifact for one in models)
+
+    def floors_or_none(self) -> dict[str, Version]:
+        """As kept; none where both copies rotted, since the metadata name them again."""
+        try:
+            return self.floors.read()
+        except StateError:
+            return {}
+
     def take(self, document: bytes, *, now_s: int) -> Assignment:
-        """Accepts and keeps. Raises: as ``accept``."""
-        floors = self._floors()
+        """Accepts and keeps what nobody signed. Raises: as ``accept``."""
+        floors = self.floors.read()
         assignment = accept(
-            document, device=self._device, kept=self._kept, floors=floors, now_s=now_s
+            document, device=self.device, kept=self.kept, floors=floors, now_s=now_s
         )
-        if document != self._kept:
-            raised = {
-                str(one.model): one.floor
-                for one in assignment.models
-                if one.floor is not None
-                and (str(one.model) not in floors or one.floor > floors[str(one.model)])
-            }
-            if raised:
-                marks = {model: str(floor) for model, floor in {**floors, **raised}.items()}
-                data = msgspec.json.encode(marks, order="sorted")
-                write_whole(self._store.files, self._floors_path, data)
-            write_whole(self._store.files, self._store.assignment_path, document)
-            self._kept = document
-        self.current = assignment
+        own = {str(one.model): one.floor for one in assignment.models if one.floor is not None}
+        self.keep(document, assignment, own if document != self.kept else {})
         return assignment
 
-    def _read_kept(self) -> bytes | None:
-        path = self._store.assignment_path
-        if not self._store.files.exists(path):
-            return None
-        document = self._store.files.read(path)
-        try:
-            decode_assignment(document)
-        except EdgeError:
-            # Rot. The distributor sends it again; what serves is named by slots, not by this.
-            return None
-        return document
+    def keep(self, document: bytes, assignment: Assignment, floors: Mapping[str, Version]) -> None:
+        """Durably, the floors first. Raises: OSError."""
+        files = self._store.files
+        make_folder(files, self._copy_path.parent)
+        self.floors.raise_to(floors)
+        if document != self.kept:
+            for path in (self._copy_path, self._store.assignment_path):
+                write_whole(files, path, document)
+            self.kept = document
+        self.current = assignment
 
-    def _floors(self) -> dict[str, Version]:
-        if not self._store.files.exists(self._floors_path):
-            return {}
-        try:
-            marks = msgspec.json.decode(
-                self._store.files.read(self._floors_path), type=dict[str, str]
-            )
-        except msgspec.DecodeError as error:
-            raise StateError(f"{self._floors_path} is damaged: {error}") from None
-        return {model: Version.parse(mark) for model, mark in marks.items()}
+    def _read_kept(self) -> bytes | None:
+        """The newest of the two copies that can be read; None where neither can.
+
+        Rot: the distributor sends it again; what serves is named by slots, not by this.
+        """
+        newest: tuple[int, bytes] | None = None
+        for path in (self._store.assignment_path, self._copy_path):
+            try:
+                document = self._store.files.read(path)
+                counter = decode_assignment(document).counter
+            except (OSError, EdgeError):
+                continue
+            if newest is None or counter > newest[0]:
+                newest = (counter, document)
+        return None if newest is None else newest[1]

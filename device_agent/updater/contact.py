@@ -38,7 +38,8 @@ class Description:
 class Contact:
     """Lives on the loop's thread; only the watch has one of its own.
 
-    ``on_assignment(document)`` is called for each answer that brings one; ``on_reached``
+    ``on_assignment(document, done)`` is called for each answer that brings one, and calls
+    ``done`` once that was taken up or refused; ``on_reached``
     whenever the distributor is there again after it was not.
     """
 
@@ -53,7 +54,7 @@ class Contact:
         backoff: Backoff,
         watch: bool,
         describe: Callable[[], Description],
-        on_assignment: Callable[[bytes], None],
+        on_assignment: Callable[[bytes, Callable[[EdgeError | None], None]], None],
         on_reached: Callable[[], None],
         say_again: Callable[[], None],
     ) -> None:
@@ -130,15 +131,27 @@ class Contact:
             self._failures = 0
             delay_s = self._next_s(answer.next_check_in_s)
             self._reached()
-            if answer.assignment is not None:
-                self._on_assignment(answer.assignment)
-        for then in waiting:
-            then(failed)
+        self._tell(answer, failed, waiting)
         if self._again or self._waiting:
             self._again = False
             self.check_in()
         else:
             self._timer = self._loop.later(delay_s, self.check_in)
+
+    def _tell(
+        self,
+        answer: CheckedIn | None,
+        failed: EdgeError | None,
+        waiting: list[Callable[[EdgeError | None], None]],
+    ) -> None:
+        def tell(error: EdgeError | None) -> None:
+            for then in waiting:
+                then(error)
+
+        if answer is not None and answer.assignment is not None:
+            self._on_assignment(answer.assignment, tell)
+        else:
+            tell(failed)
 
     def _next_s(self, asked_s: float) -> float:
         base_s = self._check_in_s

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from device_agent.config import AgentConfig
 from device_agent.fleet_link import Capabilities, FleetLink
@@ -15,7 +15,10 @@ from device_agent.updater.lifecycle import Event
 from device_agent.updater.loop import Loop
 from device_agent.updater.report import EventLog
 from device_agent.updater.update import Update
-from edge_sdk.base import EdgeError
+from edge_sdk.base import Digest, EdgeError
+
+if TYPE_CHECKING:
+    from device_agent.trust.gate import Gate
 
 
 class Happen(Protocol):
@@ -34,7 +37,8 @@ class Happen(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class Context:
-    """``link`` None: no distributor is configured. ``send`` raises InferenceGoneError.
+    """``link`` None: no distributor is configured. ``gate`` None: nor a factory root. ``send``
+    raises InferenceGoneError. ``assigned``: every artifact of the assignment in force.
 
     ``numbers``: of orders to inference, none given out twice on this device.
     """
@@ -45,6 +49,8 @@ class Context:
     log: EventLog
     loop: Loop
     link: FleetLink | None
+    gate: Gate | None
+    assigned: Callable[[], Collection[Digest]]
     capabilities: Capabilities
     send: Callable[[Message], None]
     numbers: Iterator[int]

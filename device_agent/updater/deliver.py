@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -66,14 +66,34 @@ class Deliverer:
             error = UnavailableError("no distributor is configured, and the artifact is not held")
             self._interrupted(update, error)
             return
+        known = self._context.assigned()
         sources = [one for one in self._store.held() if one not in update.excluded]
         self._ask(
             update,
-            lambda: link.plan(
-                target=update.artifact, sources=sources, capabilities=self._context.capabilities
+            lambda: self._believed(
+                link.plan(
+                    target=update.artifact,
+                    sources=sources,
+                    capabilities=self._context.capabilities,
+                ),
+                known,
             ),
             self._planned,
         )
+
+    def _believed(
+        self, steps: tuple[PlanStep, ...], known: Collection[Digest]
+    ) -> tuple[PlanStep, ...]:
+        """``steps``, where each leads to what its publisher signed: also those on the way.
+
+        known: artifacts that an assignment was accepted for. Raises: TrustError.
+        """
+        gate = self._context.gate
+        if gate is not None:
+            gate.check_manifests(
+                [step.target_manifest for step in steps if step.target not in known]
+            )
+        return steps
 
     def _held_was_proved(
         self, update: Update, rotten: tuple[Digest, ...] | None, error: EdgeError | None

@@ -9,9 +9,16 @@ from itertools import takewhile
 
 from device_agent.fleet_link import Note
 from device_agent.records import AgentEvent
-from device_agent.store.journal import Acknowledged, Entered, Journal, Judged, Numbered
+from device_agent.store.journal import (
+    Acknowledged,
+    Entered,
+    Journal,
+    Judged,
+    Numbered,
+    Refused,
+)
 from device_agent.updater.update import Update
-from edge_sdk.base import Digest, ResourceError
+from edge_sdk.base import Digest, EdgeError, ResourceError
 
 BATCH = 200
 TEXT_MAX = 4000  # characters: the journal refuses to read records of more than 1 MiB
@@ -59,6 +66,27 @@ class EventLog:
         )
         self._journal.append(*([judged] if judged is not None else []), entered)
         self._put(lambda: self._tell(to_agent_event(entered)))
+
+    def refuse(self, error: EdgeError) -> None:
+        """Journals that something was not believed, whatever model it was about."""
+        refused = Refused(
+            number=self._journal.number + 1,
+            at_ms=time.time_ns() // 1_000_000,
+            model="",
+            version="",
+            variant="",
+            artifact="",
+            rollout="",
+            attempt=0,
+            kind="trust",
+            state="refused",
+            event="refused",
+            reason=error.reason,
+            message=error.message[:TEXT_MAX],
+            facts={name: str(fact)[:TEXT_MAX] for name, fact in error.facts.items()},
+        )
+        self._journal.append(refused)
+        self._put(lambda: self._tell(to_agent_event(refused)))
 
     def enter_again(self, update: Update, event: str) -> int:
         """Journals an event that did not move the update on; how often it came in a row."""
@@ -135,7 +163,7 @@ def _note(entered: Entered) -> Note:
         at_ms=entered.at_ms,
         model=entered.model,
         version=entered.version,
-        artifact=Digest.parse(entered.artifact),
+        artifact=Digest.parse(entered.artifact) if entered.artifact else None,
         rollout=entered.rollout,
         attempt=entered.attempt,
         state=entered.state,

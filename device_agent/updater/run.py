@@ -37,9 +37,10 @@ from device_agent.store import Store
 from device_agent.store.collect import collect
 from device_agent.store.journal import Forgotten, Journal
 from device_agent.store.quota import room
-from device_agent.trust import AssignmentKeeper
+from device_agent.trust import AssignmentKeeper, open_gate
 from device_agent.updater import reconcile as orders
 from device_agent.updater import status as shown
+from device_agent.updater.believe import Believer
 from device_agent.updater.contact import Contact, Description
 from device_agent.updater.context import Context
 from device_agent.updater.deliver import Deliverer, typed
@@ -115,12 +116,19 @@ class Updater:
             log=self.log,
             loop=self.loop,
             link=link,
+            gate=None
+            if link is None
+            else open_gate(self.store.files, self.store.root / "trust", link.metadata),
+            assigned=self.keeper.artifacts,
             capabilities=shown.capabilities(config, engines()),
             send=self._send,
             numbers=itertools.count(time.time_ns()),  # an updater before this one is outrun
             happen=self.happen,
             collect=self.collect,
         )
+        # Taken up by itself: should it fail, the contact goes on.
+        taken = partial(self.loop.put, self.reconcile)
+        self.believer = Believer(self.context, self.keeper, taken=taken, report=self._report)
         self.deliverer = Deliverer(self.context)
         self.switcher = Switcher(self.context)
         self.place = OnePlace(
@@ -177,11 +185,12 @@ class Updater:
                 backoff=Backoff(base_s=self.config.retry_base_s, cap_s=self.config.retry_cap_s),
                 watch=self.config.watch,
                 describe=self._describe,
-                on_assignment=self._on_assignment,
+                on_assignment=self.believer.hear,
                 on_reached=self._on_reached,
                 say_again=lambda: self.loop.put(self._say_again),
             )
             self._contact.check_in()
+            self.believer.look_regularly()
         self.loop.put(self._settle)
 
     # -- what happens to an update -------------------------------------------------------
@@ -483,17 +492,6 @@ class Updater:
 
     # -- distributor ---------------------------------------------------------------------
 
-    def _on_assignment(self, document: bytes) -> None:
-        try:
-            self.keeper.take(document, now_s=int(time.time()))
-        except (EdgeError, OSError) as error:  # OSError: the disk is full; it is sent again
-            self.refused_assignment = f"{type(error).__name__}: {error}"
-            return
-        self.refused_assignment = ""
-        self.loop.put(self.reconcile)  # by itself: should it fail, the contact goes on
-
-    refused_assignment = ""
-
     def _on_reached(self) -> None:
         """The distributor is back: nobody waits for a back-off to end."""
         for update in tuple(self.updates.values()):
@@ -532,6 +530,7 @@ class Updater:
             distributor=self.config.distributor,
             connected=self._contact is not None and self._contact.connected,
             assignment_counter=self.keeper.counter,
+            refusal=self.believer.refusal,
             disk_free_bytes=self._room_bytes(),
             inference_address=self.config.inference_uri,
             lane_address=self.config.lane_uri,

@@ -47,6 +47,7 @@ class StatusResponse(_message.Message):
     INFERENCE_READY_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
     LANE_ADDRESS_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
     device: _builtins.str
     agent_version: _builtins.str
     distributor: _builtins.str
@@ -59,6 +60,8 @@ class StatusResponse(_message.Message):
     inference_ready: _builtins.bool
     lane_address: _builtins.str
     """the fast lane lies beside it; empty: beside inference_address"""
+    refusal: _builtins.str
+    """why no newer assignment is taken up; empty: all is well"""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___Model]: ...
     def __init__(
@@ -74,10 +77,11 @@ class StatusResponse(_message.Message):
         inference_ready: _builtins.bool = ...,
         models: _abc.Iterable[Global___Model] | None = ...,
         lane_address: _builtins.str = ...,
+        refusal: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "assignment_counter", b"assignment_counter", "connected", b"connected", "device", b"device", "disk_free_bytes", b"disk_free_bytes", "distributor", b"distributor", "inference_address", b"inference_address", "inference_ready", b"inference_ready", "lane_address", b"lane_address", "models", b"models"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "assignment_counter", b"assignment_counter", "connected", b"connected", "device", b"device", "disk_free_bytes", b"disk_free_bytes", "distributor", b"distributor", "inference_address", b"inference_address", "inference_ready", b"inference_ready", "lane_address", b"lane_address", "models", b"models", "refusal", b"refusal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

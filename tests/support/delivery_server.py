@@ -24,8 +24,11 @@ from edge_sdk.delta import encode
 from edge_sdk.manifest import AssignedModel, Assignment, Manifest, encode_assignment
 from edge_sdk.protos import delivery_v1_pb2 as wire
 from edge_sdk.protos import delivery_v1_pb2_grpc as stubs
+from edge_sdk.protos import metadata_v1_pb2 as metadata_wire
+from edge_sdk.protos import metadata_v1_pb2_grpc as metadata_stubs
 from edge_sdk.rpc import DEVICE_KEY, FRAME_BYTES, SERVER_OPTIONS, to_status
 from tests.support.artifacts import ArtifactBytes
+from tests.support.trust import SignedFleet
 
 Key = tuple[Digest | None, Digest, tuple[str, ...]]  # source, target, methods
 # The same artifacts give the same bytes, whoever asks: many tests go from one version to another.
@@ -61,7 +64,10 @@ class DeliveryServer(stubs.DeliveryServiceServicer):
     events: list[wire.Event] = field(default_factory=list)
     hubs: dict[Digest, Digest] = field(default_factory=dict)  # target: go there by this one
     held_back: threading.Event = field(default_factory=threading.Event)
-    assignment: bytes = b""
+    assignment: bytes = b""  # as it is sent
+    signed: SignedFleet | None = None  # signs what is published and assigned, and is served
+    signed_floor: str | None = None  # of what is published from now on
+    asked: list[str] = field(default_factory=list)  # metadata files, by name
     highest: dict[ModelName, Version] = field(default_factory=dict)
     counter: int = 0
 
@@ -75,6 +81,7 @@ class DeliveryServer(stubs.DeliveryServiceServicer):
     def start(self) -> DeliveryServer:
         self._server = grpc.server(ThreadPoolExecutor(16), options=SERVER_OPTIONS)
         stubs.add_DeliveryServiceServicer_to_server(self, self._server)
+        metadata_stubs.add_MetadataServiceServicer_to_server(ServedMetadata(self), self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         self._server.start()
         return self
@@ -100,6 +107,8 @@ class DeliveryServer(stubs.DeliveryServiceServicer):
         for path, data in artifact.files.items():
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_bytes(data)
+        if self.signed is not None:
+            self.signed.publish(artifact.document, floor=self.signed_floor)
         return artifact.artifact
 
     def assign(
@@ -128,15 +137,15 @@ class DeliveryServer(stubs.DeliveryServiceServicer):
             )
             for artifact in sorted(artifacts, key=lambda one: str(one.manifest.model))
         )
-        self.assignment = encode_assignment(
-            Assignment(
-                device=self.device,
-                counter=counter,
-                models=models,
-                expires_s=None,
-                groups=(tuple(one.model for one in models),) if together else (),
-            )
+        said = Assignment(
+            device=self.device,
+            counter=counter,
+            models=models,
+            expires_s=None,
+            groups=(tuple(one.model for one in models),) if together else (),
         )
+        sealed = encode_assignment if self.signed is None else self.signed.assign
+        self.assignment = sealed(said)
         self.counter = counter  # last: whoever sees it asks at once, and must get the document
         for watch in tuple(self._watches):
             watch.put(counter)
@@ -279,3 +288,22 @@ class DeliveryServer(stubs.DeliveryServiceServicer):
         last = self.events[-1].number if self.events else 0
         self.events += [event for event in request.events if event.number > last]
         return wire.ReportResponse(acknowledged=max(last, request.events[-1].number))
+
+
+class ServedMetadata(metadata_stubs.MetadataServiceServicer):
+    """The signed metadata of a delivery server, if it has any."""
+
+    def __init__(self, server: DeliveryServer) -> None:
+        self._server = server
+
+    def Get(
+        self, request: metadata_wire.GetRequest, context: grpc.ServicerContext
+    ) -> Iterator[metadata_wire.MetadataFrame]:
+        self._server.asked.append(request.name)
+        signed = self._server.signed
+        found = None if signed is None else signed.files.get(request.name)
+        if found is None:
+            context.abort(grpc.StatusCode.NOT_FOUND, request.name)
+        assert found is not None
+        for start in range(0, len(found), FRAME_BYTES):
+            yield metadata_wire.MetadataFrame(data=found[start : start + FRAME_BYTES])

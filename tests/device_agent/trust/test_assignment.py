@@ -122,14 +122,40 @@ def test_another_devices_folder_is_refused(tmp_path: Path) -> None:
         AssignmentKeeper(store, "kiosk-8")
 
 
-def test_rot_of_the_document_is_not_fatal(tmp_path: Path) -> None:
-    """It is sent again; damaged floors are an error, since they must never be lost."""
+@pytest.mark.parametrize("rotten", ["assignment", "trust/assignment"])
+def test_one_rotten_copy_takes_nothing_away(tmp_path: Path, rotten: str) -> None:
+    """The number that was accepted is still known; with both gone, it is sent again."""
     store = Store.create(tmp_path / "s")
-    AssignmentKeeper(store, "kiosk-7").take(document(floor="1.0.0"), now_s=NOW_S)
-    store.assignment_path.write_bytes(b"\0" * 40)
+    AssignmentKeeper(store, "kiosk-7").take(document(), now_s=NOW_S)
+    (store.root / rotten).write_bytes(b"\0" * 40)
+    keeper = AssignmentKeeper(store, "kiosk-7")
+    assert keeper.counter == 5
+    with pytest.raises(TrustError, match="older"):
+        keeper.take(document(4), now_s=NOW_S)
+    for path in ("assignment", "trust/assignment"):
+        (store.root / path).write_bytes(b"")
     keeper = AssignmentKeeper(store, "kiosk-7")
     assert keeper.counter == 0
     keeper.take(document(), now_s=NOW_S)
+    assert AssignmentKeeper(store, "kiosk-7").counter == 5
+
+
+def test_floors_are_kept_twice(tmp_path: Path) -> None:
+    """One copy is enough; where nobody signs them again, none is an error, since they must
+    never be lost."""
+    store = Store.create(tmp_path / "s")
+    keeper = AssignmentKeeper(store, "kiosk-7")
+    keeper.take(document(floor="1.0.0"), now_s=NOW_S)
+    (store.root / "floors").write_bytes(b"")
+    assert AssignmentKeeper(store, "kiosk-7").floors.read() == floor("1.0.0")
+    keeper.take(document(6, floor="1.1.0"), now_s=NOW_S)
+    (store.root / "trust" / "floors").unlink()
+    assert keeper.floors.read() == floor("1.1.0")
     (store.root / "floors").write_bytes(b"")
     with pytest.raises(StateError):
         keeper.take(document(9), now_s=NOW_S)
+    assert keeper.floors_or_none() == {}
+
+
+def floor(version: str) -> dict[str, Version]:
+    return {"team/digits": Version.parse(version)}

@@ -428,8 +428,8 @@ def test_an_assignment_for_somebody_else_changes_nothing(on_v1: Rig) -> None:
     on_v1.server.device = "kiosk-7"
     assert b"kiosk-8" in document
     on_v1.updater.loop.ask(lambda: on_v1.updater.check_in_now(lambda error: None))
-    on_v1.wait(lambda: on_v1.updater.refused_assignment, "the refusal")
-    assert "TrustError" in on_v1.updater.refused_assignment
+    on_v1.wait(lambda: on_v1.updater.believer.refusal, "the refusal")
+    assert "TrustError" in on_v1.updater.status().refusal
     assert on_v1.active() == V1.artifact
 
 

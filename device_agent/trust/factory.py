@@ -1,0 +1,85 @@
+"""The factory root: the one file that all trust of a device begins with.
+
+Loads python-tuf only when there is one: the processes that only serve have no use for it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from device_agent.store import durable
+from device_agent.store.filesystem import FileSystem
+from edge_sdk.base import TrustError
+
+if TYPE_CHECKING:
+    from device_agent.trust.fetcher import MetadataSource
+    from device_agent.trust.gate import Gate
+
+_NAMES = ("root.json", "root.copy.json")
+
+
+def keep_factory_root(files: FileSystem, folder: Path, root: bytes) -> None:
+    """Durably, twice, in ``folder`` (``<state>/trust``).
+
+    Raises: TrustError (it is no root), OSError.
+    """
+    if all(_read(files, folder / name) == root for name in _NAMES):
+        return
+    from device_agent.trust.marks import make_way
+
+    if not _is_root(root):
+        raise TrustError("the factory root is no root metadata that its own keys signed")
+    for name in _NAMES:
+        make_way(files, folder / name, below=folder)
+        durable.write_whole(files, folder / name, root)
+
+
+def read_factory_root(files: FileSystem, folder: Path) -> bytes | None:
+    """The copy that is whole; None where there never was one; nothing (``b""``) where both are
+    damaged: then nothing is believed until it is given again."""
+    if not any(files.exists(folder / name) for name in _NAMES):
+        return None
+    copies = (_read(files, folder / name) for name in _NAMES)
+    return next((copy for copy in copies if copy is not None and _is_root(copy)), b"")
+
+
+def open_gate(files: FileSystem, folder: Path, source: MetadataSource) -> Gate | None:
+    """None on a device without a factory root."""
+    root = read_factory_root(files, folder)
+    if root is None:
+        return None
+    from device_agent.trust.client import TrustedMetadata, size_max
+    from device_agent.trust.fetcher import GuardedFetcher, from_source
+    from device_agent.trust.gate import Gate
+
+    fetcher = GuardedFetcher(from_source(source), size_max=size_max)
+    return Gate(TrustedMetadata(folder, root, fetcher, files=files))
+
+
+def unsealed(document: bytes) -> bytes:
+    """An assignment, whether or not it is in an envelope: for a device without a factory root."""
+    from edge_sdk.trust import peek_assignment
+
+    if not document.startswith(b'{"payload"'):
+        return document
+    return peek_assignment(document)
+
+
+def _read(files: FileSystem, path: Path) -> bytes | None:
+    try:
+        return files.read(path)
+    except OSError:
+        return None
+
+
+def _is_root(data: bytes) -> bool:
+    from tuf.api.exceptions import RepositoryError
+
+    from device_agent.trust.marks import trusted_root
+
+    try:
+        trusted_root(data)
+    except RepositoryError:
+        return False
+    return True

@@ -1,0 +1,159 @@
+"""Hears assignments and takes up those that the gate lets through.
+
+The gate asks the distributor for metadata, so it works on another thread. What it refuses is
+told as an event, once for each reason, and is tried again: metadata that are expired today, or
+not there yet, may be good tomorrow.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from device_agent.trust import AssignmentKeeper, unsealed
+from device_agent.updater.context import Context
+from device_agent.updater.deliver import typed
+from device_agent.updater.loop import Timer
+from edge_sdk.base import EdgeError
+from edge_sdk.rpc.backoff import Backoff
+
+if TYPE_CHECKING:
+    from device_agent.trust.gate import Judged
+
+Done = Callable[[EdgeError | None], None]
+_JITTER = 0.2
+
+
+class Believer:
+    """Lives on the loop's thread. ``taken`` is called for each assignment that was taken up,
+    ``report`` when there is an event to send.
+
+    ``refusal``: why nothing new is taken up; empty while all is well.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        keeper: AssignmentKeeper,
+        *,
+        taken: Callable[[], None],
+        report: Callable[[], None],
+    ) -> None:
+        self.refusal = ""
+        self._context = context
+        self._keeper = keeper
+        self._gate = context.gate
+        self._taken = taken
+        self._report = report
+        config = context.config
+        self._backoff = Backoff(base_s=config.retry_base_s, cap_s=config.retry_cap_s)
+        self._failures = 0
+        self._busy = False
+        self._newest = b""  # the envelope taken up last: two check-ins may bring the same one
+        self._next: tuple[bytes, Done] | None = None
+        self._again: Timer | None = None
+
+    def hear(self, document: bytes, done: Done) -> None:
+        """``done`` is told how it ended, once it was taken up or refused."""
+        if self._gate is None:
+            self._take_unsigned(document, done)
+            return
+        if self._next is not None:
+            self._next[1](None)  # a newer one came before it had its turn
+        self._next = (document, done)
+        self._judge_next()
+
+    def look_regularly(self) -> None:
+        """Also without a new assignment: keys change, and silence should be noticed."""
+        if self._gate is None:
+            return
+        spread = random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - not all at once
+        self._context.loop.later(self._context.config.metadata_check_s * spread, self._look)
+
+    def _look(self) -> None:
+        gate = self._gate
+        assert gate is not None
+        self.look_regularly()
+        if not self._busy:
+            self._context.loop.background(gate.look, self._looked)
+
+    def _looked(self, _: None, error: Exception | None) -> None:
+        if error is not None:
+            self._refused(typed(error))
+        elif self._again is None:
+            self.refusal = ""
+
+    def _take_unsigned(self, document: bytes, done: Done) -> None:
+        try:
+            self._keeper.take(unsealed(document), now_s=int(time.time()))
+        except (EdgeError, OSError) as error:  # OSError: the disk is full; it is sent again
+            self._refused(typed(error))
+            done(None)
+            return
+        self._took_up(done)
+
+    def _judge_next(self) -> None:
+        gate, keeper = self._gate, self._keeper
+        if self._busy or self._next is None or gate is None:
+            return
+        (document, done), self._next = self._next, None
+        if document == self._newest:
+            done(None)
+            return
+        self._busy = True
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+        kept = keeper.kept
+        self._context.loop.background(
+            lambda: gate.judge(
+                document, device=keeper.device, kept=kept, floors=keeper.floors_or_none
+            ),
+            lambda judged, error: self._judged(document, done, judged, error),
+        )
+
+    def _judged(
+        self, document: bytes, done: Done, judged: Judged | None, error: Exception | None
+    ) -> None:
+        self._busy = False
+        try:
+            if judged is None:
+                raise error or EdgeError("the gate said nothing")
+            self._keeper.keep(judged.document, judged.assignment, judged.floors)
+        except Exception as wrong:  # noqa: BLE001 - whatever it was, the assignment is not taken
+            refused = typed(wrong)
+            self._refused(refused)
+            self._try_again(document)
+            done(refused)
+        else:
+            self._failures = 0
+            self._newest = document
+            self._took_up(done)
+        self._judge_next()
+
+    def _took_up(self, done: Done) -> None:
+        self.refusal = ""
+        self._taken()
+        done(None)
+
+    def _try_again(self, document: bytes) -> None:
+        self._failures += 1
+        delay_s = self._backoff.delay_s(self._failures, random.random())  # noqa: S311 - jitter
+        again = self._context.loop.later(delay_s, lambda: self._hear_again(document))
+        self._again = again
+
+    def _hear_again(self, document: bytes) -> None:
+        self._again = None
+        if self._next is None and not self._busy:
+            self.hear(document, lambda error: None)
+
+    def _refused(self, error: EdgeError) -> None:
+        """Told where a check said no; a distributor that is away is no news."""
+        said = f"{error.reason}: {error.message}"
+        news = said != self.refusal
+        self.refusal = said
+        if news and ("check" in error.facts or error.grpc_status != "UNAVAILABLE"):
+            self._context.log.refuse(error)
+            self._report()
