@@ -85,6 +85,15 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LocalConfig:
+    """Groups of this device whose members have a role; empty: the agent's own user alone."""
+
+    infer_group: str = ""
+    observe_group: str = ""
+    control_group: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentConfig:
     """Everything that the agent's processes need to know.
 
@@ -123,6 +132,7 @@ class AgentConfig:
     accelerators: tuple[str, ...] = ()  # what variants may require, as the operator names it
     insecure: bool = False
     probation: ProbationConfig = field(default_factory=ProbationConfig)
+    local: LocalConfig = field(default_factory=LocalConfig)
 
     @property
     def agent_uri(self) -> str:
@@ -137,6 +147,33 @@ class AgentConfig:
         )
 
     @property
+    def apps_uri(self) -> str:
+        """AgentService for the role infer; empty: that role is the owner's, as are all."""
+        return self._beside("apps.sock") if self.local.infer_group else ""
+
+    @property
+    def observe_uri(self) -> str:
+        """AgentService for the role observe; empty: as above."""
+        return self._beside("observe.sock") if self.local.observe_group else ""
+
+    @property
+    def socket_uris(self) -> tuple[str, ...]:
+        """Every local address; some may be empty, or TCP."""
+        agent = (self.agent_uri, self.apps_uri, self.observe_uri)
+        return (
+            *agent,
+            self.inference_uri,
+            self.lane_uri and f"{self.lane_uri}.lane",
+            self.rest_address,
+        )
+
+    def _beside(self, name: str) -> str:
+        """In the folder of AgentService's socket; in that of the state where it is none."""
+        path = Path(self.agent_uri.removeprefix("unix:"))
+        unix = self.agent_uri.startswith("unix:")
+        return f"unix:{(path.parent if unix else Path(self.state_dir).absolute()) / name}"
+
+    @property
     def lane_uri(self) -> str:
         """The fast lane lies beside this; empty: there is none."""
         if not self.fast_lane or self.inference_uri.startswith("unix:"):
@@ -147,7 +184,8 @@ class AgentConfig:
         """Raises: UsageError, FormatError for a setting that cannot work."""
         check_segment(self.device, "device")
         self.probation.check()
-        for uri in (self.agent_uri, self.inference_uri, self.rest_address):
+        local = (self.agent_uri, self.apps_uri, self.observe_uri)
+        for uri in (*local, self.inference_uri, self.rest_address):
             if uri:
                 check_address(uri)
         if self.metrics_address:

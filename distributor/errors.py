@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from edge_sdk.base import RefusedError, TrustError, UnavailableError
-
-
-class UnauthenticatedError(TrustError):
-    """The call says nothing about who makes it, or something that cannot be a name."""
-
-    grpc_status = "UNAUTHENTICATED"
+from edge_sdk.base import RefusedError, UnavailableError
+from edge_sdk.base import UnauthenticatedError as UnauthenticatedError  # noqa: PLC0414 - its place was here
 
 
 class BeingBuiltError(UnavailableError):

@@ -25,6 +25,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 import numpy as np
 
+TOKEN_VARIABLE = "BENCH_APP_TOKEN"
 _DEADLINE_S = 30.0
 _TOLERANCE = 1e-3
 _ERRORS_KEPT = 5
@@ -63,13 +64,16 @@ def stock(way: dict[str, Any]) -> Ask:
     import tritonclient.grpc as triton
 
     client = triton.InferenceServerClient(way["address"])
+    shown = headers()
     array = given(way)
     tensor = triton.InferInput("x", list(array.shape), "FP32")
     options = {"priority": way["priority"]} if way.get("priority") else {}
 
     def ask() -> tuple[str, Any]:
         tensor.set_data_from_numpy(array)
-        answer = client.infer(way["model"], [tensor], client_timeout=_DEADLINE_S, **options)
+        answer = client.infer(
+            way["model"], [tensor], client_timeout=_DEADLINE_S, headers=shown, **options
+        )
         return answer.get_response().model_version, answer.as_numpy("y")
 
     return ask
@@ -93,6 +97,12 @@ def http_json(way: dict[str, Any], array: Any = None) -> Ask:
         return "", np.array(answer["y"], np.float32)
 
     return ask
+
+
+def headers() -> dict[str, str] | None:
+    """What our agent wants to see over TCP; other servers pass over it."""
+    token = os.environ.get(TOKEN_VARIABLE)
+    return {"authorization": f"Bearer {token}"} if token else None
 
 
 def given(way: dict[str, Any]) -> Any:

@@ -4,6 +4,7 @@ updater. Nothing of its inside is used, so that what is measured is what devices
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from typing import Any, TypeVar
 import grpc
 
 from benchmarks.runtime import processes
+from benchmarks.runtime.client_child import TOKEN_VARIABLE
+from device_agent.access import own_token
 from device_agent.config import AgentConfig, to_json
 from device_agent.records import (
     PACKET_BYTES_MAX,
@@ -147,6 +150,8 @@ def serve(
     that becomes the inference process. ``settings``: of AgentConfig.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    if tcp:
+        os.environ[TOKEN_VARIABLE] = own_token(folder, make=True)
     address = f"127.0.0.1:{free_port()}" if tcp else f"unix:{folder / 'inference.sock'}"
     config = AgentConfig(
         state_dir=str(folder), device="bench", inference_address=address, **settings

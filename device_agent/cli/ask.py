@@ -9,9 +9,12 @@ from typing import Any, TypeVar
 
 import click
 
+from device_agent.access import own_token
 from device_agent.cli.settings import read_config
+from device_agent.config import AgentConfig
 from device_agent.local_api.asking import AgentQuestions
 from edge_sdk.base import UnavailableError
+from edge_sdk.rpc import app_token
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -22,6 +25,13 @@ def agent_options(command: Function) -> Function:
     return click.option("--local-address", help="Where its AgentService listens.")(command)
 
 
+def shown_token(config: AgentConfig) -> str | None:
+    """At an address that is no socket: that of the environment, else the agent's own."""
+    if config.agent_uri.startswith("unix:"):
+        return None
+    return app_token() or own_token(Path(config.state_dir)) or None
+
+
 @contextmanager
 def agent(state_dir: str | None, local_address: str | None) -> Iterator[AgentQuestions]:
     """Raises: UnavailableError where no agent answers there."""
@@ -29,7 +39,7 @@ def agent(state_dir: str | None, local_address: str | None) -> Iterator[AgentQue
         {"state_dir": state_dir, "local_address": local_address}, device_needed=False
     )
     uri = config.agent_uri
-    with AgentQuestions(uri) as questions:
+    with AgentQuestions(uri, shown_token(config)) as questions:
         if uri.startswith("unix:") and not Path(uri.removeprefix("unix:")).exists():
             raise UnavailableError(
                 f"no agent runs at {uri}: start it with 'edge-agent run', or say where it is "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from device_agent.cli.ask import shown_token
 from device_agent.cli.live import status_line
 from device_agent.cli.settings import read_config
 from edge_sdk.base import EdgeError, RefusedError, UnavailableError, UsageError
@@ -22,6 +24,7 @@ from edge_sdk.base.command import (
     read_toml,
 )
 from edge_sdk.base.files import refuse_unwritable, whole_file
+from edge_sdk.rpc import TOKEN_VARIABLE, app_token
 
 if TYPE_CHECKING:
     from device_agent.load_test import Load, Observe, Plan, Where
@@ -115,6 +118,9 @@ def _where(
             f"no agent runs at {uri}: start it with 'edge-agent run', or say where it is with "
             "--state, --local-address or --inference-address"
         )
+    token = shown_token(config)
+    if token:  # the clients, some of them in processes of their own, find it there
+        os.environ.setdefault(TOKEN_VARIABLE, token)
     return Where(agent=uri, fast_lane=fast_lane)
 
 
@@ -126,11 +132,12 @@ def _observe(where: Where) -> Observe | None:
     from device_agent.local_api.asking import AgentQuestions
 
     def begin() -> Callable[[], list[dict[str, Any]]]:
-        with AgentQuestions(where.agent) as questions, suppress(EdgeError):
+        token = app_token()
+        with AgentQuestions(where.agent, token) as questions, suppress(EdgeError):
             before = questions.statistics()
 
             def end() -> list[dict[str, Any]]:
-                with AgentQuestions(where.agent) as again, suppress(EdgeError):
+                with AgentQuestions(where.agent, token) as again, suppress(EdgeError):
                     return between(before.page, again.statistics().page)
                 return []
 

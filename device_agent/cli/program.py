@@ -11,6 +11,7 @@ from edge_sdk.base.command import run
 # Imported when it is asked for: ``run`` stays for as long as the device is on, and needs nothing
 # of what measures and draws (half of its start, and 16 of its 56 MB).
 _COMMANDS = {
+    "apps": "device_agent.cli.apps:apps",
     "bench": "device_agent.cli.bench:bench",
     "config": "device_agent.cli.config_show:config",
     "doctor": "device_agent.cli.doctor:doctor",

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from device_agent.access import own_token
 from device_agent.cli.settings import config_options, read_config, with_free_port
 from device_agent.config import AgentConfig, check_endpoint
 from device_agent.metrics import check_metrics
@@ -49,6 +50,9 @@ def run_agent(as_json: bool, **flags: Any) -> None:
         raise UsageError(f"{root} is no folder; name one for --state") from None
     except OSError as error:
         raise explain_os_error(error, root) from None
+    doors = (config.agent_uri, config.inference_uri, config.rest_address)
+    if not all(uri.startswith("unix:") for uri in doors if uri):
+        own_token(root, make=True)  # with it the agent's own commands and processes ask
     AssignmentKeeper(store, config.device)  # says whose folder it is, before a process starts
     if config.root:
         _keep_root(store, Path(config.root))

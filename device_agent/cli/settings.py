@@ -13,7 +13,13 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from device_agent.config import AgentConfig, CacheConfig, ModelConfig, ProbationConfig
+from device_agent.config import (
+    AgentConfig,
+    CacheConfig,
+    LocalConfig,
+    ModelConfig,
+    ProbationConfig,
+)
 from edge_sdk.base import FormatError, UsageError
 from edge_sdk.base.command import PathArgument, Settings
 
@@ -86,6 +92,7 @@ def read_config(
         flag = flags.get(key)
         return settings.get(key, None if flag == () else flag, default)  # (): never given
 
+    local = _one_table("local", get("local", {}), LocalConfig)
     probation = {
         key: get(f"probation_{key}", getattr(_DEFAULT.probation, key)) for key in _PROBATION
     }
@@ -117,6 +124,7 @@ def read_config(
         caches=_caches(get("caches", ())),
         models=_models(models),
         shared_memory_prefix=get("shared_memory_prefix", _DEFAULT.shared_memory_prefix),
+        local=local,
         accelerators=_names(get("accelerators", ())),
         probation=ProbationConfig(
             **probation,
@@ -187,21 +195,26 @@ def _models(values: Any) -> dict[str, ModelConfig]:
     return _tables("models", values, ModelConfig)
 
 
-def _tables(key: str, values: Any, kind: type[Table]) -> dict[str, Table]:
-    """A file's tables ``[agent.KEY."NAME"]``. Raises: UsageError."""
+def _one_table(key: str, table: Any, kind: type[Table]) -> Table:
+    """A file's table ``[agent.KEY]``. Raises: UsageError."""
+    return _tables(key, {"": table}, kind, where=f"[agent.{key}]")[""]
+
+
+def _tables(key: str, values: Any, kind: type[Table], where: str = "") -> dict[str, Table]:
+    """A file's tables ``[agent.KEY."NAME"]``, or as ``where`` says. Raises: UsageError."""
     known = [one.name for one in dataclasses.fields(kind)]  # type: ignore[arg-type]
     if not isinstance(values, Mapping):
         raise UsageError(f'{key} {values!r} are no tables: write [agent.{key}."NAMESPACE/NAME"]')
     found = {}
     for model, table in values.items():
-        where = f'[agent.{key}."{model}"]'
+        name = where or f'[agent.{key}."{model}"]'
         unknown = sorted(set(table) - set(known)) if isinstance(table, Mapping) else []
         if unknown:
-            raise UsageError(f"unknown keys in {where}: {_misspelt(unknown, known)}")
+            raise UsageError(f"unknown keys in {name}: {_misspelt(unknown, known)}")
         try:
             found[model] = msgspec.convert(table, kind)
         except msgspec.ValidationError as error:
-            raise UsageError(f"{where}: {error}") from None
+            raise UsageError(f"{name}: {error}") from None
     return found
 
 

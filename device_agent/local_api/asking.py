@@ -28,9 +28,10 @@ class Asked:
 class AgentQuestions:
     """Raises, from every method: UnavailableError, and what the agent refused with."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, token: str | None = None) -> None:
+        """``token``: what a call shows at an address that is no socket."""
         self._peer = f"the agent at {uri}"
-        self._channel = open_channel(uri, Credentials())
+        self._channel = open_channel(uri, Credentials(token=token))
         self._stub = stubs.AgentServiceStub(self._channel)
 
     def __enter__(self) -> AgentQuestions:

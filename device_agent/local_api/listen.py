@@ -1,46 +1,36 @@
-"""Addresses of local servers: a Unix socket, or a loopback port.
-
-A socket file says nothing about whether somebody listens there; asking does: a live one is
-never taken away, a dead one is cleaned up.
-"""
+"""Where AgentService listens: a socket for each role that has a group, or a loopback port."""
 
 from __future__ import annotations
 
-import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from device_agent.config import check_address
-from edge_sdk.base import NotFoundError, UsageError
-from edge_sdk.rpc import check_local, refuse_live
+from device_agent.access import Access, AppTokens, Guard, access_of
+from device_agent.config import AgentConfig, check_address
+from edge_sdk.rpc import check_local
 
 
-@contextmanager
-def claimed(uri: str) -> Iterator[str]:
-    """Yields the address to bind. Raises: UsageError, ConflictError (somebody listens there),
-    RefusedError (not this machine), NotFoundError (no such folder)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """One address, who may connect there and what they may call."""
+
+    uri: str
+    access: Access
+    guard: Guard
+
+
+def places(config: AgentConfig) -> tuple[Place, ...]:
+    """The first is the owner's and the technicians'. Raises: UsageError, RefusedError."""
+    uri, local = config.agent_uri, config.local
     check_address(uri)
     check_local(uri, insecure=False)
-    if not uri.startswith("unix:"):
-        yield uri
-        return
-    path = Path(uri.removeprefix("unix:"))
-    if not path.parent.is_dir():
-        raise NotFoundError(f"no folder {path.parent} for the socket {path}")
-    refuse_live(uri)
-    _remove_dead(path)
-    try:
-        yield uri
-    finally:
-        _remove_dead(path)
-
-
-def _remove_dead(path: Path) -> None:
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise UsageError(f"{path} is there and is no socket; give another address")
-    path.unlink(missing_ok=True)  # gRPC may be at it as well
+    unix = uri.startswith("unix:")
+    guard = Guard(["control"]) if unix else Guard(tokens=AppTokens(Path(config.state_dir)))
+    found = [Place(uri=uri, access=access_of(local.control_group), guard=guard)]
+    if config.observe_uri:
+        access = access_of(local.observe_group)
+        found.append(Place(uri=config.observe_uri, access=access, guard=Guard(["observe"])))
+    if config.apps_uri:
+        access = access_of(local.infer_group)
+        found.append(Place(uri=config.apps_uri, access=access, guard=Guard(["infer"])))
+    return tuple(found)

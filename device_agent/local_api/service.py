@@ -14,8 +14,10 @@ import grpc
 import msgspec
 from grpc_status import rpc_status
 
+from device_agent.access import OwnSocket
+from device_agent.config import AgentConfig
 from device_agent.local_api.contract import AgentDoor
-from device_agent.local_api.listen import claimed
+from device_agent.local_api.listen import Place, places
 from device_agent.local_api.statistics_wire import to_message
 from device_agent.records import AgentEvent, Cached, ModelStatus
 from edge_sdk.base import ConflictError, Digest, EdgeError
@@ -29,32 +31,24 @@ _POLL_S = 0.5
 
 
 class LocalApi:
-    """The server, while the block lasts."""
+    """A server for each place, while the block lasts; ``address`` is that of the first.
 
-    def __init__(self, door: AgentDoor, uri: str) -> None:
+    Each has threads of its own: whoever fills one socket keeps nobody from another.
+    """
+
+    def __init__(self, door: AgentDoor, config: AgentConfig) -> None:
         self._door = door
-        self._uri = uri
-        self._claim = ExitStack()
-        self.address = uri
+        self._config = config
+        self._open = ExitStack()
+        self.address = config.agent_uri
 
     def __enter__(self) -> LocalApi:
         """Raises: UsageError, ConflictError, RefusedError, NotFoundError."""
-        address = self._claim.enter_context(claimed(self._uri))
         self._closing = threading.Event()
-        self._server = grpc.server(
-            ThreadPoolExecutor(_THREADS, thread_name_prefix="agent-api"), options=SERVER_OPTIONS
-        )
-        stubs.add_AgentServiceServicer_to_server(_Service(self._door, self._closing), self._server)
-        try:
-            port = self._server.add_insecure_port(address)
-        except RuntimeError:
-            port = 0
-        if not port:
-            self._claim.close()
-            raise ConflictError(f"cannot listen at {address}; is another agent there?")
-        if not address.startswith("unix:"):
-            self.address = f"{address.rpartition(':')[0]}:{port}"
-        self._server.start()
+        with ExitStack() as opened:
+            addresses = [self._listen(place, opened) for place in places(self._config)]
+            self._open = opened.pop_all()
+        self.address = addresses[0]
         return self
 
     def __exit__(
@@ -64,8 +58,31 @@ class LocalApi:
         trace: TracebackType | None,
     ) -> None:
         self._closing.set()
-        self._server.stop(grace=2.0).wait()
-        self._claim.close()
+        self._open.close()
+
+    def _listen(self, place: Place, opened: ExitStack) -> str:
+        """The address that it really got."""
+        own = opened.enter_context(OwnSocket(place.uri, place.access))
+        server = grpc.server(
+            ThreadPoolExecutor(_THREADS, thread_name_prefix="agent-api"),
+            interceptors=[place.guard],
+            options=SERVER_OPTIONS,
+        )
+        stubs.add_AgentServiceServicer_to_server(_Service(self._door, self._closing), server)
+        try:
+            port = server.add_insecure_port(own.bind_address)
+        except RuntimeError:
+            port = 0
+        if not port:
+            raise ConflictError(f"cannot listen at {place.uri}; is another agent there?")
+        own.show()
+        server.start()
+        opened.callback(lambda: server.stop(grace=2.0).wait())
+        return place.uri if _is_unix(place.uri) else f"{place.uri.rpartition(':')[0]}:{port}"
+
+
+def _is_unix(uri: str) -> bool:
+    return uri.startswith("unix:")
 
 
 class _Service(stubs.AgentServiceServicer):

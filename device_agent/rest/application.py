@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 import grpc
 import msgspec
 
+from device_agent.access import Guard
 from device_agent.rest.bodies import header_length, plain, read_json, read_request, write_answer
 from device_agent.statistics_page.traces import parse_traceparent
-from edge_sdk.base import EdgeError, NotFoundError, UsageError
+from edge_sdk.base import EdgeError, NotFoundError, UnauthenticatedError, UsageError
 from edge_sdk.protos import inference_v2_pb2 as pb
+from edge_sdk.rpc import AUTHORIZATION
 
 _SERVICE = "/inference.GRPCInferenceService/"
 _TIMEOUT_S = 600.0
@@ -31,6 +33,7 @@ _STATUS = {
     "RESOURCE_EXHAUSTED": HTTPStatus.SERVICE_UNAVAILABLE,
     "FAILED_PRECONDITION": HTTPStatus.CONFLICT,
     "DEADLINE_EXCEEDED": HTTPStatus.GATEWAY_TIMEOUT,
+    "PERMISSION_DENIED": HTTPStatus.FORBIDDEN,
 }
 
 Start = Callable[[str, list[tuple[str, str]]], object]
@@ -57,8 +60,10 @@ class NotAllowedError(UsageError):
 class Application:
     """WSGI; any thread may call."""
 
-    def __init__(self, channel: grpc.Channel, address: str) -> None:
+    def __init__(self, channel: grpc.Channel, address: str, guard: Guard | None = None) -> None:
+        """``guard``: what each request has to show; None: who connects may ask."""
         self._channel = channel
+        self._guard = guard
         self._calls: dict[str, Callable[..., Any]] = {}
         # A name in the address bar of a browser must not lead here, whatever it resolves to.
         host = address.rpartition(":")[0]
@@ -71,6 +76,9 @@ class Application:
             answer = _refused(_STATUS.get(error.code().name), error.details() or error.code().name)
         except NotAllowedError as error:
             answer = _refused(HTTPStatus.METHOD_NOT_ALLOWED, error.message)
+        except UnauthenticatedError as error:
+            answer = _refused(HTTPStatus.UNAUTHORIZED, error.message)
+            answer = answer._replace(headers={"WWW-Authenticate": "Bearer"})
         except EdgeError as error:
             answer = _refused(_STATUS.get(error.grpc_status), error.message)
         size_bytes = sum(map(len, answer.body))
@@ -81,6 +89,9 @@ class Application:
     def _answer(self, environ: Mapping[str, Any]) -> Answer:
         if self._is_foreign(environ):
             return _refused(HTTPStatus.FORBIDDEN, "only programs of this device are answered")
+        if self._guard is not None:  # REST is one way to ask models, and for the role infer alone
+            shown = environ.get("HTTP_AUTHORIZATION", "")
+            self._guard.check(f"{_SERVICE}ModelInfer", [(AUTHORIZATION, shown)] if shown else [])
         # WSGI hands UTF-8 over as Latin-1.
         path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
         method, act = environ["REQUEST_METHOD"], self._route(path)

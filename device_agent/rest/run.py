@@ -5,20 +5,19 @@ from __future__ import annotations
 import importlib.util
 import os
 import socket
-import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from device_agent.access import OWNER, Access, AppTokens, Guard, OwnSocket, access_of, own_token
 from device_agent.config import AgentConfig
-from edge_sdk.base import ConflictError, RefusedError
-from edge_sdk.rpc import Credentials, check_local, open_channel, refuse_live
+from edge_sdk.base import ConflictError, EdgeError, RefusedError
+from edge_sdk.rpc import Credentials, check_local, open_channel
 
 BODY_BYTES_MAX = 16 << 20
 _THREADS = 8
 _CONNECTIONS_MAX = 64
-_SOCKET_MODE = 0o600
 _TICK_S = 1.0
 _NICE = 5  # whoever serves comes first
 
@@ -47,7 +46,15 @@ def run_rest(
     """
     check_rest(config)
     os.nice(_NICE)
-    with RestServer(config.rest_address, config.inference_uri) as server:
+    state = Path(config.state_dir)
+    unix = config.rest_address.startswith("unix:")
+    with RestServer(
+        config.rest_address,
+        config.inference_uri,
+        access=access_of(config.local.infer_group),
+        guard=None if unix else Guard(tokens=AppTokens(state)),
+        token="" if config.inference_uri.startswith("unix:") else own_token(state),
+    ) as server:
         when_open(server.address)
         over.wait()
 
@@ -55,21 +62,36 @@ def run_rest(
 class RestServer:
     """Listens from its making to its end; ``address`` tells the port that 0 became."""
 
-    def __init__(self, address: str, inference: str) -> None:
-        """Raises: ConflictError, UsageError, RefusedError."""
+    def __init__(
+        self,
+        address: str,
+        inference: str,
+        *,
+        access: Access = OWNER,
+        guard: Guard | None = None,
+        token: str = "",
+    ) -> None:
+        """``access``: who may connect to a socket; ``guard``: what a call has to show, None:
+        nothing; ``token``: what calls of inference show.
+
+        Raises: ConflictError, UsageError, RefusedError, NotFoundError.
+        """
         # Of the extra: imported where it is wanted.
         import waitress
 
         from device_agent.rest.application import Application
 
         check_local(address, insecure=False)
-        refuse_live(address)
-        self._channel = open_channel(inference, Credentials())
-        application: Callable[..., Any] = Application(self._channel, address)
+        self._own = OwnSocket(address, access)
+        self._channel = open_channel(inference, Credentials(token=token or None))
+        application: Callable[..., Any] = Application(self._channel, address, guard)
         try:
-            self._listener = _listen(address)
-        except OSError as error:
+            self._listener = _listen(self._own)
+        except (OSError, EdgeError) as error:
             self._channel.close()
+            self._own.close()
+            if isinstance(error, EdgeError):
+                raise
             raise ConflictError(f"cannot listen on {address}: {error.strerror}") from None
         self._over = False
         self._sockets: dict[int, Any] = {}
@@ -112,26 +134,21 @@ class RestServer:
         self._server.pull_trigger()
         self._thread.join()
         self._channel.close()
-        if self.address.startswith("unix:"):
-            Path(self.address.removeprefix("unix:")).unlink(missing_ok=True)
+        self._own.close()
 
 
-def _listen(address: str) -> socket.socket:
-    if not address.startswith("unix:"):
-        host, _, port = address.rpartition(":")
+def _listen(own: OwnSocket) -> socket.socket:
+    if not own.address.startswith("unix:"):
+        host, _, port = own.address.rpartition(":")
         host = host.strip("[]")
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, int(port)), family=family)
-    path = Path(address.removeprefix("unix:"))
-    if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
-        path.unlink()  # nobody listens there: that was looked at before
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        # Before bind, so that there is no moment at which others could connect.
-        os.fchmod(listener.fileno(), _SOCKET_MODE)
-        listener.bind(str(path))
+        listener.bind(str(own.bind_path))
         listener.listen()
-    except OSError:
+        own.show()
+    except BaseException:
         listener.close()
         raise
     return listener

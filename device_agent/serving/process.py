@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from device_agent.access import AppTokens, Guard, access_of
 from device_agent.config import AgentConfig
 from device_agent.records import (
     PACKET_BYTES_MAX,
@@ -91,11 +92,13 @@ class InferenceProcess:
         dispatcher = Dispatcher(
             self.table, running_max=max(1, os.cpu_count() or 1), models=config.models
         )
+        self._access = access_of(config.local.infer_group)
         self._door = InferenceDoor(
             self.table,
             dispatcher,
             models=config.models,
             shared_memory_prefix=config.shared_memory_prefix,
+            access=self._access,
             tracer=statistics.tracer,
         )
         self._lane = FastLaneDoor(dispatcher, self.pool)
@@ -106,7 +109,7 @@ class InferenceProcess:
 
         ``when_loaded`` is called once what the slots name is loaded, before the first request.
         """
-        self._door.open(self._config.inference_uri, insecure=self._config.insecure)
+        self._open_door()
         folder = self._store.root / CACHE_FOLDER
         remove_others(
             folder, {_cache_path(folder, m) for m, c in self._config.caches.items() if c.file_bytes}
@@ -162,14 +165,21 @@ class InferenceProcess:
             reserve_bytes=self._config.disk_reserve_bytes,
         ).free_bytes
 
+    def _open_door(self) -> None:
+        """On a socket the group says who may ask; over TCP each call's token does."""
+        uri = self._config.inference_uri
+        unix = uri.startswith("unix:")
+        guard = None if unix else Guard(tokens=AppTokens(self._store.root))
+        self._door.open(uri, guard=guard, insecure=self._config.insecure)
+
     def _open_lane(self) -> None:
         """Apps find the other door where this one cannot be opened, or is not wanted."""
         if not self._config.lane_uri:
             return
         try:
-            self._lane.open(self._config.lane_uri)
+            self._lane.open(self._config.lane_uri, self._access)
         except EdgeError as error:
-            _say(error.message)
+            _say(f"no fast lane: {error.message}")
 
     def _obey(self) -> None:
         while True:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from device_agent.access import remove_dead
 from device_agent.config import AgentConfig, to_json
 from device_agent.statistics_page import create_page
 from device_agent.supervisor.only_one import only_one
@@ -285,8 +286,8 @@ class Supervisor:
         for key in list((self._selector.get_map() or {}).values()):
             os.close(key.fd)
         self._selector.close()
-        for uri in (self._config.agent_uri, self._config.inference_uri, self._config.rest_address):
-            remove_dead_socket(uri)
+        for uri in self._config.socket_uris:
+            remove_dead(uri)
         self._updater_end.close()
         self._inference_end.close()
         os.close(self._page)
@@ -317,13 +318,6 @@ def is_open(uri: str) -> bool:
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.settimeout(0.2)
         return probe.connect_ex(address) == 0
-
-
-def remove_dead_socket(uri: str) -> None:
-    """A process that had to be killed left it there; one of somebody who listens stays."""
-    path = Path(uri.removeprefix("unix:"))
-    if uri.startswith("unix:") and path.is_socket() and not is_open(uri):
-        path.unlink(missing_ok=True)
 
 
 def wait_until_free(uri: str) -> None:

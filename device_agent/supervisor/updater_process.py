@@ -42,7 +42,7 @@ def main() -> None:
         updater = Updater(config, end)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: updater.loop.stop())
-        with LocalApi(Door(updater, page), config.agent_uri) as api:
+        with LocalApi(Door(updater, page), config) as api:
             say_ready(arguments.ready_fd, api.address)
             updater.run()
     except EdgeError as error:

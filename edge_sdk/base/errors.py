@@ -79,6 +79,12 @@ class TrustError(EdgeError):
     grpc_status = "PERMISSION_DENIED"
 
 
+class UnauthenticatedError(TrustError):
+    """The call says nothing about who makes it, or something that proves nobody."""
+
+    grpc_status = "UNAUTHENTICATED"
+
+
 class UnavailableError(EdgeError):
     """A peer cannot be reached, timed out or is not ready; trying again can help."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import replace
 from types import TracebackType
 
 import grpc
@@ -14,7 +15,7 @@ from edge_sdk.client.model import Model
 from edge_sdk.client.stubs import UNARY_DEADLINE_S, Agent, Inference
 from edge_sdk.fastlane import lane_path
 from edge_sdk.protos import agent_v1_pb2
-from edge_sdk.rpc import Credentials, open_channel
+from edge_sdk.rpc import Credentials, app_token, open_channel
 
 AGENT_VARIABLE = "EDGE_AGENT_ADDRESS"
 INFERENCE_VARIABLE = "EDGE_INFERENCE_ADDRESS"
@@ -24,6 +25,7 @@ def connect(
     agent: str | None = None,
     inference: str | None = None,
     *,
+    token: str | None = None,
     insecure: bool = False,
     fast_lane: bool = True,
 ) -> Client:
@@ -31,8 +33,10 @@ def connect(
 
     ``agent`` is the address of its local API (``unix:/path`` or ``host:port``), else taken
     from EDGE_AGENT_ADDRESS. ``inference`` need not be given: the agent says it; with it alone
-    (or EDGE_INFERENCE_ADDRESS), only inference works. ``fast_lane``: requests go over shared
-    memory where the agent offers that, else, or without, over gRPC; answers are the same.
+    (or EDGE_INFERENCE_ADDRESS), only inference works. ``token``: of this app, where the agent is
+    asked over TCP; else from EDGE_APP_TOKEN, or the file that EDGE_APP_TOKEN_FILE names.
+    ``fast_lane``: requests go over shared memory where the agent offers that, else, or without,
+    over gRPC; answers are the same.
 
     Raises: UsageError (no address, or none of this form), RefusedError (another machine
     without ``insecure``).
@@ -44,7 +48,8 @@ def connect(
             f"where is the agent? give connect(agent=...) or set {AGENT_VARIABLE}, "
             "such as unix:/var/lib/edge/agent.sock"
         )
-    return Client(agent, inference, Credentials(insecure=insecure), fast_lane=fast_lane)
+    credentials = Credentials(token=app_token(token), insecure=insecure)
+    return Client(agent, inference, credentials, fast_lane=fast_lane)
 
 
 class Client:
@@ -128,7 +133,10 @@ class Client:
         return Inference(self._open(address), address)
 
     def _open(self, address: str) -> grpc.Channel:
-        channel = open_channel(address, self._credentials)
+        credentials = self._credentials
+        if address.startswith("unix:"):  # there the socket's group is what counts
+            credentials = replace(credentials, token=None)
+        channel = open_channel(address, credentials)
         self._channels.append(channel)
         return channel
 

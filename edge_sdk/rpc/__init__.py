@@ -14,12 +14,13 @@ from edge_sdk.rpc.credentials import (
     Credentials,
     check_local,
     open_channel,
-    refuse_live,
 )
 from edge_sdk.rpc.limits import OTHER, Admission, MethodLimits, Rate, limits_of
 from edge_sdk.rpc.status import from_rpc_error, to_status, typed_errors
+from edge_sdk.rpc.tokens import AUTHORIZATION, TOKEN_VARIABLE, app_token, bearer_token
 
 __all__ = [
+    "AUTHORIZATION",
     "CHANNEL_OPTIONS",
     "DEVICE_KEY",
     "FRAME_BYTES",
@@ -27,16 +28,18 @@ __all__ = [
     "OPERATOR_KEY",
     "OTHER",
     "SERVER_OPTIONS",
+    "TOKEN_VARIABLE",
     "Admission",
     "Backoff",
     "Credentials",
     "MethodLimits",
     "Rate",
+    "app_token",
+    "bearer_token",
     "check_local",
     "from_rpc_error",
     "limits_of",
     "open_channel",
-    "refuse_live",
     "retry_after_s",
     "to_status",
     "typed_errors",

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import ipaddress
 import os
-import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import grpc
 
-from edge_sdk.base import ConflictError, RefusedError, UsageError
+from edge_sdk.base import RefusedError, UsageError
+from edge_sdk.rpc.tokens import AUTHORIZATION
 
 FRAME_BYTES = 64 << 10  # the sweet spot of grpc.aio: 374 MB/s; 16 KiB and 256 KiB are slower
 MESSAGE_BYTES_MAX = 64 << 20  # manifests of large models; the default of 4 MiB is too small
@@ -63,6 +62,7 @@ class Credentials:
 
     device: str | None = None
     operator: str | None = None
+    token: str | None = field(default=None, repr=False)  # of an app, to an agent over TCP
     insecure: bool = False
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
@@ -75,6 +75,8 @@ class Credentials:
                     f"{key.removeprefix('edge-')} {value[:80]!r} is not a name: use printable "
                     f"ASCII, at most {_NAME_LENGTH_MAX} characters"
                 )
+        if self.token is not None:
+            return (*named, (AUTHORIZATION, f"Bearer {self.token}"))
         return named
 
 
@@ -131,6 +133,7 @@ class _Identify(
     grpc.UnaryUnaryClientInterceptor,
     grpc.UnaryStreamClientInterceptor,
     grpc.StreamUnaryClientInterceptor,
+    grpc.StreamStreamClientInterceptor,
 ):
     """Adds the caller's identity to the metadata of each call."""
 
@@ -149,6 +152,9 @@ class _Identify(
     def intercept_stream_unary(self, continuation, details, requests):  # type: ignore[no-untyped-def]
         return continuation(self._details(details), requests)
 
+    def intercept_stream_stream(self, continuation, details, requests):  # type: ignore[no-untyped-def]
+        return continuation(self._details(details), requests)
+
 
 class _Details(grpc.ClientCallDetails):
     def __init__(
@@ -160,13 +166,3 @@ class _Details(grpc.ClientCallDetails):
         self.credentials = details.credentials
         self.wait_for_ready = details.wait_for_ready
         self.compression = details.compression
-
-
-def refuse_live(address: str) -> None:
-    """gRPC would take a Unix socket away from whoever listens there. Raises: ConflictError."""
-    if address.startswith("unix:"):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.settimeout(1.0)  # one whose queue is full is alive
-            answer = probe.connect_ex(address.removeprefix("unix:"))
-        if answer in (0, errno.EAGAIN):
-            raise ConflictError(f"another process already listens on {address}")

@@ -15,6 +15,7 @@ DOORS = (
     "edge_sdk.rpc",
     "edge_sdk.client",
     "edge_sdk.fleet",
+    "device_agent.access.guard",
     "device_agent.fleet_link",
     "device_agent.local_api",
     "device_agent.rest",

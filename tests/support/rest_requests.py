@@ -27,11 +27,13 @@ class Rest:
     status: int = 0  # ours, where it says better than Triton's whose fault it is; 0: the same
 
 
-def ask(address: str, one: Rest, *, version: str, other: str) -> dict[str, Any]:
+def ask(address: str, one: Rest, *, version: str, other: str, token: str = "") -> dict[str, Any]:
     """Status, and the answer without what names the server's own versions."""
     document = one.body if isinstance(one.body, bytes) else json.dumps(one.body).encode()
     body = b"" if one.body is None else document + one.raw
     headers = {_LENGTH: str(len(document))} if one.raw else {}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
     connection = http.client.HTTPConnection(address, timeout=30)
     try:
         path = one.path.format(version=version, other=other)

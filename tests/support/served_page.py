@@ -18,7 +18,7 @@ def served_page(folder: Path, words: memoryview | None) -> Iterator[str]:
     rig = Rig(folder)
     rig.start()
     try:
-        with LocalApi(Door(rig.updater, words), rig.config.agent_uri):
+        with LocalApi(Door(rig.updater, words), rig.config):
             yield str(rig.state)
     finally:
         rig.close()

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import socket
-import stat
 import threading
 from pathlib import Path
 
+from device_agent.access import OWNER, Access, OwnSocket
 from device_agent.serving.dispatch import Dispatcher
 from device_agent.serving.doors.lane_connection import LaneConnection, LaneSlots
-from edge_sdk.base import ConflictError, UnavailableError
+from edge_sdk.base import EdgeError, UnavailableError
 from edge_sdk.fastlane import Elsewhere, encode, lane_path
 from edge_sdk.tensor_pool import TensorPool
 
@@ -43,7 +42,7 @@ class FastLaneDoor:
         self._connections: set[LaneConnection] = set()
         self._listener: socket.socket | None = None
         self._thread: threading.Thread | None = None
-        self._identity: tuple[int, int] | None = None
+        self._own: OwnSocket | None = None
         self.path: Path | None = None
 
     @property
@@ -52,29 +51,30 @@ class FastLaneDoor:
         with self._lock:
             return len(self._connections)
 
-    def open(self, address: str) -> None:
-        """``address`` is where the inference protocol listens: the lane is as open as that, and its
-        owner's alone where there is no such socket.
+    def open(self, address: str, access: Access = OWNER) -> None:
+        """``address`` is where the inference protocol listens, ``access`` to whom: who may not
+        connect is given no memory either.
 
         Nothing happens where it is not that of a Unix socket. Raises: ConflictError (something that
-        lives, or is no socket, is in the way), UnavailableError.
+        lives is in the way), UsageError (something that is no socket), RefusedError,
+        NotFoundError (no such folder), UnavailableError.
         """
         path = lane_path(address)
         if path is None:
             return
-        _clear(path)
+        own = OwnSocket(f"unix:{path}", access)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            # Before bind, so that there is no moment at which others could connect.
-            os.fchmod(listener.fileno(), _mode(address))
-            listener.bind(str(path))
+            listener.bind(str(own.bind_path))
             listener.listen(_BACKLOG)
-        except OSError as error:
+            own.show()
+        except (OSError, EdgeError) as error:
             listener.close()
-            raise UnavailableError(f"no fast lane at {path}: {error.strerror}") from None
-        status = path.stat()
-        self._identity = (status.st_dev, status.st_ino)
-        self.path, self._listener = path, listener
+            own.close()
+            if isinstance(error, EdgeError):
+                raise
+            raise UnavailableError(f"cannot listen at {path}: {error.strerror}") from None
+        self.path, self._own, self._listener = path, own, listener
         self._thread = threading.Thread(
             target=self._accept, args=(listener,), name="lane", daemon=True
         )
@@ -82,17 +82,14 @@ class FastLaneDoor:
 
     def close(self) -> None:
         """Takes no more requests; those that were sent are answered first, for a moment."""
-        if self._listener is None or self.path is None or self._thread is None:
+        if self._listener is None or self._own is None or self._thread is None:
             return
-        with contextlib.suppress(OSError):
-            status = self.path.lstat()
-            if (status.st_dev, status.st_ino) == self._identity:
-                self.path.unlink()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept
         self._thread.join()
         self._listener.close()
         self._listener = None
+        self._own.close()
         with self._lock:
             leaving = list(self._connections)
         for connection in leaving:
@@ -143,34 +140,3 @@ class FastLaneDoor:
     def _leave(self, connection: LaneConnection) -> None:
         with self._lock:
             self._connections.discard(connection)
-
-
-def _clear(path: Path) -> None:
-    """Removes the socket that a killed process left. Raises: ConflictError."""
-    try:
-        kind = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise ConflictError(f"no fast lane at {path}: {error.strerror}") from None
-    if not stat.S_ISSOCK(kind):
-        raise ConflictError(f"no fast lane at {path}: a file that is no socket is in the way")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
-            return
-        except OSError:
-            pass
-    raise ConflictError(f"no fast lane at {path}: another process listens there")
-
-
-def _mode(address: str) -> int:
-    """Permissions of the door's own socket file; its owner's alone where there is none."""
-    try:
-        return stat.S_IMODE(Path(address.removeprefix("unix:")).stat().st_mode)
-    except OSError:
-        return 0o600

@@ -16,6 +16,7 @@ import grpc
 from google.protobuf.message import Message
 from grpc_status import rpc_status
 
+from device_agent.access import OWNER, Access, Guard, OwnSocket
 from device_agent.config import ModelConfig
 from device_agent.serving.dispatch import Dispatcher
 from device_agent.serving.doors import describe
@@ -36,7 +37,7 @@ from edge_sdk.base import (
     UsageError,
 )
 from edge_sdk.protos import inference_v2_pb2 as pb
-from edge_sdk.rpc import SERVER_OPTIONS, check_local, refuse_live, to_status
+from edge_sdk.rpc import SERVER_OPTIONS, check_local, to_status
 
 SERVICE = "inference.GRPCInferenceService"
 # A request that waits for its turn keeps a thread. There are more of them than may wait for one
@@ -72,31 +73,53 @@ class InferenceDoor:
         *,
         models: Mapping[str, ModelConfig] | None = None,
         shared_memory_prefix: str = "",
+        access: Access = OWNER,
         tracer: TraceWriter | None = None,
     ) -> None:
         """``shared_memory_prefix``: of the objects that apps may register; empty: none.
+        ``access``: who may connect to a socket.
         ``tracer``: told of the traces that requests belong to."""
         self._tracer = tracer
         self._table = table
         self._models = models or {}
         self._shares = bool(shared_memory_prefix)
-        self._regions = Regions(shared_memory_prefix)
+        self._access = access
+        self._regions = Regions(shared_memory_prefix, access)
         self._model_infer = ModelInfer(dispatcher, self._regions, self._models)
         self._streams = Semaphore(_STREAMS_MAX)
         self._threads: DoorThreads | None = None
         self._server: grpc.Server | None = None
+        self._own: OwnSocket | None = None
         self.address = ""
 
-    def open(self, address: str, *, insecure: bool = False) -> None:
+    def open(
+        self,
+        address: str,
+        *,
+        guard: Guard | None = None,
+        insecure: bool = False,
+    ) -> None:
         """``unix:/path`` or ``host:port``; ``address`` tells the port that 0 became.
 
-        Raises: ConflictError (taken), RefusedError (not this machine), UsageError.
+        ``guard``: what callers may call, None: all.
+
+        Raises: ConflictError (taken), RefusedError (not this machine, or not for that group),
+        NotFoundError (no such folder), UsageError.
         """
         check_local(address, insecure=insecure)
-        refuse_live(address)
+        self._own = own = OwnSocket(address, self._access)
+        try:
+            self._listen(own, guard)
+        except BaseException:
+            own.close()
+            raise
+
+    def _listen(self, own: OwnSocket, guard: Guard | None) -> None:
+        address = own.address
         self._threads = DoorThreads(_THREADS, name="inference")
         server = grpc.server(
             cast(ThreadPoolExecutor, self._threads),
+            interceptors=[] if guard is None else [guard],
             options=list(SERVER_OPTIONS),
             maximum_concurrent_rpcs=_PENDING_MAX,
         )
@@ -104,11 +127,12 @@ class InferenceDoor:
             (grpc.method_handlers_generic_handler(SERVICE, self._handlers()),)
         )
         try:
-            port = server.add_insecure_port(address)
+            port = server.add_insecure_port(own.bind_address)
         except RuntimeError:
             raise ConflictError(f"cannot listen on {address}; is it taken?") from None
         unix = address.startswith("unix:")
         self.address = address if unix else f"{address.rpartition(':')[0]}:{port}"
+        own.show()
         server.start()
         self._server = server
 
@@ -117,9 +141,15 @@ class InferenceDoor:
         if self._server is not None:
             self._server.stop(_GRACE_S).wait()
             self._server = None
+        if self._own is not None:
+            self._own.close()
         if self._threads is not None:
             self._threads.close()
         self._regions.close()
+
+    def method_names(self) -> frozenset[str]:
+        """Of the service, as it answers here."""
+        return frozenset(self._handlers())
 
     def _handlers(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
         unary: dict[str, tuple[type[Message], Callable[[Any, Context], Message]]] = {

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from device_agent.access import OWNER, Access
 from edge_sdk.base import ConflictError, EdgeError, NotFoundError, ResourceError, UsageError
 from edge_sdk.engines.contract import Array
 
@@ -92,9 +93,11 @@ class RegionPart:
 class Regions:
     """Registered by one client, used by its requests: by name, across connections."""
 
-    def __init__(self, prefix: str) -> None:
-        """``prefix`` of the names that may be registered, without a leading slash."""
+    def __init__(self, prefix: str, access: Access = OWNER) -> None:
+        """``prefix`` of the names that may be registered, without a leading slash; ``access``:
+        who may ask models here, and so may have this process read and write an object."""
         self._prefix = prefix
+        self._access = access
         self._lock = threading.Lock()
         self._open: dict[str, _Open] = {}
 
@@ -122,6 +125,12 @@ class Regions:
                 f"Unable to open shared memory region: {region.key!r}: {error.strerror}"
             ) from None
         status = os.fstat(fd)
+        if not self._is_theirs(status):
+            os.close(fd)
+            raise EdgeError(
+                f"Unable to open shared memory region: {region.key!r}: it is neither the agent's "
+                "user's nor open to the group of those who may ask models"
+            )
         if (
             not stat.S_ISREG(status.st_mode)
             or not region.name
@@ -133,6 +142,19 @@ class Regions:
                 f"{status.st_size} bytes, asked for are {region.size_bytes} from {region.offset}"
             )
         return fd
+
+    def _is_theirs(self, status: os.stat_result) -> bool:
+        """Whether those who may ask could open it themselves: an agent that may open more than
+        they must not do so for them."""
+        if status.st_uid == os.geteuid():
+            return True
+        for bits, member in (
+            (stat.S_IRGRP | stat.S_IWGRP, status.st_gid == self._access.gid),
+            (stat.S_IROTH | stat.S_IWOTH, True),
+        ):
+            if member and status.st_mode & bits == bits:
+                return True
+        return False
 
     def status(self, name: str) -> tuple[Region, ...]:
         """One, or all where ``name`` is empty. Raises: NotFoundError."""

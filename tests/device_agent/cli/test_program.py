@@ -9,9 +9,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from device_agent.access import AppTokens
 from device_agent.cli import main
 from device_agent.cli.settings import read_config, with_free_port
-from device_agent.config import CacheConfig, ModelConfig, ProbationConfig
+from device_agent.config import CacheConfig, LocalConfig, ModelConfig, ProbationConfig
 from device_agent.local_api import LocalApi
 from device_agent.records import Cached, Loading, Switch
 from device_agent.store import Store
@@ -44,7 +45,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
         for version in (V1, V2):
             one.server.assign(version)
             one.wait_for_end(version, "committed")
-        with LocalApi(Door(one.updater), one.config.agent_uri):
+        with LocalApi(Door(one.updater), one.config):
             yield one
     finally:
         one.close()
@@ -338,9 +339,47 @@ def test_free_ports() -> None:
     assert (host, int(port) > 0) == ("127.0.0.1", True)
 
 
+def test_apps(edge_agent: Callable[..., Ran], tmp_path: Path) -> None:
+    """A token is shown once, or written to a file of the owner's; lists never have it."""
+    state = ("--state", str(tmp_path))
+    made = edge_agent("apps", "add", "camera", "--role", "infer", *state, "--json")
+    token = made.document["token"]
+    assert AppTokens(tmp_path).roles_of(token) == {"infer"}
+    file = tmp_path / "wall.token"
+    roles = ("--role", "observe", "--role", "control")
+    written = edge_agent("apps", "add", "wall", *roles, "--output", str(file), *state)
+    assert (written.code, written.out) == (0, "")
+    assert AppTokens(tmp_path).roles_of(file.read_text().strip()) == {"observe", "control"}
+    assert file.stat().st_mode & 0o777 == 0o600
+    listed = edge_agent("apps", "list", *state)
+    assert "camera" in listed.out
+    assert "observe, control" in listed.out
+    assert token not in listed.out
+    rows = edge_agent("apps", "list", *state, "--json").document["apps"]
+    assert [row["app"] for row in rows] == ["camera", "wall"]
+    assert edge_agent("apps", "remove", "camera", *state).code == 0
+    assert AppTokens(tmp_path).roles_of(token) == set()
+    assert edge_agent("apps", "remove", "camera", *state).code == 7
+    assert edge_agent("apps", "add", "wall", "--role", "infer", *state).code == 7
+    assert edge_agent("apps", "add", "x", "--role", "root", *state).code == 2
+    assert edge_agent("apps", "list", "--state", str(tmp_path / "none")).code == 7
+
+
+def test_groups_of_roles_come_from_the_file(tmp_path: Path) -> None:
+    """The table [agent.local]; without it every role is the owner's."""
+    file = tmp_path / "agent.toml"
+    file.write_text('[agent]\ndevice = "d"\n[agent.local]\ninfer_group = "video"\n')
+    config = read_config({"file": file, "state_dir": "/s"})[0]
+    assert config.local == LocalConfig(infer_group="video")
+    assert (config.apps_uri, config.observe_uri) == ("unix:/s/apps.sock", "")
+    file.write_text('[agent]\ndevice = "d"\n[agent.local]\ninfer_groups = "video"\n')
+    with pytest.raises(UsageError, match=r"\[agent.local\]: infer_groups \(is infer_group meant"):
+        read_config({"file": file})
+
+
 def test_help_has_an_example(edge_agent: Callable[..., Ran]) -> None:
     """Each command shows one."""
-    for command in ("run", "status", "models", "update", "rollback", "events", "doctor"):
+    for command in ("run", "status", "models", "update", "rollback", "events", "apps", "doctor"):
         ran = edge_agent(command, "--help")
         assert ran.code == 0
         assert f"Example: edge-agent {command}" in " ".join(ran.out.split())

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import stat
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from device_agent.access import own_token
+from device_agent.config import AgentConfig, LocalConfig
 from device_agent.local_api import LocalApi
 from device_agent.local_api.asking import AgentQuestions
-from device_agent.local_api.listen import claimed
 from device_agent.supervisor.updater_process import Door
 from edge_sdk.base import (
     ConflictError,
     NotFoundError,
     RefusedError,
     ResourceError,
+    TrustError,
+    UnauthenticatedError,
     UnavailableError,
-    UsageError,
 )
 from edge_sdk.protos import agent_v1_pb2 as wire
 from edge_sdk.protos import agent_v1_pb2_grpc as stubs
 from edge_sdk.rpc import Credentials, open_channel, typed_errors
 from tests.support.model_artifacts import model_artifact
 from tests.support.onnx_models import linear
+from tests.support.open_folder import open_folder
 from tests.support.updater_rig import Rig
 
 V1 = model_artifact(linear(1.0), version="1.0.0", extra={"labels.txt": b"a\n"})
@@ -46,7 +53,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 @pytest.fixture
 def uri(rig: Rig) -> Iterator[str]:
-    with LocalApi(Door(rig.updater), rig.config.agent_uri) as api:
+    with LocalApi(Door(rig.updater), rig.config) as api:
         yield api.address
 
 
@@ -159,40 +166,95 @@ def test_streams_do_not_use_up_the_server(uri: str, agent: AgentQuestions) -> No
 
 
 def test_a_tcp_address_with_a_free_port(rig: Rig) -> None:
-    """Port 0 is answered by the real one."""
-    with LocalApi(Door(rig.updater), "127.0.0.1:0") as api:
+    """Port 0 is answered by the real one, and only to those who show a token."""
+    config = replace(rig.config, local_address="127.0.0.1:0")
+    token = own_token(Path(config.state_dir), make=True)
+    with LocalApi(Door(rig.updater), config) as api:
         assert not api.address.endswith(":0")
-        with AgentQuestions(api.address) as agent:
+        with AgentQuestions(api.address, token) as agent:
             assert agent.status()["device"] == "kiosk-7"
+        with AgentQuestions(api.address) as agent, pytest.raises(UnauthenticatedError):
+            agent.status()
+
+
+def test_a_role_has_a_socket_of_its_own(rig: Rig) -> None:
+    """Where roles have groups, each has its socket: there it may do what is its own, no more."""
+    gid = str(os.getgid())
+    local = LocalConfig(infer_group=gid, observe_group=gid, control_group=gid)
+    with open_folder() as folder:
+        config = replace(rig.config, local=local, local_address=f"unix:{folder}/agent.sock")
+        _check_roles(rig, config)
+        assert list(folder.iterdir()) == []
+
+
+def _check_roles(rig: Rig, config: AgentConfig) -> None:
+    with LocalApi(Door(rig.updater), config) as api:
+        sockets = {"control": api.address, "observe": config.observe_uri, "infer": config.apps_uri}
+        for role, uri in sockets.items():
+            status = Path(uri.removeprefix("unix:")).stat()
+            assert (stat.S_IMODE(status.st_mode), status.st_gid) == (0o660, os.getgid())
+            with AgentQuestions(uri) as agent:
+                assert agent.status()["device"] == "kiosk-7"
+                acts = {"control": agent.update_now, "observe": agent.statistics}
+                for needed, act in acts.items():
+                    if role in ("control", needed):
+                        act()
+                    else:
+                        with pytest.raises(TrustError, match=f"not for the role {role}"):
+                            act()
+            with open_channel(uri, Credentials()) as channel:
+                held = stubs.AgentServiceStub(channel).Hold(wire.HoldRequest(model="team/digits"))
+                if role == "observe":
+                    with pytest.raises(TrustError), typed_errors("the agent"):
+                        next(iter(held))
+                else:
+                    assert next(iter(held)).version == "1.0.0"
+                    held.cancel()
+
+
+def test_without_configuration_the_socket_is_the_owners(rig: Rig, uri: str) -> None:
+    """One socket, nobody else's, whatever the umask."""
+    names = [path.name for path in Path(rig.config.state_dir).iterdir() if path.is_socket()]
+    assert names == ["agent.sock"]
+    assert stat.S_IMODE(Path(uri.removeprefix("unix:")).stat().st_mode) == 0o600
+
+
+def test_those_who_fill_one_socket_keep_nobody_from_another(rig: Rig) -> None:
+    """Calls that never say what they want take all threads of the role infer; control answers."""
+    local = LocalConfig(infer_group=str(os.getgid()))
+    with open_folder() as folder, ExitStack() as stack:
+        config = replace(rig.config, local=local, local_address=f"unix:{folder}/agent.sock")
+        api = stack.enter_context(LocalApi(Door(rig.updater), config))
+        over = threading.Event()
+
+        def silent() -> Iterator[bytes]:
+            over.wait(30)
+            yield b""
+
+        with open_channel(config.apps_uri, Credentials()) as channel:
+            ask = channel.stream_unary("/edge.agent.v1.AgentService/Status")
+            waiting = [ask.future(silent()) for _ in range(40)]
+            with AgentQuestions(api.address) as agent:
+                assert agent.status()["device"] == "kiosk-7"
+            for one in waiting:
+                one.cancel()
+            over.set()
 
 
 def test_a_live_address_is_not_stolen(rig: Rig, uri: str, tmp_path: Path) -> None:
     """Neither a socket nor a port."""
-    with pytest.raises(ConflictError), LocalApi(Door(rig.updater), uri):
+    with pytest.raises(ConflictError), LocalApi(Door(rig.updater), rig.config):
         pass
+    with AgentQuestions(uri) as agent:
+        assert agent.status()["device"] == "kiosk-7"
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(ConflictError), LocalApi(Door(rig.updater), f"127.0.0.1:{port}"):
+        config = replace(rig.config, local_address=f"127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(ConflictError), LocalApi(Door(rig.updater), config):
             pass
 
 
-def test_a_dead_socket_is_cleaned_up(tmp_path: Path) -> None:
-    """What a killed agent left behind does not hinder the next."""
-    path = tmp_path / "a.sock"
-    with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(path))
-    with claimed(f"unix:{path}") as address:
-        assert address == f"unix:{path}"
-        assert not path.exists()
-
-
-def test_addresses_that_cannot_be_taken(tmp_path: Path) -> None:
-    """A file in the way, no folder, another machine."""
-    (tmp_path / "file").write_bytes(b"precious")
-    with pytest.raises(UsageError), claimed(f"unix:{tmp_path}/file"):
-        pass
-    assert (tmp_path / "file").read_bytes() == b"precious"
-    with pytest.raises(NotFoundError), claimed(f"unix:{tmp_path}/none/x"):
-        pass
-    with pytest.raises(RefusedError), claimed("203.0.113.9:80"):
+def test_an_address_of_another_machine_is_refused(rig: Rig) -> None:
+    """Plaintext goes no further than this device, token or not."""
+    config = replace(rig.config, local_address="203.0.113.9:80")
+    with pytest.raises(RefusedError), LocalApi(Door(rig.updater), config):
         pass

@@ -6,11 +6,13 @@ import gzip
 import http.client
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from device_agent.access import AppTokens, Guard
 from device_agent.rest.run import BODY_BYTES_MAX, RestServer
 from tests.support.rest_requests import REQUESTS, REST_ANSWERS, Rest, ask, infer, x
 from tests.support.triton_calls import unspaced
@@ -32,6 +34,31 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def ours(address: str, one: Rest) -> dict[str, Any]:
     return ask(address, one, version="1.0.0", other="9.0.0")
+
+
+def test_over_tcp_a_token_is_shown(tmp_path: Path) -> None:
+    """Every path asks for an app with the role infer, before it reads a body or says what there
+    is; a socket asks for none."""
+    inference = f"unix:{tmp_path}/inference.sock"
+    tokens = AppTokens(tmp_path)
+    infers, watches = tokens.add("camera", ["infer"]), tokens.add("wall", ["observe"])
+    with (
+        triton_twin(tmp_path, prefix="edge-token-", address=inference),
+        RestServer("127.0.0.1:0", inference, guard=Guard(tokens=tokens)) as server,
+    ):
+        for path in ("/v2/health/live", "/v2/models/stats", "/v2/nothing", "/"):
+            answers = [
+                ask(server.address, Rest("GET", path), version="", other="", token=token)
+                for token in ("", "edge-app.wrong", watches)
+            ]
+            assert [one["status"] for one in answers] == [401, 401, 403]
+            assert "token of an app" in answers[0]["answer"]["error"]
+        live = Rest("GET", "/v2/health/live")
+        assert ask(server.address, live, version="", other="", token=infers)["status"] == 200
+        connection = http.client.HTTPConnection(server.address, timeout=30)
+        connection.request("GET", "/v2")
+        assert connection.getresponse().headers["WWW-Authenticate"] == "Bearer"
+        connection.close()
 
 
 def test_every_request_was_recorded() -> None:

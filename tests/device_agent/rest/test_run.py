@@ -14,7 +14,7 @@ import pytest
 from device_agent.config import AgentConfig
 from device_agent.rest import check_rest, run_rest
 from device_agent.rest.run import RestServer
-from edge_sdk.base import ConflictError, RefusedError
+from edge_sdk.base import ConflictError, RefusedError, UsageError
 from tests.support.processes import wait_for
 
 
@@ -70,6 +70,6 @@ def test_a_dead_socket_is_no_obstacle(tmp_path: Path) -> None:
         dead.bind(str(path))
     RestServer(f"unix:{path}", "127.0.0.1:1").close()
     path.write_text("mine")
-    with pytest.raises(ConflictError):
+    with pytest.raises(UsageError):
         RestServer(f"unix:{path}", "127.0.0.1:1")
     assert path.read_text() == "mine"

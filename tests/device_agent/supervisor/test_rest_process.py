@@ -8,16 +8,17 @@ from typing import Any
 
 import psutil
 
+from device_agent.access import own_token
 from tests.support.processes import Command, wait_for
 from tests.support.rest_requests import Rest, ask
 
 READY = Rest("GET", "/v2/health/ready")
 
 
-def asked(agent: Command, one: Rest) -> dict[str, Any] | None:
+def asked(agent: Command, one: Rest, token: str) -> dict[str, Any] | None:
     """None: nobody listens."""
     try:
-        return ask(agent.ready["rest_address"], one, version="", other="")
+        return ask(agent.ready["rest_address"], one, version="", other="", token=token)
     except OSError:
         return None
 
@@ -34,14 +35,17 @@ def test_it_is_a_process_of_its_own(tmp_path: Path) -> None:
     )
     try:
         agent.start()
+        token = own_token(tmp_path / "s")
+        stranger = asked(agent, READY, "")
+        assert stranger is None or stranger["status"] == 401
 
         def ready() -> bool:
-            told = asked(agent, READY)
+            told = asked(agent, READY, token)
             return told is not None and told["status"] == 200
 
         wait_for(ready, "the REST process")
         rest, inference = agent.child("rest_process"), agent.child("device_agent.serving").pid
-        unknown = asked(agent, Rest("GET", "/v2/models/team/digits"))
+        unknown = asked(agent, Rest("GET", "/v2/models/team/digits"), token)
         assert unknown is not None
         assert unknown["status"] == 404
         assert "'team/digits'" in unknown["answer"]["error"]

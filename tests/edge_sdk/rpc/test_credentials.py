@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from edge_sdk.base import ConflictError, RefusedError, UsageError
+from edge_sdk.base import RefusedError, UsageError
 from edge_sdk.rpc import (
     CHANNEL_OPTIONS,
     MESSAGE_BYTES_MAX,
@@ -18,7 +17,6 @@ from edge_sdk.rpc import (
     Credentials,
     check_local,
     open_channel,
-    refuse_live,
 )
 
 ECHO = "/edge.test/"
@@ -138,20 +136,3 @@ def test_second_server_on_a_port_is_noticed() -> None:
             second.add_insecure_port(f"127.0.0.1:{port}")
     finally:
         first.stop(None).wait()
-
-
-def test_a_live_socket_is_refused_a_dead_one_is_not(tmp_path: Path) -> None:
-    """Who listens at a Unix address keeps it, also with its queue full; what a killed process
-    left, or nothing at all, is in nobody's way."""
-    path = tmp_path / "a.sock"
-    refuse_live(f"unix:{path}")
-    refuse_live("127.0.0.1:1")
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        listener.listen(0)
-        with socket.socket(socket.AF_UNIX) as waiting:
-            waiting.connect(str(path))
-            for _ in range(2):
-                with pytest.raises(ConflictError, match="already listens"):
-                    refuse_live(f"unix:{path}")
-    refuse_live(f"unix:{path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import stat
 from collections.abc import Iterator
@@ -10,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from device_agent.access import OWNER, Access
 from device_agent.serving.doors import FastLaneDoor
-from edge_sdk.base import ConflictError, UnavailableError
+from edge_sdk.base import ConflictError, NotFoundError, UsageError
 from edge_sdk.fastlane import VERSION, Answer, Elsewhere, Hello
 from tests.support import onnx_models
+from tests.support.open_folder import open_folder
 from tests.support.processes import wait_for
 from tests.support.raw_lane import raw_lane, request
 from tests.support.serving_door import Serving, listening
@@ -29,15 +32,15 @@ def served(tmp_path: Path) -> Iterator[Serving]:
 
 
 def test_the_lane_is_as_open_as_the_door(served: Serving, tmp_path: Path) -> None:
-    """The socket file lies beside the door's and has its permissions, and goes at the end."""
-    door = tmp_path / "inference.sock"
-    for mode in (0o700, 0o750):
-        door.chmod(mode)
-        served.lane.open(served.door.address)
-        assert served.lane.path == tmp_path / "inference.sock.lane"
-        assert stat.S_IMODE(served.lane.path.stat().st_mode) == mode
-        served.lane.close()
-        assert not served.lane.path.exists()
+    """The socket file lies beside the door's, is for the same role, and goes at the end."""
+    with open_folder() as folder:
+        for access, mode in ((OWNER, 0o600), (Access(gid=os.getgid()), 0o660)):
+            served.lane.open(f"unix:{folder}/inference.sock", access)
+            assert served.lane.path == folder / "inference.sock.lane"
+            status = served.lane.path.stat()
+            assert (stat.S_IMODE(status.st_mode), status.st_gid) == (mode, os.getgid())
+            served.lane.close()
+            assert list(folder.iterdir()) == []
 
 
 def test_a_door_on_tcp_has_no_lane(served: Serving) -> None:
@@ -60,7 +63,7 @@ def test_what_lives_is_left_alone(served: Serving, tmp_path: Path) -> None:
     """A second lane at one address is refused, and the first one works on."""
     served.lane.open(served.door.address)
     other = FastLaneDoor(served.dispatcher, served.pool)
-    with pytest.raises(ConflictError, match="listens there"):
+    with pytest.raises(ConflictError, match="already listens"):
         other.open(served.door.address)
     other.close()
     with raw_lane(served.lane.path) as lane:
@@ -77,14 +80,14 @@ def test_what_is_no_socket_is_left_alone(served: Serving, tmp_path: Path, kind: 
         way.mkdir()
     else:
         way.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ConflictError, match="no socket"):
+    with pytest.raises(UsageError, match="no socket"):
         served.lane.open(served.door.address)
     assert way.is_symlink() if kind == "link" else way.exists()
 
 
 def test_a_folder_that_is_not_there_is_said(served: Serving, tmp_path: Path) -> None:
-    """A lane that cannot be made is UnavailableError: the other door serves."""
-    with pytest.raises(UnavailableError, match="no fast lane"):
+    """A lane that cannot be made is a typed error: the other door serves."""
+    with pytest.raises(NotFoundError, match="no folder"):
         served.lane.open(f"unix:{tmp_path}/missing/inference.sock")
 
 

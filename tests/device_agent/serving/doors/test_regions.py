@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from device_agent.access import OWNER, Access
 from device_agent.serving.doors import regions as room
 from device_agent.serving.doors.regions import REGIONS_MAX, Region, Regions
 from edge_sdk.base import ConflictError, EdgeError, NotFoundError, ResourceError, UsageError
@@ -170,3 +171,21 @@ def test_what_does_not_fit_is_not_written(regions: Regions, folder: Path) -> Non
     with regions.use() as use, pytest.raises(EdgeError, match="should be at least 8 bytes"):
         use.part("r", 0, 7).write(bytes(8))
     assert (folder / "app-one").read_bytes() == before
+
+
+def test_an_object_of_somebody_else(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent that may open everything opens for apps only what they could open themselves:
+    what is its own user's, the group's of those who may ask, or everybody's."""
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    group = Access(gid=os.getgid())
+    cases = [(OWNER, 0o600, False), (OWNER, 0o660, False), (OWNER, 0o606, True)]
+    cases += [(group, 0o600, False), (group, 0o640, False), (group, 0o660, True)]
+    for access, mode, opened in cases:
+        (folder / "app-one").chmod(mode)
+        regions = Regions("app-", access)
+        if opened:
+            regions.register(region())
+        else:
+            with pytest.raises(EdgeError, match="neither the agent's user's nor"):
+                regions.register(region())
+        regions.close()

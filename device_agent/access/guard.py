@@ -1,0 +1,64 @@
+"""Every call of a local server passes here first: may whoever asks call that method?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, NoReturn
+
+import grpc
+from grpc_status import rpc_status
+
+from device_agent.access.apps import AppTokens
+from device_agent.access.roles import Role, may_call
+from edge_sdk.base import EdgeError, TrustError, UnauthenticatedError
+from edge_sdk.rpc import bearer_token, to_status
+
+
+class Guard(grpc.ServerInterceptor):
+    """``roles``: of whoever comes in by this socket. None: the call's token says it."""
+
+    def __init__(
+        self, roles: Collection[Role] | None = None, tokens: AppTokens | None = None
+    ) -> None:
+        self._roles = None if roles is None else frozenset(roles)
+        self._tokens = tokens
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Any],
+        details: grpc.HandlerCallDetails,
+    ) -> Any:
+        try:
+            self.check(details.method, details.invocation_metadata)
+        except EdgeError as error:
+            return _refusing(error)
+        return continuation(details)
+
+    def check(self, method: str, metadata: Any = ()) -> None:
+        """Raises: UnauthenticatedError, TrustError (a role that may not)."""
+        roles = self._roles if self._roles is not None else self._shown(metadata)
+        if not may_call(roles, method):
+            name = method.rpartition("/")[2]
+            raise TrustError(f"{name} is not for the role {' or '.join(sorted(roles))}")
+
+    def _shown(self, metadata: Any) -> frozenset[Role]:
+        token = bearer_token(metadata)
+        if not token:
+            raise UnauthenticatedError(
+                "this address asks every caller for the token of an app (metadata authorization: "
+                "Bearer ...); 'edge-agent apps add' makes one"
+            )
+        roles = self._tokens.roles_of(token) if self._tokens is not None else frozenset()
+        if not roles:
+            raise UnauthenticatedError("the token is not that of an app of this device")
+        return roles
+
+
+def _refusing(error: EdgeError) -> grpc.RpcMethodHandler[Any, Any]:
+    """A stream both ways: it is answered without waiting for a request that may never come."""
+
+    def refuse(_requests: Iterator[bytes], context: grpc.ServicerContext) -> NoReturn:
+        context.abort_with_status(rpc_status.to_status(to_status(error)))
+        raise AssertionError  # abort raises; this line is for the type checker
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
