@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from distributor.config import (
+    AUDIT_HEAD_S,
     CHECK_IN_S,
     DEVICE_ADDRESS,
     FETCHES_MAX,
@@ -78,6 +79,7 @@ def settings_options(command: Any) -> Any:
                 help="Bytes for stored deltas; the least useful go first. [0: no limit]",
             ),
             click.option("--reconnect-cap-s", type=float, help="Spread of returning watches."),
+            click.option("--audit-head-s", type=float, help="Seconds between signed heads."),
             _FILE,
         ]
     ):
@@ -183,6 +185,7 @@ def _config(settings: Settings, **flags: Any) -> DistributorConfig:
         "fetches_max": FETCHES_MAX,
         "delta_storage_bytes": 0,
         "reconnect_cap_s": RECONNECT_CAP_S,
+        "audit_head_s": AUDIT_HEAD_S,
     }
     data = settings.get("data", flags.get("data"), "distributor-data")
     values = {key: settings.get(key, flags.get(key), one) for key, one in defaults.items()}

@@ -14,6 +14,7 @@ CHECK_IN_S = 60.0
 PLAN_WAIT_S = 20.0
 FETCHES_MAX = 64  # a stalled reader holds about 1 MiB here (measured at 64 KiB frames)
 RECONNECT_CAP_S = 5.0
+AUDIT_HEAD_S = 600.0
 
 
 def default_build_workers() -> int:
@@ -35,6 +36,7 @@ class DistributorConfig:
     fetches_max: int = FETCHES_MAX
     delta_storage_bytes: int = 0  # what stored deltas may take; 0: no limit but the disk
     reconnect_cap_s: float = RECONNECT_CAP_S  # watches come back within this after a goodbye
+    audit_head_s: float = AUDIT_HEAD_S  # how often the audit log's head is signed
 
     def __post_init__(self) -> None:
         if not 1 <= self.build_workers <= 256:
@@ -43,6 +45,6 @@ class DistributorConfig:
             raise UsageError(f"at least one fetch must be allowed, not {self.fetches_max}")
         if self.delta_storage_bytes < 0:
             raise UsageError(f"deltas cannot take {self.delta_storage_bytes} bytes; 0: no limit")
-        for name in ("check_in_s", "plan_wait_s", "reconnect_cap_s"):
+        for name in ("check_in_s", "plan_wait_s", "reconnect_cap_s", "audit_head_s"):
             if not 0 <= getattr(self, name) <= 86_400:
                 raise UsageError(f"{name} must be between 0 and 86400 seconds")

@@ -9,24 +9,31 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import grpc
 
+
+from distributor.audit import HeadSigner, audit_signer
 from distributor.builds import Builder
 from distributor.catalog import unknown_blobs
 from distributor.config import DistributorConfig
 from distributor.services import (
+    Access,
+    Audit,
     Delivery,
     DeviceMetadata,
     Fleet,
     Keeper,
     Listener,
     OperatorMetadata,
+    Operators,
     Renewal,
     RolloutDriver,
     ServerCredentials,
     Wakeups,
     Ways,
+    now_ms,
     open_listener,
 )
 from distributor.signing import OnlineKeys
@@ -34,8 +41,13 @@ from distributor.storage import Blobs, Database, DataFolder, sqlite_url, upgrade
 from edge_sdk.protos.delivery_v1_pb2_grpc import add_DeliveryServiceServicer_to_server
 from edge_sdk.protos.fleet_v1_pb2_grpc import add_FleetServiceServicer_to_server
 from edge_sdk.protos.metadata_v1_pb2_grpc import add_MetadataServiceServicer_to_server
+from edge_sdk.protos.operators_v1_pb2_grpc import (
+    add_AuditServiceServicer_to_server,
+    add_OperatorServiceServicer_to_server,
+)
 
 _METADATA = "edge.metadata.v1.MetadataService"
+_OPERATING = ("edge.operators.v1.OperatorService", "edge.operators.v1.AuditService")
 _GRACE_S = 5.0  # for calls under way once watches have said goodbye
 
 
@@ -104,23 +116,33 @@ async def running(config: DistributorConfig) -> AsyncIterator[Serving]:
             database, blobs, ways=ways, driver=driver, wakeups=wakeups, keys=keys, config=config
         )
         fleet = Fleet(database, blobs, driver=driver, wakeups=wakeups, keeper=keeper, config=config)
+        signer = await asyncio.to_thread(audit_signer, folder.audit_key)
+        heads = HeadSigner(database, signer, clock_ms=now_ms, every_s=config.audit_head_s)
+        stack.push_async_callback(heads.close)
+        access = Access(database, clock_ms=now_ms, open_to_all=True)
         listeners = [
             await open_listener(
                 config.device_address,
                 ServerCredentials(kind="device", insecure=config.insecure_listen),
+                access=access,
                 services=["edge.delivery.v1.DeliveryService", _METADATA],
                 register=_registers(
-                    lambda server: add_DeliveryServiceServicer_to_server(delivery, server),
-                    DeviceMetadata(database, keys),
+                    partial(add_DeliveryServiceServicer_to_server, delivery),
+                    partial(add_MetadataServiceServicer_to_server, DeviceMetadata(database, keys)),
                 ),
             ),
             await open_listener(
                 config.operator_address,
                 ServerCredentials(kind="operator", insecure=config.insecure_listen),
-                services=["edge.fleet.v1.FleetService", _METADATA],
+                access=access,
+                services=["edge.fleet.v1.FleetService", _METADATA, *_OPERATING],
                 register=_registers(
-                    lambda server: add_FleetServiceServicer_to_server(fleet, server),
-                    OperatorMetadata(database, keys),
+                    partial(add_FleetServiceServicer_to_server, fleet),
+                    partial(
+                        add_MetadataServiceServicer_to_server, OperatorMetadata(database, keys)
+                    ),
+                    partial(add_OperatorServiceServicer_to_server, Operators(database)),
+                    partial(add_AuditServiceServicer_to_server, Audit(database, heads)),
                 ),
             ),
         ]
@@ -129,6 +151,7 @@ async def running(config: DistributorConfig) -> AsyncIterator[Serving]:
         for listener in listeners:
             await listener.start()
         await driver.resume()
+        heads.start()
         yield Serving(
             device_address=listeners[0].address,
             operator_address=listeners[1].address,
@@ -139,14 +162,12 @@ async def running(config: DistributorConfig) -> AsyncIterator[Serving]:
         )
 
 
-def _registers(
-    first: Callable[[grpc.aio.Server], None], metadata: DeviceMetadata
-) -> Callable[[grpc.aio.Server], None]:
-    """The service of one listener, and beside it the metadata, which both have."""
+def _registers(*services: Callable[[grpc.aio.Server], None]) -> Callable[[grpc.aio.Server], None]:
+    """The services of one listener."""
 
     def register(server: grpc.aio.Server) -> None:
-        first(server)
-        add_MetadataServiceServicer_to_server(metadata, server)
+        for add in services:
+            add(server)
 
     return register
 

@@ -74,6 +74,7 @@ class HeadSigner:
         self._clock_ms = clock_ms
         self._every_s = every_s
         self._turn = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
 
     async def key(self) -> VerifierKey:
         return self._key((await self._database.read(log_state)).origin)
@@ -123,13 +124,23 @@ class HeadSigner:
             )
         return (row.note if row is not None and before.size == end.size else None), end
 
-    async def keep_signing(self) -> None:
-        """Signs each ``every_s`` seconds what came meanwhile, until cancelled."""
+    def start(self) -> None:
+        """Signs each ``every_s`` seconds what came meanwhile, until closed."""
+        self._task = asyncio.create_task(self._keep_signing())
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _keep_signing(self) -> None:
         while True:
             try:
                 await self.sign()
             except EdgeError as error:
                 _LOG.error("the head of the audit log was not signed: %s", error.message)
+            except Exception:  # noqa: BLE001 - logged, and tried again
+                _LOG.exception("the head of the audit log was not signed")
             await asyncio.sleep(self._every_s)
 
 

@@ -26,6 +26,7 @@ from distributor.rollouts.progress import DeviceEvent
 from distributor.rollouts.records import (
     get_rollout,
     list_rollouts,
+    model_of,
     newest_targets,
     note_built,
     under_way,
@@ -47,6 +48,7 @@ __all__ = [
     "create",
     "get_rollout",
     "list_rollouts",
+    "model_of",
     "newer_assignment",
     "newest_targets",
     "note_built",

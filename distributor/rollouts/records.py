@@ -104,6 +104,15 @@ def get_rollout(connection: Connection, rollout: str) -> Rollout:
     return replace(_rollout(row), devices=tuple(_device(one) for one in rows))
 
 
+def model_of(connection: Connection, rollout: str) -> ModelName:
+    """Which model a rollout is about. Raises: NotFoundError."""
+    query = select(rollouts.c.model).where(rollouts.c.rollout == rollout)
+    row = connection.execute(query).first()
+    if row is None:
+        raise NotFoundError(f"there is no rollout {rollout!r}")
+    return ModelName.parse(row.model)
+
+
 def list_rollouts(connection: Connection, model: ModelName | None) -> list[Rollout]:
     """All, or those of one model, newest first; without their devices."""
     query = select(rollouts).order_by(rollouts.c.number.desc())

@@ -3,20 +3,24 @@
 Rules are not made here: rooms below decide, these call them and answer.
 """
 
+from distributor.services.access import Access, Permit, permitted, visible
 from distributor.services.delivery import Delivery
-from distributor.services.driver import RolloutDriver
+from distributor.services.driver import RolloutDriver, now_ms
 from distributor.services.fleet import Fleet
 from distributor.services.interceptor import Caller, Door, caller
 from distributor.services.keeping import Keeper
 from distributor.services.limits import DEVICE_LIMITS, OPERATOR_LIMITS, Limits, limits_for
 from distributor.services.listener import Listener, ServerCredentials, open_listener
 from distributor.services.metadata import DeviceMetadata, OperatorMetadata, Renewal
+from distributor.services.operators import Audit, Operators
 from distributor.services.wakeups import Wakeups
 from distributor.services.ways import Ways
 
 __all__ = [
     "DEVICE_LIMITS",
     "OPERATOR_LIMITS",
+    "Access",
+    "Audit",
     "Caller",
     "Delivery",
     "DeviceMetadata",
@@ -27,11 +31,16 @@ __all__ = [
     "Listener",
     "OperatorMetadata",
     "Renewal",
+    "Operators",
+    "Permit",
     "RolloutDriver",
     "ServerCredentials",
     "Wakeups",
     "Ways",
     "caller",
     "limits_for",
+    "now_ms",
     "open_listener",
+    "permitted",
+    "visible",
 ]

@@ -14,11 +14,13 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from distributor import rollouts
+from distributor.audit import Act, recorded
 from distributor.catalog import find_artifacts, get_artifact, variants_of
 from distributor.devices import DeviceRecord, find_devices
 from distributor.errors import NoVariantFitsError
 from distributor.planning import ArtifactFacts, DeltaJob, History, jobs_once
 from distributor.rollouts import Rollout, RolloutDevice, RolloutRequest, Touched
+from distributor.services.access import Permit
 from distributor.services.wakeups import Wakeups
 from distributor.services.ways import Way, Ways
 from distributor.storage import Database
@@ -62,18 +64,38 @@ class RolloutDriver:
         for rollout in await self._database.read(rollouts.unfinished_builds):
             self._start(rollout)
 
-    async def create(self, request: RolloutRequest, *, by: str) -> Rollout:
-        rollout = await self._database.write(rollouts.create, request, at_ms=now_ms(), by=by)
+    async def create(self, request: RolloutRequest, *, permit: Permit) -> Rollout:
+        at_ms = now_ms()
+
+        def act(made: Rollout) -> Act:
+            facts = {"model": str(made.model), "version": made.version}
+            facts["devices"] = str(len(made.devices))
+            return permit.act("rollout.create", made.rollout, facts, at_ms=at_ms)
+
+        create = recorded(rollouts.create, act)
+        rollout = await self._database.write(create, request, at_ms=at_ms, by=permit.by)
         self._start(rollout.rollout)
         return rollout
 
-    async def undo(self, rollout: str, *, by: str) -> Rollout:
-        back = await self._database.write(rollouts.undo, rollout, at_ms=now_ms(), by=by)
+    async def undo(self, rollout: str, *, permit: Permit) -> Rollout:
+        at_ms = now_ms()
+
+        def act(made: Rollout) -> Act:
+            return permit.act("rollout.undo", rollout, {"by": made.rollout}, at_ms=at_ms)
+
+        undo = recorded(rollouts.undo, act)
+        back = await self._database.write(undo, rollout, at_ms=at_ms, by=permit.by)
         self._start(back.rollout)
         return back
 
-    async def abort(self, rollout: str, *, by: str) -> Rollout:
-        touched = await self._database.write(rollouts.abort, rollout, at_ms=now_ms(), by=by)
+    async def abort(self, rollout: str, *, permit: Permit) -> Rollout:
+        at_ms = now_ms()
+
+        def act(touched: Touched) -> Act | None:  # none: it was aborted before
+            return permit.act("rollout.abort", rollout, at_ms=at_ms) if touched.rollouts else None
+
+        abort = recorded(rollouts.abort, act)
+        touched = await self._database.write(abort, rollout, at_ms=at_ms, by=permit.by)
         self.tell(touched)
         task = self._tasks.get(rollout)
         if task is not None:

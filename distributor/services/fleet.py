@@ -4,18 +4,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 import grpc
 from sqlalchemy import Connection
 
 from distributor import catalog, devices, rollouts
+from distributor.audit import recorded
 from distributor.config import DistributorConfig
 from distributor.devices import DeviceRecord
+from distributor.operators import EVERYWHERE
 from distributor.planning import Verdict, choose, parse_selector
+from distributor.services.access import Permit, permitted, visible
 from distributor.services.driver import Planned, RolloutDriver, now_ms
-from distributor.services.interceptor import caller
 from distributor.services.keeping import Keeper, stock
 from distributor.services.publish import publish
 from distributor.services.wakeups import Wakeups
@@ -74,20 +76,25 @@ class Fleet(fleet_grpc.FleetServiceServicer):
             self._blobs,
             aiter(request_iterator),
             room=self._keeper,
-            by=caller().name,
+            permit_for=permitted,
         )
         return fleet.PublishResponse(artifact=artifact.raw, created=created)
 
     async def ListModels(
         self, request: fleet.ListModelsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> fleet.ListModelsResponse:
-        found = await self._database.read(catalog.list_artifacts, _maybe_model(request.model))
-        return fleet.ListModelsResponse(artifacts=[from_artifact(one) for one in found])
+        found = await self._database.read(catalog.list_artifacts, _asked_model(request.model))
+        return fleet.ListModelsResponse(
+            artifacts=[from_artifact(one) for one in found if visible(one.model.namespace)]
+        )
 
     async def ListStorage(
         self, request: fleet.ListStorageRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> fleet.ListStorageResponse:
-        found = await self._database.read(stock, _maybe_model(request.model), self._keeper.asked())
+        model = _asked_model(request.model)
+        if model is None:
+            permitted(EVERYWHERE)  # sums and budget are those of all namespaces
+        found = await self._database.read(stock, model, self._keeper.asked())
         return from_stock(found, budget_bytes=self._keeper.budget_bytes)
 
     async def ListDevices(
@@ -102,8 +109,10 @@ class Fleet(fleet_grpc.FleetServiceServicer):
     async def LabelDevice(
         self, request: fleet.LabelDeviceRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> fleet.Device:
+        facts = _shown(request.set, request.remove)
+        act = permitted().act("device.label", request.device, facts, at_ms=now_ms())
         record = await self._database.write(
-            devices.label_device,
+            recorded(devices.label_device, act),
             request.device,
             put=dict(request.set),
             remove=list(request.remove),
@@ -113,23 +122,24 @@ class Fleet(fleet_grpc.FleetServiceServicer):
     async def ExplainDevice(
         self, request: fleet.ExplainDeviceRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> fleet.ExplainDeviceResponse:
-        model = _maybe_model(request.model)
+        model = _asked_model(request.model)
         if request.version and model is None:
             raise UsageError("a version needs its model")
         version = Version.parse(request.version) if request.version else None
         record, verdicts = await self._database.read(_explain, request.device, model, version)
         return fleet.ExplainDeviceResponse(
-            device=self._device(record), verdicts=[from_verdict(one) for one in verdicts]
+            device=self._device(record),
+            verdicts=[from_verdict(one) for one in verdicts if visible(one.facts.model.namespace)],
         )
 
     async def PlanRollout(
         self, request: fleet.RolloutRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[fleet.PlanProgress]:
+        wanted = to_request(request)
+        permitted(wanted.model.namespace)
         counts: asyncio.Queue[tuple[int, int] | None] = asyncio.Queue()
         task = asyncio.create_task(
-            self._driver.dry_run(
-                to_request(request), lambda done, total: counts.put_nowait((done, total))
-            )
+            self._driver.dry_run(wanted, lambda done, total: counts.put_nowait((done, total)))
         )
         task.add_done_callback(lambda _: counts.put_nowait(None))
         done = total = 0
@@ -147,23 +157,29 @@ class Fleet(fleet_grpc.FleetServiceServicer):
     async def CreateRollout(
         self, request: fleet.RolloutRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> fleet.Rollout:
-        return from_rollout(await self._driver.create(to_request(request), by=caller().name))
+        wanted = to_request(request)
+        permit = permitted(wanted.model.namespace)
+        return from_rollout(await self._driver.create(wanted, permit=permit))
 
     async def GetRollout(
         self, request: fleet.GetRolloutRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> fleet.Rollout:
+        await self._permit(request.rollout)
         return from_rollout(await self._database.read(rollouts.get_rollout, request.rollout))
 
     async def ListRollouts(
         self, request: fleet.ListRolloutsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> fleet.ListRolloutsResponse:
-        found = await self._database.read(rollouts.list_rollouts, _maybe_model(request.model))
-        return fleet.ListRolloutsResponse(rollouts=[from_rollout(one) for one in found])
+        found = await self._database.read(rollouts.list_rollouts, _asked_model(request.model))
+        return fleet.ListRolloutsResponse(
+            rollouts=[from_rollout(one) for one in found if visible(one.model.namespace)]
+        )
 
     async def WatchRollout(
         self, request: fleet.GetRolloutRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[fleet.Rollout]:
         """The rollout now, then at each change, until it is over or the server ends."""
+        await self._permit(request.rollout)
         shown = None
         with self._wakeups.waiting(f"rollout {request.rollout}") as waiter:
             while not self._wakeups.closing:
@@ -178,12 +194,19 @@ class Fleet(fleet_grpc.FleetServiceServicer):
     async def AbortRollout(
         self, request: fleet.AbortRolloutRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> fleet.Rollout:
-        return from_rollout(await self._driver.abort(request.rollout, by=caller().name))
+        permit = await self._permit(request.rollout)
+        return from_rollout(await self._driver.abort(request.rollout, permit=permit))
 
     async def UndoRollout(
         self, request: fleet.UndoRolloutRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> fleet.Rollout:
-        return from_rollout(await self._driver.undo(request.rollout, by=caller().name))
+        permit = await self._permit(request.rollout)
+        return from_rollout(await self._driver.undo(request.rollout, permit=permit))
+
+    async def _permit(self, rollout: str) -> Permit:
+        """That the caller may do what it asks to the rollout. Raises: NotFoundError, ..."""
+        model = await self._database.read(rollouts.model_of, rollout)
+        return permitted(model.namespace)
 
     def _device(self, record: DeviceRecord) -> fleet.Device:
         name = record.device
@@ -192,11 +215,30 @@ class Fleet(fleet_grpc.FleetServiceServicer):
         online = self._wakeups.watched(f"device {name}") or (
             seen and name not in self._wakeups.left
         )
-        return from_device(record, rollouts.read_assignment(record), online=online)
+        shown = from_device(record, rollouts.read_assignment(record), online=online)
+        models = [one for one in shown.models if visible(ModelName.parse(one.model).namespace)]
+        del shown.models[:]
+        shown.models.extend(models)
+        return shown
 
 
-def _maybe_model(text: str) -> ModelName | None:
-    return ModelName.parse(text) if text else None
+def _asked_model(text: str) -> ModelName | None:
+    """The model that a request is about, which the caller may see; none: about all.
+
+    Raises: ForbiddenError, FormatError.
+    """
+    if not text:
+        return None
+    model = ModelName.parse(text)
+    permitted(model.namespace)
+    return model
+
+
+def _shown(put: Mapping[str, str], removed: Iterable[str]) -> dict[str, str]:
+    """What was changed of the labels, as much as an audit entry can hold."""
+    changes = {f"-{key[:63]}": "" for key in removed}
+    changes |= {f"+{key[:63]}": value[:128] for key, value in put.items()}
+    return dict(sorted(changes.items())[:16])
 
 
 def _explain(

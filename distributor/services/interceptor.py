@@ -10,13 +10,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NoReturn
 
 import grpc
 from grpc_status import rpc_status
 
 from distributor.errors import UnauthenticatedError
+from distributor.services.access import Access, Rights, enter
 from edge_sdk.base import EdgeError, FormatError, check_segment
 from edge_sdk.rpc import DEVICE_KEY, OPERATOR_KEY, to_status
 
@@ -43,8 +44,9 @@ def caller() -> Caller:
 class Door(grpc.aio.ServerInterceptor):
     """Identifies each call on one listener and turns errors into typed statuses."""
 
-    def __init__(self, kind: Literal["device", "operator"]) -> None:
+    def __init__(self, kind: Literal["device", "operator"], access: Access) -> None:
         self._kind = kind
+        self._access = access
         self._key = DEVICE_KEY if kind == "device" else OPERATOR_KEY
 
     async def intercept_service(
@@ -57,9 +59,10 @@ class Door(grpc.aio.ServerInterceptor):
             return handler
         try:
             who = self._identify(details.invocation_metadata)
+            rights = await self._access.rights(who, details.method)
         except EdgeError as error:
             return _wrapped(handler, None, error)
-        return _wrapped(handler, who, None)
+        return _wrapped(handler, (who, rights), None)
 
     def _identify(self, metadata: Any) -> Caller:
         names = [value for key, value in metadata or () if key == self._key]
@@ -73,12 +76,12 @@ class Door(grpc.aio.ServerInterceptor):
             raise UnauthenticatedError(error.message) from None
 
 
-def _wrapped(handler: Any, who: Caller | None, refusal: EdgeError | None) -> Any:
+def _wrapped(handler: Any, call: tuple[Caller, Rights] | None, refusal: EdgeError | None) -> Any:
     """``handler`` with its caller set, its errors typed, or nothing but the refusal."""
 
     async def one(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         try:
-            _enter(who, refusal)
+            _enter(call, refusal, None if handler.request_streaming else request)
             behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
             return await behaviour(request, context)
         except asyncio.CancelledError:
@@ -88,7 +91,7 @@ def _wrapped(handler: Any, who: Caller | None, refusal: EdgeError | None) -> Any
 
     async def many(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         try:
-            _enter(who, refusal)
+            _enter(call, refusal, request)
             async for response in handler.unary_stream(request, context):
                 yield response
         except asyncio.CancelledError:
@@ -109,11 +112,13 @@ def _wrapped(handler: Any, who: Caller | None, refusal: EdgeError | None) -> Any
     )
 
 
-def _enter(who: Caller | None, refusal: EdgeError | None) -> None:
+def _enter(call: tuple[Caller, Rights] | None, refusal: EdgeError | None, request: Any) -> None:
     if refusal is not None:
         raise refusal
-    if who is not None:
+    if call is not None:
+        who, rights = call
         _CALLER.set(who)
+        enter(replace(rights, request=request))
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:

@@ -25,6 +25,8 @@ from edge_sdk.rpc import SERVER_OPTIONS, Admission, MethodLimits, Rate, limits_o
 _DELIVERY = "/edge.delivery.v1.DeliveryService/"
 _FLEET = "/edge.fleet.v1.FleetService/"
 
+_OPERATORS = "/edge.operators.v1.OperatorService/"
+_AUDIT = "/edge.operators.v1.AuditService/"
 _METADATA = "/edge.metadata.v1.MetadataService/"
 # One refresh of a device may ask for every root there ever was, and for many hash bins.
 _GET = {_METADATA + "Get": MethodLimits(message_bytes=1 << 10, cost=0.1)}
@@ -62,6 +64,15 @@ OPERATOR_LIMITS: Mapping[str, MethodLimits] = MappingProxyType(
         # A cohort may name every device.
         _FLEET + "PlanRollout": MethodLimits(message_bytes=8 << 20),
         _FLEET + "CreateRollout": MethodLimits(message_bytes=8 << 20),
+        **{
+            _OPERATORS + name: MethodLimits(message_bytes=64 << 10, each=8)
+            for name in (
+                *("WhoAmI", "ListOperators", "AddOperator", "SetRoles", "RemoveOperator"),
+                "MintToken",
+            )
+        },
+        _AUDIT + "ListEntries": MethodLimits(message_bytes=1 << 10, each=4),
+        _AUDIT + "SignedHead": MethodLimits(message_bytes=1 << 10, each=8),
         **_GET,
         _METADATA + "Put": MethodLimits(message_bytes=32 << 20, each=4, all=16),
         _METADATA + "OnlineKeys": MethodLimits(),

@@ -12,6 +12,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from distributor.services.access import Access
 from distributor.services.interceptor import Door
 from distributor.services.limits import Limits, limits_for
 from edge_sdk.base import ConflictError, UsageError
@@ -54,6 +55,7 @@ async def open_listener(
     address: str,
     credentials: ServerCredentials,
     *,
+    access: Access,
     services: Sequence[str],
     register: Callable[[grpc.aio.Server], None],
     limits: Limits | None = None,
@@ -68,7 +70,7 @@ async def open_listener(
     check_local(address, insecure=credentials.insecure)
     limits = limits or limits_for(credentials.kind)
     server = grpc.aio.server(
-        interceptors=limits.around(Door(credentials.kind)), options=limits.options()
+        interceptors=limits.around(Door(credentials.kind, access)), options=limits.options()
     )
     register(server)
     servicer = health.aio.HealthServicer()

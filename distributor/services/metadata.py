@@ -16,15 +16,21 @@ from typing import Any
 import grpc
 
 from distributor import signing
+from distributor.audit import recorded
+from distributor.operators import EVERYWHERE
+from distributor.services.access import Permit, permitted
+from distributor.services.driver import now_ms
 from distributor.services.interceptor import caller
 from distributor.signing import OnlineKeys
 from distributor.storage import Database
-from edge_sdk.base import EdgeError, TrustError
+from edge_sdk.base import EdgeError, TrustError, UsageError
 from edge_sdk.protos import metadata_v1_pb2 as metadata
 from edge_sdk.protos import metadata_v1_pb2_grpc as metadata_grpc
 from edge_sdk.rpc import FRAME_BYTES
+from edge_sdk.trust import namespace_of, parse_file_name
 
 _LOG = logging.getLogger(__name__)
+_NAMES_MAX = 500
 _LOOK_EVERY_S = 60.0  # at what is due; a failed renewal is tried again as soon
 
 
@@ -63,8 +69,14 @@ class OperatorMetadata(DeviceMetadata):
         self, request: metadata.PutRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> metadata.PutResponse:
         """Keeps files signed elsewhere, all or none, and signs a snapshot over them."""
+        act = _permitted(request).act(
+            "metadata.put",
+            " ".join(one.name for one in request.files)[:_NAMES_MAX],
+            {"files": str(len(request.files))},
+            at_ms=now_ms(),
+        )
         done = await self._database.write(
-            signing.put,
+            recorded(signing.put, act),
             [(one.name, one.data) for one in request.files],
             self._keys,
             now=now(),
@@ -89,6 +101,18 @@ class OperatorMetadata(DeviceMetadata):
                 for one, in_use in found
             ]
         )
+
+
+def _permitted(request: metadata.PutRequest) -> Permit:
+    """That the caller may put these files: in each namespace, or everywhere for the top level.
+
+    Raises: ForbiddenError, FormatError, UsageError (no file).
+    """
+    roles = [parse_file_name(one.name)[0] for one in request.files]
+    permits = [permitted(namespace_of(role) or EVERYWHERE) for role in dict.fromkeys(roles)]
+    if not permits:
+        raise UsageError("there is no file to put")
+    return permits[-1]
 
 
 class Renewal:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
+from distributor.audit import Act, recorded
 from distributor.builds import Room
 from distributor.catalog import add_artifact, check_new, missing_blobs
+from distributor.services.access import Permit
 from distributor.services.driver import now_ms
 from distributor.storage import Blobs, Database, Staging
 from edge_sdk.base import (
@@ -64,17 +66,19 @@ async def publish(
     requests: AsyncIterator[fleet.PublishRequest],
     *,
     room: Room,
-    by: str,
+    permit_for: Callable[[str], Permit],
 ) -> tuple[Digest, bool]:
-    """The artifact, and whether it is new here.
+    """The artifact, and whether it is new here. ``permit_for``: the caller's right to publish
+    in a namespace.
 
-    Raises: FormatError, UsageError, ProofError, ConflictError, NotFoundError, ResourceError,
-    UnavailableError (files are missing: the caller thought that they were here; or the disk
-    was full, and deltas made room: what is sent again finds it).
+    Raises: ForbiddenError, FormatError, UsageError, ProofError, ConflictError, NotFoundError,
+    ResourceError, UnavailableError (files are missing: the caller thought that they were here;
+    or the disk was full, and deltas made room: what is sent again finds it).
     """
     frames = Frames(requests)
     document = await frames.manifest()
     manifest = await asyncio.to_thread(decode_manifest, document)
+    permit = permit_for(manifest.model.namespace)
     artifact = Digest.of(document)
     new = await database.read(check_new, artifact, manifest)
     missing = await database.read(missing_blobs, [entry.digest for entry in manifest.files])
@@ -83,7 +87,9 @@ async def publish(
     try:
         async with blobs.stage() as staging:
             await _stage(staging, manifest, frames, set(missing))
-            return artifact, await _keep(database, blobs, staging, document, manifest, by=by)
+            return artifact, await _keep(
+                database, blobs, staging, document, manifest, permit=permit
+            )
     except ResourceError as error:
         # A delta can be built again, what an operator publishes exists nowhere else here.
         if error.facts.get("short") != "disk" or not await room.free(manifest.size_bytes):
@@ -115,7 +121,7 @@ async def _keep(
     document: bytes,
     manifest: Manifest,
     *,
-    by: str,
+    permit: Permit,
 ) -> bool:
     """Gives what is staged its names, then the catalog its row; whether that is new."""
     here = {entry.digest for entry in manifest.files} - staging.digests
@@ -123,7 +129,15 @@ async def _keep(
         if await database.read(missing_blobs, here):
             raise UnavailableError("a file that was here went meanwhile; publish again")
         await staging.keep()
-        return await database.write(add_artifact, document, manifest, at_ms=now_ms(), by=by)
+        at_ms = now_ms()
+
+        def act(created: bool) -> Act:  # not created: files that were found damaged came again
+            name = f"{manifest.model} {manifest.version} {manifest.variant}"
+            action = "artifact.publish" if created else "artifact.repair"
+            return permit.act(action, name, at_ms=at_ms, request=Digest.of(document))
+
+        add = recorded(add_artifact, act)
+        return await database.write(add, document, manifest, at_ms=at_ms, by=permit.by)
 
 
 async def _add_empty(

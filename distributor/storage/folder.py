@@ -30,6 +30,7 @@ class DataFolder:
         self.objects = self.root / "objects"  # what obstore owns: blobs/ and staging/
         self.keys = self.root / "keys"  # what the distributor signs with; made by its room
         self.work = self.root / "work"  # of delta builds; of no value after a start
+        self.audit_key = self.root / "audit" / "key.pem"
         self._format = self.root / "format"
 
     def create(self) -> bool:

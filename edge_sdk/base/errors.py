@@ -105,6 +105,12 @@ class RefusedError(EdgeError):
     grpc_status = "FAILED_PRECONDITION"
 
 
+class ForbiddenError(RefusedError):
+    """The caller's roles do not allow this; somebody who administers can change that."""
+
+    grpc_status = "PERMISSION_DENIED"
+
+
 class NotFoundError(EdgeError):
     """There is no such thing."""
 

@@ -17,7 +17,9 @@ from edge_sdk.base import (
     UsageError,
     Version,
 )
+from edge_sdk.fleet.audit import AuditLog
 from edge_sdk.fleet.connection import Connection, Patience, default_operator
+from edge_sdk.fleet.home import FleetHome
 from edge_sdk.fleet.messages import (
     artifact_from,
     cohort_to,
@@ -38,6 +40,7 @@ from edge_sdk.fleet.model import (
     RolloutPlan,
     Storage,
 )
+from edge_sdk.fleet.operators import Operators
 from edge_sdk.fleet.publish import Advance, Draft, Prepared, prepare
 from edge_sdk.fleet.repository import Keys
 from edge_sdk.fleet.upload import Meter, Upload
@@ -61,6 +64,8 @@ class Fleet:
     operator: who calls; the login name by default.
     keys: sign what is published; without them it is uploaded only, and a distributor that has
     signed metadata rolls nothing out that nobody signed.
+    home: what this machine keeps; by default the folder that EDGE_FLEET_HOME names, or
+    ~/.config/edge-fleet.
     """
 
     def __init__(
@@ -70,6 +75,7 @@ class Fleet:
         operator: str | None = None,
         insecure: bool = False,
         keys: Keys | None = None,
+        home: FleetHome | None = None,
         patience: Patience = _DEFAULT_PATIENCE,
     ) -> None:
         credentials = Credentials(operator=operator or default_operator(), insecure=insecure)
@@ -77,6 +83,8 @@ class Fleet:
         self._stub = self._connection.stub
         self._keys = keys
         self.metadata = MetadataClient(self._connection)
+        self.audit = AuditLog(self._connection, address, home)
+        self.operators = Operators(self._connection)
         self._deadline_s = patience.deadline_s
 
     def __enter__(self) -> Fleet:

@@ -28,6 +28,7 @@ from edge_sdk.base.command import (
 from edge_sdk.fleet.api import DEFAULT_ADDRESS, Fleet
 from edge_sdk.fleet.cli_ceremony import keys  # with its ceremonies
 from edge_sdk.fleet.cli_keys import ask_passphrase, chosen_folder, keys_option
+from edge_sdk.fleet.cli_operators import audit, operators
 from edge_sdk.fleet.cli_rollout import rollout
 from edge_sdk.fleet.connection import default_operator
 from edge_sdk.fleet.key_folder import KeyFolder
@@ -98,6 +99,8 @@ def cli(context: click.Context, /, config: Path | None, **values: Any) -> None:
 
 cli.add_command(rollout)
 cli.add_command(keys)
+cli.add_command(operators)
+cli.add_command(audit)
 
 
 def debug_option(command: Any) -> Any:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import grpc
+
 from edge_sdk.base import UnavailableError
 from edge_sdk.protos import fleet_v1_pb2_grpc as service
 from edge_sdk.protos import metadata_v1_pb2_grpc as metadata_service
@@ -64,6 +66,11 @@ class Connection:
         self.stub = service.FleetServiceStub(self._channel)
         self.metadata = metadata_service.MetadataServiceStub(self._channel)
 
+    @property
+    def channel(self) -> grpc.Channel:
+        """For the stubs of other services than the fleet's own."""
+        return self._channel
+
     def close(self) -> None:
         self._channel.close()
 
@@ -71,6 +78,11 @@ class Connection:
         """One call that must not be repeated. Raises: EdgeError of every kind."""
         with typed_errors(self._peer):
             return call()
+
+    def once_streamed(self, call: Callable[[], Iterator[Answer]]) -> Iterator[Answer]:
+        """A stream that must not be opened again. Raises: EdgeError of every kind."""
+        with typed_errors(self._peer):
+            yield from call()
 
     def repeat(self, call: Callable[[], Answer]) -> Answer:
         """A call that is safe to repeat: tried again while the distributor is away."""

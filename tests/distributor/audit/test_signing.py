@@ -135,12 +135,12 @@ def test_heads_are_signed_by_themselves(tmp_path: Path) -> None:
     """The task signs what came; a refusal does not end it."""
 
     async def until_signed(catalog: Catalog) -> None:
-        task = asyncio.create_task(signer_of(catalog, tmp_path, every_s=0.01).keep_signing())
+        signer = signer_of(catalog, tmp_path, every_s=0.01)
+        signer.start()
         async with asyncio.timeout(20):
             while not await catalog.database.read(signed_notes, limit=1):
                 await asyncio.sleep(0.01)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await signer.close()
 
     with open_catalog(tmp_path) as catalog:
         grow(catalog)

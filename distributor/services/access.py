@@ -1,0 +1,150 @@
+"""What the call that is being answered may do: asked by every service before it acts.
+
+The interceptor finds the caller's roles and refuses what no role of theirs allows anywhere.
+A service that knows the namespace asks ``permitted``: only its answer makes an audit entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from distributor.audit import Act
+from distributor.operators import ADMIN, EVERYWHERE, RULES, VIEWER, Grant, decide, find_operator
+from distributor.storage import Database
+from edge_sdk.base import Digest, ForbiddenError, NotFoundError, TrustError
+
+_EVERYTHING = (Grant(role=ADMIN, namespace=EVERYWHERE),)
+
+
+class Named(Protocol):
+    """Who calls, as the interceptor found it."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rights:
+    """One call: whose, of which method, with which roles, proved by what."""
+
+    caller: Named
+    method: str  # "edge.fleet.v1.FleetService/Publish"
+    grants: tuple[Grant, ...]
+    via: str
+    request: Any = None  # the message; none: a stream
+
+    def permit(self, namespace: str | None) -> Permit:
+        """Raises: ForbiddenError."""
+        decision = decide(
+            self.method, kind=self.caller.kind, grants=self.grants, namespace=namespace
+        )
+        if not decision.allowed:
+            raise ForbiddenError(decision.why, method=self.method)
+        return Permit(rights=self, role=decision.role)
+
+    def sees(self, namespace: str) -> bool:
+        return any(one.gives(VIEWER, namespace) for one in self.grants)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permit:
+    """That this call may do what it asks for, and by which role."""
+
+    rights: Rights
+    role: str
+
+    @property
+    def by(self) -> str:
+        """The caller's name."""
+        return self.rights.caller.name
+
+    def act(
+        self,
+        action: str,
+        thing: str,
+        facts: Mapping[str, str] | None = None,
+        *,
+        at_ms: int,
+        request: Digest | None = None,
+    ) -> Act:
+        """The audit entry of what is done by this permit; ``facts`` are never secret."""
+        if request is None and self.rights.request is not None:
+            request = Digest.of(self.rights.request.SerializeToString(deterministic=True))
+        return Act(
+            at_ms=at_ms,
+            kind=self.rights.caller.kind,
+            actor=self.by,
+            role=self.role,
+            via=self.rights.via,
+            action=action,
+            object=thing,
+            request=request,
+            facts=facts or {},
+        )
+
+
+_RIGHTS: ContextVar[Rights] = ContextVar("rights")
+
+
+def enter(rights: Rights) -> None:
+    """For the interceptor: from here on this is the call."""
+    _RIGHTS.set(rights)
+
+
+def rights() -> Rights:
+    """Those of the call that is being answered."""
+    return _RIGHTS.get()
+
+
+def permitted(namespace: str | None = None) -> Permit:
+    """That the call may go on, about ``namespace`` (none: the method is about no single one).
+
+    Raises: ForbiddenError.
+    """
+    call = _RIGHTS.get()
+    if namespace is None and RULES[call.method].scope == "namespace":
+        # Would let somebody act in one namespace by a role in another.
+        raise AssertionError(f"{call.method} does not say which namespace it is about")
+    return call.permit(namespace)
+
+
+def visible(namespace: str) -> bool:
+    """Whether the caller may see what belongs to ``namespace``."""
+    return _RIGHTS.get().sees(namespace)
+
+
+class Access:
+    """Finds what a caller may do. ``open_to_all``: names prove nothing here (the test switch
+    for plaintext), so every operator may do everything."""
+
+    def __init__(
+        self, database: Database, *, clock_ms: Callable[[], int], open_to_all: bool = False
+    ) -> None:
+        self._database = database
+        self._clock_ms = clock_ms
+        self._open_to_all = open_to_all
+
+    async def rights(self, caller: Named, method: str) -> Rights:
+        """Raises: ForbiddenError (not in any namespace), TrustError (no operator of ours)."""
+        grants: tuple[Grant, ...] = ()
+        via = "plaintext" if self._open_to_all else "certificate"
+        if caller.kind == "operator":
+            grants = _EVERYTHING if self._open_to_all else await self._grants(caller.name)
+        found = Rights(caller=caller, method=method.lstrip("/"), grants=grants, via=via)
+        found.permit(None)
+        return found
+
+    async def _grants(self, name: str) -> tuple[Grant, ...]:
+        try:
+            return (await self._database.read(find_operator, name)).grants
+        except NotFoundError:
+            raise TrustError(
+                f"{name} is no operator here (any more); an admin can say: "
+                f"edge-fleet operators add {name} --role viewer"
+            ) from None

@@ -1,0 +1,382 @@
+"""Every method of the operators' door asks for its role, and every change is one audit entry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import grpc
+import pytest
+
+from distributor.operators import ROLES, RULES, Grant, decide
+from edge_sdk.audit import Entry, decode_entry
+from edge_sdk.base import Digest, EdgeError, ForbiddenError, TrustError
+from edge_sdk.protos import fleet_v1_pb2 as fleet
+from edge_sdk.protos import metadata_v1_pb2 as metadata
+from edge_sdk.protos import operators_v1_pb2 as wire
+from edge_sdk.protos.fleet_v1_pb2_grpc import FleetServiceStub
+from edge_sdk.protos.metadata_v1_pb2_grpc import MetadataServiceStub
+from edge_sdk.protos.operators_v1_pb2_grpc import AuditServiceStub, OperatorServiceStub
+from edge_sdk.rpc import Credentials, open_channel, typed_errors
+from tests.support.artifacts import ArtifactBytes, make_artifact
+from tests.support.fleet_server import FleetServer, publish, publish_parts, wait_for_rollout
+from tests.support.operators import ROOT, add_all, strict_server
+
+TEAM, OTHER = "team/digits", "other/digits"
+PEOPLE: dict[str, Sequence[str]] = {
+    "nobody": (),
+    **{f"{role}-everywhere": (role,) for role in ROLES},
+    **{f"{role}-team": (f"{role}@team",) for role in ROLES},
+    **{f"{role}-other": (f"{role}@other",) for role in ROLES},
+}
+SERVED = ("edge.fleet.v1.", "edge.operators.v1.", "edge.metadata.v1.")
+
+
+class Door:
+    """The stubs of one operator's channel."""
+
+    def __init__(self, server: FleetServer, name: str) -> None:
+        self.channel = open_channel(server.serving.operator_address, Credentials(operator=name))
+        self.fleet = FleetServiceStub(self.channel)
+        self.operators = OperatorServiceStub(self.channel)
+        self.audit = AuditServiceStub(self.channel)
+        self.metadata = MetadataServiceStub(self.channel)
+
+    def __enter__(self) -> Door:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.channel.close()
+
+    def entries(self, after: int = 0) -> list[Entry]:
+        request = wire.ListEntriesRequest(after=after)
+        pages = self.audit.ListEntries(request, timeout=30)
+        return [decode_entry(document) for page in pages for document in page.documents]
+
+
+def artifact(model: str, version: str) -> ArtifactBytes:
+    return make_artifact({"m.bin": f"{model} {version}".encode()}, model=model, version=version)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetServer]:
+    """With a model in each of two namespaces, a device, and a finished rollout of each."""
+    data = tmp_path_factory.mktemp("access") / "data"
+    with strict_server(data) as one:
+        add_all(data, PEOPLE)
+        device = one.device("cam-1")
+        device.check_in()
+        with Door(one, ROOT) as root:
+            for model in (TEAM, OTHER):
+                for version in ("1.0.0", "2.0.0"):
+                    publish(root.fleet, artifact(model, version))
+                made = root.fleet.CreateRollout(rollout_of(model, "1.0.0"), timeout=30)
+                wait_for_rollout(root.fleet, made.rollout, "running", "done")
+                device.check_in()
+                device.commit(model=model)
+            device.check_in()
+        yield one
+
+
+def rollout_of(model: str, version: str = "2.0.0") -> fleet.RolloutRequest:
+    return fleet.RolloutRequest(model=model, version=version)
+
+
+def put_of(*names: str) -> metadata.PutRequest:
+    return metadata.PutRequest(files=[metadata.MetadataFile(name=name) for name in names])
+
+
+def first(stream: Any) -> Any:
+    """Takes one message: a watch would not end."""
+    try:
+        return next(iter(stream), None)
+    finally:
+        stream.cancel()
+
+
+# Each method of the door, called about namespace team. What it answers to who may call it is
+# not looked at here: most would be refused for another reason, so that nothing changes.
+CALLS: dict[str, Callable[[Door], Any]] = {
+    "FleetService/MissingFiles": lambda door: door.fleet.MissingFiles(
+        fleet.MissingFilesRequest(digests=[b"x" * 32]), timeout=30
+    ),
+    "FleetService/Publish": lambda door: door.fleet.Publish(
+        publish_parts(artifact(TEAM, "9.0.0"), without=[Digest.of(b"nothing")]), timeout=30
+    ),
+    "FleetService/ListModels": lambda door: door.fleet.ListModels(
+        fleet.ListModelsRequest(model=TEAM), timeout=30
+    ),
+    "FleetService/ListStorage": lambda door: door.fleet.ListStorage(
+        fleet.ListStorageRequest(model=TEAM), timeout=30
+    ),
+    "FleetService/ListDevices": lambda door: door.fleet.ListDevices(
+        fleet.ListDevicesRequest(), timeout=30
+    ),
+    "FleetService/LabelDevice": lambda door: door.fleet.LabelDevice(
+        fleet.LabelDeviceRequest(device="nobody"), timeout=30
+    ),
+    "FleetService/ExplainDevice": lambda door: door.fleet.ExplainDevice(
+        fleet.ExplainDeviceRequest(device="cam-1", model=TEAM), timeout=30
+    ),
+    "FleetService/PlanRollout": lambda door: list(
+        door.fleet.PlanRollout(rollout_of(TEAM, "8.0.0"), timeout=30)
+    ),
+    "FleetService/CreateRollout": lambda door: door.fleet.CreateRollout(
+        rollout_of(TEAM, "8.0.0"), timeout=30
+    ),
+    "FleetService/GetRollout": lambda door: door.fleet.GetRollout(
+        fleet.GetRolloutRequest(rollout="r1"), timeout=30
+    ),
+    "FleetService/ListRollouts": lambda door: door.fleet.ListRollouts(
+        fleet.ListRolloutsRequest(model=TEAM), timeout=30
+    ),
+    "FleetService/WatchRollout": lambda door: first(
+        door.fleet.WatchRollout(fleet.GetRolloutRequest(rollout="r1"), timeout=30)
+    ),
+    "FleetService/AbortRollout": lambda door: door.fleet.AbortRollout(
+        fleet.AbortRolloutRequest(rollout="r1"), timeout=30
+    ),
+    "FleetService/UndoRollout": lambda door: door.fleet.UndoRollout(
+        fleet.UndoRolloutRequest(rollout="r1"), timeout=30
+    ),
+    "MetadataService/Get": lambda door: list(
+        door.metadata.Get(metadata.GetRequest(name="timestamp.json"), timeout=30)
+    ),
+    "MetadataService/Put": lambda door: door.metadata.Put(put_of("7.ns_team.json"), timeout=30),
+    "MetadataService/OnlineKeys": lambda door: door.metadata.OnlineKeys(
+        metadata.OnlineKeysRequest(), timeout=30
+    ),
+    "OperatorService/WhoAmI": lambda door: door.operators.WhoAmI(wire.WhoAmIRequest(), timeout=30),
+    "OperatorService/ListOperators": lambda door: door.operators.ListOperators(
+        wire.ListOperatorsRequest(), timeout=30
+    ),
+    "OperatorService/AddOperator": lambda door: door.operators.AddOperator(
+        wire.AddOperatorRequest(operator=ROOT), timeout=30
+    ),
+    "OperatorService/SetRoles": lambda door: door.operators.SetRoles(
+        wire.SetRolesRequest(operator="missing"), timeout=30
+    ),
+    "OperatorService/RemoveOperator": lambda door: door.operators.RemoveOperator(
+        wire.RemoveOperatorRequest(operator="missing"), timeout=30
+    ),
+    "OperatorService/MintToken": lambda door: door.operators.MintToken(
+        wire.MintTokenRequest(life_s=-1), timeout=30
+    ),
+    "AuditService/ListEntries": lambda door: list(
+        door.audit.ListEntries(wire.ListEntriesRequest(), timeout=30)
+    ),
+    "AuditService/SignedHead": lambda door: door.audit.SignedHead(
+        wire.SignedHeadRequest(), timeout=30
+    ),
+}
+
+
+def served() -> dict[str, str]:
+    """Full names of the methods of this door by their short ones."""
+    names = [one for one in RULES if one.startswith(SERVED)]
+    return {one.rpartition(".")[2]: one for one in names}
+
+
+def outcome(door: Door, call: Callable[[Door], Any]) -> str:
+    try:
+        with typed_errors("the distributor"):
+            call(door)
+    except EdgeError as error:
+        return error.reason
+    return "done"
+
+
+def test_every_method_of_the_door_is_tried() -> None:
+    """A new method of these services without a case here is a failure."""
+    assert set(CALLS) == set(served())
+
+
+@pytest.mark.parametrize("name", PEOPLE)
+def test_the_door_asks_for_roles(server: FleetServer, name: str) -> None:
+    """For each method the real server refuses exactly those whom the table refuses, and a role
+    in one namespace opens nothing of another."""
+    grants = [Grant.parse(one) for one in PEOPLE[name]]
+    expected, seen = {}, {}
+    with Door(server, name) as door:
+        for short, call in CALLS.items():
+            method = served()[short]
+            about = (
+                "team"
+                if short not in {"FleetService/MissingFiles", "FleetService/ListDevices"}
+                else None
+            )
+            decision = decide(method, kind="operator", grants=grants, namespace=about)
+            expected[short] = not decision.allowed
+            seen[short] = outcome(door, call) == "ForbiddenError"
+    assert seen == expected
+
+
+def test_who_is_no_operator_may_nothing(server: FleetServer) -> None:
+    """A name that nobody added, whatever its certificate, is refused at every method."""
+    with Door(server, "stranger") as door:
+        for call in CALLS.values():
+            with pytest.raises(TrustError, match="no operator here"), typed_errors("it"):
+                call(door)
+
+
+def test_a_refusal_is_permission_denied(server: FleetServer) -> None:
+    """Over the wire: PERMISSION_DENIED; for people: what is needed, and exit code 6."""
+    with Door(server, "viewer-team") as door:
+        with pytest.raises(grpc.RpcError) as refused:
+            CALLS["FleetService/CreateRollout"](door)
+        assert refused.value.code() == grpc.StatusCode.PERMISSION_DENIED
+        with pytest.raises(ForbiddenError, match="the role deployer") as typed, typed_errors("it"):
+            CALLS["FleetService/CreateRollout"](door)
+        assert typed.value.exit_code == 6
+
+
+def test_lists_show_what_one_may_see(server: FleetServer) -> None:
+    """Models, rollouts, devices' models and verdicts of other namespaces do not appear."""
+    with Door(server, "viewer-team") as door:
+        models = door.fleet.ListModels(fleet.ListModelsRequest(), timeout=30).artifacts
+        assert {one.model for one in models} == {TEAM}
+        rollouts = door.fleet.ListRollouts(fleet.ListRolloutsRequest(), timeout=30).rollouts
+        assert {one.model for one in rollouts} == {TEAM}
+        (device,) = door.fleet.ListDevices(fleet.ListDevicesRequest(), timeout=30).devices
+        assert {one.model for one in device.models} == {TEAM}
+        said = door.fleet.ExplainDevice(fleet.ExplainDeviceRequest(device="cam-1"), timeout=30)
+        assert {one.model for one in said.verdicts} == {TEAM}
+        with pytest.raises(ForbiddenError, match="in every namespace"), typed_errors("it"):
+            door.fleet.ListStorage(fleet.ListStorageRequest(), timeout=30)
+    with Door(server, "viewer-everywhere") as door:
+        models = door.fleet.ListModels(fleet.ListModelsRequest(), timeout=30).artifacts
+        assert {one.model for one in models} == {TEAM, OTHER}
+
+
+# What changes something, with who does it and what the log then says.
+# (Objects of rollouts are numbers that no other test may have taken: these come first.)
+CHANGES: dict[str, tuple[str, Callable[[Door], Any], str, str, str]] = {
+    "FleetService/Publish": (
+        "publisher-team",
+        lambda door: publish(door.fleet, artifact(TEAM, "3.0.0")),
+        "artifact.publish",
+        f"{TEAM} 3.0.0 fp32",
+        "publisher@team",
+    ),
+    "FleetService/LabelDevice": (
+        "deployer-everywhere",
+        lambda door: door.fleet.LabelDevice(
+            fleet.LabelDeviceRequest(device="cam-1", set={"site": "berlin"}), timeout=30
+        ),
+        "device.label",
+        "cam-1",
+        "deployer",
+    ),
+    "FleetService/CreateRollout": (
+        "deployer-team",
+        lambda door: door.fleet.CreateRollout(rollout_of(TEAM), timeout=30),
+        "rollout.create",
+        "r3",
+        "deployer@team",
+    ),
+    "FleetService/AbortRollout": (
+        "deployer-team",
+        lambda door: door.fleet.AbortRollout(fleet.AbortRolloutRequest(rollout="r3"), timeout=30),
+        "rollout.abort",
+        "r3",
+        "deployer@team",
+    ),
+    "FleetService/UndoRollout": (
+        "admin-other",
+        lambda door: door.fleet.UndoRollout(fleet.UndoRolloutRequest(rollout="r2"), timeout=30),
+        "rollout.undo",
+        "r2",
+        "admin@other",
+    ),
+    "OperatorService/AddOperator": (
+        ROOT,
+        lambda door: door.operators.AddOperator(
+            wire.AddOperatorRequest(operator="ada", roles=["viewer"]), timeout=30
+        ),
+        "operator.add",
+        "ada",
+        "admin",
+    ),
+    "OperatorService/SetRoles": (
+        ROOT,
+        lambda door: door.operators.SetRoles(
+            wire.SetRolesRequest(operator="ada", roles=["publisher@team"]), timeout=30
+        ),
+        "operator.roles",
+        "ada",
+        "admin",
+    ),
+    "OperatorService/MintToken": (
+        "publisher-team",
+        lambda door: door.operators.MintToken(wire.MintTokenRequest(life_s=60), timeout=30),
+        "token.mint",
+        "publisher-team",
+        "",
+    ),
+    "OperatorService/RemoveOperator": (
+        ROOT,
+        lambda door: door.operators.RemoveOperator(
+            wire.RemoveOperatorRequest(operator="ada"), timeout=30
+        ),
+        "operator.remove",
+        "ada",
+        "admin",
+    ),
+}
+
+
+def test_every_change_is_tried() -> None:
+    """A new method that changes something without a case here is a failure."""
+    assert set(CHANGES) == {short for short, name in served().items() if RULES[name].changes}
+
+
+def test_every_change_is_one_entry(server: FleetServer) -> None:
+    """Who, by which role, what, on which object: one entry for each change, and no more."""
+    with Door(server, ROOT) as root:
+        for short, (who, call, action, thing, role) in CHANGES.items():
+            before = len(root.entries())
+            with Door(server, who) as door:
+                call(door)
+            added = root.entries(after=before)
+            assert len(added) == 1, short
+            one = added[0]
+            assert (one.action, one.object) == (action, thing)
+            assert (one.kind, one.actor, one.role) == ("operator", who, role)
+            assert one.request, short
+
+
+def test_what_is_refused_or_changes_nothing_has_no_entry(server: FleetServer) -> None:
+    """Refused calls, calls that fail, and a publish of what is there already leave no trace."""
+    with Door(server, ROOT) as root, Door(server, "viewer-team") as viewer:
+        before = root.entries()
+        for call in CALLS.values():
+            outcome(viewer, call)
+        outcome(root, CALLS["FleetService/LabelDevice"])
+        assert publish(root.fleet, artifact(TEAM, "1.0.0")).created is False
+        assert root.entries() == before
+
+
+def test_the_request_is_named_by_its_digest(server: FleetServer) -> None:
+    """An entry holds the SHA-256 of the request; of a publish, that of the manifest."""
+    request = fleet.LabelDeviceRequest(device="cam-1", set={"a": "1", "b": "2"}, remove=["c"])
+    with Door(server, ROOT) as root:
+        root.fleet.LabelDevice(request, timeout=30)
+        made = artifact(TEAM, "4.0.0")
+        publish(root.fleet, made)
+        label, published = root.entries()[-2:]
+    digest = Digest.of(request.SerializeToString(deterministic=True))
+    assert label.request == str(digest)
+    assert label.facts == {"+a": "1", "+b": "2", "-c": ""}
+    assert published.request == str(made.artifact)
+
+
+def test_only_an_admin_makes_tokens_for_others(server: FleetServer) -> None:
+    """For another operator, and never more than that operator may."""
+    request = wire.MintTokenRequest(operator="viewer-team", life_s=60)
+    with Door(server, "publisher-everywhere") as door:
+        assert outcome(door, lambda one: one.operators.MintToken(request)) == "ForbiddenError"
+    with Door(server, ROOT) as root:
+        made = root.operators.MintToken(request, timeout=30)
+        assert list(made.roles) == ["viewer@team"]
+        assert made.secret
+        assert not any(made.secret in str(one) for one in root.entries())
