@@ -13,7 +13,6 @@ from functools import partial
 
 import grpc
 
-
 from distributor.audit import HeadSigner, audit_signer
 from distributor.builds import Builder
 from distributor.catalog import unknown_blobs

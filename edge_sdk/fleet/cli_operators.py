@@ -120,7 +120,7 @@ Example:
   EDGE_FLEET_TOKEN_FILE=ci-token edge-fleet publish ...
 """,
 )
-@click.option("--for", "operator", type=_OPERATOR, default="", help="Another operator (admins).")
+@click.option("--for", "operator", type=_OPERATOR, help="Another operator (admins).")
 @_ROLE
 @click.option("--minutes", type=click.FloatRange(min=0.1, max=1440), default=15, show_default=True)
 @click.option("--purpose", default="", help="A few words for the audit log.")
@@ -129,14 +129,20 @@ Example:
 @_debug
 @click.pass_obj
 def operators_token(
-    target: Any, /, output: Path | None, minutes: float, as_json: bool, **values: Any
+    target: Any,
+    /,
+    operator: str | None,
+    output: Path | None,
+    minutes: float,
+    as_json: bool,
+    **values: Any,
 ) -> None:
     """Make a short-lived token for a pipeline; it allows no more than you may.
 
     Without --output the secret is printed on standard output, and nowhere else.
     """
     with target.open() as fleet:
-        made = fleet.operators.token(life_s=minutes * 60, **values)
+        made = fleet.operators.token(operator=operator or "", life_s=minutes * 60, **values)
     if output is not None:
         _write_secret(output, made.secret)
     if as_json:

@@ -5,6 +5,7 @@ A folder for its owner alone: ``EDGE_FLEET_HOME``, or ``~/.config/edge-fleet``.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass
@@ -82,6 +83,9 @@ class FleetHome:
                 os.fsync(stream.fileno())
             new.replace(file)
             sync_folder(file.parent)
+        except FileExistsError as error:
+            raise UsageError(f"{error.filename} is in the way: it must be a folder") from None
         except OSError as error:
-            new.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                new.unlink()
             raise explain_os_error(error, file) from error

@@ -19,8 +19,10 @@ from edge_sdk.protos.metadata_v1_pb2_grpc import MetadataServiceStub
 from edge_sdk.protos.operators_v1_pb2_grpc import AuditServiceStub, OperatorServiceStub
 from edge_sdk.rpc import Credentials, open_channel, typed_errors
 from tests.support.artifacts import ArtifactBytes, make_artifact
+from tests.support.catalog import open_catalog
 from tests.support.fleet_server import FleetServer, publish, publish_parts, wait_for_rollout
 from tests.support.operators import ROOT, add_all, strict_server
+from tests.support.signing import Signing
 
 TEAM, OTHER = "team/digits", "other/digits"
 PEOPLE: dict[str, Sequence[str]] = {
@@ -29,6 +31,10 @@ PEOPLE: dict[str, Sequence[str]] = {
     **{f"{role}-team": (f"{role}@team",) for role in ROLES},
     **{f"{role}-other": (f"{role}@other",) for role in ROLES},
 }
+# Methods that are about no single namespace.
+ABOUT_NONE = {
+    "FleetService/MissingFiles", "FleetService/ListDevices", "MetadataService/OnlineKeys",
+}  # fmt: skip
 SERVED = ("edge.fleet.v1.", "edge.operators.v1.", "edge.metadata.v1.")
 
 
@@ -41,6 +47,7 @@ class Door:
         self.operators = OperatorServiceStub(self.channel)
         self.audit = AuditServiceStub(self.channel)
         self.metadata = MetadataServiceStub(self.channel)
+        self.data = server.config.data
 
     def __enter__(self) -> Door:
         return self
@@ -60,17 +67,17 @@ def artifact(model: str, version: str) -> ArtifactBytes:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetServer]:
-    """With a model in each of two namespaces, a device, and a finished rollout of each."""
+    """With a model in each of two namespaces, and a device that runs both."""
     data = tmp_path_factory.mktemp("access") / "data"
     with strict_server(data) as one:
         add_all(data, PEOPLE)
         device = one.device("cam-1")
         device.check_in()
         with Door(one, ROOT) as root:
-            for model in (TEAM, OTHER):
-                for version in ("1.0.0", "2.0.0"):
-                    publish(root.fleet, artifact(model, version))
-                made = root.fleet.CreateRollout(rollout_of(model, "1.0.0"), timeout=30)
+            # r1 is over and was followed by r2, so it can neither be aborted nor undone.
+            for model, version in ((TEAM, "1.0.0"), (TEAM, "2.0.0"), (OTHER, "1.0.0")):
+                publish(root.fleet, artifact(model, version))
+                made = root.fleet.CreateRollout(rollout_of(model, version), timeout=30)
                 wait_for_rollout(root.fleet, made.rollout, "running", "done")
                 device.check_in()
                 device.commit(model=model)
@@ -78,7 +85,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetServer]:
         yield one
 
 
-def rollout_of(model: str, version: str = "2.0.0") -> fleet.RolloutRequest:
+def rollout_of(model: str, version: str = "1.0.0") -> fleet.RolloutRequest:
     return fleet.RolloutRequest(model=model, version=version)
 
 
@@ -200,11 +207,7 @@ def test_the_door_asks_for_roles(server: FleetServer, name: str) -> None:
     with Door(server, name) as door:
         for short, call in CALLS.items():
             method = served()[short]
-            about = (
-                "team"
-                if short not in {"FleetService/MissingFiles", "FleetService/ListDevices"}
-                else None
-            )
+            about = None if short in ABOUT_NONE else "team"
             decision = decide(method, kind="operator", grants=grants, namespace=about)
             expected[short] = not decision.allowed
             seen[short] = outcome(door, call) == "ForbiddenError"
@@ -248,8 +251,25 @@ def test_lists_show_what_one_may_see(server: FleetServer) -> None:
         assert {one.model for one in models} == {TEAM, OTHER}
 
 
+NEW = "the newest rollout"
+
+
+def newest(door: Door) -> str:
+    rollouts = door.fleet.ListRollouts(fleet.ListRolloutsRequest(), timeout=30).rollouts
+    return rollouts[0].rollout
+
+
+def put_first_metadata(door: Door) -> None:
+    """What a key ceremony ends with."""
+    with open_catalog(door.data) as catalog:
+        files = Signing(catalog, door.data).first("team")
+    request = metadata.PutRequest(
+        files=[metadata.MetadataFile(name=name, data=data) for name, data in files]
+    )
+    door.metadata.Put(request, timeout=30)
+
+
 # What changes something, with who does it and what the log then says.
-# (Objects of rollouts are numbers that no other test may have taken: these come first.)
 CHANGES: dict[str, tuple[str, Callable[[Door], Any], str, str, str]] = {
     "FleetService/Publish": (
         "publisher-team",
@@ -271,21 +291,23 @@ CHANGES: dict[str, tuple[str, Callable[[Door], Any], str, str, str]] = {
         "deployer-team",
         lambda door: door.fleet.CreateRollout(rollout_of(TEAM), timeout=30),
         "rollout.create",
-        "r3",
+        NEW,
         "deployer@team",
     ),
     "FleetService/AbortRollout": (
         "deployer-team",
-        lambda door: door.fleet.AbortRollout(fleet.AbortRolloutRequest(rollout="r3"), timeout=30),
+        lambda door: door.fleet.AbortRollout(
+            fleet.AbortRolloutRequest(rollout=newest(door)), timeout=30
+        ),
         "rollout.abort",
-        "r3",
+        NEW,
         "deployer@team",
     ),
     "FleetService/UndoRollout": (
         "admin-other",
-        lambda door: door.fleet.UndoRollout(fleet.UndoRolloutRequest(rollout="r2"), timeout=30),
+        lambda door: door.fleet.UndoRollout(fleet.UndoRolloutRequest(rollout="r3"), timeout=30),
         "rollout.undo",
-        "r2",
+        "r3",
         "admin@other",
     ),
     "OperatorService/AddOperator": (
@@ -322,6 +344,14 @@ CHANGES: dict[str, tuple[str, Callable[[Door], Any], str, str, str]] = {
         "ada",
         "admin",
     ),
+    # The last: from here on nothing is rolled out that nobody signed.
+    "MetadataService/Put": (
+        ROOT,
+        put_first_metadata,
+        "metadata.put",
+        "1.root.json 1.targets.json 1.ns_team.json",
+        "admin",
+    ),
 }
 
 
@@ -340,7 +370,7 @@ def test_every_change_is_one_entry(server: FleetServer) -> None:
             added = root.entries(after=before)
             assert len(added) == 1, short
             one = added[0]
-            assert (one.action, one.object) == (action, thing)
+            assert (one.action, one.object) == (action, newest(root) if thing == NEW else thing)
             assert (one.kind, one.actor, one.role) == ("operator", who, role)
             assert one.request, short
 
