@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 
 from distributor.services import Limits, ServerCredentials, open_listener
+from distributor.services.access import Named, Rights
 from edge_sdk.protos import delivery_v1_pb2 as delivery
 from edge_sdk.protos import fleet_v1_pb2 as fleet
 from edge_sdk.rpc import FRAME_BYTES, MethodLimits, Rate
@@ -115,6 +116,13 @@ class SmallClient:
         )
 
 
+class _NoRules:
+    """The methods of this service are in no table of roles."""
+
+    async def rights(self, caller: Named, method: str) -> Rights:
+        return Rights(caller=caller, method=method, grants=(), via="test")
+
+
 @contextmanager
 def limited_listener(
     table: Mapping[str, MethodLimits],
@@ -137,6 +145,7 @@ def limited_listener(
         listener = await open_listener(
             "127.0.0.1:0",
             ServerCredentials(kind="device"),
+            access=_NoRules(),  # type: ignore[arg-type]
             services=["test.Service"],
             register=small.register,
             limits=limits,
