@@ -42,7 +42,7 @@ else
   DEV_READY := $(VENV)/.dev-ready
 endif
 
-.PHONY: help demo test test-310 test-install lint format bench bench-delivery bench-delta bench-runtime \
+.PHONY: help demo test attacks test-310 test-install lint format bench bench-delivery bench-delta bench-runtime \
         test-tensorrt \
         fuzz coverage-delta protos exports readme wheelhouse clean
 
@@ -60,6 +60,10 @@ test: $(DEV_READY)  ## every test, with coverage, at most eight minutes on two c
 	$(RUN) -m coverage combine -q
 	$(RUN) -m coverage json -q -o build/coverage.json
 	$(RUN) .ci/check_coverage.py build/coverage.json
+
+attacks: $(DEV_READY)  ## every attack, and all of the matrix of damaged metadata; 15 minutes at most
+	$(RUN) -m pytest -q -n $(WORKERS) --dist worksteal -m 'attacks or not attacks' \
+	    tests/attacks tests/conformance $(ARGS)
 
 test-310: | build  ## the SDK's and the agent's tests on Python 3.10, where it is installed
 	@if python="$$(.ci/find-python 3.10)"; then \
