@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import re
 from pathlib import Path
@@ -33,6 +34,7 @@ def body_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return lines
 
 
+@functools.cache
 def too_long() -> dict[str, int]:
     found = {}
     for path in python_files(*CODE, "tests"):

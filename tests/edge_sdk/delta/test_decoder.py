@@ -546,6 +546,7 @@ def test_sizes_beyond_4_gib_are_exact() -> None:
     assert sum(length for _, _, length in seen) == CHUNK_BYTES
 
 
+@pytest.mark.unmeasured
 def test_predictions_that_are_not_plain_are_announced() -> None:
     """The header's flag allows dimensions, maps and long tables, and costs memory."""
     data = b"0123456789" * 20_000

@@ -63,6 +63,7 @@ def test_bytes_that_stand_three_times_travel_once(
     assert len(delta_of(tmp_path, source, target)) < len(NOISE) + 600
 
 
+@pytest.mark.unmeasured
 def test_a_tensor_of_three_names_travels_once(tmp_path: Path) -> None:
     """New, or tuned: tied weights are coded where they stand first."""
     tied = dict.fromkeys("abc", ("float32", FLOATS))

@@ -192,6 +192,7 @@ def test_a_tensor_split_in_two_hides_nothing(tmp_path: Path) -> None:
         opened(tmp_path, content)
 
 
+@pytest.mark.unmeasured
 def test_names_do_not_multiply_into_memory(tmp_path: Path) -> None:
     """A long name around very many tensors is refused once all names are 64 MiB, and around
     very many graphs it is kept once."""
