@@ -108,7 +108,6 @@ async def running(config: DistributorConfig) -> AsyncIterator[Serving]:
         driver = RolloutDriver(database, ways, wakeups)
         stack.push_async_callback(driver.close)
         keys = OnlineKeys(folder.keys)
-        await asyncio.to_thread(keys.create)
         renewal = Renewal(database, keys)
         stack.push_async_callback(renewal.close)
         delivery = Delivery(
@@ -146,6 +145,7 @@ async def running(config: DistributorConfig) -> AsyncIterator[Serving]:
             ),
         ]
         stack.push_async_callback(_end, listeners, wakeups)
+        await asyncio.to_thread(keys.create)  # not before both addresses were found to be good
         await renewal.start()
         for listener in listeners:
             await listener.start()
