@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 
 from device_agent.serving.generation import Generation, Identity
@@ -20,16 +20,21 @@ _now_ns = time.perf_counter_ns
 class HeldSlot:
     """A slot that several answers look at: it goes back when the last of them is closed."""
 
-    def __init__(self, slot: BoundSlot, answers: int) -> None:
+    def __init__(self, slot: BoundSlot, answers: int, then: Callable[[], None]) -> None:
+        """``then`` is called when the last is closed."""
         self.slot = slot
         self._answers = answers
+        self._then = then
         self._lock = threading.Lock()
 
     def let_go(self) -> bool:
         """Whether nobody looks at it any more."""
         with self._lock:
             self._answers -= 1
-            return not self._answers
+            if self._answers:
+                return False
+        self._then()
+        return True
 
 
 class Answer:

@@ -29,19 +29,24 @@ class Together:
     times_ns: tuple[int, int, int]  # turn, filled, done
 
     def answer(self, generation: Generation, request: Request, row: int, begin_ns: int) -> Answer:
-        end = row + request.rows
-        outputs = {name: self.outputs[name][row:end] for name in request.specs}
+        """Must be closed: the turn ends with the last."""
         turn_ns, filled_ns, done_ns = self.times_ns
         phases = (turn_ns - begin_ns, filled_ns - turn_ns, done_ns - filled_ns)
-        return Answer(
-            generation,
-            outputs,
-            request.specs,
-            slot=self.slot,
-            phases=(*phases, self.batch, row == 0),
-            done_ns=done_ns,
-            held=self.held,
-        )
+        try:
+            end = row + request.rows
+            return Answer(
+                generation,
+                {name: self.outputs[name][row:end] for name in request.specs},
+                request.specs,
+                slot=self.slot,
+                phases=(*phases, self.batch, row == 0),
+                done_ns=done_ns,
+                held=self.held,
+            )
+        except BaseException:
+            if self.held.let_go():
+                generation.slots.put_back(self.slot)
+            raise
 
 
 def run_observed(slot: BoundSlot, costs: BatchCosts, rows: int) -> Mapping[str, Array]:
@@ -82,8 +87,16 @@ def _lead(
     ticket: Waiting,
     mates: list[Waiting],
 ) -> Together | None:
-    """Runs a request with its mates and ends the turn; None where that did not go well."""
-    turn_ns = _now_ns()
+    """Runs a request with its mates; None where that did not go well.
+
+    The turn ends when all are answered: whoever had it before that would run alone, while those
+    just answered are about to ask again.
+    """
+    turn_ns = done_ns = _now_ns()
+
+    def end_turn() -> None:
+        scheduler.leave(ticket.queue, ticket.priority, done_ns - turn_ns)
+
     parts = [request, *(mate.work for mate in mates)]
     rows = sum(part.rows for part in parts)
     slot = outcome = None
@@ -100,7 +113,7 @@ def _lead(
         if all(array.shape[:1] == (rows,) for array in outputs.values()):
             outcome = Together(
                 slot=slot,
-                held=HeldSlot(slot, len(parts)),
+                held=HeldSlot(slot, len(parts), end_turn),
                 outputs=outputs,
                 batch=len(parts),
                 times_ns=(turn_ns, filled_ns, done_ns),
@@ -110,9 +123,11 @@ def _lead(
     except Exception as error:  # noqa: BLE001 - whatever it was, each hears of its own alone
         if not isinstance(error, EdgeError):
             traceback.print_exception(error)
-    if outcome is None and slot is not None:
-        generation.slots.put_back(slot)
-    scheduler.leave(ticket.queue, ticket.priority, _now_ns() - turn_ns)
+    if outcome is None:
+        if slot is not None:
+            generation.slots.put_back(slot)
+        done_ns = _now_ns()
+        end_turn()
     row = request.rows
     for mate in mates:
         mate.row, row = row, row + mate.rows

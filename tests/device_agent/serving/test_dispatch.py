@@ -11,9 +11,11 @@ import pytest
 from onnx import TensorProto
 
 from device_agent.config import ModelConfig
+from device_agent.serving import together
+from device_agent.serving.answer import HeldSlot
 from device_agent.serving.cache import ResponseCache
 from device_agent.serving.generation import Generation
-from device_agent.serving.request import GivenTensor
+from device_agent.serving.request import GivenTensor, Request
 from device_agent.serving.scheduling import BatchCosts
 from device_agent.serving.scheduling.batching import sizes
 from device_agent.serving.slots import BoundSlot
@@ -175,6 +177,67 @@ def test_waiting_requests_of_one_model_run_together(tmp_path: Path) -> None:
     done: list[bool] = []
     generation.retire(lambda: done.append(True))
     assert done == [True]  # every request has left
+
+
+def test_a_turn_together_ends_when_all_are_answered(tmp_path: Path) -> None:
+    """Who waits behind a run of two has no turn before both are answered, also where one of the
+    answers cannot be made."""
+    name = "team/linear"
+    made = serving(
+        tmp_path, {name: onnx_models.linear(2.0)}, settings={name: ModelConfig(batch_max=2)}
+    )
+    generation = made.table.find(name, "")
+    generation.batch_costs = costs_that_favour(2)
+    runs = counted_runs(generation)
+    scheduler, go = made.dispatcher.scheduler, threading.Event()
+    held: list[int] = []
+
+    def work(number: int) -> None:
+        with made.dispatcher.infer(name, "", [given()], timeout_s=30) as answer:
+            held.append(number)
+            go.wait(30)
+            assert answer.outputs["y"].shape == (1, 4)
+
+    def asked(number: int) -> threading.Thread:
+        thread = threading.Thread(target=work, args=(number,))
+        thread.start()
+        wait_for(lambda: sum(scheduler.load().waiting) == number, "it to wait")
+        return thread
+
+    made.take_all_turns()
+    threads = [asked(1), asked(2)]
+    made.free_all_turns()
+    wait_for(lambda: len(held) == 2, "two answers")
+    threads.append(asked(1))
+    assert (scheduler.load().running, runs) == (1, [2])
+    go.set()
+    for thread in threads:
+        thread.join(30)
+    assert (scheduler.load().running, runs) == (0, [2, 1])
+
+
+def test_an_answer_that_cannot_be_made_holds_nobody_up(tmp_path: Path) -> None:
+    """Of two that ran together one fails at its answer: turn and buffers come back all the same."""
+    made = serving(tmp_path, {"team/linear": onnx_models.linear(2.0)})
+    generation = made.table.find("team/linear", "")
+    slot = generation.slots.take([(2, 4)])
+    slot.run()
+    request = Request(model="team/linear", version="", inputs=[given()])
+    request.fit(generation)
+    ended: list[bool] = []
+    run = together.Together(
+        slot=slot,
+        held=HeldSlot(slot, 2, lambda: ended.append(True)),
+        outputs={},  # what the request asks for is not there
+        batch=2,
+        times_ns=(0, 0, 0),
+    )
+    for _ in range(2):
+        assert not ended
+        with pytest.raises(KeyError):
+            run.answer(generation, request, 0, 0)
+    assert ended == [True]
+    assert generation.slots.take([(2, 4)]) is slot
 
 
 def test_a_run_together_that_fails_is_made_one_by_one(tmp_path: Path) -> None:
