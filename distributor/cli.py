@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from distributor.cli_keys import add_keys_commands
 from distributor.config import (
     AUDIT_HEAD_S,
     CHECK_IN_S,
@@ -99,10 +100,12 @@ def init(data: Path | None, file: Path | None, as_json: bool) -> None:
     Example:
       edge-distributor init --data ./distributor-data
     """
-    from distributor.storage import initialise
+    from distributor.signing import OnlineKeys
+    from distributor.storage import DataFolder, initialise
 
     config = _config(Settings("distributor", file), data=data)
     created = initialise(config.data)
+    OnlineKeys(DataFolder(config.data).keys).create()
     if as_json:
         print_json({"data": str(config.data), "created": created})
     else:
@@ -172,6 +175,17 @@ def show(file: Path | None, as_json: bool, **flags: Any) -> None:
     )
     for key in settings.unknown():
         note(f"edge-distributor: the file has {key}, which is no setting")
+
+
+def _place_options(command: Any) -> Any:
+    return _DATA(_FILE(command))
+
+
+def _data_folder(data: Path | None, file: Path | None) -> Path:
+    return _config(Settings("distributor", file), data=data).data
+
+
+add_keys_commands(cli, _place_options, _data_folder)
 
 
 def _config(settings: Settings, **flags: Any) -> DistributorConfig:

@@ -15,6 +15,7 @@ PLAN_WAIT_S = 20.0
 FETCHES_MAX = 64  # a stalled reader holds about 1 MiB here (measured at 64 KiB frames)
 RECONNECT_CAP_S = 5.0
 AUDIT_HEAD_S = 600.0
+ONLINE_ROLES = ("snapshot", "timestamp", "assignments")  # what the distributor signs itself
 
 
 def default_build_workers() -> int:

@@ -5,7 +5,7 @@ documents belong together, that they are the newest, and what each device should
 holds a key that can make an artifact installable. Functions over a connection.
 """
 
-from distributor.signing.keys import ONLINE_ROLES, OnlineKeys
+from distributor.signing.keys import OnlineKeys
 from distributor.signing.records import metadata_file
 from distributor.signing.repository import (
     RENEW_TIMESTAMP_EVERY,
@@ -20,7 +20,6 @@ from distributor.signing.repository import (
 )
 
 __all__ = [
-    "ONLINE_ROLES",
     "RENEW_TIMESTAMP_EVERY",
     "OnlineKeys",
     "Put",

@@ -16,6 +16,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.signer import CryptoSigner, Key, Signer, SSlibKey
 
+from distributor.config import ONLINE_ROLES
 from edge_sdk.base import (
     ConflictError,
     FormatError,
@@ -25,10 +26,7 @@ from edge_sdk.base import (
     sync_folder,
 )
 from edge_sdk.trust import (
-    ASSIGNMENTS,
     IN_FOLDER,
-    SNAPSHOT,
-    TIMESTAMP,
     ListedKey,
     Passphrase,
     check_distinct,
@@ -39,7 +37,6 @@ from edge_sdk.trust import (
     write_key_list,
 )
 
-ONLINE_ROLES = (SNAPSHOT, TIMESTAMP, ASSIGNMENTS)
 _OTHERS = stat.S_IRWXO
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
@@ -15,8 +15,9 @@ from tuf.ngclient import FetcherInterface, Updater
 
 from distributor import signing
 from distributor.signing import OnlineKeys, Put
-from distributor.signing.records import newest, versions
+from distributor.signing.records import newest, signed_among, versions
 from edge_sdk import trust
+from edge_sdk.base import Digest
 from tests.support.artifacts import ArtifactBytes, make_artifact
 from tests.support.catalog import Catalog
 
@@ -147,6 +148,12 @@ class Signing:
         bins = {name: self.document(name) for name in trust.bin_roles(document.signed)}
         parent, parts = trust.split(namespace, document, bins, [key.public_key], now=self.now)
         return [file_of(role, parent, key), *(file_of(n, d, key) for n, d in parts.items())]
+
+    def signed_now(self, artifacts: Sequence[ArtifactBytes]) -> list[Digest]:
+        """Those that may be rolled out."""
+        wanted = [one.artifact for one in artifacts]
+        found = self.catalog.read(signed_among, wanted)
+        return [one for one in wanted if one in found]
 
     def everything(self) -> dict[str, bytes]:
         """Every newest file by its name on the wire, for a client."""
