@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
@@ -88,6 +88,10 @@ class SignedFleet:
             data = trust.sign(document, [key])
             versions[role] = (document.signed.version, data)
             self.files[trust.file_name(role, document.signed.version)] = data
+        self.put_snapshot(versions)
+
+    def put_snapshot(self, versions: Mapping[str, tuple[int, bytes]]) -> None:
+        """Signs a snapshot over what changed, and a timestamp over it."""
         known = any(name.endswith(".snapshot.json") for name in self.files)
         old = trust.read("snapshot", self.newest("snapshot"), Snapshot) if known else None
         snapshot = trust.next_snapshot(versions, old, now=self.at)

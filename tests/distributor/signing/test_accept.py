@@ -106,6 +106,11 @@ def test_a_name_that_is_not_its_documents_version(signed: Signing) -> None:
     root = signed.root()
     data = trust.sign(root, signed.root_keys)
     refused(signed, TrustError, "must have version 2", ("2.root.json", data))
+    data = signed.held("targets")
+    refused(signed, TrustError, "must have version 2", ("2.targets.json", data))
+    signed.put(*signed.split())
+    data = signed.held("bin_team-0")
+    refused(signed, TrustError, "must have version 2", ("2.bin_team-0.json", data))
 
 
 def test_one_role_twice(signed: Signing) -> None:
@@ -135,6 +140,8 @@ def test_a_root_is_signed_by_the_old_and_the_new_keys(signed: Signing, tmp_path:
     second = trust.with_keys(root, "root", [new.public_key], 1, signed.now)
     refused(signed, TrustError, "not signed by enough", file_of("root", second, old))
     refused(signed, TrustError, "not signed by enough", file_of("root", second, new))
+    again = file_of("root", trust.verify_root(signed.held("root"), None), old)
+    refused(signed, ConflictError, "root is at version 1 here", again)
     third = trust.with_keys(second, "root", [old.public_key], 1, signed.now)
     signed.put(file_of("root", third, old, new), file_of("root", second, old, new))
     signed.publish("1.0.0")
@@ -453,6 +460,27 @@ def test_a_bin_by_a_wrong_key(signed: Signing) -> None:
     refused(signed, TrustError, "not signed by enough", file_of(name, document, new_key()))
 
 
+def test_a_bin_of_a_namespace_whose_key_was_taken_away(signed: Signing) -> None:
+    """A stolen key signs no bins either, once the targets name another."""
+    signed.begin("team")
+    signed.put(*signed.split())
+    targets = trust.delegate_namespace(
+        signed.document("targets"), "team", [new_key().public_key], now=signed.now
+    )
+    signed.put(file_of("targets", targets, signed.targets_key))
+    stolen = signed.sign_target(artifact_of("1.0.0"))
+    refused(signed, TrustError, "ns_team is not signed by enough", stolen)
+
+
+def test_a_bin_that_has_expired(signed: Signing) -> None:
+    """A bin that is over when it comes is refused."""
+    signed.begin("team")
+    signed.put(*signed.split())
+    name = trust.bin_roles(signed.document("ns_team").signed)[0]
+    document = trust.edited(signed.document(name), expires=signed.now)
+    refused(signed, RefusedError, "expired", file_of(name, document, signed.publishers["team"]))
+
+
 def test_a_bin_that_delegates(signed: Signing) -> None:
     """A bin holds targets and never delegates."""
     signed.begin("team")
@@ -472,6 +500,13 @@ def test_a_bin_that_its_namespace_has_not(signed: Signing) -> None:
     signed.put(*signed.split())
     far = file_of("bin_team-9", trust.new_namespace(now=signed.now), signed.publishers["team"])
     refused(signed, RefusedError, "has no bin bin_team-9", far)
+
+
+def test_a_bin_before_its_namespace(signed: Signing) -> None:
+    """A bin of a namespace of which nothing was put yet is refused."""
+    signed.put(*signed.first("team")[:2])
+    stray = file_of("bin_team-0", trust.new_namespace(now=signed.now), signed.publishers["team"])
+    refused(signed, RefusedError, "before its bins", stray)
 
 
 def test_a_namespace_with_bins_and_targets_of_its_own(signed: Signing) -> None:
