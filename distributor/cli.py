@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from distributor.cli_keys import add_keys_commands
+from distributor.cli_keys import keys
 from distributor.config import (
     AUDIT_HEAD_S,
     CHECK_IN_S,
@@ -56,6 +56,9 @@ def cli() -> None:
       edge-distributor init --data ./distributor-data
       edge-distributor serve --data ./distributor-data
     """
+
+
+cli.add_command(keys)
 
 
 def settings_options(command: Any) -> Any:
@@ -175,17 +178,6 @@ def show(file: Path | None, as_json: bool, **flags: Any) -> None:
     )
     for key in settings.unknown():
         note(f"edge-distributor: the file has {key}, which is no setting")
-
-
-def _place_options(command: Any) -> Any:
-    return _DATA(_FILE(command))
-
-
-def _data_folder(data: Path | None, file: Path | None) -> Path:
-    return _config(Settings("distributor", file), data=data).data
-
-
-add_keys_commands(cli, _place_options, _data_folder)
 
 
 def _config(settings: Settings, **flags: Any) -> DistributorConfig:

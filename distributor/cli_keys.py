@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,14 @@ import click
 
 from distributor.config import ONLINE_ROLES
 from edge_sdk.base import FormatError, RefusedError, explain_os_error
-from edge_sdk.base.command import PathArgument, json_option, note, print_json, print_table
+from edge_sdk.base.command import (
+    PathArgument,
+    Settings,
+    json_option,
+    note,
+    print_json,
+    print_table,
+)
 
 if TYPE_CHECKING:  # what these bring along makes every command start late
     from securesystemslib.signer import SSlibKey
@@ -26,43 +32,53 @@ _NEXT = {
 }
 
 
-def add_keys_commands(
-    cli: click.Group, options: Callable[[Any], Any], folder_of: Callable[..., Path]
-) -> None:
-    """Adds the group ``keys`` to ``cli``; ``options`` say where the data folder is."""
+_DATA = click.option("--data", type=PathArgument(), help="Folder with catalog and blobs.")
+_FILE = click.option(
+    "--config",
+    "file",
+    type=PathArgument(),
+    envvar="EDGE_CONFIG",
+    help="TOML file; its table [distributor] holds settings.",
+)
 
-    @cli.group()
-    @_DEBUG
-    def keys() -> None:
-        """The keys that sign snapshot, timestamp and assignments."""
 
-    @keys.command("list", epilog="Example:  edge-distributor keys list --json")
-    @options
-    @json_option
-    @_DEBUG
-    def list_keys(as_json: bool, **where: Any) -> None:
-        """Show every key, and whether the signed metadata name it."""
-        shown = [_shown(key, in_use) for key, in_use in _keys_in_use(folder_of(**where))]
-        if as_json:
-            print_json({"keys": shown})
-            return
-        rows = [[one["role"], one["key_id"], _said(one["in_use"]), one["uri"]] for one in shown]
-        print_table(["role", "key", "in use", "where"], rows)
+@click.group()
+@_DEBUG
+def keys() -> None:
+    """The keys that sign snapshot, timestamp and assignments."""
 
-    @keys.command(epilog="Example:  edge-distributor keys create --data ./distributor-data")
-    @options
-    @json_option
-    @_DEBUG
-    def create(as_json: bool, **where: Any) -> None:
-        """Make what is missing of one key for each role (init does it, too)."""
-        created = _online(folder_of(**where)).create()
-        if as_json:
-            print_json({"created": created})
-        else:
-            note("made what was missing" if created else "every role has a key already")
 
-    @keys.command(
-        epilog="""\b
+@keys.command("list", epilog="Example:  edge-distributor keys list --json")
+@_DATA
+@_FILE
+@json_option
+@_DEBUG
+def list_keys(as_json: bool, **where: Any) -> None:
+    """Show every key, and whether the signed metadata name it."""
+    shown = [_shown(key, in_use) for key, in_use in _keys_in_use(_data_folder(**where))]
+    if as_json:
+        print_json({"keys": shown})
+        return
+    rows = [[one["role"], one["key_id"], _said(one["in_use"]), one["uri"]] for one in shown]
+    print_table(["role", "key", "in use", "where"], rows)
+
+
+@keys.command(epilog="Example:  edge-distributor keys create --data ./distributor-data")
+@_DATA
+@_FILE
+@json_option
+@_DEBUG
+def create(as_json: bool, **where: Any) -> None:
+    """Make what is missing of one key for each role (init does it, too)."""
+    created = _online(_data_folder(**where)).create()
+    if as_json:
+        print_json({"created": created})
+    else:
+        note("made what was missing" if created else "every role has a key already")
+
+
+@keys.command(
+    epilog="""\b
 Examples:
   edge-distributor keys rotate timestamp
   edge-distributor keys rotate snapshot --uri 'hsm:2?label=edge' --public snapshot.pem
@@ -71,43 +87,48 @@ The new key signs as soon as signed metadata name it: a new root for snapshot an
 new targets for assignments (edge-fleet keys). The key of before goes on until then; take it
 away afterwards with: edge-distributor keys remove.
 """
-    )
-    @click.argument("role", type=click.Choice(ONLINE_ROLES))
-    @click.option("--uri", help="Of a key elsewhere: hsm:, awskms:, gcpkms:, azurekms:, ...")
-    @click.option("--public", type=PathArgument(), help="PEM file with its public half.")
-    @options
-    @json_option
-    @_DEBUG
-    def rotate(
-        role: str, uri: str | None, public: Path | None, as_json: bool, **where: Any
-    ) -> None:
-        """Add a new key for ROLE, to take the place of the one in use."""
-        half = None if public is None else _read_public(public)
-        made = _online(folder_of(**where)).add(role, uri=uri, public=half)
-        if as_json:
-            print_json(_shown(made, False))
-        else:
-            note(f"{role} has the new key {made.key_id}; {_NEXT[role]}")
+)
+@click.argument("role", type=click.Choice(ONLINE_ROLES))
+@click.option("--uri", help="Of a key elsewhere: hsm:, awskms:, gcpkms:, azurekms:, ...")
+@click.option("--public", type=PathArgument(), help="PEM file with its public half.")
+@_DATA
+@_FILE
+@json_option
+@_DEBUG
+def rotate(role: str, uri: str | None, public: Path | None, as_json: bool, **where: Any) -> None:
+    """Add a new key for ROLE, to take the place of the one in use."""
+    half = None if public is None else _read_public(public)
+    made = _online(_data_folder(**where)).add(role, uri=uri, public=half)
+    if as_json:
+        print_json(_shown(made, False))
+    else:
+        note(f"{role} has the new key {made.key_id}; {_NEXT[role]}")
 
-    @keys.command(epilog="Example:  edge-distributor keys remove 3f0c...")
-    @click.argument("key_id")
-    @options
-    @json_option
-    @_DEBUG
-    def remove(key_id: str, as_json: bool, **where: Any) -> None:
-        """Forget a key that signed metadata name no more, and delete its file."""
-        root = folder_of(**where)
-        for key, in_use in _keys_in_use(root):
-            if key.key_id == key_id and in_use is not False:
-                raise RefusedError(
-                    f"key {key_id} is in use for {key.role}: rotate it first, and have the new "
-                    "one named by signed metadata"
-                )
-        gone = _online(root).forget(key_id)
-        if as_json:
-            print_json(_shown(gone, False))
-        else:
-            note(f"key {key_id} of {gone.role} is gone")
+
+@keys.command(epilog="Example:  edge-distributor keys remove 3f0c...")
+@click.argument("key_id")
+@_DATA
+@_FILE
+@json_option
+@_DEBUG
+def remove(key_id: str, as_json: bool, **where: Any) -> None:
+    """Forget a key that signed metadata name no more, and delete its file."""
+    root = _data_folder(**where)
+    for key, in_use in _keys_in_use(root):
+        if key.key_id == key_id and in_use is not False:
+            raise RefusedError(
+                f"key {key_id} is in use for {key.role}: rotate it first, and have the new "
+                "one named by signed metadata"
+            )
+    gone = _online(root).forget(key_id)
+    if as_json:
+        print_json(_shown(gone, False))
+    else:
+        note(f"key {key_id} of {gone.role} is gone")
+
+
+def _data_folder(data: Path | None, file: Path | None) -> Path:
+    return Path(Settings("distributor", file).get("data", data, "distributor-data"))
 
 
 def _online(root: Path) -> OnlineKeys:
