@@ -15,10 +15,10 @@ from distributor.signing import OnlineKeys
 from edge_sdk import trust
 from edge_sdk.base import (
     ConflictError,
+    EdgeError,
     FormatError,
     NotFoundError,
     RefusedError,
-    TrustError,
 )
 from edge_sdk.fleet import Draft, Fleet, KeyFolder
 from edge_sdk.manifest import encode_assignment
@@ -91,7 +91,7 @@ def test_devices_put_nothing(keys: KeyFolder, device_stub: MetadataServiceStub) 
         lambda: device_stub.Put(metadata.PutRequest(), timeout=30),
         lambda: device_stub.OnlineKeys(metadata.OnlineKeysRequest(), timeout=30),
     ):
-        with pytest.raises(TrustError, match="operators"), typed_errors("the distributor"):
+        with pytest.raises(EdgeError, match="operators"), typed_errors("the distributor"):
             call()
     assert get(device_stub, "timestamp.json") == before
 
