@@ -127,6 +127,13 @@ class AssignmentKeeper:
         models = self.current.models if self.current is not None else ()
         return frozenset(one.artifact for one in models)
 
+    def allowed(self, model: str, version: Version) -> str:
+        """``version`` as text, where somebody here may go back to it. Raises: TrustError."""
+        floor = self.floors_or_none().get(model)
+        if floor is not None and version < floor:
+            raise TrustError(f"{model} {version} is below its floor {floor}", check="floor")
+        return str(version)
+
     def floors_or_none(self) -> dict[str, Version]:
         """As kept; none where both copies rotted, since the metadata name them again."""
         try:

@@ -87,7 +87,11 @@ class GuardedFetcher(FetcherInterface):
         """A generator, so that what fails while it is read is wrapped as well."""
         name = url.rpartition("/")[2]
         try:
-            yield from keep_pace(self._open_url(url), name, self._pace, self._clock)
+            chunks = self._open_url(url)
+            try:
+                yield from keep_pace(chunks, name, self._pace, self._clock)
+            finally:
+                _end(chunks)
         except DownloadError:
             raise
         except NotFoundError as error:
@@ -100,11 +104,22 @@ class GuardedFetcher(FetcherInterface):
         name = unquote(url.rpartition("/")[2])
         limit = min(max_length, self._size_max(name))
         data = bytearray()
-        for chunk in self.fetch(url):
-            data += chunk
-            if len(data) > limit:
-                raise DownloadLengthMismatchError(f"{name} has more than {limit} bytes")
+        chunks = self.fetch(url)
+        try:
+            for chunk in chunks:
+                data += chunk
+                if len(data) > limit:
+                    raise DownloadLengthMismatchError(f"{name} has more than {limit} bytes")
+        finally:
+            _end(chunks)
         return bytes(data)
+
+
+def _end(chunks: Iterator[bytes]) -> None:
+    """At once, not when the error is forgotten: an endless stream goes on in the background."""
+    close = getattr(chunks, "close", None)
+    if close is not None:
+        close()
 
 
 def from_source(source: MetadataSource) -> Callable[[str], Iterator[bytes]]:

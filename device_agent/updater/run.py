@@ -553,7 +553,7 @@ class Updater:
         """Back to the previous artifact, and this one is not taken up again by itself.
 
         Returns version and artifact that will serve. Raises: NotFoundError, RefusedError,
-        ResourceError.
+        TrustError (below the floor), ResourceError.
         """
         slot = self.store.slot_files.get(model)
         if slot is None:
@@ -566,7 +566,7 @@ class Updater:
             raise RefusedError(f"an update of {model} is {update.state.value}; try again later")
         if update is None or update.artifact != slot.active or is_ended(update.state):
             update = self._kept(model, slot.active)
-        version = str(self.store.manifest(previous).version)
+        version = self.keeper.allowed(model, self.store.manifest(previous).version)
         asked = RolledBackByOperatorError("somebody on this device asked for the version before")
         self.happen(update, Event.ROLLBACK_ASKED, error=asked)
         if not is_ended(update.state) or update.state is State.COMMITTED:

@@ -79,6 +79,24 @@ def test_endless_data_end() -> None:
         fetcher(endless).download_bytes(URL, 1 << 50)
 
 
+@pytest.mark.parametrize("step_s", [0.0, 1.0])
+def test_a_transfer_that_is_given_up_ends_at_once(step_s: float) -> None:
+    """Too long or too slow: whoever serves it is told before the error arrives."""
+    ended = []
+
+    def endless(url: str) -> Iterator[bytes]:
+        try:
+            while True:
+                yield b"x"
+        finally:
+            ended.append(url)
+
+    with pytest.raises(DownloadError) as failed:
+        fetcher(endless, step_s=step_s).download_bytes(URL, 100)
+    assert ended == [URL]
+    assert failed.value.__traceback__ is not None
+
+
 def test_errors_are_wrapped_while_the_file_is_read() -> None:
     """Not only when it is begun: a raw error would pass by every handler."""
 
