@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import queue
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -68,6 +69,9 @@ class DeliveryServer(stubs.DeliveryServiceServicer):
     signed: SignedFleet | None = None  # signs what is published and assigned, and is served
     signed_floor: str | None = None  # of what is published from now on
     asked: list[str] = field(default_factory=list)  # metadata files, by name
+    metadata_gone: bool = False  # asking for them gets no answer
+    metadata_drips_s: float = 0.0  # between a few bytes of them
+    withheld: set[Digest] = field(default_factory=set)  # artifacts that no plan leads to
     highest: dict[ModelName, Version] = field(default_factory=dict)
     counter: int = 0
 
@@ -227,7 +231,7 @@ class DeliveryServer(stubs.DeliveryServiceServicer):
         self._refuse_if_busy(context)
         if self.plan_error is not None:
             context.abort(self.plan_error, "no plan today")
-        if target not in self.published:
+        if target not in self.published or target in self.withheld:
             context.abort(grpc.StatusCode.NOT_FOUND, f"no artifact {target}")
         methods = tuple(request.capabilities.delta_methods)
         known = [one for one in sources if one in self.published]
@@ -299,11 +303,16 @@ class ServedMetadata(metadata_stubs.MetadataServiceServicer):
     def Get(
         self, request: metadata_wire.GetRequest, context: grpc.ServicerContext
     ) -> Iterator[metadata_wire.MetadataFrame]:
-        self._server.asked.append(request.name)
-        signed = self._server.signed
+        server = self._server
+        server.asked.append(request.name)
+        if server.metadata_gone:
+            context.abort(grpc.StatusCode.UNAVAILABLE, f"{request.name}: no answer")
+        signed = server.signed
         found = None if signed is None else signed.files.get(request.name)
         if found is None:
             context.abort(grpc.StatusCode.NOT_FOUND, request.name)
         assert found is not None
-        for start in range(0, len(found), FRAME_BYTES):
-            yield metadata_wire.MetadataFrame(data=found[start : start + FRAME_BYTES])
+        step = len(found) // 50 if server.metadata_drips_s else FRAME_BYTES
+        for start in range(0, len(found), step):
+            time.sleep(server.metadata_drips_s)
+            yield metadata_wire.MetadataFrame(data=found[start : start + step])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -38,6 +39,7 @@ class SignedFleet:
     assignment_key: CryptoSigner = field(default_factory=new_key)
     publishers: dict[str, CryptoSigner] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
+    last_snapshot: Metadata[Snapshot] | None = None
 
     def __post_init__(self) -> None:
         root = trust.new_root(
@@ -91,13 +93,16 @@ class SignedFleet:
         self.put_snapshot(versions)
 
     def put_snapshot(self, versions: Mapping[str, tuple[int, bytes]]) -> None:
-        """Signs a snapshot over what changed, and a timestamp over it."""
-        known = any(name.endswith(".snapshot.json") for name in self.files)
-        old = trust.read("snapshot", self.newest("snapshot"), Snapshot) if known else None
-        snapshot = trust.next_snapshot(versions, old, now=self.at)
+        """The next snapshot with these documents in it, and a timestamp over it."""
+        snapshot = trust.next_snapshot(versions, self.last_snapshot, now=self.at)
+        self.last_snapshot = copy.deepcopy(snapshot)
+        self.change_snapshot(snapshot)
         data = trust.sign(snapshot, [self.snapshot_key])
         self.files[trust.file_name("snapshot", snapshot.signed.version)] = data
         self.put_timestamp((snapshot.signed.version, data))
+
+    def change_snapshot(self, snapshot: Metadata[Snapshot]) -> None:
+        """For attackers: before it is signed."""
 
     def put_timestamp(self, snapshot: tuple[int, bytes]) -> None:
         known = self.files.get("timestamp.json")

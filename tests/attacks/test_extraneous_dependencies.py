@@ -1,0 +1,37 @@
+"""Extraneous dependencies: the way to a good version leads over one that nobody signed.
+
+Plans are hints of the distributor: it may say that version 2 is reached in two steps, and what
+lies between would be written, kept and used as a source.
+"""
+
+from __future__ import annotations
+
+from tests.attacks.conftest import Attack, Devices, play_control, play_guarded, recover
+from tests.support.attacked_device import BAD, V3, AttackedDevice, artifact
+
+V4 = artifact("4.0.0")
+
+
+def play(device: AttackedDevice) -> None:
+    """Version 4 is signed; the artifact that the plan goes by is not."""
+    honest, device.server.signed = device.fleet, None
+    device.server.publish(BAD)
+    device.server.signed = honest
+    device.server.hubs[V4.artifact] = BAD.artifact
+    device.server.assign(V4)
+
+
+ATTACK = Attack(play=play, bad=BAD, says="nobody who may signed", check="steps")
+
+
+def test_a_step_that_nobody_signed_is_refused(device: Devices) -> None:
+    """Neither the step nor what lies behind it is fetched."""
+    one = play_guarded(ATTACK, device)
+    assert not one.is_installed(V4)
+    assert str(V3.manifest.version) == "3.0.0"
+    recover(one, one.fleet)
+
+
+def test_control_without_looking_at_steps(device: Devices) -> None:
+    """An agent that only looks at where a plan ends writes and keeps what lies between."""
+    play_control(ATTACK, device)
