@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Done = Callable[[EdgeError | None], None]
 _JITTER = 0.2
+_WITHHELD = 2  # failures in a row that may be an accident
 
 
 class Believer:
@@ -50,6 +51,7 @@ class Believer:
         config = context.config
         self._backoff = Backoff(base_s=config.retry_base_s, cap_s=config.retry_cap_s)
         self._failures = 0
+        self._told = ""  # the refusal that was reported last
         self._busy = False
         self._newest = b""  # the envelope taken up last: two check-ins may bring the same one
         self._next: tuple[bytes, Done] | None = None
@@ -134,7 +136,7 @@ class Believer:
         self._judge_next()
 
     def _took_up(self, done: Done) -> None:
-        self.refusal = ""
+        self.refusal = self._told = ""
         self._taken()
         done(None)
 
@@ -150,10 +152,12 @@ class Believer:
             self.hear(document, lambda error: None)
 
     def _refused(self, error: EdgeError) -> None:
-        """Told where a check said no; a distributor that is away is no news."""
-        said = f"{error.reason}: {error.message}"
-        news = said != self.refusal
-        self.refusal = said
-        if news and ("check" in error.facts or error.grpc_status != "UNAVAILABLE"):
-            self._context.log.refuse(error)
-            self._report()
+        """Told where a check said no, and where what would prove an assignment is withheld again
+        and again; a distributor that is away for once is no news."""
+        self.refusal = f"{error.reason}: {error.message}"
+        away = "check" not in error.facts and error.grpc_status == "UNAVAILABLE"
+        if self.refusal == self._told or (away and self._failures < _WITHHELD):
+            return
+        self._told = self.refusal
+        self._context.log.refuse(error)
+        self._report()

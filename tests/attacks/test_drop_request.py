@@ -12,7 +12,7 @@ def play(device: AttackedDevice) -> None:
     device.server.metadata_gone = True
 
 
-ATTACK = Attack(play=play, bad=V2, says="timestamp", check="fail closed")
+ATTACK = Attack(play=play, bad=V2, says="cannot be fetched", check="fail closed")
 
 
 def test_nothing_is_taken_on_trust_meanwhile(device: Devices) -> None:

@@ -87,7 +87,26 @@ def _signed_by_anyone(module: Any) -> None:
     module._DelegatorMixin.verify_delegate = _nothing
 
 
+def _bare_version_marks(module: Any) -> None:
+    """Remembers the highest version of a timestamp instead of its verified bytes."""
+    from tuf.api.exceptions import BadVersionNumberError
+
+    load = module.Client._load_timestamp
+
+    def load_with_mark(client: Any) -> None:
+        load(client)
+        version = client._trusted_set.timestamp.version
+        mark = client._cache.parent / "highest"
+        highest = int(mark.read_text()) if mark.exists() else 0
+        if version < highest:
+            raise BadVersionNumberError(f"version {version} is below {highest}")
+        mark.write_text(str(version))
+
+    module.Client._load_timestamp = load_with_mark
+
+
 CONTROLS: dict[str, tuple[str, Change]] = {
+    "bare marks": ("device_agent.trust.client", _bare_version_marks),
     "device": ("device_agent.trust.gate", _replace("check_device", _nothing)),
     "envelope": ("device_agent.trust.gate", _unsealed),
     "expiry": ("tuf.api._payload", _ever_fresh),
