@@ -32,13 +32,16 @@ class BatchCosts:
     def __init__(self, rows_max: int) -> None:
         self.rows_max = rows_max
         self.best = 1  # the most rows that should run together; 1: each request alone
+        self._most = rows_max  # what paid with nothing else beside it: others only slow runs
         self._ns: dict[int, float] = {}
         self._learnt = 0
 
     def measured(self, rows: int, ns: int) -> None:
         """A run with nothing else beside it: what it took least is what it costs."""
         self._ns[rows] = min(ns, self._ns.get(rows, ns))
+        self._most = self.rows_max
         self._look()
+        self._most = self.best
 
     def observed(self, rows: int, ns: int) -> None:
         """A run of a request: sizes that were not measured before are left to be."""
@@ -55,4 +58,4 @@ class BatchCosts:
         for rows in known if 1 in each_ns else ():
             if each_ns[rows] <= _WORTH * each_ns[best] and each_ns[rows] <= _PAYS * each_ns[1]:
                 best = rows
-        self.best = best
+        self.best = min(best, self._most)

@@ -47,6 +47,17 @@ def test_it_learns_from_what_runs() -> None:
     assert costs.best == 2
 
 
+def test_what_never_paid_does_not_begin_to_beside_others() -> None:
+    """Single rows that get slower because others run too make no larger size worth it: it would
+    be slower as well."""
+    costs = BatchCosts(8)
+    for rows, us in zip((1, 2, 4, 8), CONVOLUTION, strict=True):
+        costs.measured(rows, us * rows * 1000)
+    for _ in range(200):
+        costs.observed(1, 2 * CONVOLUTION[0] * 1000)
+    assert costs.best == 1
+
+
 def test_sizes_end_at_the_limit() -> None:
     """Powers of two, and whatever the limit is."""
     assert list(sizes(1)) == [1]
