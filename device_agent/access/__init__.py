@@ -4,20 +4,27 @@ Never answers a question itself: the doors ask here before they do.
 """
 
 from device_agent.access.apps import App, AppTokens, own_token
-from device_agent.access.guard import Guard
+from device_agent.access.guard import Guard, Streams
+from device_agent.access.limits import LOCAL_LIMITS, SMALL
+from device_agent.access.prompt import Prompt, Silent
 from device_agent.access.roles import ALLOWED, ROLES, Role, may_call
 from device_agent.access.sockets import OWNER, Access, OwnSocket, access_of, remove_dead
 
 __all__ = [
     "ALLOWED",
+    "LOCAL_LIMITS",
     "OWNER",
     "ROLES",
+    "SMALL",
     "Access",
     "App",
     "AppTokens",
     "Guard",
     "OwnSocket",
+    "Prompt",
     "Role",
+    "Silent",
+    "Streams",
     "access_of",
     "may_call",
     "own_token",

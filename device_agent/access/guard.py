@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import grpc
@@ -10,8 +13,10 @@ from grpc_status import rpc_status
 
 from device_agent.access.apps import AppTokens
 from device_agent.access.roles import Role, may_call
-from edge_sdk.base import EdgeError, TrustError, UnauthenticatedError
+from edge_sdk.base import BusyError, EdgeError, TrustError, UnauthenticatedError
 from edge_sdk.rpc import bearer_token, to_status
+
+_AGAIN_S = 1.0
 
 
 class Guard(grpc.ServerInterceptor):
@@ -52,6 +57,41 @@ class Guard(grpc.ServerInterceptor):
         if not roles:
             raise UnauthenticatedError("the token is not that of an app of this device")
         return roles
+
+
+class Streams:
+    """Places for calls that last, on one server: so many in all, so many of one app."""
+
+    def __init__(self, all_max: int, each_max: int) -> None:
+        self._all_max, self._each_max = all_max, each_max
+        self._lock = threading.Lock()
+        self._open: Counter[str] = Counter()
+
+    @property
+    def count(self) -> int:
+        with self._lock:
+            return sum(self._open.values())
+
+    @contextmanager
+    def place(self, context: grpc.ServicerContext) -> Iterator[None]:
+        """Raises: BusyError."""
+        app = bearer_token(context.invocation_metadata())  # on a socket nobody is told apart
+        with self._lock:
+            if sum(self._open.values()) >= self._all_max:
+                raise BusyError(f"{self._all_max} streams are open already", retry_after_s=_AGAIN_S)
+            if app and self._open[app] >= self._each_max:
+                raise BusyError(
+                    f"{self._each_max} streams of this app are open already",
+                    retry_after_s=_AGAIN_S,
+                )
+            self._open[app] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open[app] -= 1
+                if not self._open[app]:
+                    del self._open[app]
 
 
 def _refusing(error: EdgeError) -> grpc.RpcMethodHandler[Any, Any]:

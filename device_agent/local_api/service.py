@@ -14,7 +14,7 @@ import grpc
 import msgspec
 from grpc_status import rpc_status
 
-from device_agent.access import OwnSocket
+from device_agent.access import LOCAL_LIMITS, SMALL, Guard, OwnSocket, Prompt, Silent, Streams
 from device_agent.config import AgentConfig
 from device_agent.local_api.contract import AgentDoor
 from device_agent.local_api.listen import Place, places
@@ -23,11 +23,13 @@ from device_agent.records import AgentEvent, Cached, ModelStatus
 from edge_sdk.base import ConflictError, Digest, EdgeError
 from edge_sdk.protos import agent_v1_pb2 as wire
 from edge_sdk.protos import agent_v1_pb2_grpc as stubs
-from edge_sdk.rpc import SERVER_OPTIONS, to_status
+from edge_sdk.rpc import SERVER_OPTIONS, small_messages, to_status
 
 _THREADS = 32  # each open stream (Hold, Events) keeps one
-_STREAMS_MAX = 24  # so that some are always left for calls that end
+_EVENTS, _HOLD = "/edge.agent.v1.AgentService/Events", "/edge.agent.v1.AgentService/Hold"
+_STREAMS_MAX, _STREAMS_EACH = LOCAL_LIMITS[_HOLD].all, LOCAL_LIMITS[_HOLD].each
 _POLL_S = 0.5
+_OPTIONS = small_messages(SERVER_OPTIONS, SMALL.message_bytes)
 
 
 class LocalApi:
@@ -65,10 +67,12 @@ class LocalApi:
         own = opened.enter_context(OwnSocket(place.uri, place.access))
         server = grpc.server(
             ThreadPoolExecutor(_THREADS, thread_name_prefix="agent-api"),
-            interceptors=[place.guard],
-            options=SERVER_OPTIONS,
+            interceptors=[place.guard, Prompt(Silent(), _THREADS)],
+            options=_OPTIONS,
         )
-        stubs.add_AgentServiceServicer_to_server(_Service(self._door, self._closing), server)
+        stubs.add_AgentServiceServicer_to_server(
+            _Service(self._door, self._closing, place.guard), server
+        )
         try:
             port = server.add_insecure_port(own.bind_address)
         except RuntimeError:
@@ -86,10 +90,11 @@ def _is_unix(uri: str) -> bool:
 
 
 class _Service(stubs.AgentServiceServicer):
-    def __init__(self, door: AgentDoor, closing: threading.Event) -> None:
+    def __init__(self, door: AgentDoor, closing: threading.Event, guard: Guard) -> None:
         self._door = door
         self._closing = closing
-        self._streams = threading.Semaphore(_STREAMS_MAX)
+        self._guard = guard
+        self._streams = Streams(_STREAMS_MAX, _STREAMS_EACH)
 
     def Status(
         self, request: wire.StatusRequest, context: grpc.ServicerContext
@@ -132,10 +137,11 @@ class _Service(stubs.AgentServiceServicer):
     def Events(
         self, request: wire.EventsRequest, context: grpc.ServicerContext
     ) -> Iterator[wire.Event]:
-        with _typed(context), self._stream(context):
+        with _typed(context), self._streams.place(context):
             feed = self._door.events(request.after)
             try:
                 while context.is_active() and not self._closing.is_set():
+                    self._guard.check(_EVENTS, context.invocation_metadata())
                     event = feed.next(_POLL_S)
                     if event is not None and request.model in ("", event.model):
                         yield _event(event)
@@ -149,7 +155,7 @@ class _Service(stubs.AgentServiceServicer):
             return to_message(self._door.statistics(), now_ms=time.time_ns() // 1_000_000)
 
     def Hold(self, request: wire.HoldRequest, context: grpc.ServicerContext) -> Iterator[wire.Held]:
-        with _typed(context), self._stream(context):
+        with _typed(context), self._streams.place(context):
             held = self._door.hold(request.model)
             try:
                 yield wire.Held(
@@ -159,20 +165,9 @@ class _Service(stubs.AgentServiceServicer):
                     files=held.files,
                 )
                 while context.is_active() and not self._closing.wait(_POLL_S):
-                    pass
+                    self._guard.check(_HOLD, context.invocation_metadata())
             finally:
                 self._door.let_go(held.number)
-
-    @contextmanager
-    def _stream(self, context: grpc.ServicerContext) -> Iterator[None]:
-        if not self._streams.acquire(blocking=False):
-            context.abort(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, f"{_STREAMS_MAX} streams are open already"
-            )
-        try:
-            yield
-        finally:
-            self._streams.release()
 
 
 @contextmanager

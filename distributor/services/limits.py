@@ -20,7 +20,16 @@ from grpc_status import rpc_status
 
 from distributor.services.interceptor import caller
 from edge_sdk.base import EdgeError, FormatError, ResourceError, UnavailableError
-from edge_sdk.rpc import SERVER_OPTIONS, Admission, MethodLimits, Rate, limits_of, to_status
+from edge_sdk.rpc import (
+    OTHER,
+    SERVER_OPTIONS,
+    Admission,
+    MethodLimits,
+    Rate,
+    limits_of,
+    small_messages,
+    to_status,
+)
 
 _DELIVERY = "/edge.delivery.v1.DeliveryService/"
 _FLEET = "/edge.fleet.v1.FleetService/"
@@ -80,7 +89,6 @@ OPERATOR_LIMITS: Mapping[str, MethodLimits] = MappingProxyType(
 )
 OPERATOR_RATE = Rate(burst=1000, per_s=50)
 
-METADATA_BYTES_MAX = 16 << 10  # above, gRPC itself refuses; below, a method's own limit does
 STREAMS_MAX = 1024  # of one connection; more wait at the client
 _REFUSED_WAIT_S = 1.0  # a caller above its rate hears so after this long, and is slower for it
 _REFUSED_WAITING_MAX = 32  # of one caller; more hear at once
@@ -98,10 +106,7 @@ class Limits:
         """Of the server: what gRPC itself refuses, before memory is taken for it."""
         largest = max(one.message_bytes for one in (*self.table.values(), MethodLimits()))
         return [
-            *(pair for pair in SERVER_OPTIONS if pair[0] != "grpc.max_receive_message_length"),
-            ("grpc.max_receive_message_length", max(largest, 4 << 20) + 1024),
-            ("grpc.max_metadata_size", METADATA_BYTES_MAX),
-            ("grpc.absolute_max_metadata_size", METADATA_BYTES_MAX),
+            *small_messages(SERVER_OPTIONS, max(largest, OTHER.message_bytes) + 1024),
             ("grpc.max_concurrent_streams", STREAMS_MAX),
         ]
 

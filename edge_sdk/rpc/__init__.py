@@ -9,11 +9,13 @@ from edge_sdk.rpc.credentials import (
     DEVICE_KEY,
     FRAME_BYTES,
     MESSAGE_BYTES_MAX,
+    METADATA_BYTES_MAX,
     OPERATOR_KEY,
     SERVER_OPTIONS,
     Credentials,
     check_local,
     open_channel,
+    small_messages,
 )
 from edge_sdk.rpc.limits import OTHER, Admission, MethodLimits, Rate, limits_of
 from edge_sdk.rpc.status import from_rpc_error, to_status, typed_errors
@@ -25,6 +27,7 @@ __all__ = [
     "DEVICE_KEY",
     "FRAME_BYTES",
     "MESSAGE_BYTES_MAX",
+    "METADATA_BYTES_MAX",
     "OPERATOR_KEY",
     "OTHER",
     "SERVER_OPTIONS",
@@ -41,6 +44,7 @@ __all__ = [
     "limits_of",
     "open_channel",
     "retry_after_s",
+    "small_messages",
     "to_status",
     "typed_errors",
 ]

@@ -13,6 +13,7 @@ from edge_sdk.base import RefusedError, UsageError
 from edge_sdk.rpc.tokens import AUTHORIZATION
 
 FRAME_BYTES = 64 << 10  # the sweet spot of grpc.aio: 374 MB/s; 16 KiB and 256 KiB are slower
+METADATA_BYTES_MAX = 16 << 10  # of one call, as gRPC counts it
 MESSAGE_BYTES_MAX = 64 << 20  # manifests of large models; the default of 4 MiB is too small
 
 # Client and server agree: a client pings each 30 s, also without calls; a server takes pings
@@ -45,6 +46,18 @@ SERVER_OPTIONS: Options = (
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it silently
 )
+
+
+def small_messages(options: Options, message_bytes: int) -> list[tuple[str, int]]:
+    """``options`` of a server that takes no message above ``message_bytes``, and no metadata
+    above what names and tokens need: gRPC refuses them before they lie in memory."""
+    changed = {
+        "grpc.max_receive_message_length": message_bytes,
+        "grpc.max_metadata_size": METADATA_BYTES_MAX,
+        "grpc.absolute_max_metadata_size": METADATA_BYTES_MAX,
+    }
+    return [*(pair for pair in options if pair[0] not in changed), *changed.items()]
+
 
 _NAME_LENGTH_MAX = 256  # servers refuse calls with more than a few KiB of metadata
 _SOCKET_PATH_BYTES_MAX = 107  # of the kernel

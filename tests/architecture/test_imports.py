@@ -16,6 +16,7 @@ DOORS = (
     "edge_sdk.client",
     "edge_sdk.fleet",
     "device_agent.access.guard",
+    "device_agent.access.prompt",
     "device_agent.fleet_link",
     "device_agent.local_api",
     "device_agent.rest",

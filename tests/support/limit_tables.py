@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from device_agent.access import LOCAL_LIMITS, SMALL
 from distributor.services import DEVICE_LIMITS, OPERATOR_LIMITS, limits_for
 from edge_sdk.rpc import OTHER, MethodLimits, Rate
 from tests.support.source_tree import ROOT
@@ -34,9 +35,23 @@ def _table(table: Mapping[str, MethodLimits], rate: Rate) -> str:
     return "\n".join([said, "", head, "|---|---|---|---|---|---|", *rows])
 
 
+def _local() -> str:
+    """Methods with the same limits share a row."""
+    rows: dict[MethodLimits, list[str]] = {}
+    for method, one in LOCAL_LIMITS.items():
+        rows.setdefault(one, []).append(method.rpartition("/")[2])
+    lines = ["| method | message | streams or calls of one app | of all |", "|---|---|---|---|"]
+    for one, names in rows.items():
+        counts = "| | |" if one == SMALL else f"| {one.each:,} | {one.all:,} |"
+        name = "any other method" if one == SMALL else ", ".join(names)
+        lines.append(f"| {name} | {_size(one.message_bytes)} {counts}")
+    return "\n".join(lines)
+
+
 def tables() -> dict[str, str]:
     """By the name of the marker."""
     return {
+        "local": _local(),
         "devices": _table(DEVICE_LIMITS, limits_for("device").rate),
         "operators": _table(OPERATOR_LIMITS, limits_for("operator").rate),
         "other": _table({"any other method": OTHER}, limits_for("device").rate).split("\n\n")[1],

@@ -9,14 +9,13 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from threading import Semaphore
 from typing import Any, NoReturn, TypeVar, cast
 
 import grpc
 from google.protobuf.message import Message
 from grpc_status import rpc_status
 
-from device_agent.access import OWNER, Access, Guard, OwnSocket
+from device_agent.access import LOCAL_LIMITS, OWNER, Access, Guard, OwnSocket, Silent, Streams
 from device_agent.config import ModelConfig
 from device_agent.serving.dispatch import Dispatcher
 from device_agent.serving.doors import describe
@@ -30,6 +29,7 @@ from device_agent.serving.doors.threads import DoorThreads
 from device_agent.serving.model_table import ModelTable
 from device_agent.statistics_page import TraceWriter
 from edge_sdk.base import (
+    BusyError,
     ConflictError,
     EdgeError,
     RefusedError,
@@ -37,14 +37,21 @@ from edge_sdk.base import (
     UsageError,
 )
 from edge_sdk.protos import inference_v2_pb2 as pb
-from edge_sdk.rpc import SERVER_OPTIONS, check_local, to_status
+from edge_sdk.rpc import (
+    MESSAGE_BYTES_MAX,
+    SERVER_OPTIONS,
+    check_local,
+    small_messages,
+    to_status,
+)
 
 SERVICE = "inference.GRPCInferenceService"
 # A request that waits for its turn keeps a thread. There are more of them than may wait for one
 # model, so that its queue does not hide another's requests, or a more urgent one.
 _THREADS = 128
-_STREAMS_MAX = 8  # each keeps a thread as well
-_PENDING_MAX = 256  # calls inside and waiting for a thread; more get RESOURCE_EXHAUSTED
+_STREAM_METHOD = f"/{SERVICE}/ModelStreamInfer"
+_STREAM = LOCAL_LIMITS[_STREAM_METHOD]  # each keeps a thread as well
+_PENDING_MAX = LOCAL_LIMITS[f"/{SERVICE}/ModelInfer"].all  # inside, and waiting for a thread
 _GRACE_S = 2.0
 _OVER_S = 0.001
 _EXTENSIONS = (
@@ -86,7 +93,10 @@ class InferenceDoor:
         self._access = access
         self._regions = Regions(shared_memory_prefix, access)
         self._model_infer = ModelInfer(dispatcher, self._regions, self._models)
-        self._streams = Semaphore(_STREAMS_MAX)
+        self._silent = Silent()
+        self._silent_streams = Silent(_STREAM.stall_s)
+        self._streams = Streams(_STREAM.all, _STREAM.each)
+        self._guard: Guard | None = None
         self._threads: DoorThreads | None = None
         self._server: grpc.Server | None = None
         self._own: OwnSocket | None = None
@@ -116,11 +126,12 @@ class InferenceDoor:
 
     def _listen(self, own: OwnSocket, guard: Guard | None) -> None:
         address = own.address
-        self._threads = DoorThreads(_THREADS, name="inference")
+        self._guard = guard
+        self._threads = DoorThreads(_THREADS, name="inference", when_full=self._silent.end_overdue)
         server = grpc.server(
             cast(ThreadPoolExecutor, self._threads),
             interceptors=[] if guard is None else [guard],
-            options=list(SERVER_OPTIONS),
+            options=small_messages(SERVER_OPTIONS, MESSAGE_BYTES_MAX),
             maximum_concurrent_rpcs=_PENDING_MAX,
         )
         server.add_generic_rpc_handlers(
@@ -168,6 +179,9 @@ class InferenceDoor:
         }
         handlers = {name: _unary(request, act) for name, (request, act) in unary.items()}
         handlers["ModelInfer"] = _unary(None, followed(self._infer, self._tracer))
+        handlers = {
+            name: self._silent.wrap(one, f"/{SERVICE}/{name}") for name, one in handlers.items()
+        }
         handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
             self._stream,
             request_deserializer=None,
@@ -264,18 +278,22 @@ class InferenceDoor:
             raise
 
     def _stream(self, requests: Iterator[bytes], context: Context) -> Iterator[bytes]:
-        """Answers in order; an error is in the band, and the stream lives on."""
-        if not self._streams.acquire(blocking=False):
-            context.abort(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, f"{_STREAMS_MAX} streams are open already"
-            )
+        """Answers in order; an error is in the band, and the stream lives on.
+
+        One that has been silent for long gives its place to the next that comes.
+        """
         end = _StreamEnd(context)
         answer = followed(self._stream_answer, self._tracer)
         try:
-            for request in requests:
-                yield answer(request, context, end)
-        finally:
-            self._streams.release()
+            with self._streams.place(context):
+                while (request := self._silent_streams.next_of(requests, context)) is not None:
+                    if self._guard is not None:  # the app may have been removed meanwhile
+                        self._guard.check(_STREAM_METHOD, context.invocation_metadata())
+                    yield answer(request, context, end)
+        except EdgeError as error:
+            if isinstance(error, BusyError):
+                self._silent_streams.end_overdue()
+            _abort(context, error)
 
     def _stream_answer(self, request: bytes, context: Context, end: _StreamEnd) -> bytes:
         try:

@@ -62,7 +62,11 @@ class _Worker:
 class DoorThreads:
     """At most ``threads_max``, started as they are needed. ``submit`` is one thread's to call."""
 
-    def __init__(self, threads_max: int, *, name: str) -> None:
+    def __init__(
+        self, threads_max: int, *, name: str, when_full: Callable[[], object] = lambda: None
+    ) -> None:
+        """``when_full`` is called where a task finds no thread."""
+        self._when_full = when_full
         self._threads_max = threads_max
         self._name = name
         self._started = 0
@@ -77,6 +81,8 @@ class DoorThreads:
             if self._started >= self._threads_max or not self._start(task):
                 self._waiting.append(task)
                 self._wake_for_waiting()
+                if self._waiting:
+                    self._when_full()
             return task
         worker.task = task
         worker.wake.release()

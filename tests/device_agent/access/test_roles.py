@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from device_agent.access import ALLOWED, ROLES, may_call
+from device_agent.access import ALLOWED, LOCAL_LIMITS, ROLES, may_call
 from device_agent.serving.dispatch import Dispatcher
 from device_agent.serving.doors.open_inference import SERVICE, InferenceDoor
 from device_agent.serving.model_table import ModelTable
@@ -28,6 +28,7 @@ def test_every_method_has_a_rule() -> None:
     missing = methods() - set(ALLOWED)
     assert not missing, f"say in device_agent/access/roles.py who may call {sorted(missing)}"
     assert set(ALLOWED) <= methods()
+    assert set(LOCAL_LIMITS) == methods()
 
 
 def test_a_method_without_a_rule_is_nobodys() -> None:

@@ -19,10 +19,10 @@ from device_agent.local_api import LocalApi
 from device_agent.local_api.asking import AgentQuestions
 from device_agent.supervisor.updater_process import Door
 from edge_sdk.base import (
+    BusyError,
     ConflictError,
     NotFoundError,
     RefusedError,
-    ResourceError,
     TrustError,
     UnauthenticatedError,
     UnavailableError,
@@ -155,7 +155,7 @@ def test_streams_do_not_use_up_the_server(uri: str, agent: AgentQuestions) -> No
     ]
     for stream in streams:
         next(iter(stream))
-    with pytest.raises(ResourceError), typed_errors("the agent"):
+    with pytest.raises(BusyError), typed_errors("the agent"):
         extra = stubs.AgentServiceStub(channels[24]).Hold(wire.HoldRequest(model="team/digits"))
         next(iter(extra))
     assert agent.status()["device"] == "kiosk-7"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -105,6 +107,41 @@ def test_connections_have_a_limit(served: Serving) -> None:
         wait_for(lambda: lane.connections == 0, "the first one's end")
         with raw_lane(lane.path) as third:
             third.greet()
+    finally:
+        lane.close()
+
+
+_ALL = """
+import socket, sys
+held = []
+while True:
+    lane = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    lane.connect(sys.argv[1])
+    lane.settimeout(0.5)
+    try:
+        lane.recv(4096)  # an agent that takes a connection waits for the first word
+        break
+    except TimeoutError:
+        held.append(lane)
+print(len(held), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_one_process_does_not_take_all_connections(served: Serving) -> None:
+    """However many it asks for, another app finds room."""
+    lane = FastLaneDoor(served.dispatcher, served.pool, connections_max=4)
+    lane.open(served.door.address)
+    command = [sys.executable, "-S", "-c", _ALL, str(lane.path)]
+    pipe = subprocess.PIPE
+    try:
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe) as greedy:
+            assert greedy.stdout is not None
+            assert greedy.stdin is not None
+            assert greedy.stdout.readline() == b"3\n"
+            with raw_lane(lane.path) as other:
+                other.greet()
+            greedy.stdin.close()
     finally:
         lane.close()
 

@@ -477,7 +477,7 @@ def test_a_cancelled_stream_gives_its_place_back(served: Serving) -> None:
             for stream, end in zip(streams, ends, strict=True):
                 stream.cancel()
                 end.put(None)
-            wait_for(lambda: served.door._streams._value == 8, "all streams to end")
+            wait_for(lambda: served.door._streams.count == 0, "all streams to end")
 
 
 def test_those_that_wait_hide_nobody(served: Serving) -> None:
