@@ -20,6 +20,7 @@ from distributor.config import DistributorConfig
 from distributor.services import (
     Access,
     Audit,
+    Contents,
     Delivery,
     DeviceMetadata,
     Fleet,
@@ -42,11 +43,14 @@ from edge_sdk.protos.fleet_v1_pb2_grpc import add_FleetServiceServicer_to_server
 from edge_sdk.protos.metadata_v1_pb2_grpc import add_MetadataServiceServicer_to_server
 from edge_sdk.protos.operators_v1_pb2_grpc import (
     add_AuditServiceServicer_to_server,
+    add_ContentServiceServicer_to_server,
     add_OperatorServiceServicer_to_server,
 )
 
 _METADATA = "edge.metadata.v1.MetadataService"
-_OPERATING = ("edge.operators.v1.OperatorService", "edge.operators.v1.AuditService")
+_OPERATING = tuple(
+    f"edge.operators.v1.{one}" for one in ("OperatorService", "AuditService", "ContentService")
+)
 _GRACE_S = 5.0  # for calls under way once watches have said goodbye
 
 
@@ -141,6 +145,7 @@ async def running(config: DistributorConfig) -> AsyncIterator[Serving]:
                     ),
                     partial(add_OperatorServiceServicer_to_server, Operators(database)),
                     partial(add_AuditServiceServicer_to_server, Audit(database, heads)),
+                    partial(add_ContentServiceServicer_to_server, Contents(database, blobs)),
                 ),
             ),
         ]

@@ -98,6 +98,7 @@ RULES: Mapping[str, Rule] = {
     "edge.operators.v1.OperatorService/MintToken": Rule(
         kinds=frozenset({"operator"}), scope="own", changes=True
     ),
+    "edge.operators.v1.ContentService/FetchFile": _operators(VIEWER, "namespace"),
     # The log speaks of every namespace.
     "edge.operators.v1.AuditService/ListEntries": _operators(VIEWER, "all"),
     "edge.operators.v1.AuditService/SignedHead": _OWN,

@@ -4,6 +4,7 @@ Rules are not made here: rooms below decide, these call them and answer.
 """
 
 from distributor.services.access import Access, Permit, permitted, visible
+from distributor.services.contents import Contents
 from distributor.services.delivery import Delivery
 from distributor.services.driver import RolloutDriver, now_ms
 from distributor.services.fleet import Fleet
@@ -22,6 +23,7 @@ __all__ = [
     "Access",
     "Audit",
     "Caller",
+    "Contents",
     "Delivery",
     "DeviceMetadata",
     "Door",

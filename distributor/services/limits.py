@@ -35,6 +35,7 @@ _DELIVERY = "/edge.delivery.v1.DeliveryService/"
 _FLEET = "/edge.fleet.v1.FleetService/"
 
 _OPERATORS = "/edge.operators.v1.OperatorService/"
+_CONTENT = "/edge.operators.v1.ContentService/"
 _AUDIT = "/edge.operators.v1.AuditService/"
 _METADATA = "/edge.metadata.v1.MetadataService/"
 # One refresh of a device may ask for every root there ever was, and for many hash bins.
@@ -80,6 +81,7 @@ OPERATOR_LIMITS: Mapping[str, MethodLimits] = MappingProxyType(
                 "MintToken",
             )
         },
+        _CONTENT + "FetchFile": MethodLimits(message_bytes=4 << 10, each=4, all=16),
         _AUDIT + "ListEntries": MethodLimits(message_bytes=1 << 10, each=4),
         _AUDIT + "SignedHead": MethodLimits(message_bytes=1 << 10, each=8),
         **_GET,

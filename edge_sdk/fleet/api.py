@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from edge_sdk.base import (
     Digest,
@@ -47,6 +48,9 @@ from edge_sdk.fleet.upload import Meter, Upload
 from edge_sdk.manifest import Manifest, decode_manifest
 from edge_sdk.protos import fleet_v1_pb2 as wire
 from edge_sdk.rpc import Credentials
+
+if TYPE_CHECKING:
+    from edge_sdk.fleet.proving import Proved
 
 DEFAULT_ADDRESS = "127.0.0.1:7444"
 _LOOK_DEADLINE_S = 5.0
@@ -218,6 +222,25 @@ class Fleet:
             lambda: self._stub.ExplainDevice(request, timeout=self._deadline_s)
         )
         return explanation_from(answer)
+
+    def prove(
+        self,
+        model: str,
+        version: str,
+        variant: str | None = None,
+        *,
+        root: bytes,
+        advance: Advance | None = None,
+    ) -> tuple[Proved, ...]:
+        """Proves a version as a device would: signed metadata from ``root`` on, the manifest,
+        every chunk of every file; of each variant, or of one.
+
+        Raises: TrustError, ProofError, NotFoundError.
+        """
+        from edge_sdk.fleet.proving import Proving
+
+        proving = Proving(self._connection, self.metadata)
+        return proving.prove(model, version, variant, root=root, advance=advance)
 
     # Rolling out
 

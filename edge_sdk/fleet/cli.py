@@ -30,6 +30,7 @@ from edge_sdk.fleet.cli_ceremony import keys  # with its ceremonies
 from edge_sdk.fleet.cli_keys import ask_passphrase, chosen_folder, keys_option
 from edge_sdk.fleet.cli_operators import audit, operators
 from edge_sdk.fleet.cli_rollout import rollout
+from edge_sdk.fleet.cli_verify import verify
 from edge_sdk.fleet.connection import default_operator
 from edge_sdk.fleet.key_folder import KeyFolder
 from edge_sdk.fleet.present import (
@@ -67,6 +68,11 @@ class Target:
         folder = chosen_folder(self.settings, flag)
         return None if folder is None else KeyFolder(folder, ask_passphrase)
 
+    def trusted_root(self) -> bytes | None:
+        """The root that the keys named in the settings trust."""
+        folder = chosen_folder(self.settings, None)
+        return None if folder is None else KeyFolder(folder, ask_passphrase).root()
+
 
 @click.group(
     epilog="""\b
@@ -101,6 +107,7 @@ cli.add_command(rollout)
 cli.add_command(keys)
 cli.add_command(operators)
 cli.add_command(audit)
+cli.add_command(verify)
 
 
 def debug_option(command: Any) -> Any:

@@ -430,3 +430,76 @@ class AuditService:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class ContentServiceStub:
+    """Missing associated documentation comment in .proto file."""
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.FetchFile = channel.unary_stream(
+                '/edge.operators.v1.ContentService/FetchFile',
+                request_serializer=edge__sdk_dot_protos_dot_operators__v1__pb2.FetchFileRequest.SerializeToString,
+                response_deserializer=edge__sdk_dot_protos_dot_operators__v1__pb2.FileBytes.FromString,
+                _registered_method=True)
+
+
+class ContentServiceServicer:
+    """Missing associated documentation comment in .proto file."""
+
+    def FetchFile(self, request, context):
+        """The bytes of one file of a published artifact, for whoever proves it as a device would.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_ContentServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'FetchFile': grpc.unary_stream_rpc_method_handler(
+                    servicer.FetchFile,
+                    request_deserializer=edge__sdk_dot_protos_dot_operators__v1__pb2.FetchFileRequest.FromString,
+                    response_serializer=edge__sdk_dot_protos_dot_operators__v1__pb2.FileBytes.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'edge.operators.v1.ContentService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('edge.operators.v1.ContentService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class ContentService:
+    """Missing associated documentation comment in .proto file."""
+
+    @staticmethod
+    def FetchFile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/edge.operators.v1.ContentService/FetchFile',
+            edge__sdk_dot_protos_dot_operators__v1__pb2.FetchFileRequest.SerializeToString,
+            edge__sdk_dot_protos_dot_operators__v1__pb2.FileBytes.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

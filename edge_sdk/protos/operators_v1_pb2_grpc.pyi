@@ -140,3 +140,28 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         """The log's end as it is now, signed."""
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class ContentServiceStub:
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> ContentServiceAsyncStub: ...
+    FetchFile: _grpc.UnaryStreamMultiCallable[_operators_v1_pb2.FetchFileRequest, _operators_v1_pb2.FileBytes]
+    """The bytes of one file of a published artifact, for whoever proves it as a device would."""
+
+@_typing.type_check_only
+class ContentServiceAsyncStub(ContentServiceStub):
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    FetchFile: _aio.UnaryStreamMultiCallable[_operators_v1_pb2.FetchFileRequest, _operators_v1_pb2.FileBytes]  # type: ignore[assignment]
+    """The bytes of one file of a published artifact, for whoever proves it as a device would."""
+
+class ContentServiceServicer(metaclass=_abc_1.ABCMeta):
+    @_abc_1.abstractmethod
+    def FetchFile(
+        self,
+        request: _operators_v1_pb2.FetchFileRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_operators_v1_pb2.FileBytes], _abc.AsyncIterator[_operators_v1_pb2.FileBytes]]:
+        """The bytes of one file of a published artifact, for whoever proves it as a device would."""
+
+def add_ContentServiceServicer_to_server(servicer: ContentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -16,7 +16,11 @@ from edge_sdk.protos import metadata_v1_pb2 as metadata
 from edge_sdk.protos import operators_v1_pb2 as wire
 from edge_sdk.protos.fleet_v1_pb2_grpc import FleetServiceStub
 from edge_sdk.protos.metadata_v1_pb2_grpc import MetadataServiceStub
-from edge_sdk.protos.operators_v1_pb2_grpc import AuditServiceStub, OperatorServiceStub
+from edge_sdk.protos.operators_v1_pb2_grpc import (
+    AuditServiceStub,
+    ContentServiceStub,
+    OperatorServiceStub,
+)
 from edge_sdk.rpc import Credentials, open_channel, typed_errors
 from tests.support.artifacts import ArtifactBytes, make_artifact
 from tests.support.catalog import open_catalog
@@ -46,6 +50,7 @@ class Door:
         self.fleet = FleetServiceStub(self.channel)
         self.operators = OperatorServiceStub(self.channel)
         self.audit = AuditServiceStub(self.channel)
+        self.contents = ContentServiceStub(self.channel)
         self.metadata = MetadataServiceStub(self.channel)
         self.data = server.config.data
 
@@ -168,6 +173,12 @@ CALLS: dict[str, Callable[[Door], Any]] = {
     ),
     "OperatorService/MintToken": lambda door: door.operators.MintToken(
         wire.MintTokenRequest(life_s=-1), timeout=30
+    ),
+    "ContentService/FetchFile": lambda door: list(
+        door.contents.FetchFile(
+            wire.FetchFileRequest(artifact=artifact(TEAM, "1.0.0").artifact.raw, path="m.bin"),
+            timeout=30,
+        )
     ),
     "AuditService/ListEntries": lambda door: list(
         door.audit.ListEntries(wire.ListEntriesRequest(), timeout=30)
