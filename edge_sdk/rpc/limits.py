@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from edge_sdk.base.errors import BusyError
 
 _SWEEP_MIN = 1024
+_AGAIN_S_MIN = 0.001  # less would travel as nothing
 _AGAIN_S = 10.0  # a call of the caller's own has to end first; nobody knows when that is
 
 
@@ -84,7 +85,7 @@ class Admission:
         limits = limits_of(self._table, method)
         one = self._refilled(caller, now_s)
         if one.tokens < limits.cost:
-            wait_s = (limits.cost - one.tokens) / self._rate.per_s
+            wait_s = max(_AGAIN_S_MIN, (limits.cost - one.tokens) / self._rate.per_s)
             raise BusyError(
                 f"more than {self._rate.per_s:g} calls a second: ask again in {wait_s:.1f} s",
                 retry_after_s=round(wait_s, 3),

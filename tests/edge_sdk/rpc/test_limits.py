@@ -47,6 +47,15 @@ def test_the_bucket_fills_again() -> None:
     admission.enter("b", ASK, 100.1)
 
 
+def test_a_wait_is_never_none() -> None:
+    """Who has all but a token's hair hears of a time, too, not of none."""
+    admission = _admission(burst=1, per_s=1000.0)
+    admission.enter("a", ASK, 0.0)
+    with pytest.raises(BusyError) as refused:
+        admission.enter("a", ASK, 0.000_999_9)
+    assert retry_after_s(refused.value) >= 0.001
+
+
 def test_a_clock_that_goes_back_gives_nothing() -> None:
     """A time before the last one refills nothing, and later time counts from the last one."""
     admission = _admission(burst=1, per_s=1.0)
