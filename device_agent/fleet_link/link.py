@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Protocol, TypeVar
 
 from device_agent.fleet_link.metadata import MetadataLink
+from device_agent.fleet_link.stalled import unless_stalled
 from device_agent.fleet_link.values import (
     Capabilities,
     CheckedIn,
@@ -20,8 +18,6 @@ from edge_sdk.base import Digest, ProofError
 from edge_sdk.protos import delivery_v1_pb2 as wire
 from edge_sdk.protos import delivery_v1_pb2_grpc as stubs
 from edge_sdk.rpc import FRAME_BYTES, Credentials, open_channel, typed_errors
-
-T_co = TypeVar("T_co", covariant=True)
 
 _CHECK_IN_S = 30.0
 _PLAN_S = 120.0  # the distributor may be building the delta
@@ -183,41 +179,3 @@ def _event(note: Note) -> wire.Event:
         message=note.message,
         facts=note.facts,
     )
-
-
-class Stream(Protocol[T_co]):
-    """A server stream under way."""
-
-    def __iter__(self) -> Iterator[T_co]: ...
-
-    def cancel(self) -> object: ...
-
-
-def unless_stalled(call: Stream[T_co], stall_s: float) -> Iterator[T_co]:
-    """The messages of ``call``, which is cancelled once the next is waited for too long.
-
-    Time that the consumer takes for itself does not count: it may hold the peer back.
-    """
-    ended = threading.Event()
-    waiting_since: list[float] = []
-
-    def guard() -> None:
-        while not ended.wait(stall_s / 4):
-            since_s = next(iter(waiting_since), None)  # the list may be emptied at any moment
-            if since_s is not None and time.monotonic() - since_s > stall_s:
-                call.cancel()
-                return
-
-    threading.Thread(target=guard, name="fetch-guard", daemon=True).start()
-    messages = iter(call)
-    try:
-        while True:
-            waiting_since[:] = [time.monotonic()]
-            try:
-                message = next(messages)
-            except StopIteration:
-                return
-            waiting_since.clear()
-            yield message
-    finally:
-        ended.set()

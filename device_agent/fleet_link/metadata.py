@@ -6,26 +6,29 @@ from collections.abc import Iterator
 
 import grpc
 
+from device_agent.fleet_link.stalled import unless_stalled
 from edge_sdk.protos import metadata_v1_pb2 as wire
 from edge_sdk.protos import metadata_v1_pb2_grpc as stubs
 from edge_sdk.rpc import typed_errors
 
-_GET_S = 120.0  # for one file, however it comes
+_GET_S = 600.0  # for one file, however it comes
+_STALL_S = 30.0
 
 
 class MetadataLink:
     """Signed metadata by name, from whoever the channel leads to."""
 
-    def __init__(self, channel: grpc.Channel, peer: str) -> None:
+    def __init__(self, channel: grpc.Channel, peer: str, *, stall_s: float = _STALL_S) -> None:
         self._stub = stubs.MetadataServiceStub(channel)
         self._peer = peer
+        self._stall_s = stall_s
 
     def fetch(self, name: str) -> Iterator[bytes]:
         """The file as it comes. Raises: NotFoundError, UnavailableError."""
         call = self._stub.Get(wire.GetRequest(name=name), timeout=_GET_S)
         try:
             with typed_errors(self._peer):
-                for frame in call:
+                for frame in unless_stalled(call, self._stall_s):
                     yield frame.data
         finally:
             call.cancel()

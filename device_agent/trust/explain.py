@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import errno
 
-from tuf.api.exceptions import DownloadError, DownloadLengthMismatchError, RepositoryError
+from tuf.api.exceptions import (
+    DownloadError,
+    DownloadLengthMismatchError,
+    RepositoryError,
+    SlowRetrievalError,
+)
 
 from edge_sdk.base import EdgeError, ResourceError, TrustError, UnavailableError
 
@@ -15,7 +20,8 @@ def explain(error: RepositoryError | DownloadError) -> EdgeError:
     """The fact ``check`` names which of the client's checks said no; without it none did, and
     whoever serves the metadata is away."""
     check = type(error).__name__
-    if isinstance(error.__cause__, UnavailableError):
+    slow = isinstance(error, SlowRetrievalError)
+    if isinstance(error.__cause__, UnavailableError) and not slow:
         return UnavailableError(f"the metadata cannot be fetched: {error}")
     if isinstance(error, DownloadError) and not isinstance(error, DownloadLengthMismatchError):
         return UnavailableError(f"the metadata cannot be fetched ({check}): {error}", check=check)

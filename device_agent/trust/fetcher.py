@@ -37,11 +37,13 @@ class MetadataSource(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
     """How long one file may take. The rate counts from ``grace_s`` on: a link may be slow to
-    begin, and a small file comes in one piece."""
+    begin, and a small file comes in one piece. A transfer that breaks off after ``stall_s`` was
+    held up; earlier, the link is down."""
 
-    deadline_s: float = 120.0
-    bytes_per_s_min: int = 256
+    deadline_s: float = 600.0  # the largest file over 2 KB/s
+    bytes_per_s_min: int = 512
     grace_s: float = 10.0
+    stall_s: float = 30.0
 
 
 def keep_pace(
@@ -86,6 +88,7 @@ class GuardedFetcher(FetcherInterface):
     def _fetch(self, url: str) -> Iterator[bytes]:
         """A generator, so that what fails while it is read is wrapped as well."""
         name = url.rpartition("/")[2]
+        began_s = self._clock()
         try:
             chunks = self._open_url(url)
             try:
@@ -97,6 +100,8 @@ class GuardedFetcher(FetcherInterface):
         except NotFoundError as error:
             raise DownloadHTTPError(error.message, _NOT_FOUND) from error
         except Exception as error:
+            if self._clock() - began_s > self._pace.stall_s:
+                raise SlowRetrievalError(f"{name} does not come: {error}") from error
             raise DownloadError(f"{name}: {error}") from error
 
     def download_bytes(self, url: str, max_length: int) -> bytes:

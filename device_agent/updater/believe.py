@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 Done = Callable[[EdgeError | None], None]
 _JITTER = 0.2
 _WITHHELD = 2  # failures in a row that may be an accident
+# Whoever sends nonsense without end shall not fill the journal with it.
+_TOLD_MAX, _TOLD_WITHIN_S = 10, 600.0
 
 
 class Believer:
@@ -51,11 +54,12 @@ class Believer:
         config = context.config
         self._backoff = Backoff(base_s=config.retry_base_s, cap_s=config.retry_cap_s)
         self._failures = 0
-        self._told = ""  # the refusal that was reported last
         self._busy = False
         self._newest = b""  # the envelope taken up last: two check-ins may bring the same one
         self._next: tuple[bytes, Done] | None = None
         self._again: Timer | None = None
+        self._told: tuple[str, str, bytes] | None = None
+        self._told_at_s: deque[float] = deque(maxlen=_TOLD_MAX)
 
     def hear(self, document: bytes, done: Done) -> None:
         """``done`` is told how it ended, once it was taken up or refused."""
@@ -83,15 +87,15 @@ class Believer:
 
     def _looked(self, _: None, error: Exception | None) -> None:
         if error is not None:
-            self._refused(typed(error))
+            self._refused(typed(error), b"")
         elif self._again is None:
-            self.refusal = ""
+            self.refusal, self._told = "", None
 
     def _take_unsigned(self, document: bytes, done: Done) -> None:
         try:
             self._keeper.take(unsealed(document), now_s=int(time.time()))
         except (EdgeError, OSError) as error:  # OSError: the disk is full; it is sent again
-            self._refused(typed(error))
+            self._refused(typed(error), document)
             done(None)
             return
         self._took_up(done)
@@ -126,7 +130,7 @@ class Believer:
             self._keeper.keep(judged.document, judged.assignment, judged.floors)
         except Exception as wrong:  # noqa: BLE001 - whatever it was, the assignment is not taken
             refused = typed(wrong)
-            self._refused(refused)
+            self._refused(refused, document)
             self._try_again(document)
             done(refused)
         else:
@@ -136,7 +140,7 @@ class Believer:
         self._judge_next()
 
     def _took_up(self, done: Done) -> None:
-        self.refusal = self._told = ""
+        self.refusal, self._told = "", None
         self._taken()
         done(None)
 
@@ -151,13 +155,23 @@ class Believer:
         if self._next is None and not self._busy:
             self.hear(document, lambda error: None)
 
-    def _refused(self, error: EdgeError) -> None:
-        """Told where a check said no, and where what would prove an assignment is withheld again
-        and again; a distributor that is away for once is no news."""
+    def _refused(self, error: EdgeError, document: bytes) -> None:
+        """Told once, where a check said no, and where what would prove an assignment is withheld
+        again and again; a distributor that is away for once is no news."""
         self.refusal = f"{error.reason}: {error.message}"
         away = "check" not in error.facts and error.grpc_status == "UNAVAILABLE"
-        if self.refusal == self._told or (away and self._failures < _WITHHELD):
+        if away and self._failures < _WITHHELD:
             return
-        self._told = self.refusal
+        what = (error.reason, str(error.facts.get("check", "")), document)
+        if what == self._told or self._told_enough():
+            return
+        self._told = what
         self._context.log.refuse(error)
         self._report()
+
+    def _told_enough(self) -> bool:
+        now_s, told = time.monotonic(), self._told_at_s
+        if len(told) == _TOLD_MAX and now_s - told[0] < _TOLD_WITHIN_S:
+            return True
+        told.append(now_s)
+        return False

@@ -109,6 +109,20 @@ def test_errors_are_wrapped_while_the_file_is_read() -> None:
     assert isinstance(failed.value.__cause__, UnavailableError)
 
 
+def test_a_transfer_that_is_held_up_is_slow() -> None:
+    """It breaks off after the time for silence; one that breaks off at once is not."""
+
+    def breaks(url: str) -> Iterator[bytes]:
+        raise UnavailableError("cancelled")
+        yield b""
+
+    with pytest.raises(SlowRetrievalError):
+        fetcher(breaks, step_s=31.0).download_bytes(URL, 10)
+    with pytest.raises(DownloadError) as failed:
+        fetcher(breaks, step_s=5.0).download_bytes(URL, 10)
+    assert not isinstance(failed.value, SlowRetrievalError)
+
+
 def test_what_is_not_there_is_404() -> None:
     """The end of the chain of roots; also where it is found out after a first piece."""
 

@@ -236,6 +236,19 @@ def test_whoever_asks_for_an_update_hears_of_the_refusal(signed: Rig) -> None:
     assert isinstance(heard[0], TrustError)
 
 
+def test_nonsense_without_end_fills_no_journal(signed: Rig) -> None:
+    """Another refused assignment every moment: ten are told, then only the status says it."""
+    unsigned(signed, BAD)
+    for _ in range(15):
+        signed.server.assign(BAD)
+        heard: list[EdgeError | None] = []
+        signed.updater.loop.ask(lambda heard=heard: signed.updater.check_in_now(heard.append))  # type: ignore[misc]
+        signed.wait(lambda heard=heard: heard, "an answer")  # type: ignore[misc]
+    events = signed.updater.loop.ask(lambda: signed.updater.events(0))
+    assert 5 <= len([event for event in events if event.state == "refused"]) <= 10
+    assert "TrustError" in signed.updater.status().refusal
+
+
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"")])
 def test_a_damaged_factory_root(signed: Rig, damage: Callable[[Path], object]) -> None:
     """One copy is enough; without any, nothing new is believed, and nobody else is instead."""
