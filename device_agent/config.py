@@ -130,7 +130,6 @@ class AgentConfig:
     shared_memory_prefix: str = ""  # of POSIX objects that apps may register; empty: none
     fast_lane: bool = True  # shared memory for apps of this machine
     accelerators: tuple[str, ...] = ()  # what variants may require, as the operator names it
-    insecure: bool = False
     probation: ProbationConfig = field(default_factory=ProbationConfig)
     local: LocalConfig = field(default_factory=LocalConfig)
 

@@ -14,12 +14,16 @@ import click
 from distributor.cli_keys import keys
 from distributor.config import (
     AUDIT_HEAD_S,
+    CERTIFICATE_DAYS,
     CHECK_IN_S,
+    CONNECTION_AGE_S,
     DEVICE_ADDRESS,
+    ENROLMENT_ADDRESS,
     FETCHES_MAX,
     OPERATOR_ADDRESS,
     PLAN_WAIT_S,
     RECONNECT_CAP_S,
+    RENEWAL_GRACE_DAYS,
     DistributorConfig,
     default_build_workers,
 )
@@ -68,11 +72,17 @@ def settings_options(command: Any) -> Any:
             _DATA,
             click.option("--device-address", help=f"For devices. [{DEVICE_ADDRESS}]"),
             click.option("--operator-address", help=f"For operators. [{OPERATOR_ADDRESS}]"),
+            click.option("--enrolment-address", help=f"To enrol. [{ENROLMENT_ADDRESS}]"),
+            click.option("--names", help="Of this machine, with commas; the first is in tokens."),
+            click.option("--certificate-days", type=float, help="Of devices. [30]"),
             click.option(
-                "--insecure-listen/--no-insecure-listen",
-                default=None,
-                help="Also listen where others can reach it, without protection.",
+                "--renewal-grace-days", type=float, help="For expired certificates. [365]"
             ),
+            click.option("--connection-age-s", type=float, help="Then it is made anew. [1800]"),
+            click.option("--listener-certificate", help="PEM file of an outside authority."),
+            click.option("--listener-key", help="PEM file of its key."),
+            click.option("--client-authorities", help="PEM file: believed beside our own."),
+            click.option("--factory-authorities", help="PEM file: of manufacturers (802.1AR)."),
             click.option("--build-workers", type=int, help="Processes that build deltas."),
             click.option("--check-in-s", type=float, help="Seconds between check-ins."),
             click.option("--plan-wait-s", type=float, help="Seconds a device waits for a build."),
@@ -103,12 +113,14 @@ def init(data: Path | None, file: Path | None, as_json: bool) -> None:
     Example:
       edge-distributor init --data ./distributor-data
     """
+    from distributor.identity import IdentityFolder
     from distributor.signing import OnlineKeys
     from distributor.storage import DataFolder, initialise
 
     config = _config(Settings("distributor", file), data=data)
     created = initialise(config.data)
     OnlineKeys(DataFolder(config.data).keys).create()
+    IdentityFolder(config.data).create()
     if as_json:
         print_json({"data": str(config.data), "created": created})
     else:
@@ -139,6 +151,8 @@ def serve(file: Path | None, as_json: bool, **flags: Any) -> None:
                 {
                     "device_address": serving.device_address,
                     "operator_address": serving.operator_address,
+                    "enrolment_address": serving.enrolment_address,
+                    "operator_token": serving.operator_token,
                     "pid": serving.pid,
                 }
             )
@@ -146,6 +160,8 @@ def serve(file: Path | None, as_json: bool, **flags: Any) -> None:
         note(
             f"serving devices on {serving.device_address}, operators on {serving.operator_address}"
         )
+        if serving.operator_token:
+            note(f"nobody operates this fleet yet; the first one's token: {serving.operator_token}")
 
     if asyncio.run(server.serve(config, ready)) == signal.SIGINT:
         raise click.exceptions.Exit(EXIT_INTERRUPTED)
@@ -184,7 +200,15 @@ def _config(settings: Settings, **flags: Any) -> DistributorConfig:
     defaults: dict[str, Any] = {
         "device_address": DEVICE_ADDRESS,
         "operator_address": OPERATOR_ADDRESS,
-        "insecure_listen": False,
+        "enrolment_address": ENROLMENT_ADDRESS,
+        "names": "",
+        "certificate_days": CERTIFICATE_DAYS,
+        "renewal_grace_days": RENEWAL_GRACE_DAYS,
+        "connection_age_s": CONNECTION_AGE_S,
+        "listener_certificate": "",
+        "listener_key": "",
+        "client_authorities": "",
+        "factory_authorities": "",
         "build_workers": default_build_workers(),
         "check_in_s": CHECK_IN_S,
         "plan_wait_s": PLAN_WAIT_S,

@@ -10,6 +10,10 @@ from edge_sdk.base import UsageError
 
 DEVICE_ADDRESS = "127.0.0.1:7443"
 OPERATOR_ADDRESS = "127.0.0.1:7444"
+ENROLMENT_ADDRESS = "127.0.0.1:7445"
+CERTIFICATE_DAYS = 30.0
+RENEWAL_GRACE_DAYS = 365.0
+CONNECTION_AGE_S = 1800.0
 CHECK_IN_S = 60.0
 PLAN_WAIT_S = 20.0
 FETCHES_MAX = 64  # a stalled reader holds about 1 MiB here (measured at 64 KiB frames)
@@ -30,7 +34,15 @@ class DistributorConfig:
     data: Path
     device_address: str = DEVICE_ADDRESS
     operator_address: str = OPERATOR_ADDRESS
-    insecure_listen: bool = False
+    enrolment_address: str = ENROLMENT_ADDRESS
+    names: str = ""  # under which this machine is reached, with commas; the first is in tokens
+    certificate_days: float = CERTIFICATE_DAYS  # of devices and operators
+    renewal_grace_days: float = RENEWAL_GRACE_DAYS  # how long an expired one is still renewed
+    connection_age_s: float = CONNECTION_AGE_S  # then a connection is made anew
+    listener_certificate: str = ""  # PEM file of an outside authority, in place of our own
+    listener_key: str = ""
+    client_authorities: str = ""  # PEM file: an outside authority that is believed as well
+    factory_authorities: str = ""  # PEM file: manufacturers whose devices may ask to enrol
     build_workers: int = 1
     check_in_s: float = CHECK_IN_S  # how long a device waits between check-ins
     plan_wait_s: float = PLAN_WAIT_S  # how long a Plan call waits for a delta being built
@@ -46,6 +58,14 @@ class DistributorConfig:
             raise UsageError(f"at least one fetch must be allowed, not {self.fetches_max}")
         if self.delta_storage_bytes < 0:
             raise UsageError(f"deltas cannot take {self.delta_storage_bytes} bytes; 0: no limit")
+        if not 1 / 1440 <= self.certificate_days <= 3650:
+            raise UsageError("certificates last from a minute (1/1440 of a day) to ten years")
+        if not 0 <= self.renewal_grace_days <= 3650:
+            raise UsageError("certificates are renewed for at most ten years after their end")
+        if not 1 <= self.connection_age_s <= 86_400:
+            raise UsageError("connection_age_s must be between 1 and 86400 seconds")
+        if bool(self.listener_certificate) != bool(self.listener_key):
+            raise UsageError("listener_certificate and listener_key belong together")
         for name in ("check_in_s", "plan_wait_s", "reconnect_cap_s", "audit_head_s"):
             if not 0 <= getattr(self, name) <= 86_400:
                 raise UsageError(f"{name} must be between 0 and 86400 seconds")

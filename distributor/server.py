@@ -24,6 +24,7 @@ from distributor.services import (
     Delivery,
     DeviceMetadata,
     Fleet,
+    IdentityServices,
     Keeper,
     Listener,
     OperatorMetadata,
@@ -33,13 +34,19 @@ from distributor.services import (
     ServerCredentials,
     Wakeups,
     Ways,
+    make_identity_services,
     now_ms,
     open_listener,
 )
-from distributor.signing import OnlineKeys
+from distributor.signing import OnlineKeys, find_root
 from distributor.storage import Blobs, Database, DataFolder, sqlite_url, upgrade
 from edge_sdk.protos.delivery_v1_pb2_grpc import add_DeliveryServiceServicer_to_server
 from edge_sdk.protos.fleet_v1_pb2_grpc import add_FleetServiceServicer_to_server
+from edge_sdk.protos.identity_v1_pb2_grpc import (
+    add_EnrolmentServiceServicer_to_server,
+    add_IdentityServiceServicer_to_server,
+    add_RenewalServiceServicer_to_server,
+)
 from edge_sdk.protos.metadata_v1_pb2_grpc import add_MetadataServiceServicer_to_server
 from edge_sdk.protos.operators_v1_pb2_grpc import (
     add_AuditServiceServicer_to_server,
@@ -60,6 +67,8 @@ class Serving:
 
     device_address: str
     operator_address: str
+    enrolment_address: str  # "" under the switch for tests
+    operator_token: str  # file with the token of a first operator; "": there is one
     pid: int
     builder: Builder
     wakeups: Wakeups
@@ -114,41 +123,24 @@ async def running(config: DistributorConfig) -> AsyncIterator[Serving]:
         keys = OnlineKeys(folder.keys)
         renewal = Renewal(database, keys)
         stack.push_async_callback(renewal.close)
+        own = await make_identity_services(config, database, root=partial(_trust_root, database))
         delivery = Delivery(
-            database, blobs, ways=ways, driver=driver, wakeups=wakeups, keys=keys, config=config
+            database,
+            blobs,
+            ways=ways,
+            driver=driver,
+            wakeups=wakeups,
+            keys=keys,
+            config=config,
+            standing=own.standing,
+            should_renew=own.should_renew,
         )
         fleet = Fleet(database, blobs, driver=driver, wakeups=wakeups, keeper=keeper, config=config)
         signer = await asyncio.to_thread(audit_signer, folder.audit_key)
         heads = HeadSigner(database, signer, clock_ms=now_ms, every_s=config.audit_head_s)
         stack.push_async_callback(heads.close)
-        access = Access(database, clock_ms=now_ms, open_to_all=True)
-        listeners = [
-            await open_listener(
-                config.device_address,
-                ServerCredentials(kind="device", insecure=config.insecure_listen),
-                access=access,
-                services=["edge.delivery.v1.DeliveryService", _METADATA],
-                register=_registers(
-                    partial(add_DeliveryServiceServicer_to_server, delivery),
-                    partial(add_MetadataServiceServicer_to_server, DeviceMetadata(database, keys)),
-                ),
-            ),
-            await open_listener(
-                config.operator_address,
-                ServerCredentials(kind="operator", insecure=config.insecure_listen),
-                access=access,
-                services=["edge.fleet.v1.FleetService", _METADATA, *_OPERATING],
-                register=_registers(
-                    partial(add_FleetServiceServicer_to_server, fleet),
-                    partial(
-                        add_MetadataServiceServicer_to_server, OperatorMetadata(database, keys)
-                    ),
-                    partial(add_OperatorServiceServicer_to_server, Operators(database)),
-                    partial(add_AuditServiceServicer_to_server, Audit(database, heads)),
-                    partial(add_ContentServiceServicer_to_server, Contents(database, blobs)),
-                ),
-            ),
-        ]
+        doors = _doors(own, database, blobs, keys, delivery=delivery, fleet=fleet, heads=heads)
+        listeners = await _open_listeners(config, doors)
         stack.push_async_callback(_end, listeners, wakeups)
         await asyncio.to_thread(keys.create)  # not before both addresses were found to be good
         await renewal.start()
@@ -156,9 +148,12 @@ async def running(config: DistributorConfig) -> AsyncIterator[Serving]:
             await listener.start()
         await driver.resume()
         heads.start()
+        enrolment_address, operator_token = await _introduce(own, database, listeners)
         yield Serving(
             device_address=listeners[0].address,
             operator_address=listeners[1].address,
+            enrolment_address=enrolment_address,
+            operator_token=operator_token,
             pid=os.getpid(),
             builder=builder,
             wakeups=wakeups,
@@ -174,6 +169,108 @@ def _registers(*services: Callable[[grpc.aio.Server], None]) -> Callable[[grpc.a
             add(server)
 
     return register
+
+
+_Add = Callable[[grpc.aio.Server], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Doors:
+    """What listeners offer."""
+
+    own: IdentityServices
+    access: Access
+    for_devices: tuple[_Add, ...]
+    for_operators: tuple[_Add, ...]
+
+
+def _doors(
+    own: IdentityServices,
+    database: Database,
+    blobs: Blobs,
+    keys: OnlineKeys,
+    *,
+    delivery: Delivery,
+    fleet: Fleet,
+    heads: HeadSigner,
+) -> _Doors:
+    return _Doors(
+        own=own,
+        access=Access(database, clock_ms=now_ms, open_to_all=own.tls is None),
+        for_devices=(
+            partial(add_DeliveryServiceServicer_to_server, delivery),
+            partial(add_MetadataServiceServicer_to_server, DeviceMetadata(database, keys)),
+            partial(add_RenewalServiceServicer_to_server, own.renewal),
+        ),
+        for_operators=(
+            partial(add_FleetServiceServicer_to_server, fleet),
+            partial(add_MetadataServiceServicer_to_server, OperatorMetadata(database, keys)),
+            partial(add_OperatorServiceServicer_to_server, Operators(database)),
+            partial(add_AuditServiceServicer_to_server, Audit(database, heads)),
+            partial(add_ContentServiceServicer_to_server, Contents(database, blobs)),
+            partial(add_IdentityServiceServicer_to_server, own.identities),
+            partial(add_RenewalServiceServicer_to_server, own.renewal),
+        ),
+    )
+
+
+async def _introduce(
+    own: IdentityServices, database: Database, listeners: list[Listener]
+) -> tuple[str, str]:
+    """Tells who makes tokens where the listeners are; the address to enrol at, and the file
+    with a first operator's token. Both are "" under the switch for tests."""
+    addresses = [one.address for one in listeners]
+    enrolment = addresses[2] if own.tls is not None else ""
+    own.say_addresses(device=addresses[0], operator=addresses[1], enrolment=enrolment)
+    token = await own.first_operator_token(database) if own.tls is not None else ""
+    return enrolment, token
+
+
+async def _open_listeners(config: DistributorConfig, doors: _Doors) -> list[Listener]:
+    """For devices, for operators, and, where certificates are asked for, to enrol."""
+    own = doors.own
+
+    opened = [
+        await open_listener(
+            config.device_address,
+            ServerCredentials(kind="device", tls=own.tls),
+            access=doors.access,
+            services=[
+                "edge.delivery.v1.DeliveryService",
+                "edge.identity.v1.RenewalService",
+                _METADATA,
+            ],
+            register=_registers(*doors.for_devices),
+        ),
+        await open_listener(
+            config.operator_address,
+            ServerCredentials(kind="operator", tls=own.tls),
+            access=doors.access,
+            services=[
+                "edge.fleet.v1.FleetService",
+                "edge.identity.v1.IdentityService",
+                "edge.identity.v1.RenewalService",
+                _METADATA,
+                *_OPERATING,
+            ],
+            register=_registers(*doors.for_operators),
+        ),
+    ]
+    if own.tls is not None:
+        enrolling = await open_listener(
+            config.enrolment_address,
+            ServerCredentials(kind=None, tls=own.tls),
+            access=doors.access,
+            services=["edge.identity.v1.EnrolmentService"],
+            register=lambda server: add_EnrolmentServiceServicer_to_server(own.enrolment, server),
+        )
+        opened.append(enrolling)
+    return opened
+
+
+async def _trust_root(database: Database, digest: bytes) -> bytes:
+    """What devices begin to trust from; "" where nobody has signed anything yet."""
+    return await database.read(find_root, digest)
 
 
 async def _tidy_up(database: Database, blobs: Blobs) -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# Most tests are not about who calls; those that are take it away (tests/support/enrolled.py).
+os.environ.setdefault("EDGE_TEST_PLAINTEXT", "1")
 
 import pytest
 from hypothesis import HealthCheck, settings

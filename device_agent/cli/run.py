@@ -12,6 +12,13 @@ from typing import Any
 import click
 
 from device_agent.access import own_token
+from device_agent.cli.enrolment import (
+    enrolment_options,
+    identified,
+    make_store,
+    named,
+    read_newcomer,
+)
 from device_agent.cli.settings import config_options, read_config, with_free_port
 from device_agent.config import AgentConfig, check_endpoint
 from device_agent.metrics import check_metrics
@@ -19,19 +26,22 @@ from device_agent.rest import check_rest
 from device_agent.store import Store
 from device_agent.supervisor import Supervisor
 from device_agent.trust import AssignmentKeeper, keep_factory_root
-from edge_sdk.base import NotFoundError, UsageError, explain_os_error
+from edge_sdk.base import NotFoundError, explain_os_error
 from edge_sdk.base.command import json_option, note, print_json
-from edge_sdk.rpc import check_local
+from edge_sdk.rpc import check_address, check_local
 
 
 @click.command(
-    "run", epilog="Example: edge-agent run --state ./state --device kiosk-7 --distributor host:7443"
+    "run", epilog="Example: edge-agent run --state ./state --device kiosk-7 --token-file token"
 )
 @config_options
+@enrolment_options
 @json_option
 def run_agent(as_json: bool, **flags: Any) -> None:
-    """Runs the agent until SIGTERM or Ctrl-C."""
-    config, _ = read_config(flags)
+    """Runs the agent until SIGTERM or Ctrl-C. Enrols first where this device is new."""
+    newcomer = read_newcomer(flags)
+    config, _ = read_config(flags, device_needed=False)
+    config = named(config, newcomer)
     _check_addresses(config)
     check_metrics(config)
     check_rest(config)
@@ -42,17 +52,12 @@ def run_agent(as_json: bool, **flags: Any) -> None:
         metrics_address=with_free_port(config.metrics_address) if config.metrics_address else "",
         rest_address=with_free_port(config.rest_address) if config.rest_address else "",
     )
-    root = Path(config.state_dir)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        store = Store.create(root)
-    except FileExistsError:
-        raise UsageError(f"{root} is no folder; name one for --state") from None
-    except OSError as error:
-        raise explain_os_error(error, root) from None
+    store = make_store(Path(config.state_dir))
+    config = identified(config, store, newcomer)
     doors = (config.agent_uri, config.inference_uri, config.rest_address)
     if not all(uri.startswith("unix:") for uri in doors if uri):
-        own_token(root, make=True)  # with it the agent's own commands and processes ask
+        # With it the agent's own commands and processes ask.
+        own_token(Path(config.state_dir), make=True)
     AssignmentKeeper(store, config.device)  # says whose folder it is, before a process starts
     if config.root:
         _keep_root(store, Path(config.root))
@@ -92,14 +97,16 @@ def _check_addresses(config: AgentConfig) -> None:
     """
     collector = config.otlp_endpoint
     plain = check_endpoint(collector) if collector.startswith("http:") else ""
-    for peer in (config.distributor, config.metrics_address, plain):
+    for peer in (config.metrics_address, plain):
         if peer:
-            check_local(peer, insecure=config.insecure)
+            check_local(peer)
+    if config.distributor:
+        check_address(config.distributor)
     for uri, given in (
         (config.agent_uri, config.local_address),
         (config.inference_uri, config.inference_address),
     ):
-        check_local(uri, insecure=False)
+        check_local(uri)
         folder = Path(uri.removeprefix("unix:")).parent
         if given.startswith("unix:") and not folder.is_dir() and folder != Path(config.state_dir):
             raise NotFoundError(f"no folder {folder} for the socket of address {uri}")

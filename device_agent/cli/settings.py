@@ -74,7 +74,6 @@ def config_options(command: Function) -> Function:
         click.option("--probation-s", type=float, help="Seconds of watching a new version."),
         click.option("--probation-mode", help="switch (default), canary or shadow."),
         click.option("--probation-share", type=float, help="Of the requests, to a canary."),
-        click.option("--insecure", is_flag=True, default=None, help="Allow plaintext beyond here."),
         click.option("--config", "file", type=PathArgument(), help="A TOML file."),
     ]
     for option in reversed(options):
@@ -118,7 +117,6 @@ def read_config(
         trace_every=get("trace_every", _DEFAULT.trace_every),
         watch=get("watch", _DEFAULT.watch),
         fast_lane=get("fast_lane", _DEFAULT.fast_lane),
-        insecure=get("insecure", False),
         engine_threads=engine_threads,
         labels=_labels(get("labels", ())),
         caches=_caches(get("caches", ())),
@@ -137,12 +135,7 @@ def read_config(
         words = _misspelt(unknown, (key for key in settings.shown() if key not in unknown))
         raise UsageError(f"{settings.file} has unknown keys in [agent]: {words}")
     if device_needed:
-        if not config.device:
-            raise UsageError("the device needs a name: --device NAME or EDGE_AGENT_DEVICE")
-        try:
-            config.check()
-        except FormatError as error:  # a name that was typed, not a damaged input
-            raise UsageError(error.message) from None
+        check_named(config)
     return config, settings
 
 
@@ -153,6 +146,16 @@ def _with_tuned(tables: Any, root: Path, settings: Settings) -> Any:
     from device_agent.cli.tuned import with_tuned
 
     return with_tuned(tables, root, settings)
+
+
+def check_named(config: AgentConfig) -> None:
+    """Raises: UsageError (no name of a device, or a setting that cannot work)."""
+    if not config.device:
+        raise UsageError("the device needs a name: --device NAME or EDGE_AGENT_DEVICE")
+    try:
+        config.check()
+    except FormatError as error:  # a name that was typed, not a damaged input
+        raise UsageError(error.message) from None
 
 
 def with_free_port(uri: str) -> str:

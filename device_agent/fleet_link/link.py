@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from device_agent.fleet_link.metadata import MetadataLink
 from device_agent.fleet_link.stalled import unless_stalled
@@ -14,11 +15,13 @@ from device_agent.fleet_link.values import (
     PlanStep,
     Woken,
 )
-from edge_sdk.base import Digest, ProofError
+from edge_sdk.base import Digest, ProofError, RefusedError
+from edge_sdk.identity import Identity, Issued, renew, renew_expired
 from edge_sdk.protos import delivery_v1_pb2 as wire
 from edge_sdk.protos import delivery_v1_pb2_grpc as stubs
 from edge_sdk.rpc import FRAME_BYTES, Credentials, open_channel, typed_errors
 
+_CHANNELS_MAX = 2  # with the certificate in use, and with the one before
 _CHECK_IN_S = 30.0
 _PLAN_S = 120.0  # the distributor may be building the delta
 _REPORT_S = 30.0
@@ -32,19 +35,48 @@ class FleetLink:
     peer, UnavailableError where it cannot be reached."""
 
     def __init__(
-        self, address: str, *, device: str, insecure: bool = False, stall_s: float = _STALL_S
+        self,
+        address: str,
+        *,
+        device: str,
+        identity: Identity | None = None,
+        stall_s: float = _STALL_S,
     ) -> None:
-        """Raises: UsageError, RefusedError (plaintext to another machine)."""
+        """Raises: UsageError, RefusedError (no ``identity``, and that is not a test)."""
         self.address = address
+        self.identity = identity
         self._peer = f"the distributor at {address}"
-        self._channel = open_channel(address, Credentials(device=device, insecure=insecure))
-        self._stub = stubs.DeliveryServiceStub(self._channel)
-        self.metadata = MetadataLink(self._channel, self._peer)
+        tls = None if identity is None else identity.tls()
+        credentials = Credentials(device=device) if tls is None else Credentials(tls=tls)
+        self._channels = [open_channel(address, credentials)]
+        self._stub = stubs.DeliveryServiceStub(self._channels[-1])
+        self.metadata = MetadataLink(self._channels[-1], self._peer)
         self._stall_s = stall_s
 
     def close(self) -> None:
         """Ends every call in progress, also those of other threads."""
-        self._channel.close()
+        for channel in self._channels:
+            channel.close()
+
+    def use(self, identity: Identity) -> None:
+        """New calls use this certificate from now on; those under way keep the one before,
+        until it is replaced once more."""
+        self.identity = identity
+        self._channels.append(open_channel(self.address, Credentials(tls=identity.tls())))
+        self._stub = stubs.DeliveryServiceStub(self._channels[-1])
+        self.metadata.use(self._channels[-1])
+        while len(self._channels) > _CHANNELS_MAX:
+            self._channels.pop(0).close()
+
+    def renew(self, *, expired: bool) -> Issued:
+        """A new certificate for the one in use; ``expired``: where that opens no door any
+        more, by proof of its key. Raises: TrustError, RefusedError, UnavailableError."""
+        identity = self.identity
+        if identity is None:
+            raise RefusedError("this device has no certificate to renew")
+        if expired:
+            return renew_expired(identity)
+        return renew(replace(identity, address=self.address))
 
     def check_in(
         self,
@@ -55,8 +87,10 @@ class FleetLink:
         assignment_counter: int,
         disk_free_bytes: int,
         labels: Mapping[str, str],
+        marks: tuple[bytes, bytes] = (b"", b""),
     ) -> CheckedIn:
-        """Says what this device holds and can do; hears what it should run."""
+        """Says what this device holds and can do; hears what it should run. ``marks``: of the
+        last check-in that was answered, and of this one."""
         request = wire.CheckInRequest(
             capabilities=_capabilities(capabilities),
             held_artifacts=[artifact.raw for artifact in held],
@@ -64,11 +98,15 @@ class FleetLink:
             assignment_counter=assignment_counter,
             disk_free_bytes=disk_free_bytes,
             labels=labels,
+            previous_mark=marks[0],
+            mark=marks[1],
         )
         with typed_errors(self._peer):
             answer = self._stub.CheckIn(request, timeout=_CHECK_IN_S)
         return CheckedIn(
-            assignment=answer.assignment or None, next_check_in_s=answer.next_check_in_s
+            assignment=answer.assignment or None,
+            next_check_in_s=answer.next_check_in_s,
+            renew_certificate=answer.renew_certificate,
         )
 
     def watch(self, assignment_counter: int) -> Iterator[Woken]:

@@ -19,9 +19,13 @@ class MetadataLink:
     """Signed metadata by name, from whoever the channel leads to."""
 
     def __init__(self, channel: grpc.Channel, peer: str, *, stall_s: float = _STALL_S) -> None:
-        self._stub = stubs.MetadataServiceStub(channel)
         self._peer = peer
         self._stall_s = stall_s
+        self.use(channel)
+
+    def use(self, channel: grpc.Channel) -> None:
+        """From now on."""
+        self._stub = stubs.MetadataServiceStub(channel)
 
     def fetch(self, name: str) -> Iterator[bytes]:
         """The file as it comes. Raises: NotFoundError, UnavailableError."""

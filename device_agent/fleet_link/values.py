@@ -48,6 +48,7 @@ class CheckedIn:
 
     assignment: bytes | None
     next_check_in_s: float
+    renew_certificate: bool = False  # by the distributor's clock it is time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

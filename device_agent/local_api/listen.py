@@ -23,7 +23,7 @@ def places(config: AgentConfig) -> tuple[Place, ...]:
     """The first is the owner's and the technicians'. Raises: UsageError, RefusedError."""
     uri, local = config.agent_uri, config.local
     check_address(uri)
-    check_local(uri, insecure=False)
+    check_local(uri)
     unix = uri.startswith("unix:")
     guard = Guard(["control"]) if unix else Guard(tokens=AppTokens(Path(config.state_dir)))
     found = [Place(uri=uri, access=access_of(local.control_group), guard=guard)]

@@ -26,7 +26,7 @@ def check_rest(config: AgentConfig) -> None:
     """Raises: RefusedError (a package is missing, or an address beyond this machine)."""
     if not config.rest_address:
         return
-    check_local(config.rest_address, insecure=False)
+    check_local(config.rest_address)
     if importlib.util.find_spec("waitress") is None:
         raise RefusedError(
             "rest_address needs a package that is not installed: pip install "
@@ -81,7 +81,7 @@ class RestServer:
 
         from device_agent.rest.application import Application
 
-        check_local(address, insecure=False)
+        check_local(address)
         self._own = OwnSocket(address, access)
         self._channel = open_channel(inference, Credentials(token=token or None))
         application: Callable[..., Any] = Application(self._channel, address, guard)

@@ -170,7 +170,7 @@ class InferenceProcess:
         uri = self._config.inference_uri
         unix = uri.startswith("unix:")
         guard = None if unix else Guard(tokens=AppTokens(self._store.root))
-        self._door.open(uri, guard=guard, insecure=self._config.insecure)
+        self._door.open(uri, guard=guard)
 
     def _open_lane(self) -> None:
         """Apps find the other door where this one cannot be opened, or is not wanted."""

@@ -16,11 +16,17 @@ from device_agent.store.filesystem import FileSystem
 TEMPORARY_SUFFIX = ".tmp"
 
 
-def write_whole(files: FileSystem, path: Path, data: bytes) -> None:
-    """``path`` holds ``data``, or what it held before; durable when this returns."""
+def write_whole(files: FileSystem, path: Path, data: bytes, *, private: bool = False) -> None:
+    """``path`` holds ``data``, or what it held before; durable when this returns.
+
+    ``private``: nobody but the owner can ever read it.
+    """
     # Begins with a dot: no model, artifact or blob has a name that does.
     temporary = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
-    files.write(temporary, data)
+    if private:
+        files.write_private(temporary, data)
+    else:
+        files.write(temporary, data)
     files.sync_file(temporary)
     files.rename(temporary, path)
     files.sync_folder(path.parent)
@@ -47,10 +53,13 @@ def settle(files: FileSystem, path: Path) -> None:
     files.sync_file(path)
 
 
-def make_folder(files: FileSystem, path: Path) -> None:
+def make_folder(files: FileSystem, path: Path, *, private: bool = False) -> None:
     """Makes one folder, durably, where it is not there yet."""
     if not files.is_folder(path):
-        files.make_folder(path)
+        if private:
+            files.make_private_folder(path)
+        else:
+            files.make_folder(path)
         files.sync_folder(path.parent)
 
 

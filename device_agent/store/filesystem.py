@@ -72,6 +72,16 @@ class FileSystem:
         with path.open("wb") as stream:
             stream.write(data)
 
+    def make_private_folder(self, path: Path) -> None:
+        path.mkdir(mode=0o700, exist_ok=True)
+
+    def write_private(self, path: Path, data: bytes) -> None:
+        """The same for what nobody else may ever read."""
+        path.unlink(missing_ok=True)  # one from before may have been left open to others
+        how = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(path, how, 0o600), "wb") as stream:
+            stream.write(data)
+
     def append(self, path: Path, data: bytes) -> None:
         with path.open("ab") as stream:
             stream.write(data)

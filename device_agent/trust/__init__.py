@@ -6,6 +6,18 @@ installed, never on the way of a request, and decides nothing about what serves 
 """
 
 from device_agent.trust.assignment import AssignmentKeeper, accept
-from device_agent.trust.factory import keep_factory_root, open_gate, unsealed
+from device_agent.trust.factory import (
+    keep_factory_root,
+    open_gate,
+    read_factory_root,
+    unsealed,
+)
 
-__all__ = ["AssignmentKeeper", "accept", "keep_factory_root", "open_gate", "unsealed"]
+__all__ = [
+    "AssignmentKeeper",
+    "accept",
+    "keep_factory_root",
+    "open_gate",
+    "read_factory_root",
+    "unsealed",
+]

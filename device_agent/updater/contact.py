@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from device_agent.fleet_link import Capabilities, CheckedIn, FleetLink, ModelState
 from device_agent.updater.loop import Loop, Timer
+from device_agent.updater.renewal import Renewal
 from device_agent.updater.report import EventLog
 from edge_sdk.base import Digest, EdgeError, UnavailableError
 from edge_sdk.rpc.backoff import Backoff
@@ -57,8 +58,10 @@ class Contact:
         on_assignment: Callable[[bytes, Callable[[EdgeError | None], None]], None],
         on_reached: Callable[[], None],
         say_again: Callable[[], None],
+        renewal: Renewal,
     ) -> None:
         self.connected = False
+        self._renewal = renewal
         self._loop = loop
         self._link = link
         self._log = log
@@ -98,7 +101,12 @@ class Contact:
         self._checking_in = True
         if self._timer is not None:
             self._timer.cancel()
+        if not self._renewal.first(self._send_check_in):
+            self._send_check_in()
+
+    def _send_check_in(self) -> None:
         said = self._describe()
+        marks = self._renewal.marks()
         self._counter = said.assignment_counter
         waiting, self._waiting = self._waiting, []
         self._loop.background(
@@ -109,6 +117,7 @@ class Contact:
                 assignment_counter=said.assignment_counter,
                 disk_free_bytes=said.disk_free_bytes,
                 labels=self._labels,
+                marks=marks,
             ),
             lambda answer, error: self._checked_in(answer, error, waiting),
         )
@@ -127,8 +136,10 @@ class Contact:
             self._failures += 1
             chance = random.random()  # noqa: S311 - jitter
             delay_s = self._backoff.delay_s(self._failures, chance, after=failed)
+            self._renewal.failed(failed, self._failures, then=self.check_in)
         else:
             self._failures = 0
+            self._renewal.answered(answer)
             delay_s = self._next_s(answer.next_check_in_s)
             self._reached()
         self._tell(answer, failed, waiting)

@@ -23,7 +23,7 @@ from device_agent.errors import (
     RolledBackByOperatorError,
     SupersededError,
 )
-from device_agent.fleet_link import EngineCapability, FleetLink
+from device_agent.fleet_link import EngineCapability
 from device_agent.records import (
     AgentEvent,
     AgentStatus,
@@ -50,6 +50,7 @@ from device_agent.updater.leases import Leases
 from device_agent.updater.lifecycle import Act, Event, State, advance, is_before_switch, is_ended
 from device_agent.updater.loop import Loop
 from device_agent.updater.one_place import EXCLUSIVE, OnePlace
+from device_agent.updater.renewal import Renewal, open_link
 from device_agent.updater.report import TEXT_MAX, EventLog, to_agent_event, verdict_on
 from device_agent.updater.switch import Switcher
 from device_agent.updater.together import Groups
@@ -106,9 +107,7 @@ class Updater:
         self.leases = Leases(self.store)
         self._contact: Contact | None = None
         self._inference: InferenceLink | None = None
-        link = None
-        if config.distributor:
-            link = FleetLink(config.distributor, device=config.device, insecure=config.insecure)
+        link = open_link(config, self.store)
         self.context = Context(
             config=config,
             store=self.store,
@@ -188,6 +187,7 @@ class Updater:
                 on_assignment=self.believer.hear,
                 on_reached=self._on_reached,
                 say_again=lambda: self.loop.put(self._say_again),
+                renewal=Renewal(self.loop, link, self.store),
             )
             self._contact.check_in()
             self.believer.look_regularly()

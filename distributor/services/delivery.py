@@ -5,26 +5,36 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
 import grpc
 from sqlalchemy import Connection
 
-from distributor import catalog, devices, rollouts, signing
+from distributor import catalog, devices, identity, rollouts, signing
 from distributor.config import DistributorConfig
 from distributor.devices import CheckIn
+from distributor.identity import Mark
 from distributor.planning import DeltaOffer
 from distributor.rollouts import Touched
 from distributor.services.driver import RolloutDriver, now_ms
 from distributor.services.interceptor import caller
+from distributor.services.standing import Standing
 from distributor.services.wakeups import Wakeups
 from distributor.services.ways import Ways
-from distributor.services.wire import number, to_check_in, to_device_facts, to_digest, to_event
+from distributor.services.wire import (
+    number,
+    to_check_in,
+    to_device_facts,
+    to_digest,
+    to_event,
+    to_mark,
+)
 from distributor.signing import OnlineKeys
 from distributor.storage import Blobs, Database
 from edge_sdk.base import BusyError, Digest, RefusedError, UsageError
+from edge_sdk.identity import CertificateFacts
 from edge_sdk.protos import delivery_v1_pb2 as delivery
 from edge_sdk.protos import delivery_v1_pb2_grpc as delivery_grpc
 from edge_sdk.rpc import FRAME_BYTES
@@ -50,7 +60,11 @@ class Delivery(delivery_grpc.DeliveryServiceServicer):
         wakeups: Wakeups,
         keys: OnlineKeys,
         config: DistributorConfig,
+        standing: Standing | None = None,
+        should_renew: Callable[[CertificateFacts], bool] = lambda _: False,
     ) -> None:
+        self._standing = standing or Standing()
+        self._should_renew = should_renew
         self._database = database
         self._blobs = blobs
         self._ways = ways
@@ -64,14 +78,20 @@ class Delivery(delivery_grpc.DeliveryServiceServicer):
         self, request: delivery.CheckInRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> delivery.CheckInResponse:
         """Registers the device and answers with its assignment where it has not the newest."""
+        who = caller().certificate
         check_in = to_check_in(caller().name, request)
-        document, touched = await self._database.write(
-            _check_in, check_in, self._keys, at_ms=now_ms()
+        refused, document, touched = await self._database.write(
+            _check_in, check_in, self._keys, who, to_mark(request), at_ms=now_ms()
         )
+        if refused and who is not None:
+            self._standing.refuse(who.key, refused)
+            self._standing.check(who.key)
         self._wakeups.left.discard(check_in.facts.device)
         self._driver.tell(touched)
         return delivery.CheckInResponse(
-            assignment=document, next_check_in_s=self._config.check_in_s
+            assignment=document,
+            next_check_in_s=self._config.check_in_s,
+            renew_certificate=who is not None and self._should_renew(who),
         )
 
     async def Watch(
@@ -184,19 +204,31 @@ class Delivery(delivery_grpc.DeliveryServiceServicer):
 
 
 def _check_in(
-    connection: Connection, said: CheckIn, keys: OnlineKeys, *, at_ms: int
-) -> tuple[bytes, Touched]:
-    """What the device is given, sealed; empty where it has the newest."""
+    connection: Connection,
+    said: CheckIn,
+    keys: OnlineKeys,
+    who: CertificateFacts | None,
+    mark: Mark | None,
+    *,
+    at_ms: int,
+) -> tuple[str, bytes, Touched]:
+    """Why the caller is refused from now on, or "" and what it should run, sealed; empty
+    where it has the newest."""
+    refused = ""
+    if who is not None:
+        refused = identity.note_check_in(connection, who, mark, at_ms=at_ms)
+    if refused:
+        return refused, b"", Touched()
     record = devices.record_check_in(connection, said, at_ms=at_ms)
     touched = rollouts.settle(connection, record, at_ms=at_ms)
     document = rollouts.newer_assignment(connection, record.device)
     if not document:
-        return document, touched
+        return refused, document, touched
     counter = devices.get_device(connection, record.device).assigned_counter
     sealed = signing.seal(
         connection, keys, device=record.device, counter=counter, document=document
     )
-    return sealed, touched
+    return refused, sealed, touched
 
 
 def _step(offer: DeltaOffer, manifest: bytes) -> delivery.PlanStep:

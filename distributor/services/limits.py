@@ -41,6 +41,9 @@ _METADATA = "/edge.metadata.v1.MetadataService/"
 # One refresh of a device may ask for every root there ever was, and for many hash bins.
 _GET = {_METADATA + "Get": MethodLimits(message_bytes=1 << 10, cost=0.1)}
 
+_IDENTITY = "/edge.identity.v1."
+_RENEW = {_IDENTITY + "RenewalService/Renew": MethodLimits(message_bytes=8 << 10)}
+
 DEVICE_LIMITS: Mapping[str, MethodLimits] = MappingProxyType(
     {
         _DELIVERY + "CheckIn": MethodLimits(message_bytes=1 << 20, all=4096),
@@ -52,6 +55,7 @@ DEVICE_LIMITS: Mapping[str, MethodLimits] = MappingProxyType(
         _DELIVERY + "Fetch": MethodLimits(message_bytes=4 << 10, stall_s=120.0),
         _DELIVERY + "Report": MethodLimits(message_bytes=4 << 20, each=4),
         **_GET,
+        **_RENEW,
     }
 )
 DEVICE_RATE = Rate(burst=400, per_s=20)
@@ -84,12 +88,30 @@ OPERATOR_LIMITS: Mapping[str, MethodLimits] = MappingProxyType(
         _CONTENT + "FetchFile": MethodLimits(message_bytes=4 << 10, each=4, all=16),
         _AUDIT + "ListEntries": MethodLimits(message_bytes=1 << 10, each=4),
         _AUDIT + "SignedHead": MethodLimits(message_bytes=1 << 10, each=8),
+        **{
+            f"{_IDENTITY}IdentityService/{name}": MethodLimits(each=32)
+            for name in (
+                *("CreateToken", "ListTokens", "RevokeToken"),
+                *("ListIdentities", "Approve", "Revoke"),
+            )
+        },
         **_GET,
+        **_RENEW,
         _METADATA + "Put": MethodLimits(message_bytes=32 << 20, each=4, all=16),
         _METADATA + "OnlineKeys": MethodLimits(),
     }
 )
 OPERATOR_RATE = Rate(burst=1000, per_s=50)
+
+# Whoever calls here is known by its address alone; devices behind one router share it.
+ENROLMENT_LIMITS: Mapping[str, MethodLimits] = MappingProxyType(
+    {
+        _IDENTITY + "EnrolmentService/Trust": MethodLimits(message_bytes=1 << 10),
+        _IDENTITY + "EnrolmentService/Enrol": MethodLimits(message_bytes=32 << 10),
+        _IDENTITY + "EnrolmentService/RenewExpired": MethodLimits(message_bytes=16 << 10),
+    }
+)
+ENROLMENT_RATE = Rate(burst=200, per_s=20)
 
 STREAMS_MAX = 1024  # of one connection; more wait at the client
 _REFUSED_WAIT_S = 1.0  # a caller above its rate hears so after this long, and is slower for it
@@ -117,7 +139,10 @@ class Limits:
         return (HeldToSize(self.table), *doors, Admitted(self))
 
 
-def limits_for(kind: Literal["device", "operator"]) -> Limits:
+def limits_for(kind: Literal["device", "operator"] | None) -> Limits:
+    """None: of those who are not known yet."""
+    if kind is None:
+        return Limits(table=ENROLMENT_LIMITS, rate=ENROLMENT_RATE)
     if kind == "device":
         return Limits(table=DEVICE_LIMITS, rate=DEVICE_RATE)
     return Limits(table=OPERATOR_LIMITS, rate=OPERATOR_RATE)

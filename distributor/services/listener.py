@@ -3,33 +3,55 @@
 from __future__ import annotations
 
 import errno
+import logging
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from distributor.identity import ServerFiles
 from distributor.services.access import Access
 from distributor.services.interceptor import Door
 from distributor.services.limits import Limits, limits_for
-from edge_sdk.base import ConflictError, UsageError
-from edge_sdk.rpc import check_local
+from distributor.services.standing import Standing
+from edge_sdk.base import ConflictError, EdgeError, UsageError
+from edge_sdk.rpc import allow_plaintext, check_address
 
 _IN_USE = (errno.EADDRINUSE,)
 
 
+_AGE_GRACE_MS = 60_000  # for calls under way on a connection that has become too old
+
+_LOG = logging.getLogger(__name__)
+
+
+class Material(Protocol):
+    """Where a listener's key, chain and roots come from."""
+
+    def current(self) -> ServerFiles:
+        """Asked for each new connection, from any thread; the same value until it changes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerTls:
+    """``age_s``: how long a connection may live, so that what changed takes effect on it."""
+
+    material: Material
+    standing: Standing
+    age_s: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerCredentials:
-    """How a listener is protected and whom it admits.
+    """How a listener is protected and whom it admits: devices, operators, or (None) whoever
+    has no certificate yet. Without ``tls`` it is plaintext, which only tests may ask for."""
 
-    Until certificates exist it is plaintext: only this machine, unless ``insecure``.
-    """
-
-    kind: Literal["device", "operator"]
-    insecure: bool = False
+    kind: Literal["device", "operator"] | None
+    tls: ServerTls | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,14 +86,20 @@ async def open_listener(
 
     ``limits``: None for those of the credentials' kind.
 
-    Raises: RefusedError (not loopback), ConflictError (somebody else has the port),
-    UsageError (no such address here).
+    Raises: RefusedError (plaintext without the switch for tests, or not loopback),
+    ConflictError (somebody else has the port), UsageError (no such address here).
     """
-    check_local(address, insecure=credentials.insecure)
+    check_address(address)
     limits = limits or limits_for(credentials.kind)
-    server = grpc.aio.server(
-        interceptors=limits.around(Door(credentials.kind, access)), options=limits.options()
-    )
+    options = list(limits.options())
+    tls = credentials.tls
+    if tls is None:
+        allow_plaintext(address)
+    else:
+        options.append(("grpc.max_connection_age_ms", int(tls.age_s * 1000)))
+        options.append(("grpc.max_connection_age_grace_ms", _AGE_GRACE_MS))
+    door = Door(credentials.kind, access, tls.standing if tls is not None else None)
+    server = grpc.aio.server(interceptors=limits.around(door), options=options)
     register(server)
     servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
@@ -80,13 +108,45 @@ async def open_listener(
     reflection.enable_server_reflection(
         (*services, health.SERVICE_NAME, reflection.SERVICE_NAME), server
     )
-    bound = _bind(server, address)
+    secured = None if tls is None else _secured(tls.material, clients=credentials.kind is not None)
+    bound = _bind(server, address, secured)
     return Listener(server=server, address=bound, health=servicer)
 
 
-def _bind(server: grpc.aio.Server, address: str) -> str:
+def _secured(material: Material, *, clients: bool) -> grpc.ServerCredentials:
+    """Follows ``material`` from connection to connection: a rotation needs no restart."""
+
+    def configuration(files: ServerFiles) -> grpc.ServerCertificateConfiguration:
+        roots = files.roots if clients else None
+        return grpc.ssl_server_certificate_configuration([(files.key, files.chain)], roots)
+
+    last = material.current()
+
+    def newer() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal last
+        try:
+            files = material.current()
+        except (OSError, EdgeError) as error:
+            _LOG.error("the certificate of a listener cannot be read again: %s", error)
+            return None
+        if files is last:
+            return None
+        last = files
+        return configuration(files)
+
+    return grpc.dynamic_ssl_server_credentials(
+        configuration(last),
+        newer,  # type: ignore[arg-type] # None: go on with what there is
+        require_client_authentication=clients,
+    )
+
+
+def _bind(server: grpc.aio.Server, address: str, secured: grpc.ServerCredentials | None) -> str:
     try:
-        port = server.add_insecure_port(address)
+        if secured is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, secured)
     except RuntimeError:
         port = 0
     if address.startswith("unix:"):

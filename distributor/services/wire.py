@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping
 
 from distributor.catalog import CatalogArtifact
 from distributor.devices import CheckIn, DeviceRecord, ModelState
+from distributor.identity import Mark
 from distributor.planning import DecoderFacts, DeviceFacts, EngineFacts, Verdict
 from distributor.rollouts import Cohort, DeviceEvent, Rollout, RolloutDevice, RolloutRequest
-from edge_sdk.base import Digest, ModelName, UsageError, Version, check_segment
+from edge_sdk.base import Digest, FormatError, ModelName, UsageError, Version, check_segment
 from edge_sdk.manifest import Assignment
 from edge_sdk.protos import delivery_v1_pb2 as delivery
 from edge_sdk.protos import fleet_v1_pb2 as fleet
@@ -22,6 +23,7 @@ _TEXT_MAX = 4096
 _SHORT_MAX = 64
 _FACTS_MAX = 64
 _LABELS_MAX = 64
+_MARK_BYTES = 32
 
 
 def to_digest(raw: bytes) -> Digest:
@@ -231,3 +233,12 @@ def _from_rollout_device(row: RolloutDevice) -> fleet.RolloutDevice:
         changed_ms=row.changed_ms,
         facts=dict(row.facts),
     )
+
+
+def to_mark(request: delivery.CheckInRequest) -> Mark | None:
+    """Raises: FormatError."""
+    if not request.mark and not request.previous_mark:
+        return None
+    if len(request.mark) != _MARK_BYTES or len(request.previous_mark) not in (0, _MARK_BYTES):
+        raise FormatError(f"a mark of a check-in has {_MARK_BYTES} bytes")
+    return Mark(previous=request.previous_mark.hex(), current=request.mark.hex())

@@ -6,7 +6,7 @@ holds a key that can make an artifact installable. Functions over a connection.
 """
 
 from distributor.signing.keys import OnlineKeys
-from distributor.signing.records import metadata_file
+from distributor.signing.records import find_root, metadata_file
 from distributor.signing.repository import (
     RENEW_TIMESTAMP_EVERY,
     Put,
@@ -25,6 +25,7 @@ __all__ = [
     "Put",
     "check_floor",
     "check_signed",
+    "find_root",
     "is_signing",
     "metadata_file",
     "online_keys",

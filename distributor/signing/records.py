@@ -5,6 +5,7 @@ Nothing here judges what is in them.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -76,6 +77,16 @@ def metadata_file(connection: Connection, name: str) -> bytes:
     if document is None:
         raise NotFoundError(f"there is no metadata file {name} here", name=name)
     return document
+
+
+def find_root(connection: Connection, digest: bytes) -> bytes:
+    """The root document of that SHA-256, or the newest; empty where there is none."""
+    if digest:
+        roots = select(metadata_documents.c.document).where(metadata_documents.c.role == ROOT)
+        for document in connection.execute(roots).scalars():
+            if hashlib.sha256(document).digest() == digest:
+                return bytes(document)
+    return newest(connection, ROOT) or b""
 
 
 def store(

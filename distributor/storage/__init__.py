@@ -3,6 +3,7 @@
 Knows nothing of models, devices or rollouts; rooms above write the queries.
 """
 
+import distributor.storage.tables_identity
 import distributor.storage.tables_operators  # noqa: F401 - its tables belong to METADATA
 from distributor.storage.blobs import Blobs, Staging
 from distributor.storage.database import Database, sqlite_url

@@ -31,12 +31,13 @@ _HALF_MADE: set[Path] = set()
 
 
 @contextmanager
-def whole_file(path: Path, *, replace: bool) -> Iterator[BinaryIO]:
+def whole_file(path: Path, *, replace: bool, private: bool = False) -> Iterator[BinaryIO]:
     """Opens a temporary file that takes the name ``path`` only when the block ends well.
 
     The bytes and the name are durable afterwards (fsync, rename, fsync of the folder). On
     any exception, Ctrl-C included, the temporary file is gone and ``path`` is untouched; what a
-    killed process left goes when the next one writes here.
+    killed process left goes when the next one writes here. ``private``: nobody but the owner can
+    ever read it.
 
     Raises: ConflictError (``path`` is there and ``replace`` is false), NotFoundError (no
     such folder), UsageError (``path`` is a folder), ResourceError (disk full).
@@ -46,7 +47,7 @@ def whole_file(path: Path, *, replace: bool) -> Iterator[BinaryIO]:
     with _half_made(temporary), ExitStack() as stack:
         try:
             remove_leftovers(path.parent, _leftover_of(path))
-            with _made_in(path, lambda: _open_held(temporary)) as stream:
+            with _made_in(path, lambda: _open_held(temporary, private=private)) as stream:
                 stack.callback(os.close, os.dup(stream.fileno()))  # held until it is renamed
                 yield stream
                 stream.flush()
@@ -90,9 +91,12 @@ def _leftover_of(path: Path) -> re.Pattern[str]:
     return re.compile(re.escape(f".{path.name[:200]}.") + r"[0-9a-f]{12}\.tmp", re.DOTALL)
 
 
-def _open_held(temporary: Path) -> BinaryIO:
+def _open_held(temporary: Path, *, private: bool) -> BinaryIO:
+    mode = 0o600 if private else 0o666
     while True:
-        stream = temporary.open("x+b")
+        stream = open(  # noqa: SIM115 - given to the caller
+            temporary, "x+b", opener=lambda name, how: os.open(name, how, mode)
+        )
         if hold(stream.fileno(), temporary):
             return stream
         stream.close()

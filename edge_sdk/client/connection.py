@@ -26,7 +26,6 @@ def connect(
     inference: str | None = None,
     *,
     token: str | None = None,
-    insecure: bool = False,
     fast_lane: bool = True,
 ) -> Client:
     """Opens the way to an agent; nothing is sent yet, and the agent may start later.
@@ -38,8 +37,8 @@ def connect(
     ``fast_lane``: requests go over shared memory where the agent offers that, else, or without,
     over gRPC; answers are the same.
 
-    Raises: UsageError (no address, or none of this form), RefusedError (another machine
-    without ``insecure``).
+    Raises: UsageError (no address, or none of this form), RefusedError (another
+    machine).
     """
     agent = agent or os.environ.get(AGENT_VARIABLE)
     inference = inference or os.environ.get(INFERENCE_VARIABLE)
@@ -48,7 +47,7 @@ def connect(
             f"where is the agent? give connect(agent=...) or set {AGENT_VARIABLE}, "
             "such as unix:/var/lib/edge/agent.sock"
         )
-    credentials = Credentials(token=app_token(token), insecure=insecure)
+    credentials = Credentials(token=app_token(token))
     return Client(agent, inference, credentials, fast_lane=fast_lane)
 
 

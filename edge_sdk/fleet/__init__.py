@@ -7,6 +7,7 @@ never sends a file that the distributor already holds.
 from edge_sdk.fleet.api import DEFAULT_ADDRESS, Fleet
 from edge_sdk.fleet.connection import Patience
 from edge_sdk.fleet.first_keys import begin
+from edge_sdk.fleet.identities import Enrolled, Identities, Token
 from edge_sdk.fleet.key_folder import KeyFolder
 from edge_sdk.fleet.metadata import MetadataClient, OnlineKey
 from edge_sdk.fleet.model import (
@@ -25,6 +26,7 @@ from edge_sdk.fleet.model import (
     StoredVersion,
     VariantVerdict,
 )
+from edge_sdk.fleet.own_identity import OwnIdentity, default_folder
 from edge_sdk.fleet.publish import Draft, Prepared, prepare
 
 __all__ = [
@@ -34,11 +36,14 @@ __all__ = [
     "Device",
     "DeviceModel",
     "Draft",
+    "Enrolled",
     "Explanation",
     "Fleet",
+    "Identities",
     "KeyFolder",
     "MetadataClient",
     "OnlineKey",
+    "OwnIdentity",
     "Patience",
     "PlannedDevice",
     "Prepared",
@@ -49,7 +54,9 @@ __all__ = [
     "Storage",
     "StoredDelta",
     "StoredVersion",
+    "Token",
     "VariantVerdict",
     "begin",
+    "default_folder",
     "prepare",
 ]

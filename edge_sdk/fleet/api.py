@@ -21,6 +21,7 @@ from edge_sdk.base import (
 from edge_sdk.fleet.audit import AuditLog
 from edge_sdk.fleet.connection import Connection, Patience, default_operator
 from edge_sdk.fleet.home import FleetHome
+from edge_sdk.fleet.identities import Identities
 from edge_sdk.fleet.messages import (
     artifact_from,
     cohort_to,
@@ -45,6 +46,7 @@ from edge_sdk.fleet.operators import Operators
 from edge_sdk.fleet.publish import Advance, Draft, Prepared, prepare
 from edge_sdk.fleet.repository import Keys
 from edge_sdk.fleet.upload import Meter, Upload
+from edge_sdk.identity import Identity
 from edge_sdk.manifest import Manifest, decode_manifest
 from edge_sdk.protos import fleet_v1_pb2 as wire
 from edge_sdk.rpc import Credentials
@@ -65,25 +67,29 @@ class Fleet:
     distributor cannot be reached (what is safe to repeat was repeated before), NotFoundError,
     ConflictError, RefusedError and so on. It can be used by several threads.
 
-    operator: who calls; the login name by default.
     keys: sign what is published; without them it is uploaded only, and a distributor that has
     signed metadata rolls nothing out that nobody signed.
     home: what this machine keeps; by default the folder that EDGE_FLEET_HOME names, or
     ~/.config/edge-fleet.
+    identity: who calls, proved by a certificate (see ``OwnIdentity``). operator: the name
+    that tests say they are, without proof; the login name by default.
     """
 
     def __init__(
         self,
         address: str = DEFAULT_ADDRESS,
         *,
+        identity: Identity | None = None,
         operator: str | None = None,
-        insecure: bool = False,
         keys: Keys | None = None,
         home: FleetHome | None = None,
         patience: Patience = _DEFAULT_PATIENCE,
     ) -> None:
-        credentials = Credentials(operator=operator or default_operator(), insecure=insecure)
+        credentials = Credentials(operator=operator or default_operator())
+        if identity is not None:
+            credentials = Credentials(tls=identity.tls())
         self._connection = Connection(address, credentials, patience=patience)
+        self.identities = Identities(self._connection, deadline_s=patience.deadline_s)
         self._stub = self._connection.stub
         self._keys = keys
         self.metadata = MetadataClient(self._connection)

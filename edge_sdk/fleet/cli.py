@@ -27,12 +27,14 @@ from edge_sdk.base.command import (
 )
 from edge_sdk.fleet.api import DEFAULT_ADDRESS, Fleet
 from edge_sdk.fleet.cli_ceremony import keys  # with its ceremonies
+from edge_sdk.fleet.cli_identity import devices_commands, login
 from edge_sdk.fleet.cli_keys import ask_passphrase, chosen_folder, keys_option
 from edge_sdk.fleet.cli_operators import audit, operators
 from edge_sdk.fleet.cli_rollout import rollout
 from edge_sdk.fleet.cli_verify import verify
 from edge_sdk.fleet.connection import default_operator
 from edge_sdk.fleet.key_folder import KeyFolder
+from edge_sdk.fleet.own_identity import OwnIdentity, default_folder
 from edge_sdk.fleet.present import (
     document,
     labels_text,
@@ -44,6 +46,7 @@ from edge_sdk.fleet.present import (
 from edge_sdk.fleet.publish import Draft, prepare, survey
 from edge_sdk.fleet.requirements import KEYS
 from edge_sdk.manifest import Tolerance
+from edge_sdk.rpc import plaintext_for_tests
 
 _PATH = PathArgument()
 _VARIANT = NameArgument(lambda text: check_segment(text, "variant"))
@@ -55,13 +58,17 @@ class Target:
 
     def __init__(self, settings: Settings, values: dict[str, Any]) -> None:
         self.settings = settings
-        self._address = settings.get("distributor", values["distributor"], DEFAULT_ADDRESS)
-        self._operator = settings.get("operator", values["operator"], default_operator())
+        folder = settings.get("identity", values["identity"], str(default_folder()))
+        self.own = OwnIdentity(Path(folder))
+        address = self.own.address() or DEFAULT_ADDRESS
+        self._address = settings.get("distributor", values["distributor"], address)
+        self.operator = settings.get("operator", values["operator"], default_operator())
         settings.get("keys", None, "")  # asked for by the commands that sign
-        self._insecure = settings.get("insecure", values["insecure"] or None, False)
 
     def open(self, keys: KeyFolder | None = None) -> Fleet:
-        return Fleet(self._address, operator=self._operator, insecure=self._insecure, keys=keys)
+        """As who is logged in here; to the distributor where that was, or the one named."""
+        identity = None if plaintext_for_tests() else self.own.fresh()
+        return Fleet(self._address, identity=identity, operator=self.operator, keys=keys)
 
     def keys(self, flag: Path | None) -> KeyFolder | None:
         """The keys to sign with, where somebody said which."""
@@ -80,15 +87,15 @@ Examples:
   edge-fleet publish digits.onnx --model team/digits --version 1.0.0 --variant fp32
   edge-fleet rollout create team/digits 1.0.0 --selector site=berlin
 
-Settings come from flags, then EDGE_FLEET_DISTRIBUTOR, EDGE_FLEET_OPERATOR and
-EDGE_FLEET_INSECURE, then the table [fleet] of the TOML file of --config.
+Settings come from flags, then EDGE_FLEET_DISTRIBUTOR, EDGE_FLEET_IDENTITY and
+EDGE_FLEET_OPERATOR, then the table [fleet] of the TOML file of --config.
 """
 )
 @click.option(
     "--distributor", metavar="ADDRESS", help="Operators' listener: host:port or unix:/path."
 )
+@click.option("--identity", metavar="FOLDER", help="Where your key and certificate are.")
 @click.option("--operator", metavar="NAME", help="Who you are; your login name by default.")
-@click.option("--insecure", is_flag=True, help="Allow an unprotected channel to another machine.")
 @click.option(
     "--config", type=_PATH, envvar="EDGE_FLEET_CONFIG", help="TOML file with a table [fleet]."
 )
@@ -108,6 +115,7 @@ cli.add_command(keys)
 cli.add_command(operators)
 cli.add_command(audit)
 cli.add_command(verify)
+cli.add_command(login)
 
 
 def debug_option(command: Any) -> Any:
@@ -283,6 +291,10 @@ def devices(context: click.Context, as_json: bool) -> None:
     """List devices, or set their labels."""
     if context.invoked_subcommand is None:
         context.invoke(devices_list, selector="", as_json=as_json)
+
+
+for command in devices_commands:
+    devices.add_command(command)
 
 
 @devices.command(

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!edge_sdk/protos/delivery_v1.proto\x12\x10\x65\x64ge.delivery.v1\"\xab\x01\n\x06\x45ngine\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x16\n\x0eir_version_max\x18\x03 \x01(\x03\x12\x39\n\topset_max\x18\x04 \x03(\x0b\x32&.edge.delivery.v1.Engine.OpsetMaxEntry\x1a/\n\rOpsetMaxEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xdf\x01\n\x0c\x43\x61pabilities\x12\x16\n\x0e\x64\x65lta_versions\x18\x01 \x03(\r\x12\x15\n\rdelta_methods\x18\x02 \x03(\t\x12\x1c\n\x14\x64\x65\x63oder_memory_bytes\x18\x03 \x01(\x04\x12)\n\x07\x65ngines\x18\x04 \x03(\x0b\x32\x18.edge.delivery.v1.Engine\x12\x14\n\x0c\x61rchitecture\x18\x05 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x06 \x01(\x04\x12\x14\n\x0c\x61\x63\x63\x65lerators\x18\x07 \x03(\t\x12\x15\n\ragent_version\x18\x08 \x01(\t\"\x88\x01\n\x0bModelReport\x12\r\n\x05model\x18\x01 \x01(\t\x12\x17\n\x0f\x61\x63tive_artifact\x18\x02 \x01(\x0c\x12\x16\n\x0e\x61\x63tive_version\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x1a\n\x12\x63\x61ndidate_artifact\x18\x05 \x01(\x0c\x12\x0e\n\x06reason\x18\x06 \x01(\t\"\xaf\x02\n\x0e\x43heckInRequest\x12\x34\n\x0c\x63\x61pabilities\x18\x01 \x01(\x0b\x32\x1e.edge.delivery.v1.Capabilities\x12\x16\n\x0eheld_artifacts\x18\x02 \x03(\x0c\x12-\n\x06models\x18\x03 \x03(\x0b\x32\x1d.edge.delivery.v1.ModelReport\x12\x1a\n\x12\x61ssignment_counter\x18\x04 \x01(\x04\x12\x17\n\x0f\x64isk_free_bytes\x18\x05 \x01(\x04\x12<\n\x06labels\x18\x06 \x03(\x0b\x32,.edge.delivery.v1.CheckInRequest.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\">\n\x0f\x43heckInResponse\x12\x12\n\nassignment\x18\x01 \x01(\x0c\x12\x17\n\x0fnext_check_in_s\x18\x02 \x01(\x01\"*\n\x0cWatchRequest\x12\x1a\n\x12\x61ssignment_counter\x18\x01 \x01(\x04\"N\n\nWatchEvent\x12\x1a\n\x12\x61ssignment_counter\x18\x01 \x01(\x04\x12\x0f\n\x07goodbye\x18\x02 \x01(\x08\x12\x13\n\x0breconnect_s\x18\x03 \x01(\x01\"v\n\x0bPlanRequest\x12\x17\n\x0ftarget_artifact\x18\x01 \x01(\x0c\x12\x18\n\x10source_artifacts\x18\x02 \x03(\x0c\x12\x34\n\x0c\x63\x61pabilities\x18\x03 \x01(\x0b\x32\x1e.edge.delivery.v1.Capabilities\"\x97\x01\n\x08PlanStep\x12\x17\n\x0fsource_artifact\x18\x01 \x01(\x0c\x12\x17\n\x0ftarget_artifact\x18\x02 \x01(\x0c\x12\r\n\x05\x64\x65lta\x18\x03 \x01(\x0c\x12\x13\n\x0b\x64\x65lta_bytes\x18\x04 \x01(\x04\x12\x1c\n\x14\x64\x65\x63oder_memory_bytes\x18\x05 \x01(\x04\x12\x17\n\x0ftarget_manifest\x18\x06 \x01(\x0c\"N\n\x0cPlanResponse\x12)\n\x05steps\x18\x01 \x03(\x0b\x32\x1a.edge.delivery.v1.PlanStep\x12\x13\n\x0bwhole_bytes\x18\x02 \x01(\x04\">\n\x0c\x46\x65tchRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0e\n\x06length\x18\x03 \x01(\x04\"*\n\nFetchFrame\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\x8b\x02\n\x05\x45vent\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x10\n\x08\x61rtifact\x18\x05 \x01(\x0c\x12\x0f\n\x07rollout\x18\x06 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x07 \x01(\x04\x12\r\n\x05state\x18\x08 \x01(\t\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x0f\n\x07message\x18\n \x01(\t\x12\x31\n\x05\x66\x61\x63ts\x18\x0b \x03(\x0b\x32\".edge.delivery.v1.Event.FactsEntry\x1a,\n\nFactsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"8\n\rReportRequest\x12\'\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x17.edge.delivery.v1.Event\"&\n\x0eReportResponse\x12\x14\n\x0c\x61\x63knowledged\x18\x01 \x01(\x04\x32\x87\x03\n\x0f\x44\x65liveryService\x12N\n\x07\x43heckIn\x12 .edge.delivery.v1.CheckInRequest\x1a!.edge.delivery.v1.CheckInResponse\x12G\n\x05Watch\x12\x1e.edge.delivery.v1.WatchRequest\x1a\x1c.edge.delivery.v1.WatchEvent0\x01\x12\x45\n\x04Plan\x12\x1d.edge.delivery.v1.PlanRequest\x1a\x1e.edge.delivery.v1.PlanResponse\x12G\n\x05\x46\x65tch\x12\x1e.edge.delivery.v1.FetchRequest\x1a\x1c.edge.delivery.v1.FetchFrame0\x01\x12K\n\x06Report\x12\x1f.edge.delivery.v1.ReportRequest\x1a .edge.delivery.v1.ReportResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!edge_sdk/protos/delivery_v1.proto\x12\x10\x65\x64ge.delivery.v1\"\xab\x01\n\x06\x45ngine\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x16\n\x0eir_version_max\x18\x03 \x01(\x03\x12\x39\n\topset_max\x18\x04 \x03(\x0b\x32&.edge.delivery.v1.Engine.OpsetMaxEntry\x1a/\n\rOpsetMaxEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xdf\x01\n\x0c\x43\x61pabilities\x12\x16\n\x0e\x64\x65lta_versions\x18\x01 \x03(\r\x12\x15\n\rdelta_methods\x18\x02 \x03(\t\x12\x1c\n\x14\x64\x65\x63oder_memory_bytes\x18\x03 \x01(\x04\x12)\n\x07\x65ngines\x18\x04 \x03(\x0b\x32\x18.edge.delivery.v1.Engine\x12\x14\n\x0c\x61rchitecture\x18\x05 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x06 \x01(\x04\x12\x14\n\x0c\x61\x63\x63\x65lerators\x18\x07 \x03(\t\x12\x15\n\ragent_version\x18\x08 \x01(\t\"\x88\x01\n\x0bModelReport\x12\r\n\x05model\x18\x01 \x01(\t\x12\x17\n\x0f\x61\x63tive_artifact\x18\x02 \x01(\x0c\x12\x16\n\x0e\x61\x63tive_version\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x1a\n\x12\x63\x61ndidate_artifact\x18\x05 \x01(\x0c\x12\x0e\n\x06reason\x18\x06 \x01(\t\"\xd4\x02\n\x0e\x43heckInRequest\x12\x34\n\x0c\x63\x61pabilities\x18\x01 \x01(\x0b\x32\x1e.edge.delivery.v1.Capabilities\x12\x16\n\x0eheld_artifacts\x18\x02 \x03(\x0c\x12-\n\x06models\x18\x03 \x03(\x0b\x32\x1d.edge.delivery.v1.ModelReport\x12\x1a\n\x12\x61ssignment_counter\x18\x04 \x01(\x04\x12\x17\n\x0f\x64isk_free_bytes\x18\x05 \x01(\x04\x12<\n\x06labels\x18\x06 \x03(\x0b\x32,.edge.delivery.v1.CheckInRequest.LabelsEntry\x12\x0c\n\x04mark\x18\x07 \x01(\x0c\x12\x15\n\rprevious_mark\x18\x08 \x01(\x0c\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Y\n\x0f\x43heckInResponse\x12\x12\n\nassignment\x18\x01 \x01(\x0c\x12\x17\n\x0fnext_check_in_s\x18\x02 \x01(\x01\x12\x19\n\x11renew_certificate\x18\x03 \x01(\x08\"*\n\x0cWatchRequest\x12\x1a\n\x12\x61ssignment_counter\x18\x01 \x01(\x04\"N\n\nWatchEvent\x12\x1a\n\x12\x61ssignment_counter\x18\x01 \x01(\x04\x12\x0f\n\x07goodbye\x18\x02 \x01(\x08\x12\x13\n\x0breconnect_s\x18\x03 \x01(\x01\"v\n\x0bPlanRequest\x12\x17\n\x0ftarget_artifact\x18\x01 \x01(\x0c\x12\x18\n\x10source_artifacts\x18\x02 \x03(\x0c\x12\x34\n\x0c\x63\x61pabilities\x18\x03 \x01(\x0b\x32\x1e.edge.delivery.v1.Capabilities\"\x97\x01\n\x08PlanStep\x12\x17\n\x0fsource_artifact\x18\x01 \x01(\x0c\x12\x17\n\x0ftarget_artifact\x18\x02 \x01(\x0c\x12\r\n\x05\x64\x65lta\x18\x03 \x01(\x0c\x12\x13\n\x0b\x64\x65lta_bytes\x18\x04 \x01(\x04\x12\x1c\n\x14\x64\x65\x63oder_memory_bytes\x18\x05 \x01(\x04\x12\x17\n\x0ftarget_manifest\x18\x06 \x01(\x0c\"N\n\x0cPlanResponse\x12)\n\x05steps\x18\x01 \x03(\x0b\x32\x1a.edge.delivery.v1.PlanStep\x12\x13\n\x0bwhole_bytes\x18\x02 \x01(\x04\">\n\x0c\x46\x65tchRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0e\n\x06length\x18\x03 \x01(\x04\"*\n\nFetchFrame\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\x8b\x02\n\x05\x45vent\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x10\n\x08\x61rtifact\x18\x05 \x01(\x0c\x12\x0f\n\x07rollout\x18\x06 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x07 \x01(\x04\x12\r\n\x05state\x18\x08 \x01(\t\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x0f\n\x07message\x18\n \x01(\t\x12\x31\n\x05\x66\x61\x63ts\x18\x0b \x03(\x0b\x32\".edge.delivery.v1.Event.FactsEntry\x1a,\n\nFactsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"8\n\rReportRequest\x12\'\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x17.edge.delivery.v1.Event\"&\n\x0eReportResponse\x12\x14\n\x0c\x61\x63knowledged\x18\x01 \x01(\x04\x32\x87\x03\n\x0f\x44\x65liveryService\x12N\n\x07\x43heckIn\x12 .edge.delivery.v1.CheckInRequest\x1a!.edge.delivery.v1.CheckInResponse\x12G\n\x05Watch\x12\x1e.edge.delivery.v1.WatchRequest\x1a\x1c.edge.delivery.v1.WatchEvent0\x01\x12\x45\n\x04Plan\x12\x1d.edge.delivery.v1.PlanRequest\x1a\x1e.edge.delivery.v1.PlanResponse\x12G\n\x05\x46\x65tch\x12\x1e.edge.delivery.v1.FetchRequest\x1a\x1c.edge.delivery.v1.FetchFrame0\x01\x12K\n\x06Report\x12\x1f.edge.delivery.v1.ReportRequest\x1a .edge.delivery.v1.ReportResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,33 +46,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELREPORT']._serialized_start=456
   _globals['_MODELREPORT']._serialized_end=592
   _globals['_CHECKINREQUEST']._serialized_start=595
-  _globals['_CHECKINREQUEST']._serialized_end=898
-  _globals['_CHECKINREQUEST_LABELSENTRY']._serialized_start=853
-  _globals['_CHECKINREQUEST_LABELSENTRY']._serialized_end=898
-  _globals['_CHECKINRESPONSE']._serialized_start=900
-  _globals['_CHECKINRESPONSE']._serialized_end=962
-  _globals['_WATCHREQUEST']._serialized_start=964
-  _globals['_WATCHREQUEST']._serialized_end=1006
-  _globals['_WATCHEVENT']._serialized_start=1008
-  _globals['_WATCHEVENT']._serialized_end=1086
-  _globals['_PLANREQUEST']._serialized_start=1088
-  _globals['_PLANREQUEST']._serialized_end=1206
-  _globals['_PLANSTEP']._serialized_start=1209
-  _globals['_PLANSTEP']._serialized_end=1360
-  _globals['_PLANRESPONSE']._serialized_start=1362
-  _globals['_PLANRESPONSE']._serialized_end=1440
-  _globals['_FETCHREQUEST']._serialized_start=1442
-  _globals['_FETCHREQUEST']._serialized_end=1504
-  _globals['_FETCHFRAME']._serialized_start=1506
-  _globals['_FETCHFRAME']._serialized_end=1548
-  _globals['_EVENT']._serialized_start=1551
-  _globals['_EVENT']._serialized_end=1818
-  _globals['_EVENT_FACTSENTRY']._serialized_start=1774
-  _globals['_EVENT_FACTSENTRY']._serialized_end=1818
-  _globals['_REPORTREQUEST']._serialized_start=1820
-  _globals['_REPORTREQUEST']._serialized_end=1876
-  _globals['_REPORTRESPONSE']._serialized_start=1878
-  _globals['_REPORTRESPONSE']._serialized_end=1916
-  _globals['_DELIVERYSERVICE']._serialized_start=1919
-  _globals['_DELIVERYSERVICE']._serialized_end=2310
+  _globals['_CHECKINREQUEST']._serialized_end=935
+  _globals['_CHECKINREQUEST_LABELSENTRY']._serialized_start=890
+  _globals['_CHECKINREQUEST_LABELSENTRY']._serialized_end=935
+  _globals['_CHECKINRESPONSE']._serialized_start=937
+  _globals['_CHECKINRESPONSE']._serialized_end=1026
+  _globals['_WATCHREQUEST']._serialized_start=1028
+  _globals['_WATCHREQUEST']._serialized_end=1070
+  _globals['_WATCHEVENT']._serialized_start=1072
+  _globals['_WATCHEVENT']._serialized_end=1150
+  _globals['_PLANREQUEST']._serialized_start=1152
+  _globals['_PLANREQUEST']._serialized_end=1270
+  _globals['_PLANSTEP']._serialized_start=1273
+  _globals['_PLANSTEP']._serialized_end=1424
+  _globals['_PLANRESPONSE']._serialized_start=1426
+  _globals['_PLANRESPONSE']._serialized_end=1504
+  _globals['_FETCHREQUEST']._serialized_start=1506
+  _globals['_FETCHREQUEST']._serialized_end=1568
+  _globals['_FETCHFRAME']._serialized_start=1570
+  _globals['_FETCHFRAME']._serialized_end=1612
+  _globals['_EVENT']._serialized_start=1615
+  _globals['_EVENT']._serialized_end=1882
+  _globals['_EVENT_FACTSENTRY']._serialized_start=1838
+  _globals['_EVENT_FACTSENTRY']._serialized_end=1882
+  _globals['_REPORTREQUEST']._serialized_start=1884
+  _globals['_REPORTREQUEST']._serialized_end=1940
+  _globals['_REPORTRESPONSE']._serialized_start=1942
+  _globals['_REPORTRESPONSE']._serialized_end=1980
+  _globals['_DELIVERYSERVICE']._serialized_start=1983
+  _globals['_DELIVERYSERVICE']._serialized_end=2374
 # @@protoc_insertion_point(module_scope)

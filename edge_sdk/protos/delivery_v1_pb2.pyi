@@ -187,9 +187,16 @@ class CheckInRequest(_message.Message):
     ASSIGNMENT_COUNTER_FIELD_NUMBER: _builtins.int
     DISK_FREE_BYTES_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    MARK_FIELD_NUMBER: _builtins.int
+    PREVIOUS_MARK_FIELD_NUMBER: _builtins.int
     assignment_counter: _builtins.int
     """of the newest assignment accepted; 0: none"""
     disk_free_bytes: _builtins.int
+    mark: _builtins.bytes
+    """32 random bytes, new for each check-in but the same when it is repeated, and those of the
+    last one that was answered: a copy of the device's key breaks this chain.
+    """
+    previous_mark: _builtins.bytes
     @_builtins.property
     def capabilities(self) -> Global___Capabilities: ...
     @_builtins.property
@@ -209,10 +216,12 @@ class CheckInRequest(_message.Message):
         assignment_counter: _builtins.int = ...,
         disk_free_bytes: _builtins.int = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        mark: _builtins.bytes = ...,
+        previous_mark: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_counter", b"assignment_counter", "capabilities", b"capabilities", "disk_free_bytes", b"disk_free_bytes", "held_artifacts", b"held_artifacts", "labels", b"labels", "models", b"models"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_counter", b"assignment_counter", "capabilities", b"capabilities", "disk_free_bytes", b"disk_free_bytes", "held_artifacts", b"held_artifacts", "labels", b"labels", "mark", b"mark", "models", b"models", "previous_mark", b"previous_mark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -224,18 +233,22 @@ class CheckInResponse(_message.Message):
 
     ASSIGNMENT_FIELD_NUMBER: _builtins.int
     NEXT_CHECK_IN_S_FIELD_NUMBER: _builtins.int
+    RENEW_CERTIFICATE_FIELD_NUMBER: _builtins.int
     assignment: _builtins.bytes
     """canonical JSON; empty: nothing newer than the counter"""
     next_check_in_s: _builtins.float
+    renew_certificate: _builtins.bool
+    """by the distributor's clock it is time"""
     def __init__(
         self,
         *,
         assignment: _builtins.bytes = ...,
         next_check_in_s: _builtins.float = ...,
+        renew_certificate: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "next_check_in_s", b"next_check_in_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "next_check_in_s", b"next_check_in_s", "renew_certificate", b"renew_certificate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

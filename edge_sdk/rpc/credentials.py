@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import grpc
 
-from edge_sdk.base import RefusedError, UsageError
+from edge_sdk.base import UsageError
+from edge_sdk.rpc.address import check_address, check_local
+from edge_sdk.rpc.plaintext import allow_plaintext
 from edge_sdk.rpc.tokens import AUTHORIZATION
 
 FRAME_BYTES = 64 << 10  # the sweet spot of grpc.aio: 374 MB/s; 16 KiB and 256 KiB are slower
@@ -60,23 +60,35 @@ def small_messages(options: Options, message_bytes: int) -> list[tuple[str, int]
 
 
 _NAME_LENGTH_MAX = 256  # servers refuse calls with more than a few KiB of metadata
-_SOCKET_PATH_BYTES_MAX = 107  # of the kernel
 DEVICE_KEY = "edge-device"
 OPERATOR_KEY = "edge-operator"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """PEM texts: whom to trust, and the caller's own key and certificate where it has them."""
+
+    roots: bytes
+    key: bytes | None = field(default=None, repr=False)
+    certificate: bytes | None = None
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        return grpc.ssl_channel_credentials(self.roots, self.key, self.certificate)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
     """Who the caller is and how the channel is protected.
 
-    Until certificates exist, identity travels as metadata, and only to this very machine
-    unless ``insecure`` says otherwise.
+    With ``tls`` the certificate says who calls, to whatever machine. ``device`` and
+    ``operator`` are names that are only said, for tests (see ``plaintext``). With none of
+    them the channel is that of an app to the agent of its own machine.
     """
 
     device: str | None = None
     operator: str | None = None
     token: str | None = field(default=None, repr=False)  # of an app, to an agent over TCP
-    insecure: bool = False
+    tls: Tls | None = None
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """Raises: UsageError where a name cannot travel as metadata."""
@@ -98,48 +110,19 @@ def open_channel(
 ) -> grpc.Channel:
     """A channel to ``address``: ``host:port`` or ``unix:/path``. Nothing is sent yet.
 
-    Every call on it carries the identity of ``credentials``.
-
     Raises: UsageError (no such form of address), RefusedError (a plaintext channel would
-    leave this machine).
+    leave this machine, or says who calls without proof).
     """
-    check_local(address, insecure=credentials.insecure)
-    return grpc.intercept_channel(
-        grpc.insecure_channel(address, options=list(options)),
-        _Identify(credentials.metadata()),
-    )
-
-
-def check_local(address: str, *, insecure: bool) -> None:
-    """Refuses a plaintext address that is not this machine.
-
-    Raises: UsageError, RefusedError.
-    """
-    if address.startswith("unix:"):
-        if len(address) == len("unix:"):
-            # gRPC would listen at a name that the kernel makes up and nobody can know.
-            raise UsageError(f"address {address!r} names no socket file")
-        if len(os.fsencode(address.removeprefix("unix:"))) > _SOCKET_PATH_BYTES_MAX:
-            raise UsageError(
-                f"the socket path of {address} is too long: at most {_SOCKET_PATH_BYTES_MAX} bytes"
-            )
-        return
-    host, _, port = address.rpartition(":")
-    number = int(port) if port.isascii() and port.isdigit() else -1
-    if not host or not 0 <= number <= 65535:
-        raise UsageError(f"address {address!r} is neither host:port nor unix:/path")
-    host = host.strip("[]")
-    if insecure or host == "localhost":
-        return
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
-        raise RefusedError(
-            f"{address} is not this machine and the channel would not be protected: use a "
-            "loopback address, or allow it on purpose (--insecure or --insecure-listen)"
-        )
+    check_address(address)
+    if credentials.tls is not None:
+        return grpc.secure_channel(address, credentials.tls.credentials(), options=list(options))
+    named = credentials.metadata()
+    if credentials.device is not None or credentials.operator is not None:
+        allow_plaintext(address)
+    else:
+        check_local(address)
+    channel = grpc.insecure_channel(address, options=list(options))
+    return grpc.intercept_channel(channel, _Identify(named)) if named else channel
 
 
 class _Identify(

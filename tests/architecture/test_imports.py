@@ -15,6 +15,7 @@ DOORS = (
     "edge_sdk.rpc",
     "edge_sdk.client",
     "edge_sdk.fleet",
+    "edge_sdk.identity",
     "device_agent.access.guard",
     "device_agent.access.prompt",
     "device_agent.fleet_link",

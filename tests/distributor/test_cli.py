@@ -46,7 +46,7 @@ def test_init_refuses_a_foreign_folder(run, tmp_path: Path) -> None:  # type: ig
     ("arguments", "code", "text"),
     [
         (["serve", "--data", "{tmp}/nothing"], 7, "init --data"),
-        (["serve", "--data", "{tmp}/data", "--device-address", "0.0.0.0:0"], 6, "insecure-listen"),
+        (["serve", "--data", "{tmp}/data", "--device-address", "0.0.0.0:0"], 6, "not this machine"),
         (["serve", "--data", "{tmp}/data", "--device-address", "nonsense"], 2, "nonsense"),
         (["serve", "--data", "{tmp}/data", "--build-workers", "0"], 2, "build workers"),
         (["serve", "--data", "{tmp}/data", "--check-in-s", "-1"], 2, "check_in_s"),
@@ -76,7 +76,7 @@ def test_config_show(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert shown["data"] == {"value": "here", "from": "flag"}
     assert shown["build_workers"]["value"] == 3
     assert shown["check_in_s"] == {"value": 5.0, "from": f"file {file}"}
-    assert shown["insecure_listen"] == {"value": False, "from": "default"}
+    assert shown["certificate_days"] == {"value": 30.0, "from": "default"}
     assert ran.document["unknown"] == ["chek_in"]
     table = run("config", "show", "--config", str(file))
     assert "EDGE_DISTRIBUTOR_BUILD_WORKERS" in table.out

@@ -15,7 +15,7 @@ def test_defaults_can_be_served(tmp_path: Path) -> None:
     config = DistributorConfig(data=tmp_path)
     assert config.device_address.startswith("127.0.0.1:")
     assert config.operator_address.startswith("127.0.0.1:")
-    assert not config.insecure_listen
+    assert config.enrolment_address.startswith("127.0.0.1:")
     assert default_build_workers() >= 1
 
 

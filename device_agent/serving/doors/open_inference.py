@@ -107,7 +107,6 @@ class InferenceDoor:
         address: str,
         *,
         guard: Guard | None = None,
-        insecure: bool = False,
     ) -> None:
         """``unix:/path`` or ``host:port``; ``address`` tells the port that 0 became.
 
@@ -116,7 +115,7 @@ class InferenceDoor:
         Raises: ConflictError (taken), RefusedError (not this machine, or not for that group),
         NotFoundError (no such folder), UsageError.
         """
-        check_local(address, insecure=insecure)
+        check_local(address)
         self._own = own = OwnSocket(address, self._access)
         try:
             self._listen(own, guard)

@@ -12,11 +12,13 @@ from typing import Any, NoReturn, cast
 import pytest
 
 from device_agent.fleet_link import Capabilities, CheckedIn, FleetLink, Woken
+from device_agent.store import Store
 from device_agent.store.filesystem import FileSystem
 from device_agent.store.journal import Journal
 from device_agent.updater.contact import Contact, Description
 from device_agent.updater.lifecycle import State
 from device_agent.updater.loop import Loop
+from device_agent.updater.renewal import Renewal
 from device_agent.updater.report import EventLog
 from device_agent.updater.update import Update
 from edge_sdk.base import BusyError, Digest
@@ -37,6 +39,8 @@ OWN = Capabilities(
 
 class Peer:
     """A distributor as a test wants it; counts what it is asked."""
+
+    identity = None  # nobody asks for a certificate here
 
     def __init__(self) -> None:
         self.next_s = 3600.0
@@ -69,6 +73,7 @@ class Touch:
 
     def __init__(self, folder: Path) -> None:
         self.peer = Peer()
+        self.store = Store(folder / "state")
         self.journal = Journal(FileSystem(), folder / "journal")
         self.log = EventLog(self.journal, lambda call: call())
         self.loop = Loop()
@@ -96,6 +101,7 @@ class Touch:
             on_assignment=lambda document: None,
             on_reached=lambda: None,
             say_again=self._say_again,
+            renewal=Renewal(self.loop, cast(FleetLink, self.peer), self.store),
         )
         self._contact.check_in()
 

@@ -16,12 +16,12 @@ from distributor.services import Listener, ServerCredentials, open_listener
 from edge_sdk.base import ConflictError, RefusedError, UsageError
 
 
-def _open(address: str, *, insecure: bool = False) -> Awaitable[Listener]:
+def _open(address: str) -> Awaitable[Listener]:
     kind: Literal["device", "operator"] = "device"
     nobody: Any = None  # no call of these tests comes to an identity
     return open_listener(
         address,
-        ServerCredentials(kind=kind, insecure=insecure),
+        ServerCredentials(kind=kind),
         access=nobody,
         services=["test.Service"],
         register=lambda _server: None,
@@ -73,8 +73,6 @@ def test_addresses_that_cannot_be(tmp_path: Path) -> None:
     async def act() -> None:
         with pytest.raises(RefusedError):
             await _open("192.0.2.1:7443")
-        with pytest.raises(UsageError, match="cannot listen"):
-            await _open("192.0.2.1:7443", insecure=True)
         with pytest.raises(UsageError, match="neither"):
             await _open("somewhere")
         with pytest.raises(UsageError, match="cannot listen"):

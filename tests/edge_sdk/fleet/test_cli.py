@@ -244,7 +244,7 @@ def test_config_show_says_where_from(
     settings = ran.document["fleet"]
     assert settings["operator"] == {"value": "ci", "from": f"file {file}"}
     assert settings["distributor"]["from"] == "environment EDGE_FLEET_DISTRIBUTOR"
-    assert settings["insecure"] == {"value": False, "from": "default"}
+    assert settings["identity"]["from"] == "default"
     assert "unknown key 'distributr'" in ran.err
     monkeypatch.setenv("EDGE_FLEET_CONFIG", str(file))
     table = edge_fleet("--operator", "ada", "config", "show").out

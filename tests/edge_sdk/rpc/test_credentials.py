@@ -89,19 +89,18 @@ def test_large_messages_pass(echo: tuple[str, Echo]) -> None:
 )
 def test_this_machine_is_allowed(address: str) -> None:
     """Loopback addresses and Unix sockets need no permission."""
-    check_local(address, insecure=False)
+    check_local(address)
 
 
 @pytest.mark.parametrize(
     "address", ["10.0.0.1:7443", "0.0.0.0:7443", "[::]:7443", "example.org:443", "localhost.x:1"]
 )
 def test_other_machines_are_refused(address: str) -> None:
-    """A plaintext channel to another machine is refused, unless it is allowed on purpose."""
-    with pytest.raises(RefusedError, match="--insecure"):
-        check_local(address, insecure=False)
+    """A plaintext channel to another machine is refused."""
+    with pytest.raises(RefusedError, match="not be protected"):
+        check_local(address)
     with pytest.raises(RefusedError):
         open_channel(address, Credentials(device="cam-17"))
-    check_local(address, insecure=True)
 
 
 @pytest.mark.parametrize(
@@ -109,10 +108,9 @@ def test_other_machines_are_refused(address: str) -> None:
                 ":7443", "127.0.0.1:-1", "127.0.0.1:٣"]
 )  # fmt: skip
 def test_addresses_that_are_none(address: str) -> None:
-    """What is neither host:port nor a Unix socket is wrong usage, also when insecure."""
-    for insecure in (False, True):
-        with pytest.raises(UsageError, match="host:port"):
-            check_local(address, insecure=insecure)
+    """What is neither host:port nor a Unix socket is wrong usage."""
+    with pytest.raises(UsageError, match="host:port"):
+        check_local(address)
 
 
 def test_keepalive_agrees_on_both_sides() -> None:

@@ -1,0 +1,79 @@
+"""Which keys are refused, looked at on each call and while streams are open."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from distributor.errors import UnauthenticatedError
+
+
+class OpenStream:
+    """One stream under way, which may have to end before its time."""
+
+    def __init__(self, task: asyncio.Task[object]) -> None:
+        self._task = task
+        self.waiting = False  # for what comes next; else for a reader
+        self.ended = ""
+
+    def end(self, reason: str) -> None:
+        """While gRPC writes, its task must not be cancelled: the call would never finish."""
+        if not self.ended:
+            self.ended = reason
+            if self.waiting:
+                self._task.cancel()
+
+    def check(self) -> None:
+        """Raises: UnauthenticatedError once it has to end."""
+        if self.ended:
+            raise UnauthenticatedError(self.ended)
+
+    def caught(self) -> UnauthenticatedError | None:
+        """What a cancellation of ours means; None: somebody else cancelled the call."""
+        if not self.ended:
+            return None
+        self._task.uncancel()
+        return UnauthenticatedError(self.ended)
+
+
+class Standing:
+    """Of keys, by the SHA-256 of their public half. Lives on the server's loop."""
+
+    def __init__(self, refused: Mapping[str, str] | None = None) -> None:
+        self._refused = dict(refused or {})
+        self._open: defaultdict[str, set[OpenStream]] = defaultdict(set)
+
+    def check(self, key: str) -> None:
+        """Raises: UnauthenticatedError."""
+        reason = self._refused.get(key)
+        if reason is not None:
+            raise UnauthenticatedError(f"this certificate is refused: {reason}")
+
+    def refuse(self, key: str, reason: str) -> None:
+        """From now on, and in every stream that is open."""
+        self._refused[key] = reason
+        for stream in tuple(self._open.get(key, ())):
+            stream.end(f"this certificate is refused: {reason}")
+
+    @contextmanager
+    def following(self, key: str, left_s: float | None) -> Iterator[OpenStream]:
+        """A stream of the caller with ``key``, whose certificate is good for ``left_s`` more
+        seconds (None: no certificate)."""
+        task = asyncio.current_task()
+        assert task is not None
+        stream = OpenStream(task)
+        timer = None
+        if left_s is not None:
+            loop = asyncio.get_running_loop()
+            timer = loop.call_later(left_s, stream.end, "this certificate has expired")
+        self._open[key].add(stream)
+        try:
+            yield stream
+        finally:
+            if timer is not None:
+                timer.cancel()
+            self._open[key].discard(stream)
+            if not self._open[key]:
+                del self._open[key]
