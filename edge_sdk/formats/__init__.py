@@ -5,6 +5,7 @@ model's folder. What is not recognised is ``opaque``: one range, still updatable
 format is told from the others, and what is an error instead: ``detect.py``.
 """
 
+from edge_sdk.formats.code import code_in
 from edge_sdk.formats.detect import FORMATS, open_folder, open_model
 from edge_sdk.formats.npz import is_npz, read_npz
 from edge_sdk.formats.onnx_skeleton import onnx_skeleton
@@ -25,6 +26,7 @@ __all__ = [
     "TensorFact",
     "TensorMap",
     "TensorRange",
+    "code_in",
     "is_npz",
     "onnx_skeleton",
     "open_folder",
