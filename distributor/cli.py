@@ -93,6 +93,10 @@ def settings_options(command: Any) -> Any:
                 help="Bytes for stored deltas; the least useful go first. [0: no limit]",
             ),
             click.option("--reconnect-cap-s", type=float, help="Spread of returning watches."),
+            click.option(
+                "--code-namespaces",
+                help="May publish models that can run code, with commas; * for all. [none]",
+            ),
             click.option("--audit-head-s", type=float, help="Seconds between signed heads."),
             _FILE,
         ]
@@ -215,6 +219,7 @@ def _config(settings: Settings, **flags: Any) -> DistributorConfig:
         "fetches_max": FETCHES_MAX,
         "delta_storage_bytes": 0,
         "reconnect_cap_s": RECONNECT_CAP_S,
+        "code_namespaces": "",
         "audit_head_s": AUDIT_HEAD_S,
     }
     data = settings.get("data", flags.get("data"), "distributor-data")

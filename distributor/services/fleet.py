@@ -18,6 +18,7 @@ from distributor.operators import EVERYWHERE
 from distributor.planning import Verdict, choose, parse_selector
 from distributor.services.access import Permit, permitted, visible
 from distributor.services.driver import Planned, RolloutDriver, now_ms
+from distributor.services.gate import CodeGate
 from distributor.services.keeping import Keeper, stock
 from distributor.services.publish import publish
 from distributor.services.wakeups import Wakeups
@@ -58,6 +59,7 @@ class Fleet(fleet_grpc.FleetServiceServicer):
         self._wakeups = wakeups
         self._keeper = keeper
         self._config = config
+        self._gate = CodeGate(config.code_namespaces)
 
     async def MissingFiles(
         self, request: fleet.MissingFilesRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -77,6 +79,7 @@ class Fleet(fleet_grpc.FleetServiceServicer):
             aiter(request_iterator),
             room=self._keeper,
             permit_for=permitted,
+            gate=self._gate,
         )
         return fleet.PublishResponse(artifact=artifact.raw, created=created)
 

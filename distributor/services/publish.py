@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable
+from functools import partial
+from pathlib import Path
 
 from distributor.audit import Act, recorded
 from distributor.builds import Room
 from distributor.catalog import add_artifact, check_new, missing_blobs
 from distributor.services.access import Permit
 from distributor.services.driver import now_ms
+from distributor.services.gate import CodeGate
 from distributor.storage import Blobs, Database, Staging
 from edge_sdk.base import (
     CHUNK_BYTES,
@@ -37,12 +40,14 @@ class Frames:
     def __init__(self, requests: AsyncIterator[fleet.PublishRequest]) -> None:
         self._requests = requests
         self._next: fleet.FileFrame | None = None
+        self.allow_code = False  # what the first message says
 
     async def manifest(self) -> bytes:
         """Raises: UsageError (the first message is no manifest)."""
         first = await anext(self._requests, None)
         if first is None or first.WhichOneof("part") != "manifest":
             raise UsageError(_FIRST)
+        self.allow_code = first.allow_code
         return first.manifest
 
     async def peek(self) -> fleet.FileFrame | None:
@@ -67,13 +72,14 @@ async def publish(
     *,
     room: Room,
     permit_for: Callable[[str], Permit],
+    gate: CodeGate,
 ) -> tuple[Digest, bool]:
     """The artifact, and whether it is new here. ``permit_for``: the caller's right to publish
     in a namespace.
 
-    Raises: ForbiddenError, FormatError, UsageError, ProofError, ConflictError, NotFoundError,
-    ResourceError, UnavailableError (files are missing: the caller thought that they were here;
-    or the disk was full, and deltas made room: what is sent again finds it).
+    Raises: ForbiddenError, RefusedError (it can run code), FormatError, UsageError, ProofError,
+    ConflictError, NotFoundError, ResourceError, UnavailableError (files are missing: the caller
+    thought that they were here; or the disk was full, and deltas made room: what is sent again finds it).
     """
     frames = Frames(requests)
     document = await frames.manifest()
@@ -87,14 +93,22 @@ async def publish(
     try:
         async with blobs.stage() as staging:
             await _stage(staging, manifest, frames, set(missing))
+            code = await gate.check(
+                manifest, partial(_path, blobs, staging), asked=frames.allow_code
+            )
             return artifact, await _keep(
-                database, blobs, staging, document, manifest, permit=permit
+                database, blobs, staging, document, manifest, permit=permit, code=code
             )
     except ResourceError as error:
         # A delta can be built again, what an operator publishes exists nowhere else here.
         if error.facts.get("short") != "disk" or not await room.free(manifest.size_bytes):
             raise
         raise UnavailableError("the disk was full; deltas made room: publish again") from error
+
+
+def _path(blobs: Blobs, staging: Staging, digest: Digest) -> Path:
+    """Where a file of the artifact lies while it is not kept yet, or since it was before."""
+    return staging.path(digest) if digest in staging.digests else blobs.path(digest)
 
 
 async def _stage(
@@ -122,6 +136,7 @@ async def _keep(
     manifest: Manifest,
     *,
     permit: Permit,
+    code: tuple[str, ...],
 ) -> bool:
     """Gives what is staged its names, then the catalog its row; whether that is new."""
     here = {entry.digest for entry in manifest.files} - staging.digests
@@ -134,7 +149,8 @@ async def _keep(
         def act(created: bool) -> Act:  # not created: files that were found damaged came again
             name = f"{manifest.model} {manifest.version} {manifest.variant}"
             action = "artifact.publish" if created else "artifact.repair"
-            return permit.act(action, name, at_ms=at_ms, request=Digest.of(document))
+            facts = {"code": "; ".join(code)[:500]} if code else {}
+            return permit.act(action, name, facts, at_ms=at_ms, request=Digest.of(document))
 
         add = recorded(add_artifact, act)
         return await database.write(add, document, manifest, at_ms=at_ms, by=permit.by)

@@ -139,6 +139,10 @@ class Staging:
         """What was written and has no name yet."""
         return frozenset(self._staged)
 
+    def path(self, digest: Digest) -> Path:
+        """Where what was written lies until it is kept."""
+        return self._folder / self._staged[digest]
+
     async def write(self, digest: Digest, parts: AsyncIterator[bytes]) -> None:
         """Takes the bytes of one blob, which the caller proves as they pass: an exception
         from ``parts`` leaves nothing. Raises: ResourceError (disk full)."""

@@ -173,6 +173,11 @@ value; 8-bit outputs 2 steps. --tolerance says otherwise.
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of inputs made here."
 )
 @click.option("--tolerance", multiple=True, metavar="OUTPUT=ATOL,RTOL", help="Of one output.")
+@click.option(
+    "--allow-code",
+    is_flag=True,
+    help="The model can run code (a pickle, a library), and is meant to.",
+)
 @click.option("--require", multiple=True, metavar="KEY=VALUE", help=f"KEY: {', '.join(KEYS)}.")
 @click.option(
     "--label",

@@ -52,6 +52,8 @@ class Draft:
     serve: None decides by the format: ``inference`` where an engine for it is known.
     require: ``KEY=VALUE`` each, see ``edge_sdk.fleet.requirements``.
     floor: no device goes back below this version any more; signed, so needs keys.
+    allow_code: the model can run code (a pickle, a library); the distributor's policy for the
+    namespace has to allow it as well.
     """
 
     model: str
@@ -66,6 +68,7 @@ class Draft:
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
     seed: int = 0
     floor: str | None = None
+    allow_code: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +104,7 @@ class Prepared:
     contents: Mapping[Digest, Content]
     notes: tuple[str, ...]
     floor: Version | None = None
+    allow_code: bool = False
 
     @property
     def artifact(self) -> Digest:
@@ -183,6 +187,7 @@ def prepare(
         contents={proofs[one].digest: content for one, content in contents.items()},
         notes=_notes(entry, tensors, draft, serve, sample),
         floor=floor,
+        allow_code=draft.allow_code,
     )
 
 

@@ -49,7 +49,9 @@ class Upload:
             raise
 
     def _requests(self) -> Iterator[wire.PublishRequest]:
-        yield wire.PublishRequest(manifest=self._prepared.document)
+        yield wire.PublishRequest(
+            manifest=self._prepared.document, allow_code=self._prepared.allow_code
+        )
         sizes = {entry.digest: entry.size_bytes for entry in self._prepared.manifest.files}
         done = sum(size for digest, size in sizes.items() if digest not in self._missing)
         self._meter.at(done)

@@ -66,8 +66,11 @@ class PublishRequest(_message.Message):
 
     MANIFEST_FIELD_NUMBER: _builtins.int
     FRAME_FIELD_NUMBER: _builtins.int
+    ALLOW_CODE_FIELD_NUMBER: _builtins.int
     manifest: _builtins.bytes
     """canonical JSON; the first message, and only it"""
+    allow_code: _builtins.bool
+    """with the manifest: the publisher knows that it can run code"""
     @_builtins.property
     def frame(self) -> Global___FileFrame: ...
     def __init__(
@@ -75,10 +78,11 @@ class PublishRequest(_message.Message):
         *,
         manifest: _builtins.bytes = ...,
         frame: Global___FileFrame | None = ...,
+        allow_code: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "manifest", b"manifest", "part", b"part"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "manifest", b"manifest", "part", b"part"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_code", b"allow_code", "frame", b"frame", "manifest", b"manifest", "part", b"part"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["manifest", "frame"]  # noqa: Y015
     _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015

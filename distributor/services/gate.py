@@ -1,0 +1,60 @@
+"""The gate that every published artifact passes: what can run code needs a policy's leave.
+
+Two have to want it: who publishes says so (``--allow-code``), and who runs the distributor lets
+the namespace (``code_namespaces``). Everything else that publishing checks is in ``publish``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from distributor.operators import EVERYWHERE
+from edge_sdk.base import Digest, RefusedError
+from edge_sdk.formats import code_in
+from edge_sdk.manifest import FileEntry, Manifest
+
+_SHOWN_MAX = 5
+
+
+class CodeGate:
+    """``namespaces``: those that may publish models that can run code; ``*`` is every one."""
+
+    def __init__(self, namespaces: str = "") -> None:
+        self._namespaces = {one.strip() for one in namespaces.split(",")} - {""}
+
+    async def check(
+        self, manifest: Manifest, path_of: Callable[[Digest], Path], *, asked: bool
+    ) -> tuple[str, ...]:
+        """Why the artifact can run code, where it may; empty where no reason is known.
+
+        ``path_of``: where a file's bytes lie now; ``asked``: the publisher wants it.
+        Raises: RefusedError.
+        """
+        reasons = await asyncio.to_thread(_look, manifest.files, path_of)
+        if not reasons:
+            return ()
+        shown = "; ".join(reasons[:_SHOWN_MAX])
+        namespace = manifest.model.namespace
+        if not self._namespaces & {namespace, EVERYWHERE}:
+            raise RefusedError(
+                f"the model can run code on devices: {shown}. This distributor does not let "
+                f"namespace {namespace} publish such models",
+                namespace=namespace,
+            )
+        if not asked:
+            raise RefusedError(
+                f"the model can run code on devices: {shown}. If that is wanted, publish it with "
+                "--allow-code",
+                namespace=namespace,
+            )
+        return reasons
+
+
+def _look(files: tuple[FileEntry, ...], path_of: Callable[[Digest], Path]) -> tuple[str, ...]:
+    return tuple(
+        f"{entry.path} is or holds {reason}"
+        for entry in files
+        for reason in code_in(path_of(entry.digest), entry.path)
+    )
