@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from edge_sdk.fleet import Cohort, Draft, Fleet, Published, Rollout
+from edge_sdk.fleet import Cohort, Draft, Fleet, KeyFolder, Published, Rollout
 from tests.support import processes
 from tests.support.onnx_models import mlp, save
 from tests.support.processes import Command, wait_for
+from tests.support.signed_fleet import first_keys
 
 MODEL = "team/digits"
+NAMESPACES = ("team",)
 SIZES = (64, 512, 512, 10)
 FAST_PROBATION = {
     "EDGE_AGENT_PROBATION_DURATION_S": "1.0",
@@ -35,6 +37,7 @@ class LoopbackFleet:
 
     folder: Path
     distributor: Command
+    keys: KeyFolder
     commands: list[Command] = field(default_factory=list)
 
     @property
@@ -54,7 +57,13 @@ class LoopbackFleet:
         )
 
     def operator(self) -> Fleet:
-        return Fleet(self.operator_address, operator="tester")
+        """A connection that signs what it publishes."""
+        return Fleet(self.operator_address, operator="tester", keys=self.keys)
+
+    @property
+    def root(self) -> Path:
+        """What devices trust from the factory on."""
+        return self.keys.folder / "root.json"
 
     def state(self, device: str) -> Path:
         return self.folder / device
@@ -74,6 +83,7 @@ class LoopbackFleet:
             [
                 *("run", "--state", str(self.state(device)), "--device", device),
                 *("--distributor", distributor or self.device_address),
+                *("--root", str(self.root)),
                 *arguments,
             ],
             self.folder / f"{device}.log",
@@ -127,14 +137,17 @@ class LoopbackFleet:
 
 @contextlib.contextmanager
 def loopback_fleet(folder: Path, *arguments: str) -> Iterator[LoopbackFleet]:
-    """A running distributor; at the end it and every agent are stopped and left nothing."""
+    """A running distributor with signed metadata; at the end it and every agent are stopped and
+    left nothing."""
+    fleet: LoopbackFleet | None = None
     folder.mkdir(parents=True, exist_ok=True)
     running = processes.distributor(
         folder / "data", folder / "distributor.log", "--build-workers", "1", *arguments
     )
-    fleet = LoopbackFleet(folder=folder, distributor=running)
     with contextlib.ExitStack() as stack:
-        stack.callback(lambda: _stop(fleet.distributor))
+        stack.callback(lambda: _stop(fleet.distributor if fleet else running))
+        keys = first_keys(str(running.ready["operator_address"]), folder / "keys", *NAMESPACES)
+        fleet = LoopbackFleet(folder=folder, distributor=running, keys=keys)
         stack.callback(lambda: [_stop(command) for command in fleet.commands])
         yield fleet
 
