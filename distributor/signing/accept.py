@@ -315,9 +315,12 @@ def _held(role: str, here: Here) -> Metadata[Targets] | None:
 
 
 def _namespace(role: str) -> str:
+    """Of a role that is not of the top level: python-tuf reads no delegation to one of those.
+
+    Raises: FormatError.
+    """
     namespace = namespace_of(role)
-    if namespace is None:
-        raise RefusedError(f"{role} is no namespace")
+    assert namespace is not None
     return namespace
 
 

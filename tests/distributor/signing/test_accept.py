@@ -249,13 +249,18 @@ def _not_terminating(signed: Signing) -> File:
 
 
 def _odd_name(signed: Signing) -> File:
+    return _renamed(signed, "bin_team-0")
+
+
+def _renamed(signed: Signing, name: str) -> File:
     document = signed.targets("team")
     assert document.signed.delegations is not None
     assert document.signed.delegations.roles is not None
     role = document.signed.delegations.roles.pop("ns_team")
-    document.signed.delegations.roles["bin_team-0"] = DelegatedRole(
-        "bin_team-0", role.keyids, 1, terminating=True, paths=role.paths
+    document.signed.delegations.roles[name] = DelegatedRole(
+        "ns_team", role.keyids, 1, terminating=True, paths=role.paths
     )
+    document.signed.delegations.roles[name].name = name
     return file_of("targets", document, signed.targets_key)
 
 
@@ -531,6 +536,19 @@ def test_more_bins_than_a_snapshot_holds(signed: Signing) -> None:
         succinct_roles=SuccinctRoles([key.public_key.keyid], 1, 32, "bin_team"),
     )
     refused(signed, RefusedError, "too many", file_of("ns_team", document, key))
+
+
+def test_one_public_key_under_two_ids_for_bins(signed: Signing) -> None:
+    """A key that would count twice for a bin is refused, too."""
+    signed.begin("team")
+    key = signed.publishers["team"]
+    twin = SSlibKey.from_crypto(key._private_key.public_key(), keyid="ef" * 32)
+    document = trust.edited(signed.document("ns_team"), expires=signed.now + timedelta(days=9))
+    document.signed.delegations = Delegations(
+        {one.keyid: one for one in (key.public_key, twin)},
+        succinct_roles=SuccinctRoles([key.public_key.keyid, twin.keyid], 2, 2, "bin_team"),
+    )
+    refused(signed, RefusedError, "one and the same", file_of("ns_team", document, key))
 
 
 def test_a_namespace_whose_bins_lose_their_key(signed: Signing) -> None:

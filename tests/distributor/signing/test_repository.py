@@ -7,13 +7,23 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Select
+from sqlalchemy.dialects import postgresql
 from tuf.api.exceptions import ExpiredMetadataError
 from tuf.api.metadata import Snapshot, TargetFile, Timestamp
 
 from distributor import signing
 from distributor.signing import repository
+from distributor.signing.records import lock
 from edge_sdk import trust
-from edge_sdk.base import FormatError, ModelName, NotFoundError, RefusedError, Version
+from edge_sdk.base import (
+    FormatError,
+    ModelName,
+    NotFoundError,
+    RefusedError,
+    ResourceError,
+    Version,
+)
 from edge_sdk.manifest import Assignment, encode_assignment
 from tests.support.signing import (
     Signing,
@@ -149,6 +159,46 @@ def test_a_target_that_is_taken_back(signed: Signing) -> None:
     document.signed.targets.clear()
     signed.put(file_of("ns_team", document, signed.publishers["team"]))
     assert signed.signed_now([artifact]) == []
+
+
+def test_bins_that_are_given_up(signed: Signing) -> None:
+    """Targets in bins that their namespace does not name any more count no more."""
+    signed.begin("team")
+    artifact = signed.publish("1.0.0")
+    signed.put(*signed.split())
+    assert signed.signed_now([artifact]) == [artifact.artifact]
+    document = trust.edited(signed.document("ns_team"), expires=signed.now + timedelta(days=9))
+    document.signed.delegations = None
+    signed.put(file_of("ns_team", document, signed.publishers["team"]))
+    assert signed.signed_now([artifact]) == []
+
+
+def test_a_snapshot_that_clients_would_not_take(
+    signed: Signing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A put that would make the snapshot larger than clients read is refused as a whole."""
+    signed.begin("team")
+    before = signed.everything()
+    monkeypatch.setattr(repository, "SNAPSHOT_BYTES_MAX", 200)
+    with pytest.raises(ResourceError, match="more than clients take"):
+        signed.publish("1.0.0")
+    assert signed.everything() == before
+
+
+def test_one_put_at_a_time() -> None:
+    """Where a database lets several write at once, a put holds the row of the timestamp."""
+    said: list[str] = []
+
+    class Connection:
+        def execute(self, query: Select[tuple[str]]) -> Connection:
+            said.append(str(query.compile(dialect=postgresql.dialect())))
+            return self
+
+        def all(self) -> None:
+            return None
+
+    lock(Connection())  # type: ignore[arg-type]
+    assert "FOR UPDATE" in said[0]
 
 
 def test_what_may_be_rolled_out(signed: Signing) -> None:
