@@ -117,13 +117,16 @@ def init(data: Path | None, file: Path | None, as_json: bool) -> None:
     Example:
       edge-distributor init --data ./distributor-data
     """
+    from distributor.audit import audit_signer
     from distributor.identity import IdentityFolder
     from distributor.signing import OnlineKeys
     from distributor.storage import DataFolder, initialise
 
     config = _config(Settings("distributor", file), data=data)
     created = initialise(config.data)
-    OnlineKeys(DataFolder(config.data).keys).create()
+    folder = DataFolder(config.data)
+    OnlineKeys(folder.keys).create()
+    audit_signer(folder.audit_key)
     IdentityFolder(config.data).create()
     if as_json:
         print_json({"data": str(config.data), "created": created})
