@@ -12,6 +12,15 @@ _MEMORY_FACTOR = 4  # measured: a loaded model takes 2 to 4 times its file
 _FILE_OVERHEAD_BYTES = 4096
 
 
+def check_name(manifest: Manifest, model: str, version: str) -> None:
+    """It is what it was assigned as. Raises: RefusedError."""
+    if str(manifest.model) != model or str(manifest.version) != version:
+        raise RefusedError(
+            f"the artifact assigned as {model} {version} says of itself that it is "
+            f"{manifest.model} {manifest.version}"
+        )
+
+
 def check_engine(manifest: Manifest, own: Capabilities) -> None:
     """Engine, model format limits, architecture. Raises: RefusedError."""
     wanted = manifest.requires

@@ -169,11 +169,7 @@ class Deliverer:
     ) -> None:
         """Raises: RefusedError, ResourceError: known before the first byte travels."""
         config = self._context.config
-        if str(manifest.model) != update.model or str(manifest.version) != update.version:
-            raise RefusedError(
-                f"the artifact assigned as {update.model} {update.version} says of itself that "
-                f"it is {manifest.model} {manifest.version}"
-            )
+        admit.check_name(manifest, update.model, update.version)
         admit.check_engine(manifest, self._context.capabilities)
         loaded = [
             self._store.manifest(slot.active)

@@ -1,15 +1,18 @@
-"""Endless data: metadata that grow until the device has no memory left.
+"""Endless data: metadata that grow until the device has no memory left, downloads without end.
 
 The attacker holds the online keys, so the length that the timestamp promises is the attacker's
-word too: only the device's own limit is left.
+word too: only the device's own limit is left. Of a download the device knows how long it is, and
+without that knowledge nothing bad would be installed, but nothing good either, for ever.
 """
 
 from __future__ import annotations
 
+import pytest
 from tuf.api.metadata import Metadata, Snapshot
 
-from tests.attacks.conftest import Attack, Devices, play_control, play_guarded, recover
-from tests.support.attacked_device import V2, AttackedDevice
+from edge_sdk.rpc import FRAME_BYTES
+from tests.attacks.conftest import Attack, Devices, play_control, play_guarded, recover, start
+from tests.support.attacked_device import V1, V2, AttackedDevice
 from tests.support.trust import SignedFleet
 
 
@@ -46,3 +49,29 @@ def test_metadata_without_end_are_refused(device: Devices) -> None:
 def test_control_without_limits(device: Devices) -> None:
     """An agent that takes any size installs what comes with it."""
     play_control(ATTACK, device)
+
+
+@pytest.mark.parametrize("frame", [b"", bytes(FRAME_BYTES)], ids=["nothing", "too much"])
+def test_a_download_without_end_is_ended(device: Devices, frame: bytes) -> None:
+    """Frames of nothing, or of more than was asked for: told, and tried again later."""
+    one = start(device)
+    one.server.endless = frame
+    one.server.assign(V2)
+    told = one.wait(lambda: [e for e in one.server.events if e.artifact and e.reason], "a report")
+    assert "other bytes than were asked for" in told[0].message
+    assert one.server.sent_bytes < 32 << 20
+    assert one.active() == V1.artifact
+    one.server.endless = None
+    recover(one, one.fleet)
+
+
+def test_control_that_takes_whatever_comes(device: Devices) -> None:
+    """An agent that does not count goes on with the first download, and tells nobody."""
+    one = start(device, control="announced")
+    one.server.endless = b""
+    seen = len(one.server.events)
+    one.server.assign(V2)
+    one.wait(lambda: one.server.endless_frames > 20_000, "it to go on and on")
+    assert len(set(one.server.fetches[1:])) == 1
+    assert not [event for event in one.server.events[seen:] if event.reason]
+    one.server.endless = None

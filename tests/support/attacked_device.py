@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from securesystemslib.signer import CryptoSigner
+
 from device_agent.store import Store
 from edge_sdk import trust
 from edge_sdk.base import Digest
@@ -45,6 +47,7 @@ class AttackedDevice:
     control: str = ""
     agent: Command | None = None
     kept_files: dict[str, bytes] = field(default_factory=dict)
+    stolen: CryptoSigner | None = None
 
     def __post_init__(self) -> None:
         self.server = DeliveryServer(folder=self.folder / "server", signed=self.fleet).start()

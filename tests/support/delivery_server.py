@@ -72,6 +72,7 @@ class DeliveryServer(stubs.DeliveryServiceServicer):
     metadata_gone: bool = False  # asking for them gets no answer
     metadata_drips_s: float = 0.0  # between a few bytes of them
     withheld: set[Digest] = field(default_factory=set)  # artifacts that no plan leads to
+    endless: bytes | None = None  # downloads are frames of this, for ever
     highest: dict[ModelName, Version] = field(default_factory=dict)
     counter: int = 0
 
@@ -79,6 +80,7 @@ class DeliveryServer(stubs.DeliveryServiceServicer):
         self._watches: list[queue.SimpleQueue[int | None]] = []
         self._server: grpc.Server | None = None
         self._made: dict[Key, Digest] = {}
+        self.endless_frames = 0
 
     # -- what a test does ----------------------------------------------------------------
 
@@ -261,6 +263,10 @@ class DeliveryServer(stubs.DeliveryServiceServicer):
         data = self.deltas[delta]
         end = request.offset + request.length if request.length else len(data)
         self.fetches.append((delta, request.offset, end - request.offset))
+        while self.endless is not None and context.is_active():
+            self.sent[delta] += len(self.endless)
+            self.endless_frames += 1
+            yield wire.FetchFrame(offset=request.offset, data=self.endless)
         cut, self.cut_after_bytes = self.cut_after_bytes, None
         given = 0
         for offset in range(request.offset, end, self.frame_bytes):

@@ -46,6 +46,18 @@ def _without_waiting(module: Any) -> None:
     module.judge = lambda others, needed: module.Verdict.GO
 
 
+def _whatever_comes(module: Any) -> None:
+    def fetch(transfer: Any, span: Any) -> None:
+        for data in transfer._link.fetch(transfer._delta, offset=span.offset, length=span.length):
+            if transfer._stopped:
+                return
+            if data:
+                transfer._room.acquire()
+                transfer._loop.put(transfer._deliver(data))
+
+    module.Transfer._fetch = fetch
+
+
 def _any_size(module: Any) -> None:
     module.metadata_bytes_max = lambda role: 1 << 30
 
@@ -106,6 +118,7 @@ def _bare_version_marks(module: Any) -> None:
 
 
 CONTROLS: dict[str, tuple[str, Change]] = {
+    "announced": ("device_agent.updater.fetch", _whatever_comes),
     "bare marks": ("device_agent.trust.client", _bare_version_marks),
     "device": ("device_agent.trust.gate", _replace("check_device", _nothing)),
     "envelope": ("device_agent.trust.gate", _unsealed),
@@ -113,7 +126,7 @@ CONTROLS: dict[str, tuple[str, Change]] = {
     "fail closed": ("device_agent.trust.gate", _open_when_it_cannot_see),
     "floor": ("device_agent.trust.gate", _replace("check_floor", _nothing)),
     "group": ("device_agent.updater.together", _without_waiting),
-    "hash": ("tuf.api._payload", _replace("MetaFile.verify_length_and_hashes", _nothing)),
+    "its own name": ("device_agent.updater.admit", _replace("check_name", _nothing)),
     "marks": ("device_agent.trust.marks", _replace("put_back", _nothing)),
     "patience": ("device_agent.trust.fetcher", _hasty),
     "pace": ("device_agent.trust.fetcher", _unhurried),
