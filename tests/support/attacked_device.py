@@ -14,7 +14,6 @@ from typing import Any
 from securesystemslib.signer import CryptoSigner
 
 from device_agent.store import Store
-from edge_sdk import trust
 from edge_sdk.base import Digest
 from edge_sdk.protos import delivery_v1_pb2 as wire
 from tests.support.artifacts import ArtifactBytes, make_artifact
@@ -96,12 +95,7 @@ class AttackedDevice:
 
     def withdraw(self, one: ArtifactBytes) -> None:
         """Its publisher signs it no more, and the device has seen that."""
-        said = one.manifest
-        path = trust.target_path(said.model, said.version, said.variant)
-        document = self.fleet.targets_of("ns_team")
-        without = trust.edited(document, expires=document.signed.expires)
-        del without.signed.targets[path]
-        self.fleet.put([("ns_team", without, self.fleet.publishers["team"])])
+        self.fleet.unpublish(one.document)
         self.look()
 
     def look(self) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 import grpc
 from grpc_status import rpc_status
 
-from edge_sdk.base import BusyError, Digest, ModelName, Version
+from edge_sdk.base import BusyError, ConflictError, Digest, ModelName, Version
 from edge_sdk.delta import encode
 from edge_sdk.manifest import AssignedModel, Assignment, Manifest, encode_assignment
 from edge_sdk.protos import delivery_v1_pb2 as wire
@@ -66,7 +66,8 @@ class DeliveryServer(stubs.DeliveryServiceServicer):
     hubs: dict[Digest, Digest] = field(default_factory=dict)  # target: go there by this one
     held_back: threading.Event = field(default_factory=threading.Event)
     assignment: bytes = b""  # as it is sent
-    signed: SignedFleet | None = None  # signs what is published and assigned, and is served
+    # Signs what is published and assigned, and is served; None: nobody does.
+    signed: SignedFleet | None = field(default_factory=SignedFleet)
     signed_floor: str | None = None  # of what is published from now on
     asked: list[str] = field(default_factory=list)  # metadata files, by name
     metadata_gone: bool = False  # asking for them gets no answer
@@ -114,8 +115,25 @@ class DeliveryServer(stubs.DeliveryServiceServicer):
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_bytes(data)
         if self.signed is not None:
-            self.signed.publish(artifact.document, floor=self.signed_floor)
+            self._sign(self.signed, artifact)
         return artifact.artifact
+
+    def _sign(self, fleet: SignedFleet, artifact: ArtifactBytes) -> None:
+        """Also other content for a version: what a publisher may sign is no matter here."""
+        try:
+            fleet.publish(artifact.document, floor=self.signed_floor)
+        except ConflictError:
+            fleet.unpublish(artifact.document)
+            fleet.publish(artifact.document, floor=self.signed_floor)
+
+    @property
+    def root_file(self) -> Path:
+        """The factory root of its devices, for ``edge-agent run --root``."""
+        assert self.signed is not None
+        path = self.folder / "root.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(self.signed.root)
+        return path
 
     def assign(
         self,

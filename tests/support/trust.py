@@ -123,6 +123,16 @@ class SignedFleet:
             self.put([(role, new, self.publishers[namespace])])
         return path
 
+    def unpublish(self, manifest: bytes) -> None:
+        """Its publisher signs it no more."""
+        said = decode_manifest(manifest)
+        path = trust.target_path(said.model, said.version, said.variant)
+        role = trust.namespace_role(said.model.namespace)
+        signed = self.targets_of(role)
+        document = trust.edited(signed, expires=signed.signed.expires)
+        del document.signed.targets[path]
+        self.put([(role, document, self.publishers[said.model.namespace])])
+
     def assign(self, assignment: Assignment) -> bytes:
         """The signed envelope of an assignment."""
         return trust.seal_assignment(encode_assignment(assignment), self.assignment_key)

@@ -27,6 +27,8 @@ from device_agent.records import (
     encode_message,
 )
 from device_agent.store import Store
+from device_agent.store.filesystem import FileSystem
+from device_agent.trust import keep_factory_root
 from device_agent.updater import Updater
 from device_agent.updater.trial_values import TrialOutcome
 from edge_sdk.base import Digest
@@ -205,6 +207,9 @@ class Rig:
         self.config = dataclasses.replace(self.config, **settings)
 
     def start(self) -> Rig:
+        if self.server.signed is not None and not (self.state / "trust").exists():
+            self.state.mkdir(exist_ok=True)
+            keep_factory_root(FileSystem(), self.state / "trust", self.server.signed.root)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._ours = ours
         self.updater = Updater(self.config, ours, engines=lambda: self.engines, trial=self.trial)

@@ -47,7 +47,8 @@ def command(tmp_path: Path, server: DeliveryServer) -> Iterator[Command]:
     """An agent that is not started yet."""
     arguments = [
         *("run", "--state", str(tmp_path / "s"), "--device", "kiosk-7"),
-        *("--distributor", server.address, "--probation-s", "0.5"),
+        *("--distributor", server.address, "--root", str(server.root_file)),
+        *("--probation-s", "0.5"),
     ]
     environment = {
         "EDGE_AGENT_PROBATION_DEADLINE_S": "1",

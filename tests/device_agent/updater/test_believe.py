@@ -29,10 +29,6 @@ BAD = make_artifact({"model.bin": b"evil" * 1200}, version="2.0.0")
 @pytest.fixture
 def signed(rig: Rig) -> Iterator[Rig]:
     """A device with a factory root that runs version 1 of what was signed."""
-    fleet = SignedFleet()
-    rig.server.signed = fleet
-    rig.state.mkdir()
-    keep_factory_root(FileSystem(), rig.state / "trust", fleet.root)
     rig.server.assign(V1)
     rig.start()
     assert rig.wait_for_end(V1) == "committed"
@@ -211,8 +207,6 @@ def test_silence_is_noticed(rig: Rig) -> None:
     """Whoever keeps newer metadata back is found out without any assignment, and told of."""
     fleet = SignedFleet(at=SignedFleet().at - timedelta(days=2))
     rig.server.signed = fleet
-    rig.state.mkdir()
-    keep_factory_root(FileSystem(), rig.state / "trust", fleet.root)
     rig.configure(metadata_check_s=0.05)
     rig.start()
     rig.wait(lambda: "expired" in rig.updater.believer.refusal, "the refusal")
