@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from device_agent.fleet_link.calls import Calls
 from device_agent.fleet_link.metadata import MetadataLink
 from device_agent.fleet_link.stalled import unless_stalled
 from device_agent.fleet_link.values import (
@@ -50,13 +51,13 @@ class FleetLink:
         credentials = Credentials(device=device) if tls is None else Credentials(tls=tls)
         self._channels = [open_channel(address, credentials)]
         self._stub = stubs.DeliveryServiceStub(self._channels[-1])
-        self.metadata = MetadataLink(self._channels[-1], self._peer)
+        self._calls = Calls()
+        self.metadata = MetadataLink(self._channels[-1], self._peer, self._calls)
         self._stall_s = stall_s
 
     def close(self) -> None:
         """Ends every call in progress, also those of other threads."""
-        for channel in self._channels:
-            channel.close()
+        self._calls.end(lambda: [channel.close() for channel in self._channels])
 
     def use(self, identity: Identity) -> None:
         """New calls use this certificate from now on; those under way keep the one before,
@@ -101,6 +102,7 @@ class FleetLink:
             previous_mark=marks[0],
             mark=marks[1],
         )
+        self._calls.check()
         with typed_errors(self._peer):
             answer = self._stub.CheckIn(request, timeout=_CHECK_IN_S)
         return CheckedIn(
@@ -111,8 +113,10 @@ class FleetLink:
 
     def watch(self, assignment_counter: int) -> Iterator[Woken]:
         """Yields as things change; ends when the server ends the stream."""
+        request = wire.WatchRequest(assignment_counter=assignment_counter)
+        call = self._calls.begin(lambda: self._stub.Watch(request))
         with typed_errors(self._peer):
-            for event in self._stub.Watch(wire.WatchRequest(assignment_counter=assignment_counter)):
+            for event in call:
                 yield Woken(
                     assignment_counter=event.assignment_counter,
                     reconnect_s=event.reconnect_s if event.goodbye else None,
@@ -127,6 +131,7 @@ class FleetLink:
             source_artifacts=[source.raw for source in sources],
             capabilities=_capabilities(capabilities),
         )
+        self._calls.check()
         with typed_errors(self._peer):
             answer = self._stub.Plan(request, timeout=_PLAN_S)
         return tuple(_step(step) for step in answer.steps)
@@ -138,7 +143,7 @@ class FleetLink:
         large that a few of them would fill the memory; UnavailableError where it stalls.
         """
         request = wire.FetchRequest(digest=digest.raw, offset=offset, length=length)
-        call = self._stub.Fetch(request)
+        call = self._calls.begin(lambda: self._stub.Fetch(request))
         try:
             with typed_errors(self._peer):
                 for frame in unless_stalled(call, self._stall_s):
@@ -156,6 +161,7 @@ class FleetLink:
     def report(self, notes: Sequence[Note]) -> int:
         """Sends events; returns up to which number they are durable there."""
         request = wire.ReportRequest(events=[_event(note) for note in notes])
+        self._calls.check()
         with typed_errors(self._peer):
             return self._stub.Report(request, timeout=_REPORT_S).acknowledged
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import grpc
 
+from device_agent.fleet_link.calls import Calls
 from device_agent.fleet_link.stalled import unless_stalled
 from edge_sdk.protos import metadata_v1_pb2 as wire
 from edge_sdk.protos import metadata_v1_pb2_grpc as stubs
@@ -18,8 +19,11 @@ _STALL_S = 30.0
 class MetadataLink:
     """Signed metadata by name, from whoever the channel leads to."""
 
-    def __init__(self, channel: grpc.Channel, peer: str, *, stall_s: float = _STALL_S) -> None:
+    def __init__(
+        self, channel: grpc.Channel, peer: str, calls: Calls, *, stall_s: float = _STALL_S
+    ) -> None:
         self._peer = peer
+        self._calls = calls
         self._stall_s = stall_s
         self.use(channel)
 
@@ -29,7 +33,8 @@ class MetadataLink:
 
     def fetch(self, name: str) -> Iterator[bytes]:
         """The file as it comes. Raises: NotFoundError, UnavailableError."""
-        call = self._stub.Get(wire.GetRequest(name=name), timeout=_GET_S)
+        request = wire.GetRequest(name=name)
+        call = self._calls.begin(lambda: self._stub.Get(request, timeout=_GET_S))
         try:
             with typed_errors(self._peer):
                 for frame in unless_stalled(call, self._stall_s):

@@ -31,6 +31,12 @@ def test_files_by_name(server: DeliveryServer) -> None:
         assert len(frames) == 4
         with pytest.raises(NotFoundError):
             list(link.metadata.fetch("8.targets.json"))
+        link.close()
+        with pytest.raises(UnavailableError, match="closed"):
+            list(link.metadata.fetch("7.targets.json"))  # grpcio alone would crash here
+        with pytest.raises(UnavailableError, match="closed"):
+            link.report([])
+        link = FleetLink(server.address, device="kiosk-7")
         server.stop()
         with pytest.raises(UnavailableError):
             list(link.metadata.fetch("7.targets.json"))
