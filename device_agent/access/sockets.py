@@ -184,6 +184,11 @@ def _private_folder(path: Path) -> Path:
 
 
 def _clear(folder: Path) -> None:
+    """Nothing that somebody else put there: a link could lead to what is ours elsewhere."""
+    with suppress(OSError):
+        status = folder.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+            return
     with suppress(OSError):
         (folder / "s").unlink()
     with suppress(OSError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -167,8 +168,8 @@ class HeldToSize(grpc.aio.ServerInterceptor):
         details: grpc.HandlerCallDetails,
     ) -> Any:
         handler = await continuation(details)
-        if handler is None or (handler.request_streaming and handler.response_streaming):
-            return handler  # the last is reflection, which carries names alone
+        if handler is None:
+            return None
         limits = limits_of(self._table, details.method)
         held_bytes = sum(len(key) + len(value) for key, value in details.invocation_metadata or ())
         if held_bytes > limits.metadata_bytes:
@@ -178,31 +179,47 @@ class HeldToSize(grpc.aio.ServerInterceptor):
 
 
 def _held(handler: Any, limits: MethodLimits) -> Any:
-    async def one(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        if isinstance(request, _Refused):
-            return await _abort(context, request.error)
-        return await handler.unary_unary(request, context)
+    behaviour, make = _behaviour_of(handler)
 
-    async def collected(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        return await handler.stream_unary(_paced(requests, limits), context)
+    async def one(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        try:
+            return await behaviour(_let_in(request, limits), context)
+        except EdgeError as error:  # of calls that no door types: health and reflection
+            return await _abort(context, error)
 
     async def many(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        if isinstance(request, _Refused):
-            await _abort(context, request.error)
-        await _write(handler.unary_stream(request, context), context, limits.stall_s)
+        try:
+            responses = behaviour(_let_in(request, limits), context)
+            if inspect.isawaitable(responses):
+                await responses  # health's: it writes by itself, a word now and then
+            else:
+                await _write(responses, context, limits.stall_s)
+        except EdgeError as error:
+            await _abort(context, error)
 
-    deserialize = _sized(handler.request_deserializer, limits.message_bytes)
-    make: Any = grpc.unary_unary_rpc_method_handler
-    behaviour: Any = one
-    if handler.response_streaming:
-        make, behaviour = grpc.unary_stream_rpc_method_handler, many
-    elif handler.request_streaming:
-        make, behaviour = grpc.stream_unary_rpc_method_handler, collected
     return make(
-        behaviour,
-        request_deserializer=deserialize,
+        many if handler.response_streaming else one,
+        request_deserializer=_sized(handler.request_deserializer, limits.message_bytes),
         response_serializer=handler.response_serializer,
     )
+
+
+def _behaviour_of(handler: Any) -> tuple[Callable[..., Any], Any]:
+    """What answers, and what makes such a handler."""
+    if handler.request_streaming and handler.response_streaming:
+        return handler.stream_stream, grpc.stream_stream_rpc_method_handler
+    if handler.response_streaming:
+        return handler.unary_stream, grpc.unary_stream_rpc_method_handler
+    if handler.request_streaming:
+        return handler.stream_unary, grpc.stream_unary_rpc_method_handler
+    return handler.unary_unary, grpc.unary_unary_rpc_method_handler
+
+
+def _let_in(request: Any, limits: MethodLimits) -> Any:
+    """A message as it is, a stream of them paced. Raises: what a message was refused for."""
+    if isinstance(request, _Refused):
+        raise request.error
+    return _paced(request, limits) if hasattr(request, "__aiter__") else request
 
 
 def _sized(parse: Callable[[bytes], Any], message_bytes: int) -> Callable[[bytes], Any]:
@@ -273,12 +290,7 @@ def _refusing(handler: Any, error: EdgeError) -> Any:
     async def one(_request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         await _abort(context, error)
 
-    make: Any = grpc.unary_unary_rpc_method_handler
-    if handler.response_streaming:
-        make = grpc.unary_stream_rpc_method_handler
-    elif handler.request_streaming:
-        make = grpc.stream_unary_rpc_method_handler
-    return make(one)
+    return _behaviour_of(handler)[1](one)
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: EdgeError) -> None:
@@ -299,30 +311,26 @@ class Admitted(grpc.aio.ServerInterceptor):
         details: grpc.HandlerCallDetails,
     ) -> Any:
         handler = await continuation(details)
-        if handler is None or (handler.request_streaming and handler.response_streaming):
-            return handler
+        if handler is None:
+            return None
         method = details.method
+        behaviour, make = _behaviour_of(handler)
 
         async def one(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             await self._enter(method, context)
-            behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
             return await behaviour(request, context)
 
         async def many(
             request: Any, context: grpc.aio.ServicerContext[Any, Any]
         ) -> AsyncIterator[Any]:
             await self._enter(method, context)
-            async with contextlib.aclosing(handler.unary_stream(request, context)) as responses:
+            async with contextlib.aclosing(behaviour(request, context)) as responses:
                 async for response in responses:
                     yield response
 
-        make: Any = grpc.unary_unary_rpc_method_handler
-        if handler.response_streaming:
-            make = grpc.unary_stream_rpc_method_handler
-        elif handler.request_streaming:
-            make = grpc.stream_unary_rpc_method_handler
+        as_generator = handler.response_streaming and not inspect.iscoroutinefunction(behaviour)
         return make(
-            many if handler.response_streaming else one,
+            many if as_generator else one,
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )

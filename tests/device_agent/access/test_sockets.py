@@ -242,6 +242,20 @@ def test_a_successor_is_left_alone(tmp_path: Path) -> None:
             assert reaches(path)
 
 
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    """Where the private folder would be, a link to somewhere else: nothing there is removed."""
+    path = tmp_path / "a.sock"
+    with OwnSocket(f"unix:{path}") as own:
+        private = own.bind_path.parent
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "s").write_bytes(b"precious")
+    private.symlink_to(elsewhere)
+    with pytest.raises(ConflictError, match="cannot make"):
+        OwnSocket(f"unix:{path}")
+    assert (elsewhere / "s").read_bytes() == b"precious"
+
+
 def test_only_the_dead_are_removed(tmp_path: Path) -> None:
     """``remove_dead`` takes what a killed process left, and nothing that lives or is no socket."""
     path = tmp_path / "a.sock"

@@ -11,6 +11,8 @@ from contextlib import ExitStack
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 import edge_sdk.protos
 from distributor.services import DEVICE_LIMITS, OPERATOR_LIMITS, limits_for
@@ -18,6 +20,7 @@ from edge_sdk.base import BusyError, FormatError, ResourceError, UnavailableErro
 from edge_sdk.protos import delivery_v1_pb2 as delivery
 from edge_sdk.protos import fleet_v1_pb2 as fleet
 from edge_sdk.rpc import (
+    OTHER,
     Credentials,
     MethodLimits,
     Rate,
@@ -213,6 +216,33 @@ def test_a_large_message_within_a_stream(client: Client) -> None:
     parts = [_frame(10), _frame(200_000), _frame(10)]
     with pytest.raises(ResourceError, match="100000 are allowed"), typed_errors(PEER):
         client("cam-1").send(iter(parts), timeout=30)
+
+
+def test_calls_that_need_no_name_are_counted_too(listener: tuple[str, Small]) -> None:
+    """Health and reflection: by the machine that asks, and refused in the same words."""
+    with grpc.insecure_channel(listener[0]) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        watches = [health.Watch(health_pb2.HealthCheckRequest()) for _ in range(OTHER.each + 1)]
+        asked = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
+        with pytest.raises(BusyError), typed_errors(PEER):
+            for watch in watches:
+                next(iter(watch))
+        over = threading.Event()
+
+        def silent() -> Iterator[reflection_pb2.ServerReflectionRequest]:
+            yield reflection_pb2.ServerReflectionRequest(list_services="")
+            over.wait(30)
+
+        streams = [asked(silent()) for _ in range(OTHER.each + 1)]
+        with pytest.raises(BusyError), typed_errors(PEER):
+            for stream in streams:
+                assert next(iter(stream)).list_services_response.service
+        over.set()
+        for call in (*watches, *streams):
+            call.cancel()
+        large = health_pb2.HealthCheckRequest(service="x" * (OTHER.message_bytes + 1))
+        with pytest.raises(ResourceError), typed_errors(PEER):
+            health.Check(large, timeout=30)
 
 
 def test_a_flood_by_one_device() -> None:
