@@ -79,7 +79,8 @@ async def publish(
 
     Raises: ForbiddenError, RefusedError (it can run code), FormatError, UsageError, ProofError,
     ConflictError, NotFoundError, ResourceError, UnavailableError (files are missing: the caller
-    thought that they were here; or the disk was full, and deltas made room: what is sent again finds it).
+    thought that they were here; or the disk was full, and deltas made room: what is sent again
+    finds it).
     """
     frames = Frames(requests)
     document = await frames.manifest()
