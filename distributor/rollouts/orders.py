@@ -191,7 +191,7 @@ def _assign(connection: Connection, rollout: Rollout, row: RolloutDevice, at_ms:
     assignment = read_assignment(record)
     after = withdraw(assignment, rollout.model) if wanted is None else assign(assignment, wanted)
     if after is not assignment:
-        after = write_assignment(connection, after)
+        after = write_assignment(connection, after, at_ms=at_ms)
         touched |= Touched(devices=frozenset([row.device]))
     save_device(
         connection,
@@ -260,7 +260,7 @@ def abort(connection: Connection, rollout: str, *, at_ms: int, by: str) -> Touch
         if not row.final:
             save_device(connection, rollout, _recalled(row, at_ms))
         if row.counter:
-            touched |= _take_back(connection, one, row)
+            touched |= _take_back(connection, one, row, at_ms)
     set_state(connection, rollout, ABORTED, f"aborted by {by}")
     return touched
 
@@ -271,7 +271,7 @@ def _recalled(row: RolloutDevice, at_ms: int) -> RolloutDevice:
     return replace(row, state=RECALLED, message=message, changed_ms=at_ms)
 
 
-def _take_back(connection: Connection, rollout: Rollout, row: RolloutDevice) -> Touched:
+def _take_back(connection: Connection, rollout: Rollout, row: RolloutDevice, at_ms: int) -> Touched:
     """Assigns what the device had before, unless something else was assigned since."""
     record = get_device(connection, row.device)
     entry = entry_of(record, rollout.model)
@@ -285,7 +285,7 @@ def _take_back(connection: Connection, rollout: Rollout, row: RolloutDevice) -> 
         after = assign(assignment, row.previous)
     if after is assignment:
         return Touched()
-    write_assignment(connection, after)
+    write_assignment(connection, after, at_ms=at_ms)
     return Touched(devices=frozenset([row.device]))
 
 

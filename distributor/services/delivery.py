@@ -221,7 +221,7 @@ def _check_in(
         return refused, b"", Touched()
     record = devices.record_check_in(connection, said, at_ms=at_ms)
     touched = rollouts.settle(connection, record, at_ms=at_ms)
-    document = rollouts.newer_assignment(connection, record.device)
+    document = rollouts.newer_assignment(connection, record.device, at_ms=at_ms)
     if not document:
         return refused, document, touched
     counter = devices.get_device(connection, record.device).assigned_counter
