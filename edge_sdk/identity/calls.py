@@ -31,7 +31,8 @@ _CONNECT_S = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anchors:
-    """What the token vouches for: one authority (PEM) and the bytes of the TUF root."""
+    """What the token vouches for: one authority (PEM) and the bytes of the TUF root, none where
+    it names none."""
 
     authority: bytes
     root: bytes
@@ -63,7 +64,8 @@ def first_contact(token: EnrolmentToken, *, deadline_s: float = _CALL_S) -> Anch
         answer = stub.Trust(wire.TrustRequest(root=bytes.fromhex(token.root)), timeout=deadline_s)
     authority = check_authority(token, tuple(answer.authorities))
     check_root(token, answer.root)
-    return Anchors(authority=to_pem([authority]), root=answer.root)
+    # What the token does not name, nobody has vouched for: who answers here proves nothing yet.
+    return Anchors(authority=to_pem([authority]), root=answer.root if token.root else b"")
 
 
 def check_authority(token: EnrolmentToken, shown: tuple[bytes, ...]) -> bytes:

@@ -8,7 +8,9 @@ from tests.support.source_tree import ROOT
 
 ATTACKS = ROOT / "tests" / "attacks"
 PAGE = "docs/security.md"
-_PLAYS = re.compile(r"from tests\.attacks\.conftest import|@pytest\.mark\.attacks")
+_PLAYS = re.compile(
+    r"from tests\.(attacks\.conftest|support\.attacked_device) import|@pytest\.mark\.attacks"
+)
 
 
 def named() -> set[str]:

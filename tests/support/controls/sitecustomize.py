@@ -119,6 +119,10 @@ def _bare_version_marks(module: Any) -> None:
 
 CONTROLS: dict[str, tuple[str, Change]] = {
     "announced": ("device_agent.updater.fetch", _whatever_comes),
+    "authority": (
+        "edge_sdk.identity.calls",
+        _replace("check_authority", lambda token, shown: shown[0]),
+    ),
     "bare marks": ("device_agent.trust.client", _bare_version_marks),
     "device": ("device_agent.trust.gate", _replace("check_device", _nothing)),
     "envelope": ("device_agent.trust.gate", _unsealed),
@@ -130,6 +134,7 @@ CONTROLS: dict[str, tuple[str, Change]] = {
     "marks": ("device_agent.trust.marks", _replace("put_back", _nothing)),
     "patience": ("device_agent.trust.fetcher", _hasty),
     "pace": ("device_agent.trust.fetcher", _unhurried),
+    "root digest": ("edge_sdk.identity.calls", _replace("check_root", _nothing)),
     "signature": ("tuf.api._payload", _signed_by_anyone),
     "size": ("edge_sdk.trust", _any_size),
     "steps": (
