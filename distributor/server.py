@@ -222,8 +222,10 @@ async def _introduce(
     addresses = [one.address for one in listeners]
     enrolment = addresses[2] if own.tls is not None else ""
     own.say_addresses(device=addresses[0], operator=addresses[1], enrolment=enrolment)
-    token = await own.first_operator_token(database) if own.tls is not None else ""
-    return enrolment, token
+    if own.tls is None:
+        await asyncio.to_thread(own.folder.create)
+        return "", ""
+    return enrolment, await own.first_operator_token(database)
 
 
 async def _open_listeners(config: DistributorConfig, doors: _Doors) -> list[Listener]:

@@ -17,7 +17,7 @@ from distributor.services.listener import ServerTls
 from distributor.services.standing import Standing
 from distributor.storage import Database
 from edge_sdk.identity import CertificateFacts
-from edge_sdk.rpc import plaintext_for_tests
+from edge_sdk.rpc import check_address, plaintext_for_tests
 
 _DAY_S = 86_400.0
 _FIRST_TOKEN_S = 7 * _DAY_S
@@ -87,7 +87,8 @@ async def make_identity_services(
 ) -> IdentityServices:
     """Raises: NotFoundError, FormatError, UsageError."""
     folder = IdentityFolder(config.data)
-    await asyncio.to_thread(folder.create)
+    for address in (config.device_address, config.operator_address, config.enrolment_address):
+        check_address(address)  # before anything is made
     names = tuple(one.strip() for one in config.names.split(",") if one.strip())
     issuer = Issuer(folder, life_s=config.certificate_days * _DAY_S)
     standing = Standing(await database.read(identity.refused))
@@ -95,6 +96,7 @@ async def make_identity_services(
     tokens = TokenMaker(database, issuer, addresses, root=root)
     tls = None
     if not plaintext_for_tests():
+        await asyncio.to_thread(folder.create)
         material = await asyncio.to_thread(_material, config, folder, names)
         tls = ServerTls(material=material, standing=standing, age_s=config.connection_age_s)
     return IdentityServices(

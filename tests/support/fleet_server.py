@@ -258,6 +258,7 @@ def config_for(data: Path, **settings: object) -> DistributorConfig:
         data=data,
         device_address="127.0.0.1:0",
         operator_address="127.0.0.1:0",
+        enrolment_address="127.0.0.1:0",
         reconnect_cap_s=0.5,
     )
     return replace(base, **settings)  # type: ignore[arg-type]
