@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -14,6 +15,11 @@ from edge_sdk.base import FormatError, TrustError
 from edge_sdk.identity.names import Kind, parse_spiffe_id
 
 _REQUEST_BYTES_MAX = 4096
+# What the library says of bytes that it does not take, some of it only when they are used.
+_UNREADABLE = (
+    *(ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion),
+    *(x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,16 +52,19 @@ def read_certificate(certificate: bytes) -> CertificateFacts:
     Raises: FormatError (no certificate, or it names neither device nor operator).
     """
     found = _load(certificate)
-    kind, name = _named(found.extensions)
-    return CertificateFacts(
-        kind=kind,
-        name=name,
-        serial=f"{found.serial_number:x}",
-        key=hashlib.sha256(_spki(found.public_key())).hexdigest(),
-        authority=_authority(found),
-        not_before_s=found.not_valid_before_utc.timestamp(),
-        not_after_s=found.not_valid_after_utc.timestamp(),
-    )
+    try:
+        kind, name = _named(found.extensions)
+        return CertificateFacts(
+            kind=kind,
+            name=name,
+            serial=f"{found.serial_number:x}",
+            key=hashlib.sha256(_spki(found.public_key())).hexdigest(),
+            authority=_authority(found),
+            not_before_s=found.not_valid_before_utc.timestamp(),
+            not_after_s=found.not_valid_after_utc.timestamp(),
+        )
+    except _UNREADABLE as error:
+        raise FormatError(f"the certificate cannot be read: {error}") from None
 
 
 def read_request(request: bytes) -> RequestFacts:
@@ -70,7 +79,7 @@ def read_request(request: bytes) -> RequestFacts:
         if not (isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name == "secp256r1"):
             raise FormatError("keys of devices and operators are on the curve P-256")
         kind, name = _named(found.extensions)
-    except (ValueError, x509.UnsupportedGeneralNameType) as error:
+    except _UNREADABLE as error:
         raise FormatError(f"the certificate request cannot be read: {error}") from None
     return RequestFacts(
         kind=kind, name=name, key=hashlib.sha256(_spki(key)).hexdigest(), der=request
@@ -102,7 +111,7 @@ def _load(certificate: bytes) -> x509.Certificate:
         if certificate.lstrip().startswith(b"-----"):
             return x509.load_pem_x509_certificate(certificate)
         return x509.load_der_x509_certificate(certificate)
-    except ValueError as error:
+    except _UNREADABLE as error:
         raise FormatError(f"the certificate cannot be read: {error}") from None
 
 
@@ -110,7 +119,7 @@ def _named(extensions: x509.Extensions) -> tuple[Kind, str]:
     """Exactly one URI, as SPIFFE demands, and no other name."""
     try:
         names = list(extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, *_UNREADABLE):
         names = []
     if len(names) != 1 or not isinstance(names[0], x509.UniformResourceIdentifier):
         raise FormatError("a certificate here has exactly one name, a spiffe:// URI")

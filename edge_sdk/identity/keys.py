@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
@@ -65,7 +65,7 @@ def check_proof(certificate: bytes, request: bytes, proof: bytes) -> None:
     """
     try:
         key = x509.load_der_x509_certificate(certificate).public_key()
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise FormatError(f"the factory certificate cannot be read: {error}") from None
     try:
         if isinstance(key, ec.EllipticCurvePublicKey):
@@ -88,6 +88,6 @@ def _private(key: bytes) -> ec.EllipticCurvePrivateKey:
 def _load(key: bytes) -> object:
     try:
         return serialization.load_pem_private_key(key, None)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         # What the library says may hold parts of the file.
         raise FormatError("the private key cannot be read: it is no PEM file of one") from None
