@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from distributor.cli_ca import ca
 from distributor.cli_keys import keys
 from distributor.config import (
     AUDIT_HEAD_S,
@@ -63,6 +64,7 @@ def cli() -> None:
 
 
 cli.add_command(keys)
+cli.add_command(ca)
 
 
 def settings_options(command: Any) -> Any:

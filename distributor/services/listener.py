@@ -19,7 +19,7 @@ from distributor.services.interceptor import Door
 from distributor.services.limits import Limits, limits_for
 from distributor.services.standing import Standing
 from edge_sdk.base import ConflictError, EdgeError, UsageError
-from edge_sdk.rpc import allow_plaintext, check_address
+from edge_sdk.rpc import allow_plaintext, check_address, check_plaintext
 
 _IN_USE = (errno.EADDRINUSE,)
 
@@ -94,7 +94,7 @@ async def open_listener(
     options = list(limits.options())
     tls = credentials.tls
     if tls is None:
-        allow_plaintext(address)
+        check_plaintext(address)
     else:
         options.append(("grpc.max_connection_age_ms", int(tls.age_s * 1000)))
         options.append(("grpc.max_connection_age_grace_ms", _AGE_GRACE_MS))
@@ -110,6 +110,8 @@ async def open_listener(
     )
     secured = None if tls is None else _secured(tls.material, clients=credentials.kind is not None)
     bound = _bind(server, address, secured)
+    if tls is None:
+        allow_plaintext(bound)
     return Listener(server=server, address=bound, health=servicer)
 
 

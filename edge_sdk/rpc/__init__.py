@@ -19,7 +19,7 @@ from edge_sdk.rpc.credentials import (
     small_messages,
 )
 from edge_sdk.rpc.limits import OTHER, Admission, MethodLimits, Rate, limits_of
-from edge_sdk.rpc.plaintext import allow_plaintext, plaintext_for_tests
+from edge_sdk.rpc.plaintext import allow_plaintext, check_plaintext, plaintext_for_tests
 from edge_sdk.rpc.status import from_rpc_error, to_status, typed_errors
 from edge_sdk.rpc.tokens import AUTHORIZATION, TOKEN_VARIABLE, app_token, bearer_token
 
@@ -45,6 +45,7 @@ __all__ = [
     "bearer_token",
     "check_address",
     "check_local",
+    "check_plaintext",
     "from_rpc_error",
     "limits_of",
     "open_channel",

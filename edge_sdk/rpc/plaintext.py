@@ -23,10 +23,15 @@ def allow_plaintext(address: str) -> None:
 
     Raises: RefusedError, UsageError.
     """
+    check_plaintext(address)
+    _LOG.warning("%s=1: %s is UNPROTECTED and whoever calls is believed", SWITCH, address)
+
+
+def check_plaintext(address: str) -> None:
+    """The same before it is known whether ``address`` can be used. Raises: as above."""
     if not plaintext_for_tests():
         raise RefusedError(
             f"nobody can be known at {address} without certificates: enrol first, with "
             "'edge-agent run --token-file FILE' or 'edge-fleet login --token-file FILE'"
         )
     check_local(address)
-    _LOG.warning("%s=1: %s is UNPROTECTED and whoever calls is believed", SWITCH, address)
