@@ -6,12 +6,7 @@ installed, never on the way of a request, and decides nothing about what serves 
 """
 
 from device_agent.trust.assignment import AssignmentKeeper, accept
-from device_agent.trust.factory import (
-    keep_factory_root,
-    open_gate,
-    read_factory_root,
-    unsealed,
-)
+from device_agent.trust.factory import keep_factory_root, open_gate, read_factory_root
 
 __all__ = [
     "AssignmentKeeper",
@@ -19,5 +14,4 @@ __all__ = [
     "keep_factory_root",
     "open_gate",
     "read_factory_root",
-    "unsealed",
 ]

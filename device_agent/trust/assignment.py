@@ -73,23 +73,22 @@ def check_floor(assigned: AssignedModel, floor: Version | None) -> None:
 
 
 def accept(
+    assignment: Assignment,
     document: bytes,
     *,
     device: str,
     kept: bytes | None,
     floors: Mapping[str, Version],
     now_s: int,
-) -> Assignment:
-    """The assignment that ``document`` is, if this device may believe it.
+) -> None:
+    """Every rule that the assignment, as ``document`` spells it, has to obey here.
 
     ``kept`` is the document accepted last, whose counter is the high-water mark; ``floors``
     the highest floor ever seen for each model.
 
-    Raises: FormatError (not an assignment), TrustError (another device's, older than the one
-    kept, the same number with other content, going down without saying so, below a floor,
-    expired).
+    Raises: TrustError (another device's, older than the one kept, the same number with other
+    content, going down without saying so, below a floor, expired).
     """
-    assignment = decode_assignment(document)
     check_device(assignment, device)
     check_counter(assignment, document, kept)
     check_expiry(assignment, document, kept, now_s)
@@ -97,7 +96,6 @@ def accept(
         check_floor(one, floors.get(str(one.model)))
         check_floor(one, one.floor)
     check_downgrade(assignment, kept)
-    return assignment
 
 
 class AssignmentKeeper:
@@ -140,16 +138,6 @@ class AssignmentKeeper:
             return self.floors.read()
         except StateError:
             return {}
-
-    def take(self, document: bytes, *, now_s: int) -> Assignment:
-        """Accepts and keeps what nobody signed. Raises: as ``accept``."""
-        floors = self.floors.read()
-        assignment = accept(
-            document, device=self.device, kept=self.kept, floors=floors, now_s=now_s
-        )
-        own = {str(one.model): one.floor for one in assignment.models if one.floor is not None}
-        self.keep(document, assignment, own if document != self.kept else {})
-        return assignment
 
     def keep(self, document: bytes, assignment: Assignment, floors: Mapping[str, Version]) -> None:
         """Durably, the floors first. Raises: OSError."""

@@ -22,7 +22,7 @@ from device_agent.trust import marks as marked
 from device_agent.trust.explain import NO_ROOM, disk_or_trust, explain
 from device_agent.trust.marks import Marks
 from device_agent.trust.verified import Verified
-from edge_sdk.base import NotFoundError
+from edge_sdk.base import NotFoundError, TrustError
 from edge_sdk.trust import metadata_bytes_max, signed_at
 
 ROOT_ROTATIONS_MAX = 4096  # the client's own 256 makes it stop there, and say nothing
@@ -188,6 +188,12 @@ class TrustedMetadata:
             raise disk_or_trust(error) from error
 
     def _attempt(self) -> Client:
+        if not self._factory_root:
+            raise TrustError(
+                "no whole factory root is on this device, so nothing new is believed: enrol it, or "
+                "start the agent with --root FILE",
+                check="factory root",
+            )
         try:
             return self._look()
         except OSError as error:

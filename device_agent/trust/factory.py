@@ -1,6 +1,6 @@
 """The factory root: the one file that all trust of a device begins with.
 
-Loads python-tuf only when there is one: the processes that only serve have no use for it.
+Loads python-tuf only when it is asked for: the processes that only serve have no use for it.
 """
 
 from __future__ import annotations
@@ -44,26 +44,15 @@ def read_factory_root(files: FileSystem, folder: Path) -> bytes | None:
     return next((copy for copy in copies if copy is not None and _is_root(copy)), b"")
 
 
-def open_gate(files: FileSystem, folder: Path, source: MetadataSource) -> Gate | None:
-    """None on a device without a factory root."""
-    root = read_factory_root(files, folder)
-    if root is None:
-        return None
+def open_gate(files: FileSystem, folder: Path, source: MetadataSource) -> Gate:
+    """Without a factory root it lets nothing through, and says so."""
     from device_agent.trust.client import TrustedMetadata, size_max
     from device_agent.trust.fetcher import GuardedFetcher, from_source
     from device_agent.trust.gate import Gate
 
+    root = read_factory_root(files, folder)
     fetcher = GuardedFetcher(from_source(source), size_max=size_max)
-    return Gate(TrustedMetadata(folder, root, fetcher, files=files))
-
-
-def unsealed(document: bytes) -> bytes:
-    """An assignment, whether or not it is in an envelope: for a device without a factory root."""
-    from edge_sdk.trust import peek_assignment
-
-    if not document.startswith(b'{"payload"'):
-        return document
-    return peek_assignment(document)
+    return Gate(TrustedMetadata(folder, root or b"", fetcher, files=files))
 
 
 def _read(files: FileSystem, path: Path) -> bytes | None:

@@ -15,13 +15,7 @@ from dataclasses import dataclass
 
 from tuf.api.metadata import TargetFile, Targets
 
-from device_agent.trust.assignment import (
-    check_counter,
-    check_device,
-    check_downgrade,
-    check_expiry,
-    check_floor,
-)
+from device_agent.trust.assignment import accept
 from device_agent.trust.client import TrustedMetadata
 from device_agent.trust.floors import raised
 from device_agent.trust.verified import Verified
@@ -95,18 +89,13 @@ class Gate:
             view = self._look()
             document = check_signed(envelope, view.targets)
             assignment = decode_assignment(document)
-            check_device(assignment, device)
-            check_counter(assignment, document, kept)
-            check_expiry(assignment, document, kept, int(view.now.timestamp()))
             for one in assignment.models:
                 _check_assigned(view, one)
             signed = {str(one.model): view.floor(one.model) for one in assignment.models}
+            now_s = int(view.now.timestamp())
         own = {model: floor for model, floor in signed.items() if floor is not None}
         highest = raised(floors(), own)
-        for one in assignment.models:
-            check_floor(one, highest.get(str(one.model)))
-            check_floor(one, one.floor)
-        check_downgrade(assignment, kept)
+        accept(assignment, document, device=device, kept=kept, floors=highest, now_s=now_s)
         return Judged(document=document, assignment=assignment, floors=own)
 
     def check_manifests(self, manifests: Sequence[bytes]) -> None:

@@ -8,12 +8,11 @@ not there yet, may be good tomorrow.
 from __future__ import annotations
 
 import random
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from device_agent.trust import AssignmentKeeper, unsealed
+from device_agent.trust import AssignmentKeeper
 from device_agent.updater.context import Context
 from device_agent.updater.deliver import typed
 from device_agent.updater.loop import Timer
@@ -63,9 +62,6 @@ class Believer:
 
     def hear(self, document: bytes, done: Done) -> None:
         """``done`` is told how it ended, once it was taken up or refused."""
-        if self._gate is None:
-            self._take_unsigned(document, done)
-            return
         if self._next is not None:
             self._next[1](None)  # a newer one came before it had its turn
         self._next = (document, done)
@@ -90,15 +86,6 @@ class Believer:
             self._refused(typed(error), b"")
         elif self._again is None:
             self.refusal, self._told = "", None
-
-    def _take_unsigned(self, document: bytes, done: Done) -> None:
-        try:
-            self._keeper.take(unsealed(document), now_s=int(time.time()))
-        except (EdgeError, OSError) as error:  # OSError: the disk is full; it is sent again
-            self._refused(typed(error), document)
-            done(None)
-            return
-        self._took_up(done)
 
     def _judge_next(self) -> None:
         gate, keeper = self._gate, self._keeper

@@ -10,7 +10,7 @@ from device_agent.errors import StateError
 from device_agent.store import Store
 from device_agent.trust import AssignmentKeeper, accept
 from edge_sdk.base import Digest, FormatError, ModelName, TrustError, Version
-from edge_sdk.manifest import AssignedModel, Assignment, encode_assignment
+from edge_sdk.manifest import AssignedModel, Assignment, decode_assignment, encode_assignment
 
 NOW_S = 1_800_000_000
 
@@ -41,7 +41,18 @@ def document(
 
 def ask(data: bytes, kept: bytes | None = None, **floors: str) -> Assignment:
     marks = {model.replace("_", "/"): Version.parse(mark) for model, mark in floors.items()}
-    return accept(data, device="kiosk-7", kept=kept, floors=marks, now_s=NOW_S)
+    assignment = decode_assignment(data)
+    accept(assignment, data, device="kiosk-7", kept=kept, floors=marks, now_s=NOW_S)
+    return assignment
+
+
+def take(keeper: AssignmentKeeper, data: bytes) -> None:
+    """As the gate and whoever asks it do, where nobody has to be asked for signatures."""
+    assignment, floors = decode_assignment(data), keeper.floors.read()
+    told = {"device": keeper.device, "kept": keeper.kept, "floors": floors, "now_s": NOW_S}
+    accept(assignment, data, **told)  # type: ignore[arg-type]
+    own = {str(one.model): one.floor for one in assignment.models if one.floor is not None}
+    keeper.keep(data, assignment, own)
 
 
 def test_a_newer_one_is_accepted() -> None:
@@ -101,23 +112,23 @@ def test_the_mark_is_durable(tmp_path: Path) -> None:
     store = Store.create(tmp_path / "s")
     keeper = AssignmentKeeper(store, "kiosk-7")
     assert (keeper.counter, keeper.current) == (0, None)
-    keeper.take(document(5, floor="2.0.0"), now_s=NOW_S)
+    take(keeper, document(5, floor="2.0.0"))
     again = AssignmentKeeper(store, "kiosk-7")
     assert again.counter == 5
     with pytest.raises(TrustError):
-        again.take(document(4), now_s=NOW_S)
+        take(again, document(4))
     with pytest.raises(TrustError, match="floor"):
-        again.take(document(6, version="1.0.0"), now_s=NOW_S)
+        take(again, document(6, version="1.0.0"))
     assert AssignmentKeeper(store, "kiosk-7").counter == 5
-    again.take(document(6, version="2.5.0", floor="2.5.0"), now_s=NOW_S)
+    take(again, document(6, version="2.5.0", floor="2.5.0"))
     with pytest.raises(TrustError, match="floor"):
-        AssignmentKeeper(store, "kiosk-7").take(document(7), now_s=NOW_S)
+        take(AssignmentKeeper(store, "kiosk-7"), document(7))
 
 
 def test_another_devices_folder_is_refused(tmp_path: Path) -> None:
     """A copied state folder does not make two devices of one."""
     store = Store.create(tmp_path / "s")
-    AssignmentKeeper(store, "kiosk-7").take(document(), now_s=NOW_S)
+    take(AssignmentKeeper(store, "kiosk-7"), document())
     with pytest.raises(StateError, match="kiosk-7"):
         AssignmentKeeper(store, "kiosk-8")
 
@@ -126,17 +137,17 @@ def test_another_devices_folder_is_refused(tmp_path: Path) -> None:
 def test_one_rotten_copy_takes_nothing_away(tmp_path: Path, rotten: str) -> None:
     """The number that was accepted is still known; with both gone, it is sent again."""
     store = Store.create(tmp_path / "s")
-    AssignmentKeeper(store, "kiosk-7").take(document(), now_s=NOW_S)
+    take(AssignmentKeeper(store, "kiosk-7"), document())
     (store.root / rotten).write_bytes(b"\0" * 40)
     keeper = AssignmentKeeper(store, "kiosk-7")
     assert keeper.counter == 5
     with pytest.raises(TrustError, match="older"):
-        keeper.take(document(4), now_s=NOW_S)
+        take(keeper, document(4))
     for path in ("assignment", "trust/assignment"):
         (store.root / path).write_bytes(b"")
     keeper = AssignmentKeeper(store, "kiosk-7")
     assert keeper.counter == 0
-    keeper.take(document(), now_s=NOW_S)
+    take(keeper, document())
     assert AssignmentKeeper(store, "kiosk-7").counter == 5
 
 
@@ -145,15 +156,15 @@ def test_floors_are_kept_twice(tmp_path: Path) -> None:
     never be lost."""
     store = Store.create(tmp_path / "s")
     keeper = AssignmentKeeper(store, "kiosk-7")
-    keeper.take(document(floor="1.0.0"), now_s=NOW_S)
+    take(keeper, document(floor="1.0.0"))
     (store.root / "floors").write_bytes(b"")
     assert AssignmentKeeper(store, "kiosk-7").floors.read() == floor("1.0.0")
-    keeper.take(document(6, floor="1.1.0"), now_s=NOW_S)
+    take(keeper, document(6, floor="1.1.0"))
     (store.root / "trust" / "floors").unlink()
     assert keeper.floors.read() == floor("1.1.0")
     (store.root / "floors").write_bytes(b"")
     with pytest.raises(StateError):
-        keeper.take(document(9), now_s=NOW_S)
+        take(keeper, document(9))
     assert keeper.floors_or_none() == {}
 
 

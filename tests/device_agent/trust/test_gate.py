@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from device_agent.store.filesystem import FileSystem
-from device_agent.trust import factory, keep_factory_root, unsealed
+from device_agent.trust import factory, keep_factory_root
 from device_agent.trust.factory import open_gate, read_factory_root
 from device_agent.trust.gate import Gate, Judged
 from edge_sdk import trust
@@ -226,11 +226,10 @@ def test_a_distributor_that_is_away(device: Device) -> None:
 
 
 def test_the_factory_root(tmp_path: Path) -> None:
-    """Kept twice; what is no root is not taken; without one there is no gate."""
+    """Kept twice; what is no root is not taken."""
     files, folder = FileSystem(), tmp_path / "trust"
     folder.mkdir()
     assert read_factory_root(files, folder) is None
-    assert open_gate(files, folder, Source({})) is None
     for broken in (b"", b"{}", SignedFleet().files["timestamp.json"]):
         with pytest.raises(TrustError):
             keep_factory_root(files, folder, broken)
@@ -245,8 +244,9 @@ def test_the_factory_root(tmp_path: Path) -> None:
     assert read_factory_root(files, folder) == b""
 
 
-def test_without_a_factory_root_an_envelope_is_opened() -> None:
-    """What is inside is judged as before."""
-    plain = encode_assignment(assignment(V1))
-    assert unsealed(plain) == plain
-    assert unsealed(SignedFleet().assign(assignment(V1))) == plain
+def test_without_a_factory_root_nothing_is_let_through(tmp_path: Path) -> None:
+    """Neither what nobody signed nor what somebody did."""
+    gate = open_gate(FileSystem(), tmp_path, Source(SignedFleet().files))
+    for envelope in (encode_assignment(assignment(V1)), SignedFleet().assign(assignment(V1))):
+        with pytest.raises(TrustError, match="factory root"):
+            gate.judge(envelope, device="kiosk-7", kept=None, floors=dict)
