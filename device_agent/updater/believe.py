@@ -8,6 +8,7 @@ not there yet, may be good tomorrow.
 from __future__ import annotations
 
 import random
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
