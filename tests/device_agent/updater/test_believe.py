@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from device_agent.store.filesystem import FileSystem
+from device_agent.trust import assignment as rules
 from device_agent.trust import gate, keep_factory_root
 from edge_sdk.base import EdgeError, TrustError
 from edge_sdk.manifest import encode_assignment
@@ -135,7 +136,7 @@ def test_below_the_publishers_floor(signed: Rig, monkeypatch: pytest.MonkeyPatch
     )
     assert event.facts["check"] == "floor"
     assert signed.active() == V2.artifact
-    monkeypatch.setattr(gate, "check_floor", nothing)  # the control
+    monkeypatch.setattr(rules, "check_floor", nothing)  # the control
     signed.server.assign(V1)
     signed.wait(lambda: signed.active() == V1.artifact, "version 1")
 
@@ -159,7 +160,7 @@ def test_going_down_unsaid(signed: Rig, monkeypatch: pytest.MonkeyPatch) -> None
     )
     assert event.facts["check"] == "downgrade"
     assert signed.active() == V2.artifact
-    monkeypatch.setattr(gate, "check_downgrade", nothing)
+    monkeypatch.setattr(rules, "check_downgrade", nothing)
     signed.server.highest.clear()
     signed.server.assign(V1)
     signed.wait(lambda: signed.active() == V1.artifact, "version 1")

@@ -12,10 +12,10 @@ import pytest
 from device_agent.config import ProbationConfig
 from device_agent.records import Drop, Observed, Prepare, Switch
 from device_agent.store import Slot, Store
-from device_agent.trust import unsealed
 from device_agent.updater.trial import try_candidate
 from edge_sdk.base import Digest, EdgeError, NotFoundError, RefusedError, error_classes
 from edge_sdk.manifest import Signature, TensorSpec
+from edge_sdk.trust import peek_assignment
 from tests.support.artifacts import ArtifactBytes, make_artifact, noise
 from tests.support.model_artifacts import model_artifact
 from tests.support.onnx_models import linear
@@ -427,7 +427,7 @@ def test_an_assignment_for_somebody_else_changes_nothing(on_v1: Rig) -> None:
     on_v1.server.device = "kiosk-8"
     document = on_v1.server.assign(V2)
     on_v1.server.device = "kiosk-7"
-    assert b"kiosk-8" in unsealed(document)
+    assert b"kiosk-8" in peek_assignment(document)
     on_v1.updater.loop.ask(lambda: on_v1.updater.check_in_now(lambda error: None))
     on_v1.wait(lambda: on_v1.updater.believer.refusal, "the refusal")
     assert "TrustError" in on_v1.updater.status().refusal
