@@ -27,7 +27,7 @@ from tests.support.fleet_server import FleetServer, fleet_server, publish, wait_
 from tests.support.greedy_client import NAME, READERS, WATCHES
 from tests.support.source_tree import ROOT
 
-pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="the distributor needs 3.11")
+pytestmark = pytest.mark.distributor
 
 BIG = make_artifact({"m.bin": noise(6 << 20, "greed")}, model="team/greed")
 DIGEST = BIG.manifest.files[0].digest.raw
