@@ -12,6 +12,8 @@ import click
 
 from device_agent.cli.settings import config_options, read_config
 from device_agent.store import Store
+from device_agent.store.filesystem import FileSystem
+from device_agent.trust import read_factory_root
 from device_agent.updater.trial import find_engines
 from edge_sdk.base import EdgeError, RefusedError
 from edge_sdk.base.command import json_option, print_json, print_table
@@ -24,7 +26,8 @@ def doctor(as_json: bool, **flags: Any) -> None:
     """Checks what the agent needs of this device. Changes nothing."""
     config, _ = read_config(flags, device_needed=False)
     root = Path(config.state_dir)
-    found = [_check_folder(root), _check_links(root), _check_engines(), *_check_files(root)]
+    found = [_check_folder(root), _check_links(root), _check_engines(), _check_trust(root)]
+    found += _check_files(root)
     if as_json:
         print_json({"checks": found})
     else:
@@ -42,6 +45,15 @@ def _check(what: str, ok: bool, message: str) -> dict[str, Any]:
 def _check_folder(root: Path) -> dict[str, Any]:
     there = root.is_dir() and os.access(root, os.W_OK)
     return _check("state folder", there, str(root) if there else f"{root} cannot be written")
+
+
+def _check_trust(root: Path) -> dict[str, Any]:
+    """Without a factory root nothing is signed; with a damaged one nothing new is believed."""
+    kept = read_factory_root(FileSystem(), root / "trust")
+    if kept is None:
+        return _check("factory root", True, "none: what the distributor says is believed")
+    message = "kept" if kept else f"both copies in {root / 'trust'} are damaged: give --root again"
+    return _check("factory root", bool(kept), message)
 
 
 def _check_links(root: Path) -> dict[str, Any]:

@@ -289,8 +289,15 @@ def test_a_folder_of_another_device(rig: Rig, edge_agent: Callable[..., Ran]) ->
 
 
 def test_doctor(rig: Rig, tmp_path: Path, edge_agent: Callable[..., Ran]) -> None:
-    """All well, then a rotten active file, then no folder at all."""
+    """All well, then a factory root that rotted, then a rotten active file, then no folder."""
     state = ("--state", str(rig.state))
+    assert edge_agent("doctor", *state).code == 0
+    copies = [rig.state / "trust" / name for name in ("root.json", "root.copy.json")]
+    whole = copies[0].read_bytes()
+    for copy in copies:
+        copy.write_bytes(b"rot")
+    assert "factory root" in edge_agent("doctor", *state).err
+    copies[0].write_bytes(whole)
     assert edge_agent("doctor", *state).code == 0
     path = Store(rig.state).tree(V2.artifact) / "model.onnx"
     path.chmod(0o644)
