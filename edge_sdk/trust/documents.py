@@ -17,7 +17,7 @@ from tuf.api.metadata import Metadata, Root, Signed, Snapshot, Targets, Timestam
 from tuf.api.serialization import DeserializationError
 from tuf.api.serialization.json import JSONSerializer
 
-from edge_sdk.base import FormatError, TrustError
+from edge_sdk.base import FormatError, TrustError, UnavailableError
 from edge_sdk.trust.limits import VERSION_MAX, metadata_bytes_max
 from edge_sdk.trust.names import ROOT, SNAPSHOT, TIMESTAMP
 
@@ -57,10 +57,16 @@ def read(role: str, data: bytes, kind: type[T]) -> Metadata[T]:
 
 
 def sign(document: Metadata[T], signers: Iterable[Signer]) -> bytes:
-    """The bytes of ``document`` with one more signature by each of ``signers``."""
+    """The bytes of ``document`` with one more signature by each of ``signers``.
+
+    Raises: UnavailableError (a key elsewhere does not answer).
+    """
     signed = copy.deepcopy(document)
-    for signer in signers:
-        signed.sign(signer, append=True)
+    try:
+        for signer in signers:
+            signed.sign(signer, append=True)
+    except UnsignedMetadataError as error:
+        raise UnavailableError(f"a key does not sign: {error.__cause__ or error}") from error
     return signed.to_bytes(_COMPACT)
 
 

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_der_private_key,
 )
-from securesystemslib.exceptions import KeyMismatchError
+from securesystemslib.exceptions import KeyMismatchError, UnsupportedLibraryError
 from securesystemslib.signer import (
     SIGNER_FOR_URI_SCHEME,
     CryptoSigner,
@@ -134,6 +134,8 @@ def open_signer(uri: str, public: Key, passphrase: Callable[[str], bytes]) -> Si
         return Signer.from_priv_key_uri(uri, public, ask)
     except FileNotFoundError as error:
         raise UsageError(f"key {uri} is not there: {error.strerror or 'no such file'}") from None
+    except UnsupportedLibraryError as error:
+        raise UsageError(f"key {uri} needs a library that is not installed: {error}") from None
     except (ValueError, TypeError, OSError, UnsupportedAlgorithm) as error:
         raise UsageError(f"key {uri} cannot be used: {error}") from None
 

@@ -6,10 +6,20 @@ import json
 from pathlib import Path
 
 import pytest
+from securesystemslib.exceptions import UnsupportedLibraryError
+from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, Key, Signature, Signer
 
-from edge_sdk.base import FormatError, NotFoundError
-from edge_sdk.trust import ListedKey, file_beside, read_key_list, write_key_list
-from tests.support.trust import new_key
+from edge_sdk.base import FormatError, NotFoundError, UnavailableError, UsageError
+from edge_sdk.trust import (
+    ListedKey,
+    file_beside,
+    new_namespace,
+    open_signer,
+    read_key_list,
+    sign,
+    write_key_list,
+)
+from tests.support.trust import new_key, now
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
@@ -57,3 +67,32 @@ def test_files_stay_beside_their_list(tmp_path: Path, uri: str) -> None:
     with pytest.raises(FormatError, match="no file beside"):
         file_beside(tmp_path / "keys.json", uri)
     assert file_beside(tmp_path / "keys.json", "file:a.key") == tmp_path / "a.key"
+
+
+class _Elsewhere(Signer):
+    """A key whose library is missing, or that does not answer."""
+
+    @classmethod
+    def from_priv_key_uri(cls, *_: object) -> Signer:  # type: ignore[override]
+        raise UnsupportedLibraryError("some-library required")
+
+    @property
+    def public_key(self) -> Key:
+        return new_key().public_key
+
+    def sign(self, payload: bytes) -> Signature:
+        raise OSError("no answer")
+
+
+def test_a_scheme_whose_library_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a UsageError that says which library."""
+    monkeypatch.setitem(SIGNER_FOR_URI_SCHEME, "elsewhere", _Elsewhere)
+    with pytest.raises(UsageError, match="some-library"):
+        open_signer("elsewhere:1", new_key().public_key, lambda _: b"")
+
+
+def test_a_key_that_does_not_answer() -> None:
+    """A key elsewhere that fails while it signs is unavailable: trying again can help."""
+    document = new_namespace(now=now())
+    with pytest.raises(UnavailableError, match="no answer"):
+        sign(document, [_Elsewhere()])
