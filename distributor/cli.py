@@ -75,6 +75,7 @@ def settings_options(command: Any) -> Any:
             click.option("--device-address", help=f"For devices. [{DEVICE_ADDRESS}]"),
             click.option("--operator-address", help=f"For operators. [{OPERATOR_ADDRESS}]"),
             click.option("--enrolment-address", help=f"To enrol. [{ENROLMENT_ADDRESS}]"),
+            click.option("--token-address", help="For pipelines with a token. [none]"),
             click.option("--names", help="Of this machine, with commas; the first is in tokens."),
             click.option("--certificate-days", type=float, help="Of devices. [30]"),
             click.option(
@@ -210,6 +211,7 @@ def _config(settings: Settings, **flags: Any) -> DistributorConfig:
         "device_address": DEVICE_ADDRESS,
         "operator_address": OPERATOR_ADDRESS,
         "enrolment_address": ENROLMENT_ADDRESS,
+        "token_address": "",
         "names": "",
         "certificate_days": CERTIFICATE_DAYS,
         "renewal_grace_days": RENEWAL_GRACE_DAYS,

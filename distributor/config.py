@@ -35,6 +35,7 @@ class DistributorConfig:
     device_address: str = DEVICE_ADDRESS
     operator_address: str = OPERATOR_ADDRESS
     enrolment_address: str = ENROLMENT_ADDRESS
+    token_address: str = ""  # for pipelines with short-lived tokens; empty: there is none
     names: str = ""  # under which this machine is reached, with commas; the first is in tokens
     certificate_days: float = CERTIFICATE_DAYS  # of devices and operators
     renewal_grace_days: float = RENEWAL_GRACE_DAYS  # how long an expired one is still renewed

@@ -194,6 +194,7 @@ def _doors(
     fleet: Fleet,
     heads: HeadSigner,
 ) -> _Doors:
+    operators = Operators(database, own.standing, own.addresses)
     return _Doors(
         own=own,
         access=Access(database, clock_ms=now_ms, open_to_all=own.tls is None),
@@ -205,7 +206,7 @@ def _doors(
         for_operators=(
             partial(add_FleetServiceServicer_to_server, fleet),
             partial(add_MetadataServiceServicer_to_server, OperatorMetadata(database, keys)),
-            partial(add_OperatorServiceServicer_to_server, Operators(database)),
+            partial(add_OperatorServiceServicer_to_server, operators),
             partial(add_AuditServiceServicer_to_server, Audit(database, heads)),
             partial(add_ContentServiceServicer_to_server, Contents(database, blobs)),
             partial(add_IdentityServiceServicer_to_server, own.identities),
@@ -221,7 +222,12 @@ async def _introduce(
     with a first operator's token. Both are "" under the switch for tests."""
     addresses = [one.address for one in listeners]
     enrolment = addresses[2] if own.tls is not None else ""
-    own.say_addresses(device=addresses[0], operator=addresses[1], enrolment=enrolment)
+    own.say_addresses(
+        device=addresses[0],
+        operator=addresses[1],
+        enrolment=enrolment,
+        token=addresses[3] if len(addresses) > 3 else "",
+    )
     if own.tls is None:
         await asyncio.to_thread(own.folder.create)
         return "", ""
@@ -267,6 +273,15 @@ async def _open_listeners(config: DistributorConfig, doors: _Doors) -> list[List
             register=lambda server: add_EnrolmentServiceServicer_to_server(own.enrolment, server),
         )
         opened.append(enrolling)
+    if own.tls is not None and config.token_address:
+        by_token = await open_listener(
+            config.token_address,
+            ServerCredentials(kind="token", tls=own.tls),
+            access=doors.access,
+            services=["edge.fleet.v1.FleetService", _METADATA, *_OPERATING],
+            register=_registers(*doors.for_operators),
+        )
+        opened.append(by_token)
     return opened
 
 

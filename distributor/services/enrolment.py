@@ -14,7 +14,8 @@ import grpc
 from sqlalchemy import Connection
 
 from distributor import identity, operators
-from distributor.identity import Issuer, State, Vouched
+from distributor.audit import Act, append
+from distributor.identity import IdentityRecord, Issuer, State, Vouched
 from distributor.operators import ADMIN, EVERYWHERE, Grant
 from distributor.services.interceptor import caller
 from distributor.services.standing import Standing
@@ -160,6 +161,8 @@ def _enrol(
     """The certificate, None where an operator has to approve, and keys refused from now on."""
     before = identity.find_identity(connection, asked.kind, asked.name)
     record = identity.admit(connection, asked, vouched, at_ms=int(now_s * 1000))
+    if before is None or (before.state, before.key) != (record.state, record.key):
+        append(connection, _act(asked, record, at_ms=int(now_s * 1000)))
     replaced = {}
     if before is not None and before.key not in ("", asked.key):
         replaced[before.key] = "enrolled again with another key"
@@ -173,9 +176,27 @@ def _enrol(
     return certificate, replaced
 
 
+def _act(asked: RequestFacts, record: IdentityRecord, *, at_ms: int) -> Act:
+    """Of the audit log; not of a retry, which changes nothing."""
+    return Act(
+        at_ms=at_ms,
+        kind=asked.kind,
+        actor=asked.name,
+        via="enrolment",
+        action=f"{asked.kind}.enrol",
+        object=asked.name,
+        facts={"how": record.how[:200], "key": asked.key[:200], "state": str(record.state)},
+    )
+
+
 def _make_admin(connection: Connection, name: str, *, at_ms: int) -> None:
     grant = Grant(role=ADMIN, namespace=EVERYWHERE)
     operators.add_operator(connection, name, [grant], at_ms=at_ms, by=FIRST)
+    facts = {"roles": str(grant)}
+    act = Act(
+        at_ms=at_ms, kind="host", actor=FIRST, action="operator.add", object=name, facts=facts
+    )
+    append(connection, act)
 
 
 def _renew(

@@ -37,6 +37,7 @@ class Addresses:
     enrolment: str = ""
     device: str = ""
     operator: str = ""
+    token: str = ""  # of pipelines; "": they have no listener
 
 
 class TokenMaker:

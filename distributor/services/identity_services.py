@@ -42,11 +42,12 @@ class IdentityServices:
     def should_renew(self, certificate: CertificateFacts) -> bool:
         return self.issuer.should_renew(certificate, now_s=time.time())
 
-    def say_addresses(self, *, enrolment: str, device: str, operator: str) -> None:
+    def say_addresses(self, *, enrolment: str, device: str, operator: str, token: str) -> None:
         """Once listeners are bound: what stands in tokens from now on."""
         self.addresses.enrolment = self._outside(enrolment)
         self.addresses.device = self._outside(device)
         self.addresses.operator = self._outside(operator)
+        self.addresses.token = self._outside(token) if token else ""
 
     def _outside(self, address: str) -> str:
         """How others reach ``address``."""

@@ -25,7 +25,7 @@ from distributor.services.access import Access, enter
 from distributor.services.standing import Standing
 from edge_sdk.base import EdgeError, FormatError, check_segment
 from edge_sdk.identity import CertificateFacts, read_certificate
-from edge_sdk.rpc import DEVICE_KEY, OPERATOR_KEY, to_status
+from edge_sdk.rpc import DEVICE_KEY, OPERATOR_KEY, bearer_token, to_status
 
 _LOG = logging.getLogger(__name__)
 _OPEN_TO_ALL = "/grpc."  # health and reflection
@@ -73,13 +73,13 @@ def check_standing(certificate: CertificateFacts, standing: Standing) -> None:
 class Door(grpc.aio.ServerInterceptor):
     """Identifies each call on one listener and turns errors into typed statuses.
 
-    ``kind`` None: whoever calls is not known yet (enrolment). Without ``standing`` nothing is
-    proved: callers say who they are.
+    ``kind`` token: pipelines, by what they show with each call. None: whoever calls is not
+    known yet (enrolment). Without ``standing`` nothing is proved: callers say who they are.
     """
 
     def __init__(
         self,
-        kind: Literal["device", "operator"] | None,
+        kind: Literal["device", "operator", "token"] | None,
         access: Access,
         standing: Standing | None = None,
         *,
@@ -102,11 +102,23 @@ class Door(grpc.aio.ServerInterceptor):
 
     async def _enter(self, context: Context, method: str, request: Any) -> Caller | None:
         """Raises: UnauthenticatedError, ForbiddenError."""
+        if self._kind == "token":
+            return await self._enter_by_token(context, method, request)
         who = self._proved(context) if self._standing is not None else self._said(context)
         if who is not None:
             rights = await self._access.rights(who, method)
             _CALLER.set(who)
             enter(replace(rights, request=request))
+        return who
+
+    async def _enter_by_token(self, context: Context, method: str, request: Any) -> Caller:
+        """A pipeline, which has no certificate: only on a listener that has none but TLS."""
+        check_tls_version(context.auth_context())
+        metadata: Any = context.invocation_metadata() or ()
+        rights = await self._access.bearer(bearer_token(metadata), method)
+        who = Caller(kind="operator", name=rights.caller.name)
+        _CALLER.set(who)
+        enter(replace(rights, request=request))
         return who
 
     def _proved(self, context: Context) -> Caller | None:
@@ -127,7 +139,7 @@ class Door(grpc.aio.ServerInterceptor):
         return Caller(kind=facts.kind, name=facts.name, certificate=facts)
 
     def _said(self, context: Context) -> Caller | None:
-        if self._kind is None:
+        if self._kind is None or self._kind == "token":
             return None
         key = DEVICE_KEY if self._kind == "device" else OPERATOR_KEY
         metadata: Any = context.invocation_metadata() or ()

@@ -140,7 +140,7 @@ class Limits:
         return (HeldToSize(self.table), *doors, Admitted(self))
 
 
-def limits_for(kind: Literal["device", "operator"] | None) -> Limits:
+def limits_for(kind: Literal["device", "operator", "token"] | None) -> Limits:
     """None: of those who are not known yet."""
     if kind is None:
         return Limits(table=ENROLMENT_LIMITS, rate=ENROLMENT_RATE)

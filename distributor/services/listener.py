@@ -47,10 +47,11 @@ class ServerTls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerCredentials:
-    """How a listener is protected and whom it admits: devices, operators, or (None) whoever
-    has no certificate yet. Without ``tls`` it is plaintext, which only tests may ask for."""
+    """How a listener is protected and whom it admits: devices, operators, pipelines with a
+    token, or (None) whoever has no certificate yet. Without ``tls`` it is plaintext, which only
+    tests may ask for."""
 
-    kind: Literal["device", "operator"] | None
+    kind: Literal["device", "operator", "token"] | None
     tls: ServerTls | None = None
 
 
@@ -108,7 +109,8 @@ async def open_listener(
     reflection.enable_server_reflection(
         (*services, health.SERVICE_NAME, reflection.SERVICE_NAME), server
     )
-    secured = None if tls is None else _secured(tls.material, clients=credentials.kind is not None)
+    asks = credentials.kind in ("device", "operator")
+    secured = None if tls is None else _secured(tls.material, clients=asks)
     bound = _bind(server, address, secured)
     if tls is None:
         allow_plaintext(bound)

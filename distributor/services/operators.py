@@ -7,12 +7,15 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import grpc
+from sqlalchemy import Connection
 
-from distributor import audit, operators
+from distributor import audit, identity, operators
 from distributor.audit import HeadSigner, recorded
 from distributor.operators import ADMIN, EVERYWHERE, Grant, Minted, Operator
-from distributor.services.access import permitted, rights
+from distributor.services.access import TOKEN, permitted, rights
 from distributor.services.driver import now_ms
+from distributor.services.identities import Addresses
+from distributor.services.standing import Standing
 from distributor.services.wire import number
 from distributor.storage import Database
 from edge_sdk.base import ForbiddenError, RefusedError, check_segment
@@ -20,6 +23,7 @@ from edge_sdk.protos import operators_v1_pb2 as wire
 from edge_sdk.protos import operators_v1_pb2_grpc as wire_grpc
 
 _PAGE = 200
+_REMOVED = "this operator was removed"
 _EARLIER_MAX = 100
 _ROLES_MAX = 64
 
@@ -27,8 +31,10 @@ _ROLES_MAX = 64
 class Operators(wire_grpc.OperatorServiceServicer):
     """Operators, their roles, and tokens for pipelines."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, standing: Standing, addresses: Addresses) -> None:
         self._database = database
+        self._standing = standing
+        self._addresses = addresses
 
     async def WhoAmI(
         self, request: wire.WhoAmIRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -66,16 +72,19 @@ class Operators(wire_grpc.OperatorServiceServicer):
         self, request: wire.RemoveOperatorRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> wire.Operator:
         name = check_segment(request.operator, "operator")
-        act = permitted().act("operator.remove", name, at_ms=now_ms())
-        remove = recorded(operators.remove_operator, act)
-        return _message(await self._database.write(remove, name))
+        at_ms = now_ms()
+        act = permitted().act("operator.remove", name, at_ms=at_ms)
+        gone, key = await self._database.write(recorded(_remove, act), name, at_ms=at_ms)
+        if key:
+            self._standing.refuse(key, _REMOVED)
+        return _message(gone)
 
     async def MintToken(
         self, request: wire.MintTokenRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> wire.MintTokenResponse:
         call, permit, at_ms = rights(), permitted(), now_ms()
         name = check_segment(request.operator or call.caller.name, "operator")
-        if call.via == "token":
+        if call.via.startswith(TOKEN):
             raise RefusedError("a token makes no tokens: it would never end; use a certificate")
         if name != call.caller.name and not any(
             one.gives(ADMIN, EVERYWHERE) for one in call.grants
@@ -100,6 +109,7 @@ class Operators(wire_grpc.OperatorServiceServicer):
             token=made.token,
             roles=[str(one) for one in made.grants],
             expires_ms=made.expires_ms,
+            address=self._addresses.token,
         )
 
 
@@ -132,6 +142,15 @@ class Audit(wire_grpc.AuditServiceServicer):
             key=str(await self._signer.key()),
             earlier=[one for one in kept if one != note],
         )
+
+
+def _remove(connection: Connection, name: str, *, at_ms: int) -> tuple[Operator, str]:
+    """The operator, and the key that is refused from now on: whoever is given the name later
+    must not be somebody who had it before."""
+    gone = operators.remove_operator(connection, name)
+    if identity.find_identity(connection, "operator", name) is None:
+        return gone, ""
+    return gone, identity.revoke(connection, "operator", name, _REMOVED, at_ms=at_ms).key
 
 
 def _grants(roles: Iterable[str]) -> list[Grant]:

@@ -19,6 +19,7 @@ from edge_sdk.base import (
     Version,
 )
 from edge_sdk.fleet.audit import AuditLog
+from edge_sdk.fleet.bearer import Bearer
 from edge_sdk.fleet.connection import Connection, Patience, default_operator
 from edge_sdk.fleet.home import FleetHome
 from edge_sdk.fleet.identities import Identities
@@ -71,8 +72,9 @@ class Fleet:
     signed metadata rolls nothing out that nobody signed.
     home: what this machine keeps; by default the folder that EDGE_FLEET_HOME names, or
     ~/.config/edge-fleet.
-    identity: who calls, proved by a certificate (see ``OwnIdentity``). operator: the name
-    that tests say they are, without proof; the login name by default.
+    identity: who calls, proved by a certificate (see ``OwnIdentity``). bearer: a pipeline with
+    a short-lived token, in place of a certificate. operator: the name that tests say they are,
+    without proof; the login name by default.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Fleet:
         address: str = DEFAULT_ADDRESS,
         *,
         identity: Identity | None = None,
+        bearer: Bearer | None = None,
         operator: str | None = None,
         keys: Keys | None = None,
         home: FleetHome | None = None,
@@ -88,6 +91,8 @@ class Fleet:
         credentials = Credentials(operator=operator or default_operator())
         if identity is not None:
             credentials = Credentials(tls=identity.tls())
+        elif bearer is not None:
+            credentials = bearer.credentials()
         self._connection = Connection(address, credentials, patience=patience)
         self.identities = Identities(self._connection, deadline_s=patience.deadline_s)
         self._stub = self._connection.stub

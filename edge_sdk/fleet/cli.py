@@ -26,6 +26,7 @@ from edge_sdk.base.command import (
     run,
 )
 from edge_sdk.fleet.api import DEFAULT_ADDRESS, Fleet
+from edge_sdk.fleet.bearer import Bearer
 from edge_sdk.fleet.cli_ceremony import keys  # with its ceremonies
 from edge_sdk.fleet.cli_identity import devices_commands, login
 from edge_sdk.fleet.cli_keys import ask_passphrase, chosen_folder, keys_option
@@ -64,9 +65,13 @@ class Target:
         self._address = settings.get("distributor", values["distributor"], address)
         self.operator = settings.get("operator", values["operator"], default_operator())
         settings.get("keys", None, "")  # asked for by the commands that sign
+        bearer = settings.get("bearer_file", None, "")
+        self.bearer = Bearer.load(Path(bearer)) if bearer else None
 
     def open(self, keys: KeyFolder | None = None) -> Fleet:
         """As who is logged in here; to the distributor where that was, or the one named."""
+        if self.bearer is not None:
+            return Fleet(self.bearer.address, bearer=self.bearer, keys=keys)
         identity = None if plaintext_for_tests() else self.own.fresh()
         return Fleet(self._address, identity=identity, operator=self.operator, keys=keys)
 

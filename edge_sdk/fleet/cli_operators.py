@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -12,7 +11,7 @@ from typing import Any
 import click
 import msgspec
 
-from edge_sdk.base import FormatError, check_segment, explain_os_error
+from edge_sdk.base import FormatError, RefusedError, check_segment, explain_os_error, whole_file
 from edge_sdk.base.command import (
     NameArgument,
     PathArgument,
@@ -21,7 +20,10 @@ from edge_sdk.base.command import (
     print_json,
     print_table,
 )
+from edge_sdk.fleet.bearer import Bearer
+from edge_sdk.fleet.operators import Token
 
+_DAY_S = 86_400.0
 _OPERATOR = NameArgument(lambda text: check_segment(text, "operator"))
 _ROLE = click.option(
     "--role",
@@ -66,13 +68,23 @@ def operators_list(target: Any, as_json: bool) -> None:
 )
 @click.argument("operator", type=_OPERATOR)
 @_ROLE
+@click.option(
+    "--token-output", type=PathArgument(), help="New file with the token to log in with, once."
+)
 @json_option
 @_debug
 @click.pass_obj
-def operators_add(target: Any, operator: str, roles: tuple[str, ...], as_json: bool) -> None:
-    """Add OPERATOR with roles; a certificate comes with edge-fleet login."""
+def operators_add(
+    target: Any, /, operator: str, roles: tuple[str, ...], token_output: Path | None, as_json: bool
+) -> None:
+    """Add OPERATOR with roles; they come in with the token, by edge-fleet login."""
     with target.open() as fleet:
-        _show(fleet.operators.add(operator, roles), as_json=as_json)
+        added = fleet.operators.add(operator, roles)
+        if token_output is not None:
+            text, _ = fleet.identities.create_token(kind="operator", name=operator, valid_s=_DAY_S)
+            with whole_file(token_output, replace=False, private=True) as stream:
+                stream.write(f"{text}\n".encode())
+    _show(added, as_json=as_json)
 
 
 @operators.command("roles", epilog="Example:  edge-fleet operators roles ada --role deployer@team")
@@ -117,14 +129,14 @@ def operators_whoami(target: Any, as_json: bool) -> None:
     epilog="""\b
 Example:
   edge-fleet operators token --minutes 15 --role publisher@team --output ci-token
-  EDGE_FLEET_TOKEN_FILE=ci-token edge-fleet publish ...
+  EDGE_FLEET_BEARER_FILE=ci-token edge-fleet publish ...
 """,
 )
 @click.option("--for", "operator", type=_OPERATOR, help="Another operator (admins).")
 @_ROLE
 @click.option("--minutes", type=click.FloatRange(min=0.1, max=1440), default=15, show_default=True)
 @click.option("--purpose", default="", help="A few words for the audit log.")
-@click.option("--output", type=PathArgument(), help="New file for the secret, for its owner alone.")
+@click.option("--output", type=PathArgument(), help="New file with all that a pipeline needs.")
 @json_option
 @_debug
 @click.pass_obj
@@ -144,7 +156,7 @@ def operators_token(
     with target.open() as fleet:
         made = fleet.operators.token(operator=operator or "", life_s=minutes * 60, **values)
     if output is not None:
-        _write_secret(output, made.secret)
+        _bearer(target, made).save(output)
     if as_json:
         shown = {"secret": made.secret} if output is None else {"file": str(output)}
         rest = {"token": made.token, "roles": list(made.roles), "expires_ms": made.expires_ms}
@@ -154,13 +166,20 @@ def operators_token(
     note(f"token {made.token}: {_roles(made.roles)}, until {_time(made.expires_ms)}")
 
 
-def _write_secret(file: Path, secret: str) -> None:
-    try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        with os.fdopen(os.open(file, flags, 0o600), "w") as stream:
-            stream.write(secret + "\n")
-    except OSError as error:
-        raise explain_os_error(error, file) from error
+def _bearer(target: Any, made: Token) -> Bearer:
+    """All that a pipeline needs beside the token. Raises: RefusedError."""
+    own = target.own.load()
+    if own is None or not made.address:
+        raise RefusedError(
+            "no file was written: the distributor takes no tokens (its setting token_address), or "
+            "nobody is logged in here"
+        )
+    return Bearer(
+        address=made.address,
+        authorities=own.authorities.decode(),
+        secret=made.secret,
+        expires_ms=made.expires_ms,
+    )
 
 
 @click.group()

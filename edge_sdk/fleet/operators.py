@@ -32,6 +32,7 @@ class Token:
     token: str
     roles: tuple[str, ...]
     expires_ms: int
+    address: str = ""  # where it is taken; empty: this distributor takes none
 
     def __repr__(self) -> str:
         return f"Token(token={self.token!r}, roles={self.roles!r}, expires_ms={self.expires_ms})"
@@ -106,6 +107,7 @@ class Operators:
             token=answer.token,
             roles=tuple(answer.roles),
             expires_ms=answer.expires_ms,
+            address=answer.address,
         )
 
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"edge_sdk/protos/operators_v1.proto\x12\x11\x65\x64ge.operators.v1\"B\n\x10\x46\x65tchFileRequest\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"\x19\n\tFileBytes\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\\\n\x08Operator\x12\x10\n\x08operator\x18\x01 \x01(\t\x12\r\n\x05roles\x18\x02 \x03(\t\x12\x10\n\x08\x61\x64\x64\x65\x64_ms\x18\x03 \x01(\x03\x12\x10\n\x08\x61\x64\x64\x65\x64_by\x18\x04 \x01(\t\x12\x0b\n\x03via\x18\x05 \x01(\t\"\x0f\n\rWhoAmIRequest\"\x16\n\x14ListOperatorsRequest\"G\n\x15ListOperatorsResponse\x12.\n\toperators\x18\x01 \x03(\x0b\x32\x1b.edge.operators.v1.Operator\"5\n\x12\x41\x64\x64OperatorRequest\x12\x10\n\x08operator\x18\x01 \x01(\t\x12\r\n\x05roles\x18\x02 \x03(\t\"2\n\x0fSetRolesRequest\x12\x10\n\x08operator\x18\x01 \x01(\t\x12\r\n\x05roles\x18\x02 \x03(\t\")\n\x15RemoveOperatorRequest\x12\x10\n\x08operator\x18\x01 \x01(\t\"T\n\x10MintTokenRequest\x12\x10\n\x08operator\x18\x01 \x01(\t\x12\r\n\x05roles\x18\x02 \x03(\t\x12\x0e\n\x06life_s\x18\x03 \x01(\x01\x12\x0f\n\x07purpose\x18\x04 \x01(\t\"U\n\x11MintTokenResponse\x12\x0e\n\x06secret\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\r\n\x05roles\x18\x03 \x03(\t\x12\x12\n\nexpires_ms\x18\x04 \x01(\x03\"2\n\x12ListEntriesRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\x04\x12\r\n\x05until\x18\x02 \x01(\x04\"\x1c\n\x07\x45ntries\x12\x11\n\tdocuments\x18\x01 \x03(\x0c\"\x13\n\x11SignedHeadRequest\"@\n\x12SignedHeadResponse\x12\x0c\n\x04note\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0f\n\x07\x65\x61rlier\x18\x03 \x03(\t2\x8f\x04\n\x0fOperatorService\x12G\n\x06WhoAmI\x12 .edge.operators.v1.WhoAmIRequest\x1a\x1b.edge.operators.v1.Operator\x12\x62\n\rListOperators\x12\'.edge.operators.v1.ListOperatorsRequest\x1a(.edge.operators.v1.ListOperatorsResponse\x12Q\n\x0b\x41\x64\x64Operator\x12%.edge.operators.v1.AddOperatorRequest\x1a\x1b.edge.operators.v1.Operator\x12K\n\x08SetRoles\x12\".edge.operators.v1.SetRolesRequest\x1a\x1b.edge.operators.v1.Operator\x12W\n\x0eRemoveOperator\x12(.edge.operators.v1.RemoveOperatorRequest\x1a\x1b.edge.operators.v1.Operator\x12V\n\tMintToken\x12#.edge.operators.v1.MintTokenRequest\x1a$.edge.operators.v1.MintTokenResponse2\xbd\x01\n\x0c\x41uditService\x12R\n\x0bListEntries\x12%.edge.operators.v1.ListEntriesRequest\x1a\x1a.edge.operators.v1.Entries0\x01\x12Y\n\nSignedHead\x12$.edge.operators.v1.SignedHeadRequest\x1a%.edge.operators.v1.SignedHeadResponse2b\n\x0e\x43ontentService\x12P\n\tFetchFile\x12#.edge.operators.v1.FetchFileRequest\x1a\x1c.edge.operators.v1.FileBytes0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"edge_sdk/protos/operators_v1.proto\x12\x11\x65\x64ge.operators.v1\"B\n\x10\x46\x65tchFileRequest\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\x0c\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"\x19\n\tFileBytes\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\\\n\x08Operator\x12\x10\n\x08operator\x18\x01 \x01(\t\x12\r\n\x05roles\x18\x02 \x03(\t\x12\x10\n\x08\x61\x64\x64\x65\x64_ms\x18\x03 \x01(\x03\x12\x10\n\x08\x61\x64\x64\x65\x64_by\x18\x04 \x01(\t\x12\x0b\n\x03via\x18\x05 \x01(\t\"\x0f\n\rWhoAmIRequest\"\x16\n\x14ListOperatorsRequest\"G\n\x15ListOperatorsResponse\x12.\n\toperators\x18\x01 \x03(\x0b\x32\x1b.edge.operators.v1.Operator\"5\n\x12\x41\x64\x64OperatorRequest\x12\x10\n\x08operator\x18\x01 \x01(\t\x12\r\n\x05roles\x18\x02 \x03(\t\"2\n\x0fSetRolesRequest\x12\x10\n\x08operator\x18\x01 \x01(\t\x12\r\n\x05roles\x18\x02 \x03(\t\")\n\x15RemoveOperatorRequest\x12\x10\n\x08operator\x18\x01 \x01(\t\"T\n\x10MintTokenRequest\x12\x10\n\x08operator\x18\x01 \x01(\t\x12\r\n\x05roles\x18\x02 \x03(\t\x12\x0e\n\x06life_s\x18\x03 \x01(\x01\x12\x0f\n\x07purpose\x18\x04 \x01(\t\"f\n\x11MintTokenResponse\x12\x0e\n\x06secret\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\r\n\x05roles\x18\x03 \x03(\t\x12\x12\n\nexpires_ms\x18\x04 \x01(\x03\x12\x0f\n\x07\x61\x64\x64ress\x18\x05 \x01(\t\"2\n\x12ListEntriesRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\x04\x12\r\n\x05until\x18\x02 \x01(\x04\"\x1c\n\x07\x45ntries\x12\x11\n\tdocuments\x18\x01 \x03(\x0c\"\x13\n\x11SignedHeadRequest\"@\n\x12SignedHeadResponse\x12\x0c\n\x04note\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0f\n\x07\x65\x61rlier\x18\x03 \x03(\t2\x8f\x04\n\x0fOperatorService\x12G\n\x06WhoAmI\x12 .edge.operators.v1.WhoAmIRequest\x1a\x1b.edge.operators.v1.Operator\x12\x62\n\rListOperators\x12\'.edge.operators.v1.ListOperatorsRequest\x1a(.edge.operators.v1.ListOperatorsResponse\x12Q\n\x0b\x41\x64\x64Operator\x12%.edge.operators.v1.AddOperatorRequest\x1a\x1b.edge.operators.v1.Operator\x12K\n\x08SetRoles\x12\".edge.operators.v1.SetRolesRequest\x1a\x1b.edge.operators.v1.Operator\x12W\n\x0eRemoveOperator\x12(.edge.operators.v1.RemoveOperatorRequest\x1a\x1b.edge.operators.v1.Operator\x12V\n\tMintToken\x12#.edge.operators.v1.MintTokenRequest\x1a$.edge.operators.v1.MintTokenResponse2\xbd\x01\n\x0c\x41uditService\x12R\n\x0bListEntries\x12%.edge.operators.v1.ListEntriesRequest\x1a\x1a.edge.operators.v1.Entries0\x01\x12Y\n\nSignedHead\x12$.edge.operators.v1.SignedHeadRequest\x1a%.edge.operators.v1.SignedHeadResponse2b\n\x0e\x43ontentService\x12P\n\tFetchFile\x12#.edge.operators.v1.FetchFileRequest\x1a\x1c.edge.operators.v1.FileBytes0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,19 +52,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MINTTOKENREQUEST']._serialized_start=510
   _globals['_MINTTOKENREQUEST']._serialized_end=594
   _globals['_MINTTOKENRESPONSE']._serialized_start=596
-  _globals['_MINTTOKENRESPONSE']._serialized_end=681
-  _globals['_LISTENTRIESREQUEST']._serialized_start=683
-  _globals['_LISTENTRIESREQUEST']._serialized_end=733
-  _globals['_ENTRIES']._serialized_start=735
-  _globals['_ENTRIES']._serialized_end=763
-  _globals['_SIGNEDHEADREQUEST']._serialized_start=765
-  _globals['_SIGNEDHEADREQUEST']._serialized_end=784
-  _globals['_SIGNEDHEADRESPONSE']._serialized_start=786
-  _globals['_SIGNEDHEADRESPONSE']._serialized_end=850
-  _globals['_OPERATORSERVICE']._serialized_start=853
-  _globals['_OPERATORSERVICE']._serialized_end=1380
-  _globals['_AUDITSERVICE']._serialized_start=1383
-  _globals['_AUDITSERVICE']._serialized_end=1572
-  _globals['_CONTENTSERVICE']._serialized_start=1574
-  _globals['_CONTENTSERVICE']._serialized_end=1672
+  _globals['_MINTTOKENRESPONSE']._serialized_end=698
+  _globals['_LISTENTRIESREQUEST']._serialized_start=700
+  _globals['_LISTENTRIESREQUEST']._serialized_end=750
+  _globals['_ENTRIES']._serialized_start=752
+  _globals['_ENTRIES']._serialized_end=780
+  _globals['_SIGNEDHEADREQUEST']._serialized_start=782
+  _globals['_SIGNEDHEADREQUEST']._serialized_end=801
+  _globals['_SIGNEDHEADRESPONSE']._serialized_start=803
+  _globals['_SIGNEDHEADRESPONSE']._serialized_end=867
+  _globals['_OPERATORSERVICE']._serialized_start=870
+  _globals['_OPERATORSERVICE']._serialized_end=1397
+  _globals['_AUDITSERVICE']._serialized_start=1400
+  _globals['_AUDITSERVICE']._serialized_end=1589
+  _globals['_CONTENTSERVICE']._serialized_start=1591
+  _globals['_CONTENTSERVICE']._serialized_end=1689
 # @@protoc_insertion_point(module_scope)

@@ -253,11 +253,14 @@ class MintTokenResponse(_message.Message):
     TOKEN_FIELD_NUMBER: _builtins.int
     ROLES_FIELD_NUMBER: _builtins.int
     EXPIRES_MS_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
     secret: _builtins.str
     """kept nowhere"""
     token: _builtins.str
     """what the audit log calls it"""
     expires_ms: _builtins.int
+    address: _builtins.str
+    """of the listener that takes it; empty: there is none"""
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -267,10 +270,11 @@ class MintTokenResponse(_message.Message):
         token: _builtins.str = ...,
         roles: _abc.Iterable[_builtins.str] | None = ...,
         expires_ms: _builtins.int = ...,
+        address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_ms", b"expires_ms", "roles", b"roles", "secret", b"secret", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "expires_ms", b"expires_ms", "roles", b"roles", "secret", b"secret", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -87,7 +87,7 @@ class Credentials:
 
     device: str | None = None
     operator: str | None = None
-    token: str | None = field(default=None, repr=False)  # of an app, to an agent over TCP
+    token: str | None = field(default=None, repr=False)  # of an app or a pipeline
     tls: Tls | None = None
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
@@ -115,7 +115,9 @@ def open_channel(
     """
     check_address(address)
     if credentials.tls is not None:
-        return grpc.secure_channel(address, credentials.tls.credentials(), options=list(options))
+        channel = grpc.secure_channel(address, credentials.tls.credentials(), options=list(options))
+        shown = credentials.metadata() if credentials.token is not None else ()
+        return grpc.intercept_channel(channel, _Identify(shown)) if shown else channel
     named = credentials.metadata()
     if credentials.device is not None or credentials.operator is not None:
         allow_plaintext(address)
