@@ -48,10 +48,10 @@ def _check_folder(root: Path) -> dict[str, Any]:
 
 
 def _check_trust(root: Path) -> dict[str, Any]:
-    """Without a factory root nothing is signed; with a damaged one nothing new is believed."""
+    """Without a whole one nothing new is believed; a device that is to be enrolled has none."""
     kept = read_factory_root(FileSystem(), root / "trust")
     if kept is None:
-        return _check("factory root", True, "none: what the distributor says is believed")
+        return _check("factory root", True, "none yet: enrol, or run with --root")
     message = "kept" if kept else f"both copies in {root / 'trust'} are damaged: give --root again"
     return _check("factory root", bool(kept), message)
 
