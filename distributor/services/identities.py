@@ -88,9 +88,20 @@ class TokenMaker:
             created_by=created_by,
             at_ms=int(self._clock() * 1000),
         )
+        token = await self._token(kind, name, uses=uses, expires_s=expires_s, secret=secret)
+        return token.encode(), record
+
+    async def for_factory_certificates(self) -> str:
+        """One without a secret: whom to call and how to know them, for any number of devices."""
+        token = await self._token("device", "", uses=0, expires_s=0, secret="")
+        return token.encode()
+
+    async def _token(
+        self, kind: Kind, name: str, *, uses: int, expires_s: int, secret: str
+    ) -> EnrolmentToken:
         root = await self._root(b"")
         at = self._addresses
-        token = EnrolmentToken(
+        return EnrolmentToken(
             enrolment_address=at.enrolment,
             address=at.device if kind == "device" else at.operator,
             kind=kind,
@@ -101,7 +112,6 @@ class TokenMaker:
             expires_s=expires_s,
             secret=secret,
         )
-        return token.encode(), record
 
 
 class Identities(stubs.IdentityServiceServicer):
@@ -125,6 +135,10 @@ class Identities(stubs.IdentityServiceServicer):
     ) -> wire.CreateTokenResponse:
         """Its secret leaves in this answer and is kept nowhere."""
         permit, at_ms = permitted(), self._now_ms()
+        if request.factory:
+            if request.kind != "device" or request.name or request.uses or request.approval:
+                raise UsageError("a token for factory certificates is for devices, and for any")
+            return wire.CreateTokenResponse(text=await self._tokens.for_factory_certificates())
 
         def act(made: tuple[str, TokenRecord]) -> Act:
             facts = {"for": made[1].name, "uses": str(made[1].uses)}

@@ -115,6 +115,20 @@ def token_create(
     note(f"edge-fleet: token {made.token}, good until {_time(made.expires_ms)}")
 
 
+@token.command("factory", epilog="Example:  edge-fleet devices token factory > fleet.token")
+@json_option
+@_debug
+@click.pass_obj
+def token_factory(target: Target, as_json: bool) -> None:
+    """Print a token without a secret, for devices with a factory certificate (802.1AR)."""
+    with target.open() as fleet:
+        text = fleet.identities.factory_token()
+    if as_json:
+        print_json({"text": text})
+    else:
+        click.echo(text)
+
+
 @token.command("list", epilog="Example:  edge-fleet devices token list")
 @json_option
 @_debug

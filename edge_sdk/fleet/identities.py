@@ -68,6 +68,15 @@ class Identities:
         )
         return answer.text, _token(answer.token)
 
+    def factory_token(self) -> str:
+        """No secret: what devices with a factory certificate need to find this fleet and to know
+        it. They wait for an operator unless they are awaited."""
+        request = wire.CreateTokenRequest(kind="device", factory=True)
+        answer = self._connection.repeat(
+            lambda: self._stub.CreateToken(request, timeout=self._deadline_s)
+        )
+        return answer.text
+
     def tokens(self) -> tuple[Token, ...]:
         """Newest first."""
         answer = self._connection.repeat(

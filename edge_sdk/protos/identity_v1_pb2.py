@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!edge_sdk/protos/identity_v1.proto\x12\x10\x65\x64ge.identity.v1\"\x1c\n\x0cTrustRequest\x12\x0c\n\x04root\x18\x01 \x01(\x0c\"2\n\rTrustResponse\x12\x13\n\x0b\x61uthorities\x18\x01 \x03(\x0c\x12\x0c\n\x04root\x18\x02 \x01(\x0c\"]\n\x0c\x45nrolRequest\x12\x0f\n\x07request\x18\x01 \x01(\x0c\x12\x0e\n\x06secret\x18\x02 \x01(\x0c\x12\x15\n\rfactory_chain\x18\x03 \x03(\x0c\x12\x15\n\rfactory_proof\x18\x04 \x01(\x0c\"P\n\rEnrolResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x13\n\x0b\x61uthorities\x18\x02 \x03(\x0c\x12\x15\n\rretry_after_s\x18\x03 \x01(\x01\";\n\x13RenewExpiredRequest\x12\x0f\n\x07request\x18\x01 \x01(\x0c\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\"\x1f\n\x0cRenewRequest\x12\x0f\n\x07request\x18\x01 \x01(\x0c\"\xb0\x01\n\x05Token\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04uses\x18\x04 \x01(\r\x12\x0f\n\x07used_by\x18\x05 \x03(\t\x12\x12\n\nexpires_ms\x18\x06 \x01(\x03\x12\x10\n\x08\x61pproval\x18\x07 \x01(\x08\x12\x12\n\ncreated_ms\x18\x08 \x01(\x03\x12\x12\n\ncreated_by\x18\t \x01(\t\x12\x0f\n\x07revoked\x18\n \x01(\x08\"a\n\x12\x43reateTokenRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04uses\x18\x03 \x01(\r\x12\x0f\n\x07valid_s\x18\x04 \x01(\x01\x12\x10\n\x08\x61pproval\x18\x05 \x01(\x08\"K\n\x13\x43reateTokenResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12&\n\x05token\x18\x02 \x01(\x0b\x32\x17.edge.identity.v1.Token\"\x13\n\x11ListTokensRequest\"=\n\x12ListTokensResponse\x12\'\n\x06tokens\x18\x01 \x03(\x0b\x32\x17.edge.identity.v1.Token\"#\n\x12RevokeTokenRequest\x12\r\n\x05token\x18\x01 \x01(\t\"\xb4\x01\n\x08Identity\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0b\n\x03how\x18\x05 \x01(\t\x12\x0b\n\x03key\x18\x06 \x01(\t\x12\x11\n\tauthority\x18\x07 \x01(\t\x12\x14\n\x0cnot_after_ms\x18\x08 \x01(\x03\x12\x12\n\nchanged_ms\x18\t \x01(\x03\x12\x16\n\x0e\x66\x61\x63tory_serial\x18\n \x01(\t\"4\n\x15ListIdentitiesRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\"H\n\x16ListIdentitiesResponse\x12.\n\nidentities\x18\x01 \x03(\x0b\x32\x1a.edge.identity.v1.Identity\"D\n\x0e\x41pproveRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0e\x66\x61\x63tory_serial\x18\x03 \x01(\t\";\n\rRevokeRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t2\xfe\x01\n\x10\x45nrolmentService\x12H\n\x05Trust\x12\x1e.edge.identity.v1.TrustRequest\x1a\x1f.edge.identity.v1.TrustResponse\x12H\n\x05\x45nrol\x12\x1e.edge.identity.v1.EnrolRequest\x1a\x1f.edge.identity.v1.EnrolResponse\x12V\n\x0cRenewExpired\x12%.edge.identity.v1.RenewExpiredRequest\x1a\x1f.edge.identity.v1.EnrolResponse2Z\n\x0eRenewalService\x12H\n\x05Renew\x12\x1e.edge.identity.v1.RenewRequest\x1a\x1f.edge.identity.v1.EnrolResponse2\x89\x04\n\x0fIdentityService\x12Z\n\x0b\x43reateToken\x12$.edge.identity.v1.CreateTokenRequest\x1a%.edge.identity.v1.CreateTokenResponse\x12W\n\nListTokens\x12#.edge.identity.v1.ListTokensRequest\x1a$.edge.identity.v1.ListTokensResponse\x12L\n\x0bRevokeToken\x12$.edge.identity.v1.RevokeTokenRequest\x1a\x17.edge.identity.v1.Token\x12\x63\n\x0eListIdentities\x12\'.edge.identity.v1.ListIdentitiesRequest\x1a(.edge.identity.v1.ListIdentitiesResponse\x12G\n\x07\x41pprove\x12 .edge.identity.v1.ApproveRequest\x1a\x1a.edge.identity.v1.Identity\x12\x45\n\x06Revoke\x12\x1f.edge.identity.v1.RevokeRequest\x1a\x1a.edge.identity.v1.Identityb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!edge_sdk/protos/identity_v1.proto\x12\x10\x65\x64ge.identity.v1\"\x1c\n\x0cTrustRequest\x12\x0c\n\x04root\x18\x01 \x01(\x0c\"2\n\rTrustResponse\x12\x13\n\x0b\x61uthorities\x18\x01 \x03(\x0c\x12\x0c\n\x04root\x18\x02 \x01(\x0c\"]\n\x0c\x45nrolRequest\x12\x0f\n\x07request\x18\x01 \x01(\x0c\x12\x0e\n\x06secret\x18\x02 \x01(\x0c\x12\x15\n\rfactory_chain\x18\x03 \x03(\x0c\x12\x15\n\rfactory_proof\x18\x04 \x01(\x0c\"P\n\rEnrolResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x13\n\x0b\x61uthorities\x18\x02 \x03(\x0c\x12\x15\n\rretry_after_s\x18\x03 \x01(\x01\";\n\x13RenewExpiredRequest\x12\x0f\n\x07request\x18\x01 \x01(\x0c\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\"\x1f\n\x0cRenewRequest\x12\x0f\n\x07request\x18\x01 \x01(\x0c\"\xb0\x01\n\x05Token\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04uses\x18\x04 \x01(\r\x12\x0f\n\x07used_by\x18\x05 \x03(\t\x12\x12\n\nexpires_ms\x18\x06 \x01(\x03\x12\x10\n\x08\x61pproval\x18\x07 \x01(\x08\x12\x12\n\ncreated_ms\x18\x08 \x01(\x03\x12\x12\n\ncreated_by\x18\t \x01(\t\x12\x0f\n\x07revoked\x18\n \x01(\x08\"r\n\x12\x43reateTokenRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04uses\x18\x03 \x01(\r\x12\x0f\n\x07valid_s\x18\x04 \x01(\x01\x12\x10\n\x08\x61pproval\x18\x05 \x01(\x08\x12\x0f\n\x07\x66\x61\x63tory\x18\x06 \x01(\x08\"K\n\x13\x43reateTokenResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12&\n\x05token\x18\x02 \x01(\x0b\x32\x17.edge.identity.v1.Token\"\x13\n\x11ListTokensRequest\"=\n\x12ListTokensResponse\x12\'\n\x06tokens\x18\x01 \x03(\x0b\x32\x17.edge.identity.v1.Token\"#\n\x12RevokeTokenRequest\x12\r\n\x05token\x18\x01 \x01(\t\"\xb4\x01\n\x08Identity\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0b\n\x03how\x18\x05 \x01(\t\x12\x0b\n\x03key\x18\x06 \x01(\t\x12\x11\n\tauthority\x18\x07 \x01(\t\x12\x14\n\x0cnot_after_ms\x18\x08 \x01(\x03\x12\x12\n\nchanged_ms\x18\t \x01(\x03\x12\x16\n\x0e\x66\x61\x63tory_serial\x18\n \x01(\t\"4\n\x15ListIdentitiesRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\"H\n\x16ListIdentitiesResponse\x12.\n\nidentities\x18\x01 \x03(\x0b\x32\x1a.edge.identity.v1.Identity\"D\n\x0e\x41pproveRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0e\x66\x61\x63tory_serial\x18\x03 \x01(\t\";\n\rRevokeRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t2\xfe\x01\n\x10\x45nrolmentService\x12H\n\x05Trust\x12\x1e.edge.identity.v1.TrustRequest\x1a\x1f.edge.identity.v1.TrustResponse\x12H\n\x05\x45nrol\x12\x1e.edge.identity.v1.EnrolRequest\x1a\x1f.edge.identity.v1.EnrolResponse\x12V\n\x0cRenewExpired\x12%.edge.identity.v1.RenewExpiredRequest\x1a\x1f.edge.identity.v1.EnrolResponse2Z\n\x0eRenewalService\x12H\n\x05Renew\x12\x1e.edge.identity.v1.RenewRequest\x1a\x1f.edge.identity.v1.EnrolResponse2\x89\x04\n\x0fIdentityService\x12Z\n\x0b\x43reateToken\x12$.edge.identity.v1.CreateTokenRequest\x1a%.edge.identity.v1.CreateTokenResponse\x12W\n\nListTokens\x12#.edge.identity.v1.ListTokensRequest\x1a$.edge.identity.v1.ListTokensResponse\x12L\n\x0bRevokeToken\x12$.edge.identity.v1.RevokeTokenRequest\x1a\x17.edge.identity.v1.Token\x12\x63\n\x0eListIdentities\x12\'.edge.identity.v1.ListIdentitiesRequest\x1a(.edge.identity.v1.ListIdentitiesResponse\x12G\n\x07\x41pprove\x12 .edge.identity.v1.ApproveRequest\x1a\x1a.edge.identity.v1.Identity\x12\x45\n\x06Revoke\x12\x1f.edge.identity.v1.RevokeRequest\x1a\x1a.edge.identity.v1.Identityb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,29 +46,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOKEN']._serialized_start=409
   _globals['_TOKEN']._serialized_end=585
   _globals['_CREATETOKENREQUEST']._serialized_start=587
-  _globals['_CREATETOKENREQUEST']._serialized_end=684
-  _globals['_CREATETOKENRESPONSE']._serialized_start=686
-  _globals['_CREATETOKENRESPONSE']._serialized_end=761
-  _globals['_LISTTOKENSREQUEST']._serialized_start=763
-  _globals['_LISTTOKENSREQUEST']._serialized_end=782
-  _globals['_LISTTOKENSRESPONSE']._serialized_start=784
-  _globals['_LISTTOKENSRESPONSE']._serialized_end=845
-  _globals['_REVOKETOKENREQUEST']._serialized_start=847
-  _globals['_REVOKETOKENREQUEST']._serialized_end=882
-  _globals['_IDENTITY']._serialized_start=885
-  _globals['_IDENTITY']._serialized_end=1065
-  _globals['_LISTIDENTITIESREQUEST']._serialized_start=1067
-  _globals['_LISTIDENTITIESREQUEST']._serialized_end=1119
-  _globals['_LISTIDENTITIESRESPONSE']._serialized_start=1121
-  _globals['_LISTIDENTITIESRESPONSE']._serialized_end=1193
-  _globals['_APPROVEREQUEST']._serialized_start=1195
-  _globals['_APPROVEREQUEST']._serialized_end=1263
-  _globals['_REVOKEREQUEST']._serialized_start=1265
-  _globals['_REVOKEREQUEST']._serialized_end=1324
-  _globals['_ENROLMENTSERVICE']._serialized_start=1327
-  _globals['_ENROLMENTSERVICE']._serialized_end=1581
-  _globals['_RENEWALSERVICE']._serialized_start=1583
-  _globals['_RENEWALSERVICE']._serialized_end=1673
-  _globals['_IDENTITYSERVICE']._serialized_start=1676
-  _globals['_IDENTITYSERVICE']._serialized_end=2197
+  _globals['_CREATETOKENREQUEST']._serialized_end=701
+  _globals['_CREATETOKENRESPONSE']._serialized_start=703
+  _globals['_CREATETOKENRESPONSE']._serialized_end=778
+  _globals['_LISTTOKENSREQUEST']._serialized_start=780
+  _globals['_LISTTOKENSREQUEST']._serialized_end=799
+  _globals['_LISTTOKENSRESPONSE']._serialized_start=801
+  _globals['_LISTTOKENSRESPONSE']._serialized_end=862
+  _globals['_REVOKETOKENREQUEST']._serialized_start=864
+  _globals['_REVOKETOKENREQUEST']._serialized_end=899
+  _globals['_IDENTITY']._serialized_start=902
+  _globals['_IDENTITY']._serialized_end=1082
+  _globals['_LISTIDENTITIESREQUEST']._serialized_start=1084
+  _globals['_LISTIDENTITIESREQUEST']._serialized_end=1136
+  _globals['_LISTIDENTITIESRESPONSE']._serialized_start=1138
+  _globals['_LISTIDENTITIESRESPONSE']._serialized_end=1210
+  _globals['_APPROVEREQUEST']._serialized_start=1212
+  _globals['_APPROVEREQUEST']._serialized_end=1280
+  _globals['_REVOKEREQUEST']._serialized_start=1282
+  _globals['_REVOKEREQUEST']._serialized_end=1341
+  _globals['_ENROLMENTSERVICE']._serialized_start=1344
+  _globals['_ENROLMENTSERVICE']._serialized_end=1598
+  _globals['_RENEWALSERVICE']._serialized_start=1600
+  _globals['_RENEWALSERVICE']._serialized_end=1690
+  _globals['_IDENTITYSERVICE']._serialized_start=1693
+  _globals['_IDENTITYSERVICE']._serialized_end=2214
 # @@protoc_insertion_point(module_scope)

@@ -236,6 +236,7 @@ class CreateTokenRequest(_message.Message):
     USES_FIELD_NUMBER: _builtins.int
     VALID_S_FIELD_NUMBER: _builtins.int
     APPROVAL_FIELD_NUMBER: _builtins.int
+    FACTORY_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
     name: _builtins.str
     uses: _builtins.int
@@ -243,6 +244,8 @@ class CreateTokenRequest(_message.Message):
     valid_s: _builtins.float
     """0: a day"""
     approval: _builtins.bool
+    factory: _builtins.bool
+    """without a secret: for devices with a factory certificate"""
     def __init__(
         self,
         *,
@@ -251,10 +254,11 @@ class CreateTokenRequest(_message.Message):
         uses: _builtins.int = ...,
         valid_s: _builtins.float = ...,
         approval: _builtins.bool = ...,
+        factory: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval", "kind", b"kind", "name", b"name", "uses", b"uses", "valid_s", b"valid_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval", "factory", b"factory", "kind", b"kind", "name", b"name", "uses", b"uses", "valid_s", b"valid_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

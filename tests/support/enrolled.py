@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,11 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
-from distributor.identity import IdentityFolder, issue_client
+from distributor.identity import Authority, IdentityFolder, issue_client
+from distributor.identity.authority import key_pem
 from edge_sdk.fleet import Fleet, OwnIdentity
 from edge_sdk.identity import (
     EnrolmentToken,
+    FactoryKey,
     Identity,
     Issued,
     Kind,
@@ -93,6 +100,25 @@ def identity_of(token: EnrolmentToken, key: bytes, issued: Issued) -> Identity:
         address=token.address,
         enrolment_address=token.enrolment_address,
     )
+
+
+def factory_device(
+    maker: Authority, serial: str, *, ended: dt.datetime | None = None
+) -> FactoryKey:
+    """What a manufacturer puts into a device; without ``ended`` it is good for ever."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    for_ever = dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.SERIAL_NUMBER, serial)]))
+        .issuer_name(maker.x509.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(dt.datetime(2015, 1, 1, tzinfo=dt.UTC))
+        .not_valid_after(ended or for_ever)
+        .sign(maker.key, hashes.SHA256())
+    )
+    return FactoryKey(chain=made.public_bytes(serialization.Encoding.PEM), key=key_pem(key))
 
 
 @contextmanager

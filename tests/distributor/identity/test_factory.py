@@ -7,15 +7,12 @@ import datetime as dt
 import time
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from distributor.identity import Authority, check_factory, make_authority
-from distributor.identity.authority import key_pem, vouch_for
+from distributor.identity.authority import vouch_for
 from edge_sdk.base import EdgeError, FormatError, TrustError
 from edge_sdk.identity import make_key, make_request, prove, to_der
+from tests.support.enrolled import factory_device
 
 MAKER = make_authority()
 LINE = make_authority()  # an issuer below the maker
@@ -23,24 +20,11 @@ REQUEST = make_request(make_key(), "device", "gate-7")
 NOW_S = time.time()
 
 
-def _device(by: Authority, serial: str = "SN-7", years: int = 0) -> tuple[bytes, bytes]:
-    """A key (PEM) and its certificate (DER), valid for ever unless ``years`` (ago) is given."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.SERIAL_NUMBER, serial)])
-    ended = dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC)
-    if years:
-        ended = dt.datetime.now(dt.UTC) - dt.timedelta(days=365 * years)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(by.x509.subject)
-        .public_key(key.public_key())
-        .serial_number(7)
-        .not_valid_before(dt.datetime(2015, 1, 1, tzinfo=dt.UTC))
-        .not_valid_after(ended)
-        .sign(by.key, hashes.SHA256())
-    )
-    return key_pem(key), made.public_bytes(serialization.Encoding.DER)
+def _device(by: Authority, serial: str = "SN-7", *, ended: bool = False) -> tuple[bytes, bytes]:
+    """A key (PEM) and its certificate (DER)."""
+    a_year_ago = dt.datetime.now(dt.UTC) - dt.timedelta(days=365)
+    made = factory_device(by, serial, ended=a_year_ago if ended else None)
+    return made.key, to_der(made.chain)[0]
 
 
 def _check(chain: list[bytes], proof: bytes, request: bytes = REQUEST) -> str:
@@ -67,7 +51,7 @@ def test_others_are_refused() -> None:
         ([certificate], prove(other_key, REQUEST)),
         ([certificate], prove(key, make_request(make_key(), "device", "gate-8"))),
         ([certificate], b""),
-        ([_device(MAKER, years=1)[1]], prove(key, REQUEST)),
+        ([_device(MAKER, ended=True)[1]], prove(key, REQUEST)),
         ([child, certificate], prove(child_key, REQUEST)),
         ([child], prove(child_key, REQUEST)),
     ]

@@ -16,11 +16,13 @@ from distributor.identity import IdentityFolder, make_authority
 from distributor.services import interceptor
 from edge_sdk.base import (
     ConflictError,
+    EdgeError,
     RefusedError,
     TrustError,
     UnavailableError,
 )
 from edge_sdk.identity import (
+    EnrolmentToken,
     Issued,
     Pending,
     enrol,
@@ -33,7 +35,13 @@ from edge_sdk.protos import delivery_v1_pb2 as delivery
 from edge_sdk.protos.fleet_v1_pb2 import ListDevicesRequest
 from edge_sdk.protos.fleet_v1_pb2_grpc import FleetServiceStub
 from edge_sdk.rpc import Credentials, Tls, open_channel, typed_errors
-from tests.support.enrolled import DAY_S, SecuredFleet, identity_of, secured_fleet
+from tests.support.enrolled import (
+    DAY_S,
+    SecuredFleet,
+    factory_device,
+    identity_of,
+    secured_fleet,
+)
 from tests.support.fleet_server import ScriptedDevice, wait_until
 
 
@@ -240,6 +248,48 @@ def test_waiting_for_an_operator(fleet: SecuredFleet) -> None:
         assert operator.identities.approve("gate-10").state == "approved"
     assert isinstance(enrol(token, anchors, key, "gate-9"), Issued)
     assert isinstance(enrol(token, anchors, make_key(), "gate-10"), Issued)
+
+
+def test_a_factory_certificate(tmp_path: Path) -> None:
+    """A device of a manufacturer that is known comes in without any secret of the fleet, once an
+    operator approves its serial number; another one does not."""
+    maker = make_authority()
+    (tmp_path / "makers.pem").write_bytes(maker.certificate)
+    with secured_fleet(tmp_path, factory_authorities=str(tmp_path / "makers.pem")) as fleet:
+        with fleet.operator() as operator:
+            token = EnrolmentToken.decode(operator.identities.factory_token())
+            assert token.secret == ""
+            anchors = first_contact(token)
+            key, factory = make_key(), factory_device(maker, "SN-7")
+            assert isinstance(enrol(token, anchors, key, "gate-7", factory=factory), Pending)
+            (waiting,) = operator.identities.identities(state="pending")
+            assert waiting.factory_serial == "SN-7"
+            operator.identities.approve("gate-7", factory_serial="SN-7")
+            issued = enrol(token, anchors, key, "gate-7", factory=factory)
+            assert isinstance(issued, Issued)
+            _check_in(fleet.device(identity_of(token, key, issued)))
+        with pytest.raises(TrustError, match="no manufacturer"):
+            other = factory_device(make_authority(), "SN-8")
+            enrol(token, anchors, make_key(), "gate-8", factory=other)
+        with pytest.raises(EdgeError):  # the empty secret is none
+            enrol(token, anchors, make_key(), "gate-8")
+
+
+def test_an_outside_authority(tmp_path: Path) -> None:
+    """Devices of another authority that is believed come in, are revoked like others, and are
+    left to it when it is time to renew."""
+    outside = make_authority()
+    (tmp_path / "outside.pem").write_bytes(outside.certificate)
+    settings = {"client_authorities": str(tmp_path / "outside.pem")}
+    with secured_fleet(tmp_path, **settings) as fleet:
+        key = make_key()
+        tls = Tls(roots=fleet.folder.load().roots, key=key, certificate=_by(outside, key))
+        device = fleet.device_with(tls, "gate-x")
+        assert not _check_in(device).renew_certificate
+        with fleet.operator() as operator:
+            operator.identities.revoke("gate-x")
+        with pytest.raises(TrustError, match="refused"):
+            _check_in(device)
 
 
 def test_renewing(fleet: SecuredFleet) -> None:

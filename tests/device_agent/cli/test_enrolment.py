@@ -1,0 +1,117 @@
+"""``edge-agent enrol`` and ``identity``, against a distributor in this process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from device_agent.cli import cli
+from device_agent.cli.enrolment import identified, make_store, named, read_newcomer
+from device_agent.config import AgentConfig
+from device_agent.errors import StateError
+from edge_sdk.base import TrustError, UnavailableError, UsageError
+from tests.support.enrolled import SecuredFleet, factory_device, secured_fleet
+
+pytestmark = pytest.mark.distributor
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredFleet]:
+    from distributor.identity import make_authority
+
+    folder = tmp_path_factory.mktemp("s")
+    maker = make_authority()
+    (folder / "makers.pem").write_bytes(maker.certificate)
+    device = factory_device(maker, "SN-7")
+    (folder / "idevid.pem").write_bytes(device.chain)
+    (folder / "idevid.key").write_bytes(device.key)
+    with secured_fleet(folder, factory_authorities=str(folder / "makers.pem")) as one:
+        yield one
+
+
+def _run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, list(arguments))
+
+
+def _token_file(fleet: SecuredFleet, path: Path, **wanted: object) -> str:
+    path.write_text(fleet.token(**wanted).encode())
+    path.chmod(0o600)
+    return str(path)
+
+
+def test_enrolling_and_looking(fleet: SecuredFleet, tmp_path: Path) -> None:
+    """The name comes from the token; afterwards the state is shown, and no secret."""
+    state = str(tmp_path / "state")
+    assert json.loads(_run("identity", "--state", state, "--json").stdout)["state"] == "none"
+    file = _token_file(fleet, tmp_path / "t", name="gate-1")
+    done = _run("enrol", "--state", state, "--token-file", file, "--json")
+    shown = json.loads(done.stdout)
+    assert (shown["state"], shown["device"]) == ("enrolled", "gate-1")
+    assert shown["distributor"] == fleet.server.serving.device_address
+    assert not shown["expired_by_this_clock"]
+    text = _run("identity", "--state", state).stdout
+    assert "gate-1" in text
+    assert "PRIVATE" not in text + done.stdout
+    again = _run("enrol", "--state", state)  # there is nothing left to do
+    assert again.exit_code == 0
+    other = _run("enrol", "--state", state, "--device", "gate-2")
+    assert isinstance(other.exception, StateError)
+
+
+def test_waiting_for_an_operator(fleet: SecuredFleet, tmp_path: Path) -> None:
+    """Without waiting it ends, says what is missing, and goes on with the same key later."""
+    state = str(tmp_path / "state")
+    file = _token_file(fleet, tmp_path / "t", approval=True)
+    asked = ("enrol", "--state", state, "--device", "gate-3", "--token-file", file, "--no-wait")
+    waits = _run(*asked)
+    assert isinstance(waits.exception, UnavailableError)
+    assert "devices approve gate-3" in waits.exception.message
+    with fleet.operator() as operator:
+        operator.identities.approve("gate-3")
+    assert _run(*asked).exit_code == 0
+
+
+def test_a_factory_certificate(fleet: SecuredFleet, tmp_path: Path) -> None:
+    """With a token that has no secret; without a certificate that is no use."""
+    with fleet.operator() as operator:
+        operator.identities.approve("gate-4", factory_serial="SN-7")
+        (tmp_path / "t").write_text(operator.identities.factory_token())
+    where = ["--state", str(tmp_path / "state"), "--device", "gate-4", "--token-file"]
+    where.append(str(tmp_path / "t"))
+    folder = fleet.data.parent
+    factory = ["--factory-certificate", str(folder / "idevid.pem")]
+    assert isinstance(_run("enrol", *where).exception, UsageError)
+    assert isinstance(_run("enrol", *where, *factory).exception, UsageError)
+    factory += ["--factory-key", str(folder / "idevid.key")]
+    assert _run("enrol", *where, *factory, "--no-wait").exit_code == 0
+
+
+def test_what_cannot_be(fleet: SecuredFleet, tmp_path: Path) -> None:
+    """No token, no name, a token that was used: each is said, and no agent is started."""
+    state = str(tmp_path / "state")
+    assert isinstance(_run("enrol", "--state", state, "--device", "g").exception, UsageError)
+    file = _token_file(fleet, tmp_path / "t")
+    unnamed = _run("enrol", "--state", state, "--token-file", file)
+    assert isinstance(unnamed.exception, UsageError)
+    named_so = ("--device", "gate-5", "--token-file", file)
+    assert _run("enrol", "--state", state, *named_so).exit_code == 0
+    used = _run("enrol", "--state", str(tmp_path / "other"), *named_so)
+    assert isinstance(used.exception, TrustError)
+
+
+def test_without_an_identity(fleet: SecuredFleet, tmp_path: Path) -> None:
+    """An agent without one speaks to no distributor; without a distributor it needs none."""
+    flags = {"token_file": None, "factory_certificate": None, "factory_key": None}
+    newcomer = read_newcomer(dict(flags))
+    config = AgentConfig(state_dir=str(tmp_path / "s"), device="gate-6")
+    store = make_store(tmp_path / "s")
+    assert identified(named(config, newcomer), store, newcomer) == config
+    config = AgentConfig(
+        state_dir=str(tmp_path / "s"), device="gate-6", distributor="127.0.0.1:7443"
+    )
+    with pytest.raises(UsageError, match="not enrolled"):
+        identified(config, store, newcomer)
