@@ -10,11 +10,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from edge_sdk.fleet import Cohort, Draft, Fleet, OwnIdentity
+from edge_sdk.fleet import Cohort, Draft, Fleet, OwnIdentity, begin
 from edge_sdk.identity import EnrolmentToken
 from tests.support import processes
 from tests.support.fleet_on_loopback import FAST_PROBATION, MODEL, write_versions
 from tests.support.processes import Command, environment, program, stopping, wait_for
+from tests.support.signed_fleet import key_folder
 
 
 def _command(folder: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -31,8 +32,8 @@ def _readable_by_others(folder: Path) -> list[Path]:
 
 
 def test_a_token_is_all_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """init, serve, login, token, run: the device enrols, gets a version and serves it. Started
-    again it needs no token. No secret is in a log, an argument, or a file that others read."""
+    """init, serve, login, token, run: the device enrols, gets a signed version and serves it.
+    Started again it needs no token. No secret is in a log, an argument, or a file that others read."""
     monkeypatch.delenv("EDGE_TEST_PLAINTEXT", raising=False)
     (path,) = write_versions(tmp_path / "models", 1)
     distributor = processes.distributor(
@@ -44,7 +45,9 @@ def test_a_token_is_all_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         first = EnrolmentToken.decode(Path(distributor.ready["operator_token"]).read_text())
         ann = OwnIdentity(tmp_path / "home" / "identity").log_in(first, "ann")
         token_file = tmp_path / "gate-7.token"
-        with Fleet(str(distributor.ready["operator_address"]), identity=ann) as fleet:
+        address, keys = str(distributor.ready["operator_address"]), key_folder(tmp_path / "keys")
+        with Fleet(address, identity=ann, keys=keys) as fleet:
+            begin(fleet.metadata, keys, ["team"])
             text, _ = fleet.identities.create_token(name="gate-7")
             token_file.write_text(text)
             token_file.chmod(0o600)
