@@ -38,6 +38,11 @@ def test_every_method_has_a_rule() -> None:
     assert methods() - set(RULES) == set()
 
 
+def test_every_rule_has_a_method() -> None:
+    """A rule for what does not exist would be taken for a protection."""
+    assert set(RULES) - methods() == set()
+
+
 def test_a_method_without_a_rule_is_refused() -> None:
     """Even to an admin of everything."""
     decision = decide("edge.new.v1.New/Do", kind="operator", grants=[Grant(role="admin")])

@@ -9,12 +9,16 @@ import grpc
 import pytest
 
 from distributor.operators import ROLES, RULES, Grant, decide
+from distributor.services import Caller, permitted
+from distributor.services.access import Rights, enter
 from edge_sdk.audit import Entry, decode_entry
 from edge_sdk.base import Digest, EdgeError, ForbiddenError, TrustError
 from edge_sdk.protos import fleet_v1_pb2 as fleet
+from edge_sdk.protos import identity_v1_pb2 as identity
 from edge_sdk.protos import metadata_v1_pb2 as metadata
 from edge_sdk.protos import operators_v1_pb2 as wire
 from edge_sdk.protos.fleet_v1_pb2_grpc import FleetServiceStub
+from edge_sdk.protos.identity_v1_pb2_grpc import IdentityServiceStub, RenewalServiceStub
 from edge_sdk.protos.metadata_v1_pb2_grpc import MetadataServiceStub
 from edge_sdk.protos.operators_v1_pb2_grpc import (
     AuditServiceStub,
@@ -39,7 +43,10 @@ PEOPLE: dict[str, Sequence[str]] = {
 ABOUT_NONE = {
     "FleetService/MissingFiles", "FleetService/ListDevices", "MetadataService/OnlineKeys",
 }  # fmt: skip
-SERVED = ("edge.fleet.v1.", "edge.operators.v1.", "edge.metadata.v1.")
+SERVED = (
+    *("edge.fleet.v1.", "edge.operators.v1.", "edge.metadata.v1."),
+    *("edge.identity.v1.IdentityService", "edge.identity.v1.RenewalService"),
+)
 
 
 class Door:
@@ -51,6 +58,8 @@ class Door:
         self.operators = OperatorServiceStub(self.channel)
         self.audit = AuditServiceStub(self.channel)
         self.contents = ContentServiceStub(self.channel)
+        self.identities = IdentityServiceStub(self.channel)
+        self.renewal = RenewalServiceStub(self.channel)
         self.metadata = MetadataServiceStub(self.channel)
         self.data = server.config.data
 
@@ -157,6 +166,25 @@ CALLS: dict[str, Callable[[Door], Any]] = {
     "MetadataService/Put": lambda door: door.metadata.Put(put_of("7.ns_team.json"), timeout=30),
     "MetadataService/OnlineKeys": lambda door: door.metadata.OnlineKeys(
         metadata.OnlineKeysRequest(), timeout=30
+    ),
+    "RenewalService/Renew": lambda door: door.renewal.Renew(identity.RenewRequest(), timeout=30),
+    "IdentityService/CreateToken": lambda door: door.identities.CreateToken(
+        identity.CreateTokenRequest(kind="neither"), timeout=30
+    ),
+    "IdentityService/ListTokens": lambda door: door.identities.ListTokens(
+        identity.ListTokensRequest(), timeout=30
+    ),
+    "IdentityService/RevokeToken": lambda door: door.identities.RevokeToken(
+        identity.RevokeTokenRequest(token="missing"), timeout=30
+    ),
+    "IdentityService/ListIdentities": lambda door: door.identities.ListIdentities(
+        identity.ListIdentitiesRequest(), timeout=30
+    ),
+    "IdentityService/Approve": lambda door: door.identities.Approve(
+        identity.ApproveRequest(kind="neither"), timeout=30
+    ),
+    "IdentityService/Revoke": lambda door: door.identities.Revoke(
+        identity.RevokeRequest(kind="neither"), timeout=30
     ),
     "OperatorService/WhoAmI": lambda door: door.operators.WhoAmI(wire.WhoAmIRequest(), timeout=30),
     "OperatorService/ListOperators": lambda door: door.operators.ListOperators(
@@ -270,6 +298,17 @@ def newest(door: Door) -> str:
     return rollouts[0].rollout
 
 
+NEW_TOKEN = "the newest token"
+
+
+def newest_token(door: Door) -> str:
+    tokens = door.identities.ListTokens(identity.ListTokensRequest(), timeout=30).tokens
+    return tokens[0].token
+
+
+NAMED = {NEW: newest, NEW_TOKEN: newest_token}
+
+
 def put_first_metadata(door: Door) -> None:
     """What a key ceremony ends with."""
     with open_catalog(door.data) as catalog:
@@ -355,6 +394,42 @@ CHANGES: dict[str, tuple[str, Callable[[Door], Any], str, str, str]] = {
         "ada",
         "admin",
     ),
+    "IdentityService/CreateToken": (
+        ROOT,
+        lambda door: door.identities.CreateToken(
+            identity.CreateTokenRequest(kind="device", name="cam-9"), timeout=30
+        ),
+        "device.token",
+        NEW_TOKEN,
+        "admin",
+    ),
+    "IdentityService/RevokeToken": (
+        ROOT,
+        lambda door: door.identities.RevokeToken(
+            identity.RevokeTokenRequest(token=newest_token(door)), timeout=30
+        ),
+        "token.revoke",
+        NEW_TOKEN,
+        "admin",
+    ),
+    "IdentityService/Approve": (
+        ROOT,
+        lambda door: door.identities.Approve(
+            identity.ApproveRequest(kind="device", name="cam-9"), timeout=30
+        ),
+        "device.approve",
+        "cam-9",
+        "admin",
+    ),
+    "IdentityService/Revoke": (
+        ROOT,
+        lambda door: door.identities.Revoke(
+            identity.RevokeRequest(kind="device", name="cam-9", reason="test"), timeout=30
+        ),
+        "device.revoke",
+        "cam-9",
+        "admin",
+    ),
     # The last: from here on nothing is rolled out that nobody signed.
     "MetadataService/Put": (
         ROOT,
@@ -381,7 +456,8 @@ def test_every_change_is_one_entry(server: FleetServer) -> None:
             added = root.entries(after=before)
             assert len(added) == 1, short
             one = added[0]
-            assert (one.action, one.object) == (action, newest(root) if thing == NEW else thing)
+            found = NAMED[thing](root) if thing in NAMED else thing
+            assert (one.action, one.object) == (action, found)
             assert (one.kind, one.actor, one.role) == ("operator", who, role)
             assert one.request, short
 
@@ -421,3 +497,16 @@ def test_only_an_admin_makes_tokens_for_others(server: FleetServer) -> None:
         assert list(made.roles) == ["viewer@team"]
         assert made.secret
         assert not any(made.secret in str(one) for one in root.entries())
+
+
+def test_a_service_must_say_which_namespace() -> None:
+    """One that forgets would let a role in one namespace act in another: a defect, not a permit."""
+    somebody = Caller(kind="operator", name="ada")
+    grants = (Grant.parse("deployer@team"),)
+    method = "edge.fleet.v1.FleetService/AbortRollout"
+    enter(Rights(caller=somebody, method=method, grants=grants, via="test"))
+    assert permitted("team").role == "deployer@team"
+    with pytest.raises(AssertionError, match="which namespace"):
+        permitted()
+    with pytest.raises(ForbiddenError):
+        permitted("other")
