@@ -15,25 +15,12 @@ from device_agent.store.filesystem import FileSystem
 from device_agent.trust.client import TrustedMetadata, size_max
 from device_agent.trust.fetcher import GuardedFetcher, from_source
 from edge_sdk import trust
-from edge_sdk.base import NotFoundError, ResourceError, TrustError, UnavailableError
+from edge_sdk.base import ResourceError, TrustError, UnavailableError
+from tests.support.metadata_files import MetadataFiles
 from tests.support.trust import SignedFleet
 from tests.support.unsynced_files import UnsyncedFiles
 
 HOUR = timedelta(hours=1)
-
-
-class Source:
-    """Files by name, from a mapping that a test may change."""
-
-    def __init__(self, files: dict[str, bytes]) -> None:
-        self.files = files
-        self.asked: list[str] = []
-
-    def fetch(self, name: str) -> Iterator[bytes]:
-        self.asked.append(name)
-        if name not in self.files:
-            raise NotFoundError(name)
-        yield self.files[name]
 
 
 class Rig:
@@ -41,7 +28,7 @@ class Rig:
 
     def __init__(self, folder: Path, files: FileSystem | None = None) -> None:
         self.fleet = SignedFleet()
-        self.source = Source(self.fleet.files)
+        self.source = MetadataFiles(self.fleet.files)
         self.folder = folder / "trust"
         self.folder.mkdir()
         self.at = datetime.now(timezone.utc)

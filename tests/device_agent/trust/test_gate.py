@@ -13,26 +13,15 @@ from device_agent.trust import factory, keep_factory_root
 from device_agent.trust.factory import open_gate, read_factory_root
 from device_agent.trust.gate import Gate, Judged
 from edge_sdk import trust
-from edge_sdk.base import FormatError, NotFoundError, TrustError, UnavailableError, Version
+from edge_sdk.base import FormatError, TrustError, UnavailableError, Version
 from edge_sdk.manifest import AssignedModel, Assignment, encode_assignment
 from tests.support.artifacts import ArtifactBytes, make_artifact
+from tests.support.metadata_files import MetadataFiles
 from tests.support.trust import SignedFleet, new_key
 
 V1 = make_artifact({"model.bin": b"1"}, version="1.0.0")
 V2 = make_artifact({"model.bin": b"2"}, version="2.0.0")
 OTHER = make_artifact({"model.bin": b"o"}, model="other/thing", version="1.0.0")
-
-
-class Source:
-    def __init__(self, files: dict[str, bytes]) -> None:
-        self.files = files
-        self.asked: list[str] = []
-
-    def fetch(self, name: str) -> Iterator[bytes]:
-        self.asked.append(name)
-        if name not in self.files:
-            raise NotFoundError(name)
-        yield self.files[name]
 
 
 class Device:
@@ -41,7 +30,7 @@ class Device:
     def __init__(self, folder: Path, **fleet: object) -> None:
         self.fleet = SignedFleet(namespaces=("team", "other"), **fleet)  # type: ignore[arg-type]
         self.fleet.publish(V1.document)
-        self.source = Source(self.fleet.files)
+        self.source = MetadataFiles(self.fleet.files)
         self.folder = folder / "trust"
         self.folder.mkdir()
         keep_factory_root(FileSystem(), self.folder, self.fleet.root)
@@ -246,7 +235,7 @@ def test_the_factory_root(tmp_path: Path) -> None:
 
 def test_without_a_factory_root_nothing_is_let_through(tmp_path: Path) -> None:
     """Neither what nobody signed nor what somebody did."""
-    gate = open_gate(FileSystem(), tmp_path, Source(SignedFleet().files))
+    gate = open_gate(FileSystem(), tmp_path, MetadataFiles(SignedFleet().files))
     for envelope in (encode_assignment(assignment(V1)), SignedFleet().assign(assignment(V1))):
         with pytest.raises(TrustError, match="factory root"):
             gate.judge(envelope, device="kiosk-7", kept=None, floors=dict)
