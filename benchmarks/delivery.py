@@ -231,12 +231,12 @@ def measure(rounds: int) -> list[Row]:
         for pair in trained.pairs:
             (served / f"{pair.precision}.onnx").hardlink_to(pair.target)
         make_certificate(folder / "certificate.pem")
-        distributor = stage.start_distributor()
+        distributor = stage.start_distributor(namespaces=["bench"])
         with (
             HttpsServer(served, folder / "certificate.pem") as https_server,
             SlowLink(https_server.address, bytes_per_s=LINK_BYTES_PER_S) as https,
             SlowLink(distributor.device_address, bytes_per_s=LINK_BYTES_PER_S) as grpc,
-            Fleet(distributor.operator_address, operator="bench") as fleet,
+            stage.open_fleet() as fleet,
         ):
             bench = Bench(stage, trained, https, grpc, fleet)
             bench.publish()

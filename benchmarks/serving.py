@@ -32,9 +32,9 @@ _LIMIT_S = 120.0
 def measure(folder: Path) -> list[Row]:
     """Starts a distributor and an agent of their own in ``folder``."""
     with Stage(folder) as stage:
-        distributor = stage.start_distributor()
+        distributor = stage.start_distributor(namespaces=["demo"])
         agent = stage.start_agent("bench", distributor.device_address, "--probation-s", "2")
-        with Fleet(distributor.operator_address, operator="bench") as fleet:
+        with stage.open_fleet() as fleet:
             wait_until_known(fleet, agent)
             models = _publish_two(fleet, folder)
             _roll_out(fleet, agent, "1.0.0")

@@ -2,8 +2,3 @@
 
 ``python -m demo.run`` (``make demo``); nothing of the product imports this.
 """
-
-import os
-
-# What is measured and shown here is not who calls.
-os.environ.setdefault("EDGE_TEST_PLAINTEXT", "1")

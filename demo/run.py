@@ -33,7 +33,7 @@ from demo.versions import (
     write_undamaged_sample,
 )
 from edge_sdk.base.command import bytes_text, run
-from edge_sdk.fleet import Fleet, Rollout
+from edge_sdk.fleet import Rollout
 
 RESULT = Path("build") / "demo.json"
 # Only the second agent says that it has this: with it, the smaller INT8 variant fits.
@@ -53,9 +53,9 @@ class Play:
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
-        distributor = stage.start_distributor()
+        distributor = stage.start_distributor(namespaces=["demo"])
         self._device_address = distributor.device_address
-        self.fleet = Fleet(distributor.operator_address, operator="demo")
+        self.fleet = stage.open_fleet()
         self.agents: list[Agent] = []
         self.status: dict[str, LocalStatus] = {}
         self.traffic = Traffic(stage)
@@ -191,7 +191,8 @@ def play_everything() -> Outcome:
         accuracy: dict[str, dict[str, float]] = {}
         play.start_agent("camera")
         play.start_agent("sensor", "--accelerator", INT8_UNIT)
-        say("A distributor and two agents run: camera takes FP32, sensor INT8.")
+        say("A distributor and two agents run: camera takes FP32, sensor INT8. Each enrolled with a")
+        say("token and believes what the publisher signed; every connection is mutual TLS.")
 
         say("\nVersion 1.0.0, from nothing:")
         play.publish(releases["1.0.0"])

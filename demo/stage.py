@@ -10,17 +10,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import select
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 from edge_sdk.base import EdgeError
+from edge_sdk.fleet import Fleet, KeyFolder, OwnIdentity
 
 _READY_S = 60.0
 _END_S = 15.0
@@ -62,6 +65,9 @@ class Stage:
         self._running: list[tuple[str, subprocess.Popen[bytes]]] = []
         self._outputs: list[IO[bytes]] = []
         self.operator_address = ""
+        self._operator = folder / "operator"
+        self._keys = folder / "keys"
+        self._passphrase = folder / "passphrase"
 
     def __enter__(self) -> Stage:
         return self
@@ -77,30 +83,48 @@ class Stage:
         for output in self._outputs:
             output.close()
 
-    def start_distributor(self, *options: str) -> Distributor:
+    def start_distributor(self, *options: str, namespaces: Sequence[str]) -> Distributor:
+        """With everything that trust begins with: an operator's certificate, and keys that sign
+        for ``namespaces``."""
         data = self.folder / "distributor"
         self.run("edge-distributor", "init", "--data", str(data))
         ready = self.start(
             "distributor",
             command("edge-distributor"),
             *("serve", "--data", str(data)),
-            *("--device-address", "127.0.0.1:0", "--operator-address", "127.0.0.1:0", "--json"),
+            *("--device-address", "127.0.0.1:0", "--operator-address", "127.0.0.1:0"),
+            *("--enrolment-address", "127.0.0.1:0", "--json"),
             *options,
         )
         self.operator_address = ready["operator_address"]
+        self._make_passphrase()
+        self.fleet("login", "--token-file", ready["operator_token"])
+        named = [argument for one in namespaces for argument in ("--namespace", one)]
+        self.fleet("keys", "init", "--keys", str(self._keys), *named)
         return Distributor(
             device_address=ready["device_address"],
             operator_address=ready["operator_address"],
             pid=ready["pid"],
         )
 
+    def open_fleet(self) -> Fleet:
+        """A connection as the operator who logged in, with keys to sign what is published."""
+        passphrase = self._passphrase.read_bytes()
+        return Fleet(
+            self.operator_address,
+            identity=OwnIdentity(self._operator / "identity").fresh(),
+            keys=KeyFolder(self._keys, lambda _: passphrase),
+        )
+
     def start_agent(self, name: str, device_address: str, *options: str) -> Agent:
-        state_dir = self.folder / name
+        """A new device: one token, and one command that enrols it and runs."""
+        state_dir, token = self.folder / name, self.folder / f"{name}.token"
+        self.fleet("devices", "token", "create", "--output", str(token))
         ready = self.start(
             name,
             command("edge-agent"),
             *("run", "--state", str(state_dir), "--device", name),
-            *("--distributor", device_address, "--json"),
+            *("--distributor", device_address, "--token-file", str(token), "--json"),
             *options,
         )
         return Agent(
@@ -127,7 +151,7 @@ class Stage:
             [*command(program), *arguments],
             capture_output=True,
             check=False,
-            env=_environment(),
+            env=self._environment(),
             stdin=subprocess.DEVNULL,
         )
         if done.returncode != 0:
@@ -166,12 +190,28 @@ class Stage:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=_environment(),
+                env=self._environment(),
                 # A group of its own: Ctrl-C reaches us alone, and we end everything in order.
                 start_new_session=True,
             )
         self._running.append((name, process))
         return process
+
+    def _environment(self) -> dict[str, str]:
+        # A figure must not depend on settings of whoever runs it.
+        own = {key: value for key, value in os.environ.items() if not key.startswith("EDGE_")}
+        return {
+            **own,
+            "ORT_DISABLE_TELEMETRY": "1",
+            "GRPC_VERBOSITY": "ERROR",
+            "EDGE_FLEET_HOME": str(self._operator),
+            "EDGE_KEY_PASSPHRASE_FILE": str(self._passphrase),
+        }
+
+    def _make_passphrase(self) -> None:
+        descriptor = os.open(self._passphrase, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(secrets.token_urlsafe())
 
     def said(self, name: str) -> str:
         """The end of what a process wrote to standard error."""
@@ -191,13 +231,6 @@ def command(program: str) -> list[str]:
 
 def command_of(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", module, *arguments]
-
-
-def _environment() -> dict[str, str]:
-    # A figure must not depend on settings of whoever runs it.
-    own = {key: value for key, value in os.environ.items() if not key.startswith("EDGE_")}
-    quiet = {"ORT_DISABLE_TELEMETRY": "1", "GRPC_VERBOSITY": "ERROR"}
-    return {**own, **quiet, "EDGE_TEST_PLAINTEXT": "1"}
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

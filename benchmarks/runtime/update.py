@@ -68,11 +68,11 @@ def _agent(folder: Path, paths: dict[str, Path]) -> Iterator[tuple[Fleet, Agent]
     """A device that has had both versions once and serves the first."""
     folder.mkdir(parents=True)
     with Stage(folder) as stage:
-        distributor = stage.start_distributor()
+        distributor = stage.start_distributor(namespaces=["bench"])
         agent = stage.start_agent(
             "bench", distributor.device_address, "--probation-s", str(_PROBATION_S)
         )
-        with Fleet(distributor.operator_address, operator="bench") as fleet:
+        with stage.open_fleet() as fleet:
             wait_until_known(fleet, agent)
             for version, path in paths.items():
                 parent = None if version == _VERSIONS[0] else _VERSIONS[0]
