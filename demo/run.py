@@ -191,7 +191,9 @@ def play_everything() -> Outcome:
         accuracy: dict[str, dict[str, float]] = {}
         play.start_agent("camera")
         play.start_agent("sensor", "--accelerator", INT8_UNIT)
-        say("A distributor and two agents run: camera takes FP32, sensor INT8. Each enrolled with a")
+        say(
+            "A distributor and two agents run: camera takes FP32, sensor INT8. Each enrolled with a"
+        )
         say("token and believes what the publisher signed; every connection is mutual TLS.")
 
         say("\nVersion 1.0.0, from nothing:")
