@@ -9,7 +9,8 @@ from tuf.api.exceptions import DownloadError, RepositoryError
 from tuf.api.metadata import TargetFile, Targets
 
 from device_agent.trust.explain import disk_or_trust, explain
-from edge_sdk.base import FormatError, ModelName, Version
+from edge_sdk.base import ModelName, Version
+from edge_sdk.trust import floors_in, namespace_role
 
 
 class Walker(Protocol):
@@ -52,21 +53,8 @@ class Verified:
             raise disk_or_trust(error) from error
 
     def floor(self, model: ModelName) -> Version | None:
-        """The highest floor that the publisher gave any version of ``model``, as far as the
-        roles that were asked for so far say so. Ask for the version in question first."""
-        floors = [
-            _floor(target)
-            for role in self._client.loaded().values()
-            for path, target in role.targets.items()
-            if path.startswith(f"{model}/")
-        ]
-        return max((floor for floor in floors if floor is not None), default=None)
-
-
-def _floor(target: TargetFile) -> Version | None:
-    custom = target.custom
-    said = custom.get("floor") if isinstance(custom, dict) else None
-    try:
-        return Version.parse(said) if isinstance(said, str) else None
-    except FormatError:
-        return None  # only its own publisher could have written that
+        """The highest floor that the publisher signed for any version of ``model``, as the
+        namespace's own document says, which repeats the floors of all its bins. Ask for the
+        version in question first: other documents may write what they like."""
+        own = self._client.loaded().get(namespace_role(model.namespace))
+        return floors_in([] if own is None else [own]).get(str(model))

@@ -11,14 +11,18 @@ from edge_sdk.base import TrustError, Version
 from edge_sdk.fleet.repository import File, Keys, Repository, signers_for
 from edge_sdk.manifest import Manifest
 from edge_sdk.trust import (
+    LONG,
     add_target,
     bin_roles,
     delegated_keys,
+    edited,
     file_name,
+    floors_in,
     holder,
     is_full,
     namespace_role,
     new_namespace,
+    repeat_floors,
     sign,
     split,
     target_path,
@@ -51,9 +55,19 @@ def sign_target(
     if new is None:
         return []
     changed: Mapping[str, Metadata[Targets]] = {own: new}
+    if own != role and _is_raised(first, manifest, floor):
+        assert floor is not None
+        parent = edited(first, expires=at + LONG)  # what devices see, whichever bin they ask for
+        repeat_floors(parent.signed, {str(manifest.model): floor})
+        changed = {role: parent, own: new}
     if is_full(new.signed):
-        changed = _split(repository, namespace, first, {own: new}, at)
+        changed = _split(repository, namespace, first, changed, at)
     return _signed(repository, keys, role, changed)
+
+
+def _is_raised(first: Metadata[Targets], manifest: Manifest, floor: Version | None) -> bool:
+    known = floors_in([first.signed]).get(str(manifest.model))
+    return floor is not None and (known is None or floor > known)
 
 
 def _split(

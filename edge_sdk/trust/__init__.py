@@ -29,6 +29,7 @@ from edge_sdk.trust.documents import (
     sign,
     verify,
 )
+from edge_sdk.trust.floors import floors_in, repeat_floors
 from edge_sdk.trust.key_files import (
     check_distinct,
     create_key_file,
@@ -101,6 +102,7 @@ __all__ = [
     "environment_passphrase",
     "file_beside",
     "file_name",
+    "floors_in",
     "holder",
     "is_full",
     "keys_of",
@@ -123,6 +125,7 @@ __all__ = [
     "re_signed",
     "read",
     "read_key_list",
+    "repeat_floors",
     "seal_assignment",
     "sign",
     "signed_at",

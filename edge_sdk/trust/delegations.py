@@ -18,6 +18,7 @@ from tuf.api.metadata import (
 
 from edge_sdk.base import ConflictError, RefusedError, TrustError
 from edge_sdk.trust.documents import LONG, edited
+from edge_sdk.trust.floors import floors_in, repeat_floors
 from edge_sdk.trust.key_files import check_distinct
 from edge_sdk.trust.names import (
     ASSIGNMENT_PATHS,
@@ -147,6 +148,7 @@ def split(
     for one in bins.values():
         everything.update(one.signed.targets)
     finer = SuccinctRoles([key.keyid for key in keys], threshold, bits, bin_prefix(namespace))
+    repeat_floors(new.signed, floors_in([new.signed, *(one.signed for one in bins.values())]))
     new.signed.targets = {}
     new.signed.delegations = Delegations({key.keyid: key for key in keys}, succinct_roles=finer)
     parts = {role: _next_bin(bins.get(role), now) for role in finer.get_roles()}

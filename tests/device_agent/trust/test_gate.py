@@ -168,6 +168,32 @@ def test_floors_are_the_publishers(device: Device) -> None:
     assert again.refuses(down) == "floor"
 
 
+def test_floors_hold_in_every_bin(device: Device) -> None:
+    """A namespace of many targets is spread over bins, of which a device sees but one: a floor
+    that came with a target in another one holds all the same."""
+    fleet, key = device.fleet, device.fleet.publishers["team"]
+    for number in range(20):
+        one = make_artifact({"model.bin": b"2"}, version=f"2.{number}.0")
+        fleet.publish(one.document, floor="2.0.0" if number == 7 else None)
+    parent, bins = trust.split(
+        "team", fleet.targets_of("ns_team"), {}, [key.public_key], now=fleet.at
+    )
+    fleet.put([(role, one, key) for role, one in (("ns_team", parent), *bins.items())])
+    assert device.refuses(device.assign(V1)) == "floor"
+
+
+def test_floors_of_other_namespaces_are_nothing(device: Device) -> None:
+    """A publisher says nothing of models that are not its own."""
+    document = device.fleet.targets_of("ns_other")
+    new = trust.add_target(
+        document, "team/digits/9.0.0/fp32.json", b"{}", {"floor": "9.0.0"}, now=device.fleet.at
+    )
+    assert new is not None
+    device.fleet.put([("ns_other", new, device.fleet.publishers["other"])])
+    device.fleet.publish(OTHER.document)
+    assert device.judge(device.assign(V1, OTHER)).floors == {}
+
+
 def test_floors_of_nonsense_are_none(device: Device) -> None:
     """A publisher that writes rubbish there harms nobody else."""
     document = device.fleet.targets_of("ns_team")

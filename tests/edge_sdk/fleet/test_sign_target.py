@@ -146,6 +146,30 @@ def test_a_document_that_is_full_is_split(
     assert found == {f"team/digits/1.{number}.0/fp32.json" for number in range(24)}
 
 
+def test_floors_are_repeated_where_every_device_looks(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the document of a namespace with bins: those from before it was split, and each that
+    rises later; one that does not rise changes only its bin."""
+    monkeypatch.setattr(delegations, "TARGETS_IN_ROLE_MAX", 3)
+
+    def floor() -> str:
+        parent = publisher.fleet.targets_of("ns_team").signed
+        return str(trust.floors_in([parent]).get("team/digits"))
+
+    publisher.publish("1.0.0", floor="0.5.0")
+    for number in range(1, 6):
+        publisher.publish(f"1.{number}.0")
+    assert floor() == "0.5.0"
+    changed = publisher.publish("1.6.0", floor="1.2.0")
+    assert any(".ns_team." in name for name in changed)
+    assert floor() == "1.2.0"
+    assert not any(".ns_team." in name for name in publisher.publish("1.6.0", floor="1.1.0"))
+    for number in range(7, 30):
+        publisher.publish(f"1.{number}.0")
+    assert floor() == "1.2.0"
+
+
 def test_a_bin_that_is_missing(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the snapshot does not name the bin of a path, nothing is signed."""
     parent, _ = trust.split(
