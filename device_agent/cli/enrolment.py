@@ -123,7 +123,7 @@ def identified(
 def _keep_root(store: Store, root: bytes) -> None:
     """To begin from; one that the device has already stays."""
     folder = store.root / "trust"
-    if read_factory_root(store.files, folder) is None:
+    if not read_factory_root(store.files, folder):
         make_folder(store.files, folder)
         keep_factory_root(store.files, folder, root)
 

@@ -14,6 +14,9 @@ from device_agent.trust.floors import Floors
 from edge_sdk.base import Digest, EdgeError, TrustError, Version
 from edge_sdk.manifest import AssignedModel, Assignment, decode_assignment
 
+# Whoever steals the key that assigns could otherwise use up all numbers with one assignment.
+COUNTER_STEP_MAX = 1 << 20
+
 
 def check_device(assignment: Assignment, device: str) -> None:
     """Raises: TrustError."""
@@ -25,11 +28,22 @@ def check_device(assignment: Assignment, device: str) -> None:
 
 
 def check_counter(assignment: Assignment, document: bytes, kept: bytes | None) -> None:
-    """Never back, and one number stands for one document. Raises: TrustError."""
+    """Never back, never far ahead, and one number stands for one document.
+
+    Raises: TrustError.
+    """
     mark = decode_assignment(kept).counter if kept is not None else -1
     if assignment.counter < mark:
         raise TrustError(
             f"assignment {assignment.counter} is older than {mark}, which was accepted before",
+            check="counter",
+            counter=assignment.counter,
+            mark=mark,
+        )
+    if assignment.counter > mark + COUNTER_STEP_MAX:
+        raise TrustError(
+            f"assignment {assignment.counter} is too far above {mark}: no honest number would "
+            "be left in the end",
             check="counter",
             counter=assignment.counter,
             mark=mark,

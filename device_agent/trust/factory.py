@@ -20,9 +20,10 @@ _NAMES = ("root.json", "root.copy.json")
 
 
 def keep_factory_root(files: FileSystem, folder: Path, root: bytes) -> None:
-    """Durably, twice, in ``folder`` (``<state>/trust``).
+    """Durably, twice, in ``folder`` (``<state>/trust``). An older root of the same fleet than
+    the one that is there changes nothing.
 
-    Raises: TrustError (it is no root), OSError.
+    Raises: TrustError (it is no root, or another fleet's), OSError.
     """
     if all(_read(files, folder / name) == root for name in _NAMES):
         return
@@ -30,6 +31,15 @@ def keep_factory_root(files: FileSystem, folder: Path, root: bytes) -> None:
 
     if not _is_root(root):
         raise TrustError("the factory root is no root metadata that its own keys signed")
+    known = read_factory_root(files, folder)
+    if known and known != root:
+        if _follows(root, known):
+            root = known
+        elif not _follows(known, root):
+            raise TrustError(
+                f"this device believes another root than the one given: remove {folder} to make "
+                "it another fleet's"
+            )
     for name in _NAMES:
         make_way(files, folder / name, below=folder)
         durable.write_whole(files, folder / name, root)
@@ -53,6 +63,16 @@ def open_gate(files: FileSystem, folder: Path, source: MetadataSource) -> Gate:
     root = read_factory_root(files, folder)
     fetcher = GuardedFetcher(from_source(source), size_max=size_max)
     return Gate(TrustedMetadata(folder, root or b"", fetcher, files=files))
+
+
+def _follows(old: bytes, new: bytes) -> bool:
+    """Whether ``new`` is a later root by the word of those who signed ``old``."""
+    from tuf.api.metadata import Root
+
+    from device_agent.trust.marks import signed_by, trusted_root
+
+    said = signed_by(trusted_root(old), Root, new)
+    return said is not None and said.version > trusted_root(old).version
 
 
 def _read(files: FileSystem, path: Path) -> bytes | None:

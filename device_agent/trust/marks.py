@@ -25,7 +25,7 @@ _MARKED: dict[str, type[Timestamp | Snapshot]] = {
     "snapshot.json": Snapshot,
 }
 
-Marked = TypeVar("Marked", bound=Timestamp | Snapshot)
+Marked = TypeVar("Marked", bound=Root | Timestamp | Snapshot)
 
 
 def is_marked(name: str) -> bool:

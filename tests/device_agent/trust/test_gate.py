@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from tuf.api.metadata import Root
 
 from device_agent.store.filesystem import FileSystem
 from device_agent.trust import factory, keep_factory_root
@@ -96,6 +97,7 @@ def test_a_good_one_passes(device: Device) -> None:
     [
         (lambda device: device.assign(V1, device="kiosk-8"), "device"),
         (lambda device: device.assign(V1, counter=4), "counter"),
+        (lambda device: device.assign(V1, counter=2**53 - 1), "counter"),
         (lambda device: device.assign(counter=5), "counter"),
         (lambda device: device.assign(V1, counter=6, expires_s=1), "expiry"),
         (lambda device: device.assign(V2, counter=6), "target"),
@@ -249,14 +251,29 @@ def test_the_factory_root(tmp_path: Path) -> None:
         with pytest.raises(TrustError):
             keep_factory_root(files, folder, broken)
     assert list(folder.iterdir()) == []
-    first, second = SignedFleet().root, SignedFleet().root
+    first = SignedFleet().root
     keep_factory_root(files, folder, first)
     assert read_factory_root(files, folder) == first
-    keep_factory_root(files, folder, second)
-    assert read_factory_root(files, folder) == second
     for name in factory._NAMES:
         (folder / name).write_bytes(b"rot")
     assert read_factory_root(files, folder) == b""
+    other = SignedFleet().root
+    keep_factory_root(files, folder, other)
+    assert read_factory_root(files, folder) == other
+
+
+def test_another_fleets_root_is_refused(device: Device) -> None:
+    """Given by mistake, or by somebody: what is there stays. A later root of the same fleet takes
+    its place, and an earlier one changes nothing."""
+    files, fleet = FileSystem(), device.fleet
+    with pytest.raises(TrustError, match="another root"):
+        keep_factory_root(files, device.folder, SignedFleet().root)
+    assert read_factory_root(files, device.folder) == fleet.root
+    newer = trust.edited(trust.read("root", fleet.root, Root), expires=fleet.at + trust.LONG)
+    fleet.put_root(newer, fleet.root_keys)
+    for root in (fleet.files["2.root.json"], fleet.root):
+        keep_factory_root(files, device.folder, root)
+        assert read_factory_root(files, device.folder) == fleet.files["2.root.json"]
 
 
 def test_without_a_factory_root_nothing_is_let_through(tmp_path: Path) -> None:
