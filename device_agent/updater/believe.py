@@ -7,6 +7,7 @@ not there yet, may be good tomorrow.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from collections import deque
@@ -17,7 +18,7 @@ from device_agent.trust import AssignmentKeeper
 from device_agent.updater.context import Context
 from device_agent.updater.deliver import typed
 from device_agent.updater.loop import Timer
-from edge_sdk.base import EdgeError
+from edge_sdk.base import EdgeError, ResourceError
 from edge_sdk.rpc.backoff import Backoff
 
 if TYPE_CHECKING:
@@ -153,9 +154,10 @@ class Believer:
         what = (error.reason, str(error.facts.get("check", "")), document)
         if what == self._told or self._told_enough():
             return
-        self._told = what
-        self._context.log.refuse(error)
-        self._report()
+        with contextlib.suppress(ResourceError):  # unsaid on a full disk, until there is room
+            self._context.log.refuse(error)
+            self._told = what
+            self._report()
 
     def _told_enough(self) -> bool:
         now_s, told = time.monotonic(), self._told_at_s

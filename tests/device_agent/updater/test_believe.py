@@ -15,7 +15,7 @@ import pytest
 from device_agent.store.filesystem import FileSystem
 from device_agent.trust import assignment as rules
 from device_agent.trust import gate, keep_factory_root
-from edge_sdk.base import EdgeError, TrustError
+from edge_sdk.base import EdgeError, ResourceError, TrustError
 from edge_sdk.manifest import encode_assignment
 from tests.support.artifacts import ArtifactBytes, make_artifact
 from tests.support.trust import SignedFleet, new_key
@@ -229,6 +229,26 @@ def test_whoever_asks_for_an_update_hears_of_the_refusal(signed: Rig) -> None:
     signed.updater.loop.ask(lambda: signed.updater.check_in_now(heard.append))
     signed.wait(lambda: heard, "an answer")
     assert isinstance(heard[0], TrustError)
+
+
+def test_a_full_disk_hinders_no_refusal(signed: Rig) -> None:
+    """Who asked hears of it though it cannot be written down; that is done once there is room."""
+    log = signed.updater.log
+    refuse = log.refuse
+
+    def full(error: EdgeError) -> None:
+        raise ResourceError("no space left")
+
+    log.refuse = full  # type: ignore[method-assign]
+    unsigned(signed, BAD)
+    signed.server.assign(BAD)
+    heard: list[EdgeError | None] = []
+    signed.updater.loop.ask(lambda: signed.updater.check_in_now(heard.append))
+    signed.wait(lambda: heard, "an answer")
+    signed.wait(lambda: "TrustError" in signed.updater.status().refusal, "the refusal")
+    assert not [event for event in signed.server.events if event.state == "refused"]
+    log.refuse = refuse  # type: ignore[method-assign]
+    assert refused(signed) == "target"
 
 
 def test_nonsense_without_end_fills_no_journal(signed: Rig) -> None:
