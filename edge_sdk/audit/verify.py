@@ -38,6 +38,8 @@ def verify_log(entries: Iterable[bytes], signed: Sequence[Head], *, kept: Head |
     seen: dict[int, Digest] = {0: chain.head}
     for document in entries:
         chain.follow(document)
+        if chain.size > newest.size:  # at once: a log may be shown that never ends
+            raise TrustError(f"entries after {newest.size} are covered by no signed head")
         if chain.size in wanted:
             seen[chain.size] = chain.head
     _long_enough(chain, newest, kept)
@@ -73,8 +75,6 @@ def _long_enough(chain: Chain, newest: Head, kept: Head | None) -> None:
             f"entry {kept.size}: its end was cut off",
             entry=min(chain.size, newest.size),
         )
-    if chain.size > newest.size:
-        raise TrustError(f"entries after {newest.size} are covered by no signed head")
     if chain.size < newest.size:
         raise TrustError(
             f"the log ends at entry {chain.size}, and its signed head speaks of {newest.size}: "

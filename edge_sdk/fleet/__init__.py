@@ -5,8 +5,10 @@ never sends a file that the distributor already holds.
 """
 
 from edge_sdk.fleet.api import DEFAULT_ADDRESS, Fleet
+from edge_sdk.fleet.bearer import Bearer
 from edge_sdk.fleet.connection import Patience
 from edge_sdk.fleet.first_keys import begin
+from edge_sdk.fleet.home import FleetHome
 from edge_sdk.fleet.identities import Enrolled, Identities, Token
 from edge_sdk.fleet.key_folder import KeyFolder
 from edge_sdk.fleet.metadata import MetadataClient, OnlineKey
@@ -32,6 +34,7 @@ from edge_sdk.fleet.publish import Draft, Prepared, prepare
 __all__ = [
     "DEFAULT_ADDRESS",
     "Artifact",
+    "Bearer",
     "Cohort",
     "Device",
     "DeviceModel",
@@ -39,6 +42,7 @@ __all__ = [
     "Enrolled",
     "Explanation",
     "Fleet",
+    "FleetHome",
     "Identities",
     "KeyFolder",
     "MetadataClient",

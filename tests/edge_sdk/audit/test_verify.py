@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from edge_sdk.audit import Head, verify_log
@@ -39,6 +41,17 @@ def test_entries_beyond_the_signed_head_are_refused() -> None:
     """Nobody vouches for what comes after the newest signed head."""
     with pytest.raises(TrustError, match="covered by no signed head"):
         verify_log(FIVE, [head_of(FIVE[:4])], kept=None)
+
+
+def test_a_log_without_end_is_refused_at_once() -> None:
+    """Nothing is read beyond the first entry that no head covers."""
+
+    def endless() -> Iterator[bytes]:
+        yield from FIVE
+        raise AssertionError("somebody reads on")
+
+    with pytest.raises(TrustError, match="covered by no signed head"):
+        verify_log(endless(), [head_of(FIVE[:4])], kept=None)
 
 
 def test_a_rewritten_history_is_noticed() -> None:
