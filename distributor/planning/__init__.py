@@ -4,7 +4,7 @@ Pure: values in, values out; no clock, file, socket or randomness. Never plans w
 device did not say it can decode.
 """
 
-from distributor.planning.assignment import assign, empty_assignment, order, withdraw
+from distributor.planning.assignment import change, empty_assignment, order
 from distributor.planning.cohort import Selector, choose, parse_selector
 from distributor.planning.history import KEY_EVERY, History, Pair, route
 from distributor.planning.keeping import Kept, StoredDelta, Use, judge, needed_pairs, to_evict
@@ -43,8 +43,8 @@ __all__ = [
     "StoredDelta",
     "Use",
     "Verdict",
-    "assign",
     "best_sources",
+    "change",
     "choose",
     "decodable",
     "empty_assignment",
@@ -58,5 +58,4 @@ __all__ = [
     "route",
     "to_evict",
     "wanted",
-    "withdraw",
 ]

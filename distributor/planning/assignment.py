@@ -5,6 +5,7 @@ An assignment is the whole desired state: what is not changed is carried over.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from distributor.planning.model import ArtifactFacts
@@ -38,28 +39,50 @@ def order(
     )
 
 
-def assign(previous: Assignment, wanted: AssignedModel) -> Assignment:
-    """``previous`` with ``wanted`` in place of what was there for its model.
+def change(
+    previous: Assignment,
+    wanted: Mapping[ModelName, AssignedModel | None],
+    *,
+    has_arrived: Callable[[Sequence[ModelName]], bool],
+) -> Assignment:
+    """``previous`` with ``wanted`` in place of what was there for those models; None: the model
+    is absent, so that the device unloads it.
+
+    Several models are a group from now on. A group of which only some change stays, with them,
+    until ``has_arrived`` says that the device runs all of it: then they are free again.
 
     A version below what was there says so. The very same value comes back unchanged: a device
     is not woken for nothing.
     """
-    old = next((one for one in previous.models if one.model == wanted.model), None)
-    wanted = replace(wanted, downgrade_from=_downgrade_from(old, wanted.version))
-    if wanted == old:
+    models = {one.model: one for one in previous.models}
+    for model, one in wanted.items():
+        old = models.pop(model, None)
+        if one is not None:
+            models[model] = replace(one, downgrade_from=_downgrade_from(old, one.version))
+    groups = _regroup(previous.groups, frozenset(wanted), frozenset(models), has_arrived)
+    ordered = tuple(sorted(models.values(), key=lambda one: str(one.model)))
+    if (ordered, groups) == (previous.models, previous.groups):
         return previous
-    others = [one for one in previous.models if one.model != wanted.model]
-    models = tuple(sorted((*others, wanted), key=lambda one: str(one.model)))
-    return replace(previous, counter=previous.counter + 1, models=models)
+    return replace(previous, counter=previous.counter + 1, models=ordered, groups=groups)
 
 
-def withdraw(previous: Assignment, model: ModelName) -> Assignment:
-    """``previous`` without ``model``: the device unloads it."""
-    models = tuple(one for one in previous.models if one.model != model)
-    if models == previous.models:
-        return previous
-    groups = tuple(group for group in previous.groups if model not in group)
-    return replace(previous, counter=previous.counter + 1, models=models, groups=groups)
+def _regroup(
+    groups: Iterable[tuple[ModelName, ...]],
+    changed: frozenset[ModelName],
+    present: frozenset[ModelName],
+    has_arrived: Callable[[Sequence[ModelName]], bool],
+) -> tuple[tuple[ModelName, ...], ...]:
+    together = set(changed)
+    after = []
+    for group in groups:
+        if changed.isdisjoint(group):
+            after.append(group)
+        elif not has_arrived(group):
+            together |= set(group)
+    together &= present
+    if len(together) > 1:
+        after.append(tuple(sorted(together)))
+    return tuple(sorted(after))
 
 
 def _downgrade_from(old: AssignedModel | None, version: Version) -> Version | None:

@@ -12,6 +12,7 @@ from distributor.rollouts.model import (
     Rollout,
     RolloutDevice,
     RolloutRequest,
+    RowKey,
     Touched,
 )
 from distributor.rollouts.orders import (
@@ -19,18 +20,24 @@ from distributor.rollouts.orders import (
     assign_built,
     choose_devices,
     create,
-    resolve_for,
     undo,
+    variants_wanted,
 )
 from distributor.rollouts.progress import DeviceEvent
 from distributor.rollouts.records import (
     get_rollout,
     list_rollouts,
-    model_of,
+    models_of,
     newest_targets,
     note_built,
     under_way,
     unfinished_builds,
+)
+from distributor.rollouts.together import (
+    all_or_none,
+    because_of,
+    resolve_for,
+    resolve_together,
 )
 
 __all__ = [
@@ -40,23 +47,28 @@ __all__ = [
     "Rollout",
     "RolloutDevice",
     "RolloutRequest",
+    "RowKey",
     "Touched",
     "abort",
+    "all_or_none",
     "assign_built",
+    "because_of",
     "check_allowed",
     "choose_devices",
     "create",
     "get_rollout",
     "list_rollouts",
-    "model_of",
+    "models_of",
     "newer_assignment",
     "newest_targets",
     "note_built",
     "read_assignment",
     "resolve_for",
+    "resolve_together",
     "settle",
     "store_events",
     "under_way",
     "undo",
     "unfinished_builds",
+    "variants_wanted",
 ]

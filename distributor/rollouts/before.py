@@ -33,7 +33,7 @@ def before(connection: Connection, record: DeviceRecord, model: ModelName) -> As
 def _failed(connection: Connection, device: str, entry: AssignedModel) -> bool:
     states = {
         row.state
-        for rollout, _, row in rows_about(connection, device, entry.artifact)
+        for rollout, row in rows_about(connection, device, entry.artifact)
         if rollout == entry.rollout
     }
     return bool(states & (SAID_BY_DEVICE - {COMMITTED}))
@@ -52,5 +52,5 @@ def _as_ordered(connection: Connection, device: str, artifact: Digest) -> Assign
         artifact=artifact,
         floor=None,
         rollout=rows[-1][0] if rows else "",
-        attempt=rows[-1][2].attempt if rows else 1,
+        attempt=rows[-1][1].attempt if rows else 1,
     )

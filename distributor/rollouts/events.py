@@ -11,7 +11,6 @@ from distributor.rollouts.model import COMMITTED, Touched
 from distributor.rollouts.progress import DeviceEvent, advance, settled, shown
 from distributor.rollouts.records import finish_if_done, open_rows, rows_about, save_device
 from distributor.storage.tables import devices, events
-from edge_sdk.base import ModelName
 
 
 def store_events(
@@ -51,8 +50,8 @@ def store_events(
 def settle(connection: Connection, record: DeviceRecord, *, at_ms: int) -> Touched:
     """Ends the rollouts' rows of a device that says it is where it should be already."""
     touched: set[str] = set()
-    for rollout, model, row in open_rows(connection, record.device):
-        said = record.model(ModelName.parse(model))
+    for rollout, row in open_rows(connection, record.device):
+        said = record.model(row.model)
         after = settled(
             row,
             accepted_counter=record.accepted_counter,
@@ -70,8 +69,8 @@ def _count(connection: Connection, device: str, event: DeviceEvent, *, at_ms: in
     if event.artifact is None:
         return set()
     touched = set()
-    for rollout, model, row in rows_about(connection, device, event.artifact):
-        if model != event.model or (event.rollout != rollout and row.final):
+    for rollout, row in rows_about(connection, device, event.artifact):
+        if str(row.model) != event.model or (event.rollout != rollout and row.final):
             continue  # what was over is moved only by events that name that very rollout
         after = advance(row, event, at_ms=at_ms)
         if after is not row:

@@ -44,6 +44,8 @@ SAID_BY_DEVICE = frozenset({COMMITTED, FAILED, "rolled_back"})
 DECIDED_HERE = frozenset({REFUSED, SUPERSEDED, RECALLED})
 FINAL_STATES = SAID_BY_DEVICE | DECIDED_HERE
 
+RowKey = tuple[str, ModelName]  # device and model
+
 RUNNING = "running"
 DONE = "done"
 ABORTED = "aborted"
@@ -59,19 +61,30 @@ class Cohort:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutRequest:
-    """What an operator asks for. ``retry``: also where this very version failed before."""
+    """What an operator asks for. ``retry``: also where this very version failed before.
+
+    ``together``: more models, that come to each device with the first one or not at all.
+    """
 
     model: ModelName
     version: Version
     cohort: Cohort
     retry: bool = False
+    together: tuple[tuple[ModelName, Version], ...] = ()
+
+    @property
+    def wanted(self) -> dict[ModelName, Version]:
+        """Every model with its version, the first one first."""
+        return {self.model: self.version, **dict(self.together)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutDevice:
-    """One device of a rollout. ``artifact`` none: it gets none (refused, or an undo)."""
+    """One model on one device of a rollout. ``artifact`` none: it gets none (refused, or an
+    undo)."""
 
     device: str
+    model: ModelName
     artifact: Digest | None
     version: str
     variant: str
@@ -88,13 +101,20 @@ class RolloutDevice:
     previous: AssignedModel | None = None  # what the device was to run before
 
     @property
+    def key(self) -> RowKey:
+        return self.device, self.model
+
+    @property
     def final(self) -> bool:
         return self.state in FINAL_STATES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
-    """A rollout; ``version`` is "" where an undo takes devices to different versions."""
+    """A rollout; a version is "" where an undo takes devices to different ones.
+
+    ``together``: the models, with their versions, that come as one group with the first.
+    """
 
     rollout: str
     model: ModelName
@@ -107,7 +127,12 @@ class Rollout:
     undoes: str = ""
     deltas_done: int = 0
     deltas_total: int = 0
-    devices: tuple[RolloutDevice, ...] = ()
+    devices: tuple[RolloutDevice, ...] = ()  # by device and model
+    together: tuple[tuple[ModelName, str], ...] = ()
+
+    @property
+    def models(self) -> tuple[ModelName, ...]:
+        return (self.model, *(model for model, _ in self.together))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    Subquery,
+    and_,
+    func,
+    insert,
+    select,
+    union_all,
+    update,
+)
 
 from distributor.rollouts.model import (
     BUILDING,
@@ -18,7 +28,12 @@ from distributor.rollouts.model import (
     Rollout,
     RolloutDevice,
 )
-from distributor.storage.tables import device_artifacts, rollout_devices, rollouts
+from distributor.storage.tables import (
+    device_artifacts,
+    rollout_devices,
+    rollout_together,
+    rollouts,
+)
 from edge_sdk.base import Digest, ModelName, NotFoundError, Version
 from edge_sdk.manifest import AssignedModel
 
@@ -46,8 +61,15 @@ def insert_rollout(connection: Connection, rollout: Rollout, *, by: str) -> Roll
         )
     )
     rows = [
-        {"rollout": named.rollout, "device": one.device, **_values(one)} for one in named.devices
+        {"rollout": named.rollout, "device": one.device, "model": str(one.model), **_values(one)}
+        for one in named.devices
     ]
+    for place, (model, version) in enumerate(named.together, 1):
+        connection.execute(
+            insert(rollout_together).values(
+                rollout=named.rollout, model=str(model), version=version, place=place
+            )
+        )
     if rows:
         connection.execute(insert(rollout_devices), rows)
     return named
@@ -56,7 +78,11 @@ def insert_rollout(connection: Connection, rollout: Rollout, *, by: str) -> Roll
 def save_device(connection: Connection, rollout: str, row: RolloutDevice) -> None:
     connection.execute(
         update(rollout_devices)
-        .where(rollout_devices.c.rollout == rollout, rollout_devices.c.device == row.device)
+        .where(
+            rollout_devices.c.rollout == rollout,
+            rollout_devices.c.device == row.device,
+            rollout_devices.c.model == str(row.model),
+        )
         .values(**_values(row))
     )
 
@@ -99,26 +125,31 @@ def get_rollout(connection: Connection, rollout: str) -> Rollout:
     rows = connection.execute(
         select(rollout_devices)
         .where(rollout_devices.c.rollout == rollout)
-        .order_by(rollout_devices.c.device)
+        .order_by(rollout_devices.c.device, rollout_devices.c.model)
     )
-    return replace(_rollout(row), devices=tuple(_device(one) for one in rows))
+    one = _rollout(row, _together(connection, rollout_together.c.rollout == rollout))
+    return replace(one, devices=tuple(_device(each) for each in rows))
 
 
-def model_of(connection: Connection, rollout: str) -> ModelName:
-    """Which model a rollout is about. Raises: NotFoundError."""
-    query = select(rollouts.c.model).where(rollouts.c.rollout == rollout)
-    row = connection.execute(query).first()
-    if row is None:
+def models_of(connection: Connection, rollout: str) -> list[ModelName]:
+    """Which models a rollout is about. Raises: NotFoundError."""
+    brought = _brought()
+    query = select(brought.c.model).where(brought.c.rollout == rollout)
+    found = [ModelName.parse(one) for one in connection.execute(query).scalars()]
+    if not found:
         raise NotFoundError(f"there is no rollout {rollout!r}")
-    return ModelName.parse(row.model)
+    return found
 
 
 def list_rollouts(connection: Connection, model: ModelName | None) -> list[Rollout]:
-    """All, or those of one model, newest first; without their devices."""
+    """All, or those that bring one model, newest first; without their devices."""
     query = select(rollouts).order_by(rollouts.c.number.desc())
     if model is not None:
-        query = query.where(rollouts.c.model == str(model))
-    return [_rollout(row) for row in connection.execute(query)]
+        brought = _brought()
+        about = select(brought.c.rollout).where(brought.c.model == str(model))
+        query = query.where(rollouts.c.rollout.in_(about))
+    together = _together(connection)
+    return [_rollout(row, together) for row in connection.execute(query)]
 
 
 def unfinished_builds(connection: Connection) -> list[str]:
@@ -157,11 +188,20 @@ def under_way(connection: Connection) -> list[tuple[str, Digest, frozenset[Diges
 
 def newest_targets(connection: Connection) -> set[Digest]:
     """What the newest rollout of each model brings to devices."""
-    newest = select(func.max(rollouts.c.number)).group_by(rollouts.c.model)
+    brought = _brought()
+    newest = (
+        select(brought.c.model, func.max(brought.c.number).label("number"))
+        .group_by(brought.c.model)
+        .subquery()
+    )
     query = (
         select(rollout_devices.c.artifact)
         .join(rollouts, rollouts.c.rollout == rollout_devices.c.rollout)
-        .where(rollouts.c.number.in_(newest), rollout_devices.c.artifact.is_not(None))
+        .join(
+            newest,
+            and_(newest.c.number == rollouts.c.number, newest.c.model == rollout_devices.c.model),
+        )
+        .where(rollout_devices.c.artifact.is_not(None))
         .distinct()
     )
     return {Digest.parse(one) for one in connection.execute(query).scalars() if one is not None}
@@ -179,8 +219,8 @@ def attempts_before(connection: Connection, device: str, artifact: Digest) -> in
     return int(most or 0)
 
 
-def open_rows(connection: Connection, device: str) -> list[tuple[str, str, RolloutDevice]]:
-    """(rollout, model, row) of a device where the row was assigned and is not final."""
+def open_rows(connection: Connection, device: str) -> list[tuple[str, RolloutDevice]]:
+    """(rollout, row) of a device where the row was assigned and is not final."""
     return _rows_of(
         connection,
         rollout_devices.c.device == device,
@@ -191,8 +231,8 @@ def open_rows(connection: Connection, device: str) -> list[tuple[str, str, Rollo
 
 def rows_about(
     connection: Connection, device: str, artifact: Digest
-) -> list[tuple[str, str, RolloutDevice]]:
-    """(rollout, model, row) of a device about one artifact."""
+) -> list[tuple[str, RolloutDevice]]:
+    """(rollout, row) of a device about one artifact."""
     return _rows_of(
         connection,
         rollout_devices.c.device == device,
@@ -202,12 +242,12 @@ def rows_about(
 
 
 def newest_assigned(connection: Connection, device: str, model: ModelName) -> int:
-    """Number of the newest rollout of ``model`` that was assigned to the device; 0: none."""
+    """Number of the newest rollout that brought ``model`` to the device; 0: none."""
     most = connection.execute(
         select(func.max(rollouts.c.number))
         .join(rollout_devices, rollout_devices.c.rollout == rollouts.c.rollout)
         .where(
-            rollouts.c.model == str(model),
+            rollout_devices.c.model == str(model),
             rollout_devices.c.device == device,
             rollout_devices.c.counter > 0,
         )
@@ -223,14 +263,35 @@ def number_of(connection: Connection, rollout: str) -> int:
     )
 
 
-def _rows_of(connection: Connection, *conditions: Any) -> list[tuple[str, str, RolloutDevice]]:
+def _brought() -> Subquery:
+    """Every model that a rollout brings, with the rollout and its number."""
+    also = select(rollout_together.c.model, rollouts.c.rollout, rollouts.c.number).join(
+        rollouts, rollouts.c.rollout == rollout_together.c.rollout
+    )
+    first = select(rollouts.c.model, rollouts.c.rollout, rollouts.c.number)
+    return union_all(first, also).subquery()
+
+
+def _together(
+    connection: Connection, *conditions: Any
+) -> dict[str, tuple[tuple[ModelName, str], ...]]:
+    """What comes with the first models of rollouts, by rollout."""
+    query = select(rollout_together).where(*conditions).order_by(rollout_together.c.place)
+    found: dict[str, tuple[tuple[ModelName, str], ...]] = {}
+    for row in connection.execute(query):
+        also = (ModelName.parse(row.model), row.version)
+        found[row.rollout] = (*found.get(row.rollout, ()), also)
+    return found
+
+
+def _rows_of(connection: Connection, *conditions: Any) -> list[tuple[str, RolloutDevice]]:
     query = (
-        select(rollout_devices, rollouts.c.model)
+        select(rollout_devices)
         .join(rollouts, rollouts.c.rollout == rollout_devices.c.rollout)
         .where(*conditions)
         .order_by(rollouts.c.number)
     )
-    return [(row.rollout, row.model, _device(row)) for row in connection.execute(query)]
+    return [(row.rollout, _device(row)) for row in connection.execute(query)]
 
 
 def _values(one: RolloutDevice) -> dict[str, Any]:
@@ -255,6 +316,7 @@ def _values(one: RolloutDevice) -> dict[str, Any]:
 def _device(row: Row[Any]) -> RolloutDevice:
     return RolloutDevice(
         device=row.device,
+        model=ModelName.parse(row.model),
         artifact=None if row.artifact is None else Digest.parse(row.artifact),
         version=row.version,
         variant=row.variant,
@@ -272,7 +334,7 @@ def _device(row: Row[Any]) -> RolloutDevice:
     )
 
 
-def _rollout(row: Row[Any]) -> Rollout:
+def _rollout(row: Row[Any], together: Mapping[str, tuple[tuple[ModelName, str], ...]]) -> Rollout:
     return Rollout(
         rollout=row.rollout,
         model=ModelName.parse(row.model),
@@ -285,6 +347,7 @@ def _rollout(row: Row[Any]) -> Rollout:
         created_ms=row.created_ms,
         deltas_done=row.deltas_done,
         deltas_total=row.deltas_total,
+        together=together.get(row.rollout, ()),
     )
 
 

@@ -15,16 +15,16 @@ from sqlalchemy import Connection
 
 from distributor import rollouts
 from distributor.audit import Act, recorded
-from distributor.catalog import find_artifacts, get_artifact, variants_of
+from distributor.catalog import find_artifacts, get_artifact
 from distributor.devices import DeviceRecord, find_devices
 from distributor.errors import NoVariantFitsError
 from distributor.planning import ArtifactFacts, DeltaJob, History, jobs_once
-from distributor.rollouts import Rollout, RolloutDevice, RolloutRequest, Touched
+from distributor.rollouts import Rollout, RolloutDevice, RolloutRequest, RowKey, Touched
 from distributor.services.access import Permit
 from distributor.services.wakeups import Wakeups
 from distributor.services.ways import Way, Ways
 from distributor.storage import Database
-from edge_sdk.base import Digest, EdgeError, RefusedError
+from edge_sdk.base import Digest, EdgeError, ModelName, RefusedError
 
 _LOG = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ class Wanted:
     """One device that is to come to one artifact, or why it cannot (``refusal``)."""
 
     record: DeviceRecord
+    model: ModelName
     target: ArtifactFacts | None
     held: tuple[ArtifactFacts, ...] = ()
     refusal: str = ""
@@ -45,6 +46,19 @@ class Planned:
 
     wanted: Wanted
     way: Way | None
+
+    @property
+    def key(self) -> RowKey:
+        return self.wanted.record.device, self.wanted.model
+
+    @property
+    def obstacle(self) -> str:
+        """Why the device cannot be brought there; empty where it can."""
+        if self.way is None or self.wanted.target is None:
+            return self.wanted.refusal
+        if self.way.plan.feasible:
+            return ""
+        return self.way.plan.reason if self.way.error is None else self.way.error.message
 
 
 Progress = Callable[[int, int], None]
@@ -69,7 +83,8 @@ class RolloutDriver:
 
         def act(made: Rollout) -> Act:
             facts = {"model": str(made.model), "version": made.version}
-            facts["devices"] = str(len(made.devices))
+            facts["devices"] = str(len({row.device for row in made.devices}))
+            facts |= {f"with {model}": version for model, version in made.together}
             return permit.act("rollout.create", made.rollout, facts, at_ms=at_ms)
 
         create = recorded(rollouts.create, act)
@@ -104,7 +119,8 @@ class RolloutDriver:
 
     async def dry_run(self, request: RolloutRequest, progress: Progress) -> list[Planned]:
         """What a rollout would do: its deltas are built, nothing is assigned."""
-        return await self._plan(await self._database.read(_wanted_by, request), progress)
+        planned = await self._plan(await self._database.read(_wanted_by, request), progress)
+        return _all_or_none(planned)
 
     def tell(self, touched: Touched) -> None:
         """Wakes whoever watches what changed."""
@@ -139,7 +155,7 @@ class RolloutDriver:
             error = error.exceptions[0]
         message = f"a defect of ours ended the build: {type(error).__name__}: {error}"
         rows = {
-            row.device: replace(row, state="failed", reason="Defect", message=message)
+            row.key: replace(row, state="failed", reason="Defect", message=message)
             for row in one.devices
             if not row.final
         }
@@ -156,11 +172,8 @@ class RolloutDriver:
 
         planned = await self._plan(wanted, progress)
         await asyncio.gather(*counted)
-        rows = {row.device: row for row in one.devices}
-        built = {
-            each.wanted.record.device: _row_after(rows[each.wanted.record.device], each)
-            for each in planned
-        }
+        rows = {row.key: row for row in one.devices}
+        built = {each.key: _row_after(rows[each.key], each) for each in planned}
         touched = await self._database.write(rollouts.assign_built, rollout, built, at_ms=now_ms())
         self.tell(touched)
 
@@ -236,37 +249,61 @@ def _row_after(row: RolloutDevice, planned: Planned) -> RolloutDevice:
     return replace(row, state="refused", reason=RefusedError.__name__, message=plan.reason)
 
 
+def _all_or_none(planned: Sequence[Planned]) -> list[Planned]:
+    """What was found for devices, where what keeps back one model of a group keeps back all."""
+    lost: dict[str, str] = {}
+    for one in planned:
+        target = one.wanted.target
+        if target is not None and one.obstacle:
+            why = rollouts.because_of(target.model, target.version, one.obstacle)
+            lost.setdefault(one.wanted.record.device, why)
+    return [
+        one if one.obstacle or device not in lost else _without(one, lost[device])
+        for one in planned
+        if (device := one.wanted.record.device)
+    ]
+
+
+def _without(one: Planned, refusal: str) -> Planned:
+    return Planned(wanted=replace(one.wanted, target=None, refusal=refusal), way=None)
+
+
 def _still_wanted(connection: Connection, rollout: str) -> tuple[Rollout, list[Wanted]]:
     """A rollout, and its devices that are to be given something."""
     one = rollouts.get_rollout(connection, rollout)
-    open_rows = {row.device: row for row in one.devices if not row.final}
+    going = [row for row in one.devices if not row.final]
+    records = find_devices(connection, {row.device for row in going})
+    by_name = {record.device: record for record in records}
     found = []
-    for record in find_devices(connection, open_rows):
-        artifact = open_rows[record.device].artifact
-        if artifact is not None:
-            target = get_artifact(connection, artifact).facts()
-            found.append(_wanted(connection, record, target))
+    for row in going:
+        if row.artifact is not None:
+            target = get_artifact(connection, row.artifact).facts()
+            found.append(_wanted(connection, by_name[row.device], target))
     return one, found
 
 
 def _wanted_by(connection: Connection, request: RolloutRequest) -> list[Wanted]:
-    variants = [one.facts() for one in variants_of(connection, request.model, request.version)]
+    variants = rollouts.variants_wanted(connection, request)
     found = []
     for record in rollouts.choose_devices(connection, request.cohort):
-        resolution = rollouts.resolve_for(connection, record, variants)
-        if resolution.chosen is None:
-            reason = f"{NoVariantFitsError.__name__}: {resolution.reason}"
-            found.append(Wanted(record=record, target=None, refusal=reason))
-        else:
-            found.append(_wanted(connection, record, resolution.chosen))
-    chosen = [one.target for one in found if one.target is not None]
-    coming = {(one.artifact, str(one.version), one.variant) for one in chosen}
-    rollouts.check_allowed(connection, request.model, coming)
+        for one in rollouts.resolve_together(connection, record, variants):
+            if one.variant is None:
+                reason = f"{NoVariantFitsError.__name__}: {one.refusal}"
+                found.append(Wanted(record=record, model=one.model, target=None, refusal=reason))
+            else:
+                found.append(_wanted(connection, record, one.variant))
+    for model in variants:
+        chosen = [one.target for one in found if one.model == model and one.target is not None]
+        coming = {(one.artifact, str(one.version), one.variant) for one in chosen}
+        rollouts.check_allowed(connection, model, coming)
     return found
 
 
 def _wanted(connection: Connection, record: DeviceRecord, target: ArtifactFacts) -> Wanted:
     held = find_artifacts(connection, record.held)
     return Wanted(
-        record=record, target=target, held=tuple(held[one].facts() for one in sorted(held))
+        record=record,
+        model=target.model,
+        target=target,
+        held=tuple(held[one].facts() for one in sorted(held)),
     )

@@ -139,7 +139,7 @@ class Fleet(fleet_grpc.FleetServiceServicer):
         self, request: fleet.RolloutRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[fleet.PlanProgress]:
         wanted = to_request(request)
-        permitted(wanted.model.namespace)
+        _permitted_all(wanted.wanted)
         counts: asyncio.Queue[tuple[int, int] | None] = asyncio.Queue()
         task = asyncio.create_task(
             self._driver.dry_run(wanted, lambda done, total: counts.put_nowait((done, total)))
@@ -161,7 +161,7 @@ class Fleet(fleet_grpc.FleetServiceServicer):
         self, request: fleet.RolloutRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> fleet.Rollout:
         wanted = to_request(request)
-        permit = permitted(wanted.model.namespace)
+        permit = _permitted_all(wanted.wanted)
         return from_rollout(await self._driver.create(wanted, permit=permit))
 
     async def GetRollout(
@@ -175,7 +175,11 @@ class Fleet(fleet_grpc.FleetServiceServicer):
     ) -> fleet.ListRolloutsResponse:
         found = await self._database.read(rollouts.list_rollouts, _asked_model(request.model))
         return fleet.ListRolloutsResponse(
-            rollouts=[from_rollout(one) for one in found if visible(one.model.namespace)]
+            rollouts=[
+                from_rollout(one)
+                for one in found
+                if all(visible(model.namespace) for model in one.models)
+            ]
         )
 
     async def WatchRollout(
@@ -208,8 +212,7 @@ class Fleet(fleet_grpc.FleetServiceServicer):
 
     async def _permit(self, rollout: str) -> Permit:
         """That the caller may do what it asks to the rollout. Raises: NotFoundError, ..."""
-        model = await self._database.read(rollouts.model_of, rollout)
-        return permitted(model.namespace)
+        return _permitted_all(await self._database.read(rollouts.models_of, rollout))
 
     def _device(self, record: DeviceRecord) -> fleet.Device:
         name = record.device
@@ -235,6 +238,15 @@ def _asked_model(text: str) -> ModelName | None:
     model = ModelName.parse(text)
     permitted(model.namespace)
     return model
+
+
+def _permitted_all(models: Iterable[ModelName]) -> Permit:
+    """That the caller may do it in the namespace of each model; the permit is the first's.
+
+    Raises: ForbiddenError.
+    """
+    permits = [permitted(model.namespace) for model in models]
+    return permits[0]
 
 
 def _shown(put: Mapping[str, str], removed: Iterable[str]) -> dict[str, str]:
@@ -266,7 +278,11 @@ def _explain(
 
 
 def _planned(one: Planned) -> fleet.PlannedDevice:
-    message = fleet.PlannedDevice(device=one.wanted.record.device, reason=one.wanted.refusal)
+    message = fleet.PlannedDevice(
+        device=one.wanted.record.device,
+        model=str(one.wanted.model),
+        reason=one.wanted.refusal,
+    )
     if one.wanted.target is None or one.way is None:
         return message
     plan = one.way.plan

@@ -140,6 +140,9 @@ def to_request(said: fleet.RolloutRequest) -> RolloutRequest:
             selector=said.cohort.selector,
         ),
         retry=said.retry,
+        together=tuple(
+            (ModelName.parse(one.model), Version.parse(one.version)) for one in said.together
+        ),
     )
 
 
@@ -216,6 +219,9 @@ def from_rollout(one: Rollout) -> fleet.Rollout:
         deltas_done=one.deltas_done,
         deltas_total=one.deltas_total,
         undoes=one.undoes,
+        together=[
+            fleet.ModelVersion(model=str(model), version=version) for model, version in one.together
+        ],
     )
 
 
@@ -232,6 +238,7 @@ def _from_rollout_device(row: RolloutDevice) -> fleet.RolloutDevice:
         whole_bytes=row.whole_bytes,
         changed_ms=row.changed_ms,
         facts=dict(row.facts),
+        model=str(row.model),
     )
 
 

@@ -140,11 +140,22 @@ rollouts = Table(
     Column("deltas_total", Integer, nullable=False),
 )
 
+# The models that come as one group with that of ``rollouts``.
+rollout_together = Table(
+    "rollout_together",
+    METADATA,
+    Column("rollout", String(32), ForeignKey("rollouts.rollout"), primary_key=True),
+    Column("model", MODEL, primary_key=True, index=True),
+    Column("version", VERSION, nullable=False),  # as that of ``rollouts``
+    Column("place", Integer, nullable=False),  # in the order in which they were named
+)
+
 rollout_devices = Table(
     "rollout_devices",
     METADATA,
     Column("rollout", String(32), ForeignKey("rollouts.rollout"), primary_key=True),
     Column("device", NAME, ForeignKey("devices.device"), primary_key=True),
+    Column("model", MODEL, primary_key=True),
     Column("artifact", DIGEST),  # none: no variant fits, or an undo takes the model away
     Column("version", VERSION, nullable=False),
     Column("variant", NAME, nullable=False),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +31,7 @@ from edge_sdk.fleet.messages import (
     planned_device_from,
     rollout_from,
     storage_from,
+    together_from,
 )
 from edge_sdk.fleet.metadata import MetadataClient
 from edge_sdk.fleet.model import (
@@ -261,13 +262,15 @@ class Fleet:
         version: str,
         cohort: Cohort = _EVERY_DEVICE,
         *,
+        together: Iterable[tuple[str, str]] = (),
         progress: Callable[[int, int], None] | None = None,
     ) -> RolloutPlan:
         """Builds the deltas that a rollout would need and says what each device would get.
 
         ``progress`` hears how many deltas are built, and of how many. Nothing is assigned.
+        together: as that of ``rollout_create``.
         """
-        request = _rollout_request(model, version, cohort, retry=False)
+        request = _rollout_request(model, version, cohort, retry=False, together=together)
         devices: tuple[wire.PlannedDevice, ...] = ()
         for message in self._connection.follow(lambda: self._stub.PlanRollout(request)):
             devices = tuple(message.devices)
@@ -277,16 +280,25 @@ class Fleet:
             model=model,
             version=version,
             devices=tuple(planned_device_from(one) for one in devices),
+            together=together_from(request.together),
         )
 
     def rollout_create(
-        self, model: str, version: str, cohort: Cohort = _EVERY_DEVICE, *, retry: bool = False
+        self,
+        model: str,
+        version: str,
+        cohort: Cohort = _EVERY_DEVICE,
+        *,
+        retry: bool = False,
+        together: Iterable[tuple[str, str]] = (),
     ) -> Rollout:
         """Brings a version to a cohort. Not repeated by itself: two calls are two rollouts.
 
         retry: also devices on which this very version failed before try it again.
+        together: more models with their versions; each device switches to all of them at once
+        or keeps what it has of all.
         """
-        request = _rollout_request(model, version, cohort, retry=retry)
+        request = _rollout_request(model, version, cohort, retry=retry, together=together)
         return rollout_from(
             self._connection.once(
                 lambda: self._stub.CreateRollout(request, timeout=self._deadline_s)
@@ -358,10 +370,21 @@ class Fleet:
 
 
 def _rollout_request(
-    model: str, version: str, cohort: Cohort, *, retry: bool
+    model: str,
+    version: str,
+    cohort: Cohort,
+    *,
+    retry: bool,
+    together: Iterable[tuple[str, str]],
 ) -> wire.RolloutRequest:
     return wire.RolloutRequest(
-        model=_model(model), version=_version(version), cohort=cohort_to(cohort), retry=retry
+        model=_model(model),
+        version=_version(version),
+        cohort=cohort_to(cohort),
+        retry=retry,
+        together=[
+            wire.ModelVersion(model=_model(also), version=_version(its)) for also, its in together
+        ],
     )
 
 

@@ -13,6 +13,7 @@ from edge_sdk.fleet.model import Cohort, Rollout
 from edge_sdk.fleet.present import (
     changes,
     counter,
+    device_names,
     document,
     plan_document,
     plan_summary,
@@ -44,6 +45,17 @@ def _cohort(command: Any) -> Any:
     )(command)
 
 
+def _together(command: Any) -> Any:
+    return click.option(
+        "--with",
+        "together",
+        type=(MODEL, VERSION),
+        multiple=True,
+        metavar="MODEL VERSION",
+        help="Another model that comes with it or not at all; may be repeated.",
+    )(command)
+
+
 @click.group()
 @_debug
 def rollout() -> None:
@@ -55,12 +67,20 @@ def rollout() -> None:
 )
 @click.argument("model", type=MODEL)
 @click.argument("version", type=VERSION)
+@_together
 @_cohort
 @json_option
 @_debug
 @click.pass_obj
 def plan(
-    target: Any, *, model: str, version: str, devices: tuple[str, ...], selector: str, as_json: bool
+    target: Any,
+    *,
+    model: str,
+    version: str,
+    together: tuple[tuple[str, str], ...],
+    devices: tuple[str, ...],
+    selector: str,
+    as_json: bool,
 ) -> None:
     """Build the deltas for VERSION of MODEL and say what each device would get, in bytes.
 
@@ -68,7 +88,11 @@ def plan(
     """
     with target.open() as fleet, counter("building deltas") as bar:
         planned = fleet.rollout_plan(
-            model, version, Cohort(devices=devices, selector=selector), progress=bar.at
+            model,
+            version,
+            Cohort(devices=devices, selector=selector),
+            together=together,
+            progress=bar.at,
         )
     if as_json:
         print_json(plan_document(planned))
@@ -82,6 +106,7 @@ def plan(
 )
 @click.argument("model", type=MODEL)
 @click.argument("version", type=VERSION)
+@_together
 @_cohort
 @click.option("--retry", is_flag=True, help="Try again where this very version failed before.")
 @json_option
@@ -92,15 +117,23 @@ def create(
     *,
     model: str,
     version: str,
+    together: tuple[tuple[str, str], ...],
     devices: tuple[str, ...],
     selector: str,
     retry: bool,
     as_json: bool,
 ) -> None:
-    """Bring VERSION of MODEL to devices; answers at once with the rollout's name."""
+    """Bring VERSION of MODEL to devices; answers at once with the rollout's name.
+
+    With --with, several models as one group: a device switches to all of them or to none.
+    """
     with target.open() as fleet:
         created = fleet.rollout_create(
-            model, version, Cohort(devices=devices, selector=selector), retry=retry
+            model,
+            version,
+            Cohort(devices=devices, selector=selector),
+            retry=retry,
+            together=together,
         )
     _print_started(created, as_json=as_json)
 
@@ -111,8 +144,9 @@ def _print_started(started: Rollout, *, as_json: bool) -> None:
     else:
         click.echo(rollout_summary(started))
         if started.removals:
-            names = ", ".join(one.device for one in started.removals)
-            click.echo(f"{started.model} is taken away from {names}: there was none before")
+            for model in dict.fromkeys(one.model for one in started.removals):
+                names = ", ".join(one.device for one in started.removals if one.model == model)
+                click.echo(f"{model} is taken away from {names}: there was none before")
         note(f"edge-fleet: follow it with: edge-fleet rollout watch {started.rollout}")
 
 
@@ -152,7 +186,7 @@ def watch(
         for now in fleet.rollout_watch(rollout_name, timeout_s=timeout):
             for line in changes(last, now):
                 bar.say(line)
-            bar.at(settled(now), len(now.devices))
+            bar.at(settled(now), len(device_names(now.devices)))
             last = now
     if last is None:
         raise NotFoundError(f"the distributor said nothing about rollout {rollout_name}")
@@ -173,11 +207,11 @@ def _problem(ended: Rollout, *, allow_refused: bool) -> str:
     if ended.failures:
         said = []
         for state, words in (("failed", "failed on"), ("rolled_back", "was rolled back on")):
-            names = ", ".join(one.device for one in ended.failures if one.state == state)
+            names = ", ".join(device_names(one for one in ended.failures if one.state == state))
             said += [f"{words} {names}"] if names else []
         return f"rollout {ended.rollout} {' and '.join(said)}"
     if ended.refusals and not allow_refused:
-        names = ", ".join(one.device for one in ended.refusals)
+        names = ", ".join(device_names(ended.refusals))
         return f"rollout {ended.rollout} never reached {names}; see: edge-fleet explain DEVICE"
     return ""
 

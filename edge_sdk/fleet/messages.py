@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from edge_sdk.base import Digest
 from edge_sdk.fleet.model import (
     Artifact,
@@ -9,6 +11,7 @@ from edge_sdk.fleet.model import (
     Device,
     DeviceModel,
     Explanation,
+    ModelVersion,
     PlannedDevice,
     Rollout,
     RolloutDevice,
@@ -135,6 +138,7 @@ def cohort_to(cohort: Cohort) -> wire.Cohort:
 def planned_device_from(message: wire.PlannedDevice) -> PlannedDevice:
     return PlannedDevice(
         device=message.device,
+        model=message.model,
         variant=message.variant,
         artifact=_digest(message.artifact),
         source_artifact=_digest(message.source_artifact),
@@ -143,6 +147,10 @@ def planned_device_from(message: wire.PlannedDevice) -> PlannedDevice:
         reason=message.reason,
         steps=message.steps,
     )
+
+
+def together_from(messages: Iterable[wire.ModelVersion]) -> tuple[ModelVersion, ...]:
+    return tuple(ModelVersion(model=one.model, version=one.version) for one in messages)
 
 
 def rollout_from(message: wire.Rollout) -> Rollout:
@@ -155,16 +163,19 @@ def rollout_from(message: wire.Rollout) -> Rollout:
         state=message.state,
         reason=message.reason,
         created_ms=message.created_ms,
-        devices=tuple(_rollout_device_from(one) for one in message.devices),
+        devices=tuple(_rollout_device_from(one, message.model) for one in message.devices),
         deltas_done=message.deltas_done,
         deltas_total=message.deltas_total,
         undoes=message.undoes or None,
+        together=together_from(message.together),
     )
 
 
-def _rollout_device_from(message: wire.RolloutDevice) -> RolloutDevice:
+def _rollout_device_from(message: wire.RolloutDevice, only: str) -> RolloutDevice:
+    """``only``: the model of a distributor that knows no groups and so does not repeat it."""
     return RolloutDevice(
         device=message.device,
+        model=message.model or only,
         version=message.version,
         variant=message.variant,
         artifact=_digest(message.artifact),

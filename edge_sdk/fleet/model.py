@@ -170,13 +170,22 @@ class Cohort:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelVersion:
+    """One model of a group. ``version`` is empty as that of ``Rollout`` is."""
+
+    model: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedDevice:
-    """What one device would get. No artifact: it gets none, ``reason`` says why.
+    """What one device would get of one model. No artifact: it gets none, ``reason`` says why.
 
     steps: deltas one after the other, two by a hub.
     """
 
     device: str
+    model: str
     variant: str
     artifact: Digest | None
     source_artifact: Digest | None
@@ -188,11 +197,13 @@ class PlannedDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutPlan:
-    """What a rollout would do; nothing was assigned by asking."""
+    """What a rollout would do; nothing was assigned by asking. ``together``: what would come
+    as one group with the model."""
 
     model: str
     version: str
     devices: tuple[PlannedDevice, ...]
+    together: tuple[ModelVersion, ...] = ()
 
     @property
     def wire_bytes(self) -> int:
@@ -204,16 +215,17 @@ class RolloutPlan:
 
     @property
     def without(self) -> tuple[PlannedDevice, ...]:
-        """The devices that would get nothing."""
+        """The devices that would get nothing, one entry for each model."""
         return tuple(one for one in self.devices if one.artifact is None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutDevice:
-    """One device of a rollout; ``state`` is that of the update's life cycle, or ``building``,
-    ``refused``, ``superseded`` or ``recalled``, which the distributor decides."""
+    """One model on one device of a rollout; ``state`` is that of the update's life cycle, or
+    ``building``, ``refused``, ``superseded`` or ``recalled``, which the distributor decides."""
 
     device: str
+    model: str
     version: str
     variant: str
     artifact: Digest | None
@@ -243,7 +255,8 @@ class RolloutDevice:
 class Rollout:
     """``state``: building, running, done or aborted. Lists leave ``devices`` empty.
 
-    ``version`` is empty where an undo takes devices back to different versions.
+    ``version`` is empty where an undo takes devices back to different versions. ``together``:
+    the models that come as one group with it; ``devices`` has an entry for each of them.
     """
 
     rollout: str
@@ -257,6 +270,7 @@ class Rollout:
     deltas_done: int
     deltas_total: int
     undoes: str | None
+    together: tuple[ModelVersion, ...] = ()
 
     @property
     def finished(self) -> bool:
@@ -280,5 +294,5 @@ class Rollout:
 
     @property
     def succeeded(self) -> bool:
-        """Done, and every device of the cohort got the version and kept it, or a later one."""
+        """Done, and every device of the cohort got every version and kept it, or a later one."""
         return self.state == "done" and not self.failures and not self.refusals

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -18,6 +18,7 @@ from edge_sdk.fleet.model import (
     Artifact,
     Device,
     Explanation,
+    ModelVersion,
     PlannedDevice,
     Rollout,
     RolloutDevice,
@@ -41,9 +42,9 @@ def rollout_document(rollout: Rollout) -> dict[str, Any]:
         **document(rollout),
         "finished": rollout.finished,
         "succeeded": rollout.succeeded,
-        "failures": [one.device for one in rollout.failures],
-        "refusals": [one.device for one in rollout.refusals],
-        "removals": [one.device for one in rollout.removals],
+        "failures": device_names(rollout.failures),
+        "refusals": device_names(rollout.refusals),
+        "removals": device_names(rollout.removals),
     }
 
 
@@ -52,8 +53,21 @@ def plan_document(plan: RolloutPlan) -> dict[str, Any]:
         **document(plan),
         "wire_bytes": plan.wire_bytes,
         "whole_bytes": plan.whole_bytes,
-        "without": [one.device for one in plan.without],
+        "without": device_names(plan.without),
     }
+
+
+def device_names(rows: Iterable[PlannedDevice | RolloutDevice]) -> list[str]:
+    """Each device once, however many models of it are meant."""
+    return list(dict.fromkeys(one.device for one in rows))
+
+
+def _what(brought: Rollout | RolloutPlan) -> str:
+    """The models with their versions."""
+    first = ModelVersion(model=brought.model, version=brought.version)
+    return " with ".join(
+        f"{one.model} {one.version or '(back)'}" for one in (first, *brought.together)
+    )
 
 
 def labels_text(labels: Mapping[str, str]) -> str:
@@ -188,10 +202,10 @@ def _verdict(fits: bool, chosen: bool) -> str:
 
 def print_plan(plan: RolloutPlan) -> None:
     print_table(
-        ["DEVICE", "VARIANT", "FROM", "ON THE WIRE", "WHOLE", "WHY"],
+        ["DEVICE", *_column("MODEL", plan), "VARIANT", "FROM", "ON THE WIRE", "WHOLE", "WHY"],
         [
             [
-                *(one.device, one.variant or "none"),
+                *(one.device, *_column(one.model, plan), one.variant or "none"),
                 _source(one),
                 *(
                     bytes_text(one.wire_bytes),
@@ -201,8 +215,13 @@ def print_plan(plan: RolloutPlan) -> None:
             ]
             for one in plan.devices
         ],
-        title=f"{plan.model} {plan.version}",
+        title=_what(plan),
     )
+
+
+def _column(text: str, of: Rollout | RolloutPlan) -> list[str]:
+    """What is a column of its own only where there are several models."""
+    return [text] if of.together else []
 
 
 def _source(device: PlannedDevice) -> str:
@@ -213,32 +232,46 @@ def _source(device: PlannedDevice) -> str:
 
 
 def plan_summary(plan: RolloutPlan) -> str:
-    served = len(plan.devices) - len(plan.without)
+    asked = len(device_names(plan.devices))
+    served = asked - len(device_names(plan.without))
     return (
-        f"{served} of {len(plan.devices)} devices get {plan.model} {plan.version}: "
+        f"{served} of {asked} devices get {_what(plan)}: "
         f"{bytes_text(plan.wire_bytes)} on the wire, {bytes_text(plan.whole_bytes)} without deltas"
     )
 
 
 def print_rollouts(rollouts: Sequence[Rollout]) -> None:
     print_table(
-        ["ROLLOUT", "MODEL", "VERSION", "COHORT", "STATE", "CREATED (UTC)", "UNDOES"],
+        ["ROLLOUT", "MODEL", "VERSION", "WITH", "COHORT", "STATE", "CREATED (UTC)", "UNDOES"],
         [
             [
-                *(one.rollout, one.model, one.version or "(back)", str(one.cohort), one.state),
-                *(time_text(one.created_ms), one.undoes or "-"),
+                *(one.rollout, one.model, one.version or "(back)", _also(one), str(one.cohort)),
+                *(one.state, time_text(one.created_ms), one.undoes or "-"),
             ]
             for one in rollouts
         ],
     )
 
 
+def _also(rollout: Rollout) -> str:
+    return ", ".join(f"{one.model} {one.version}".strip() for one in rollout.together) or "-"
+
+
 def print_rollout(rollout: Rollout) -> None:
     print_table(
-        ["DEVICE", "VERSION", "VARIANT", "STATE", "ON THE WIRE", "WHOLE", "WHY"],
+        [
+            *("DEVICE", *_column("MODEL", rollout), "VERSION", "VARIANT", "STATE"),
+            *("ON THE WIRE", "WHOLE", "WHY"),
+        ],
         [
             [
-                *(one.device, one.version or "-", one.variant or "none", device_state(one)),
+                *(
+                    one.device,
+                    *_column(one.model, rollout),
+                    one.version or "-",
+                    one.variant or "none",
+                    device_state(one),
+                ),
                 *(bytes_text(one.wire_bytes), bytes_text(one.whole_bytes), _why(one)),
             ]
             for one in sorted(rollout.devices, key=lambda one: not (one.failed or one.refused))
@@ -268,14 +301,15 @@ def rollout_summary(rollout: Rollout) -> str:
     parts = [f"{count} {state}" for state, count in sorted(counts.items())]
     devices = f" ({', '.join(parts)})" if parts else ""
     reason = f": {rollout.reason}" if rollout.reason else ""
-    version = rollout.version or "(back)"
-    what = f"{rollout.rollout} {rollout.model} {version}"
-    return f"{what} to {rollout.cohort}: {rollout.state}{reason}{devices}"
+    return (
+        f"{rollout.rollout} {_what(rollout)} to {rollout.cohort}: {rollout.state}{reason}{devices}"
+    )
 
 
 def settled(rollout: Rollout) -> int:
-    """How many devices nothing more is expected of."""
-    return sum(one.settled for one in rollout.devices)
+    """How many devices nothing more is expected of, whichever model."""
+    moving = device_names(one for one in rollout.devices if not one.settled)
+    return len(device_names(rollout.devices)) - len(moving)
 
 
 def changes(before: Rollout | None, now: Rollout) -> Iterator[str]:
@@ -283,12 +317,14 @@ def changes(before: Rollout | None, now: Rollout) -> Iterator[str]:
 
     How it ended is not among them: that is good news only where no device failed.
     """
-    known = {one.device: device_state(one) for one in before.devices} if before else {}
+    rows = before.devices if before else ()
+    known = {(one.device, one.model): device_state(one) for one in rows}
     for one in now.devices:
         state = device_state(one)
-        if known.get(one.device) != state:
+        if known.get((one.device, one.model)) != state:
             reason = "" if _why(one) == "-" else f" ({_why(one)})"
-            yield f"{one.device}: {state} {one.version} {one.variant}{reason}"
+            what = " ".join([*_column(one.model, now), one.version, one.variant])
+            yield f"{one.device}: {state} {what}{reason}"
     if not now.finished and (before is None or before.state != now.state):
         yield f"{now.rollout}: {now.state}"
 

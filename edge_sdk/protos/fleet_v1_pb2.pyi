@@ -727,12 +727,17 @@ class RolloutRequest(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     COHORT_FIELD_NUMBER: _builtins.int
     RETRY_FIELD_NUMBER: _builtins.int
+    TOGETHER_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     version: _builtins.str
     retry: _builtins.bool
     """try again where this very version failed before"""
     @_builtins.property
     def cohort(self) -> Global___Cohort: ...
+    @_builtins.property
+    def together(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelVersion]:
+        """more models, which come with it or not at all"""
+
     def __init__(
         self,
         *,
@@ -740,17 +745,42 @@ class RolloutRequest(_message.Message):
         version: _builtins.str = ...,
         cohort: Global___Cohort | None = ...,
         retry: _builtins.bool = ...,
+        together: _abc.Iterable[Global___ModelVersion] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cohort", b"cohort"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cohort", b"cohort", "model", b"model", "retry", b"retry", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cohort", b"cohort", "model", b"model", "retry", b"retry", "together", b"together", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RolloutRequest: _TypeAlias = RolloutRequest  # noqa: Y015
 
 @_typing.final
+class ModelVersion(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    version: _builtins.str
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelVersion: _TypeAlias = ModelVersion  # noqa: Y015
+
+@_typing.final
 class PlannedDevice(_message.Message):
+    """One model on one device."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     DEVICE_FIELD_NUMBER: _builtins.int
@@ -761,6 +791,7 @@ class PlannedDevice(_message.Message):
     WHOLE_BYTES_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     device: _builtins.str
     variant: _builtins.str
     """empty: none fits"""
@@ -774,6 +805,7 @@ class PlannedDevice(_message.Message):
     """why it gets none, or why by the whole"""
     steps: _builtins.int
     """deltas one after the other; 0: it gets none, or holds it"""
+    model: _builtins.str
     def __init__(
         self,
         *,
@@ -785,10 +817,11 @@ class PlannedDevice(_message.Message):
         whole_bytes: _builtins.int = ...,
         reason: _builtins.str = ...,
         steps: _builtins.int = ...,
+        model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "device", b"device", "reason", b"reason", "source_artifact", b"source_artifact", "steps", b"steps", "variant", b"variant", "whole_bytes", b"whole_bytes", "wire_bytes", b"wire_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "device", b"device", "model", b"model", "reason", b"reason", "source_artifact", b"source_artifact", "steps", b"steps", "variant", b"variant", "whole_bytes", b"whole_bytes", "wire_bytes", b"wire_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -824,6 +857,8 @@ Global___PlanProgress: _TypeAlias = PlanProgress  # noqa: Y015
 
 @_typing.final
 class RolloutDevice(_message.Message):
+    """One model on one device."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -857,6 +892,7 @@ class RolloutDevice(_message.Message):
     WHOLE_BYTES_FIELD_NUMBER: _builtins.int
     CHANGED_MS_FIELD_NUMBER: _builtins.int
     FACTS_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     device: _builtins.str
     version: _builtins.str
     variant: _builtins.str
@@ -868,6 +904,7 @@ class RolloutDevice(_message.Message):
     wire_bytes: _builtins.int
     whole_bytes: _builtins.int
     changed_ms: _builtins.int
+    model: _builtins.str
     @_builtins.property
     def facts(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     def __init__(
@@ -884,10 +921,11 @@ class RolloutDevice(_message.Message):
         whole_bytes: _builtins.int = ...,
         changed_ms: _builtins.int = ...,
         facts: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "changed_ms", b"changed_ms", "device", b"device", "facts", b"facts", "message", b"message", "reason", b"reason", "state", b"state", "variant", b"variant", "version", b"version", "whole_bytes", b"whole_bytes", "wire_bytes", b"wire_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "changed_ms", b"changed_ms", "device", b"device", "facts", b"facts", "message", b"message", "model", b"model", "reason", b"reason", "state", b"state", "variant", b"variant", "version", b"version", "whole_bytes", b"whole_bytes", "wire_bytes", b"wire_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -908,6 +946,7 @@ class Rollout(_message.Message):
     DELTAS_DONE_FIELD_NUMBER: _builtins.int
     DELTAS_TOTAL_FIELD_NUMBER: _builtins.int
     UNDOES_FIELD_NUMBER: _builtins.int
+    TOGETHER_FIELD_NUMBER: _builtins.int
     rollout: _builtins.str
     model: _builtins.str
     version: _builtins.str
@@ -923,6 +962,8 @@ class Rollout(_message.Message):
     def cohort(self) -> Global___Cohort: ...
     @_builtins.property
     def devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___RolloutDevice]: ...
+    @_builtins.property
+    def together(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelVersion]: ...
     def __init__(
         self,
         *,
@@ -937,10 +978,11 @@ class Rollout(_message.Message):
         deltas_done: _builtins.int = ...,
         deltas_total: _builtins.int = ...,
         undoes: _builtins.str = ...,
+        together: _abc.Iterable[Global___ModelVersion] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cohort", b"cohort"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cohort", b"cohort", "created_ms", b"created_ms", "deltas_done", b"deltas_done", "deltas_total", b"deltas_total", "devices", b"devices", "model", b"model", "reason", b"reason", "rollout", b"rollout", "state", b"state", "undoes", b"undoes", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cohort", b"cohort", "created_ms", b"created_ms", "deltas_done", b"deltas_done", "deltas_total", b"deltas_total", "devices", b"devices", "model", b"model", "reason", b"reason", "rollout", b"rollout", "state", b"state", "together", b"together", "undoes", b"undoes", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -94,7 +94,7 @@ class Catalog:
         return self.rollout(made.rollout)
 
     def assign(self, rollout: Rollout) -> Touched:
-        rows = {row.device: row for row in rollout.devices}
+        rows = {row.key: row for row in rollout.devices}
         return self.write(rollouts.assign_built, rollout.rollout, rows, at_ms=AT_MS + 1)
 
     def rollout(self, rollout: str) -> Rollout:

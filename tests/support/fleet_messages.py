@@ -41,6 +41,7 @@ def a_device(name: str = "gate-7", **changes: object) -> wire.Device:
 def a_rollout_device(name: str = "gate-7", state: str = "committed", **changes: object):
     fields: dict[str, object] = {
         "device": name,
+        "model": "team/digits",
         "version": "2.0.0",
         "variant": "fp32",
         "artifact": ARTIFACT.raw,

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from distributor.planning import assign, empty_assignment, order, withdraw
+from distributor.planning import change, empty_assignment, order
 from edge_sdk.manifest import decode_assignment, encode_assignment
 from tests.support.planning_facts import artifact
 
 DIGITS = artifact(version="2.0.0")
 FACES = artifact(model="team/faces")
+EARS = artifact(model="team/ears")
+NOTHING = empty_assignment("gate-7")
 
 
 def ordered(facts, rollout="r-1", before=0, retry=False):
     return order(facts, rollout=rollout, attempts_before=before, retry=retry)
+
+
+def assign(previous, *orders, arrived=True):
+    wanted = {one.model: one for one in orders}
+    return change(previous, wanted, has_arrived=lambda _: arrived)
+
+
+def withdraw(previous, *models, arrived=True):
+    return change(previous, dict.fromkeys(models), has_arrived=lambda _: arrived)
+
+
+def groups(assignment):
+    assert decode_assignment(encode_assignment(assignment)) == assignment
+    return [[one.text.removeprefix("team/") for one in group] for group in assignment.groups]
 
 
 def test_first_order_is_attempt_one() -> None:
@@ -67,9 +81,40 @@ def test_going_down_is_said_until_the_highest_version_is_reached_again() -> None
     assert decode_assignment(encode_assignment(second)) == second
 
 
-def test_a_group_ends_with_one_of_its_models() -> None:
-    """What is left of it would wait for a model that this device does not have any more."""
-    both = assign(assign(empty_assignment("gate-7"), ordered(DIGITS)), ordered(FACES))
-    grouped = replace(both, groups=((DIGITS.model, FACES.model),))
-    assert assign(grouped, ordered(DIGITS, retry=True, before=1)).groups == grouped.groups
-    assert withdraw(grouped, FACES.model).groups == ()
+def test_models_of_one_order_are_a_group() -> None:
+    """Several models that are ordered at once come in one assignment, as one group, sorted;
+    ordering them again changes nothing."""
+    both = assign(NOTHING, ordered(FACES), ordered(DIGITS))
+    assert both.counter == 1
+    assert groups(both) == [["digits", "faces"]]
+    assert assign(both, ordered(DIGITS), ordered(FACES)) is both
+    assert groups(assign(both, ordered(EARS))) == [["digits", "faces"]]
+
+
+def test_a_group_that_has_arrived_is_free() -> None:
+    """Once the device runs all of a group, a later order of one model is about that alone."""
+    both = assign(NOTHING, ordered(DIGITS), ordered(FACES))
+    newer = ordered(artifact(version="3.0.0"), "r-2")
+    assert groups(assign(both, newer, arrived=True)) == []
+    assert groups(assign(both, newer, ordered(EARS), arrived=True)) == [["digits", "ears"]]
+
+
+def test_who_changes_on_the_way_changes_within_the_group() -> None:
+    """Until the device runs all of a group, a newer version of one waits for the others, and
+    so does what is ordered together with it."""
+    both = assign(NOTHING, ordered(DIGITS), ordered(FACES))
+    newer = ordered(artifact(version="3.0.0"), "r-2")
+    after = assign(both, newer, arrived=False)
+    assert groups(after) == [["digits", "faces"]]
+    assert [str(one.version) for one in after.models] == ["3.0.0", str(FACES.version)]
+    grown = assign(both, newer, ordered(EARS), arrived=False)
+    assert groups(grown) == [["digits", "ears", "faces"]]
+
+
+def test_a_group_goes_without_the_model_that_is_withdrawn() -> None:
+    """Nobody waits for a model that this device does not have any more."""
+    three = assign(NOTHING, ordered(DIGITS), ordered(FACES), ordered(EARS))
+    two = withdraw(three, DIGITS.model, arrived=False)
+    assert groups(two) == [["ears", "faces"]]
+    assert groups(withdraw(two, FACES.model, arrived=False)) == []
+    assert withdraw(three, *(one.model for one in three.models)).models == ()

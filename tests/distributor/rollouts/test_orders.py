@@ -309,7 +309,7 @@ def test_rows_built_with_a_reason_are_final(tmp_path: Path) -> None:
         request = RolloutRequest(model=MODEL, version=Version.parse("1.0.0"), cohort=Cohort())
         made = one.write(rollouts.create, request, at_ms=AT_MS, by="alice")
         row = replace(made.devices[0], state="failed", reason="ProofError", message="rotten")
-        one.write(rollouts.assign_built, made.rollout, {"a": row}, at_ms=AT_MS)
+        one.write(rollouts.assign_built, made.rollout, {row.key: row}, at_ms=AT_MS)
         after = one.rollout(made.rollout)
         assert (after.state, after.devices[0].message) == ("done", "rotten")
         assert one.counter("a") == 0

@@ -14,6 +14,7 @@ from edge_sdk.base import Digest, ModelName, Version
 
 TARGET = Digest.of(b"target")
 ROW = RolloutDevice(
+    model=ModelName.parse("team/digits"),
     device="cam-1",
     artifact=TARGET,
     version="1.0.0",

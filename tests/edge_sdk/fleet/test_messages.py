@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edge_sdk.base import FormatError
-from edge_sdk.fleet import Cohort, DeviceModel
+from edge_sdk.fleet import Cohort, DeviceModel, ModelVersion
 from edge_sdk.fleet.messages import (
     artifact_from,
     cohort_to,
@@ -88,9 +88,12 @@ def test_planned_devices() -> None:
 
 def test_rollout() -> None:
     """A rollout arrives with its cohort and devices."""
-    message = a_rollout("done", a_rollout_device(facts={"unproved": "true"}), undoes="r-6")
+    also = [wire.ModelVersion(model="team/letters", version="3.1.0")]
+    row = a_rollout_device(facts={"unproved": "true"})
+    message = a_rollout("done", row, undoes="r-6", together=also)
     value = rollout_from(message)
-    assert_same_fields(message, value, but=("cohort", "devices"))
+    assert_same_fields(message, value, but=("cohort", "devices", "together"))
+    assert value.together == (ModelVersion(model="team/letters", version="3.1.0"),)
     assert value.cohort == Cohort(selector="site=berlin")
     assert_same_fields(message.devices[0], value.devices[0], but=("artifact",))
 

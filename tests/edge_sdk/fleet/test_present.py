@@ -6,7 +6,16 @@ import pytest
 
 from edge_sdk.fleet import present
 from edge_sdk.fleet.messages import rollout_from
-from edge_sdk.fleet.present import changes, counter, document, settled, time_text
+from edge_sdk.fleet.present import (
+    changes,
+    counter,
+    document,
+    rollout_document,
+    rollout_summary,
+    settled,
+    time_text,
+)
+from edge_sdk.protos import fleet_v1_pb2 as wire
 from tests.support.fleet_messages import ARTIFACT, a_rollout, a_rollout_device
 
 
@@ -25,8 +34,27 @@ def test_document_keeps_digests_whole() -> None:
 def test_settled_counts_devices_at_rest() -> None:
     """A device on probation is not done yet; a failed or refused one is."""
     states = ("committed", "failed", "refused", "on_probation", "assigned", "building")
-    rollout = rollout_from(a_rollout("running", *(a_rollout_device(state=one) for one in states)))
+    devices = (a_rollout_device(f"gate-{at}", one) for at, one in enumerate(states))
+    rollout = rollout_from(a_rollout("running", *devices))
     assert settled(rollout) == 3
+
+
+def test_a_device_of_a_group_is_at_rest_with_all_of_it() -> None:
+    """Of several models that come together, a device counts when none of them moves any more,
+    and each has a row, a column and a line that name it."""
+    rows = [
+        a_rollout_device("a", "committed"),
+        a_rollout_device("a", "on_probation", model="team/letters"),
+        a_rollout_device("b", "failed"),
+        a_rollout_device("b", "failed", model="team/letters"),
+    ]
+    also = [wire.ModelVersion(model="team/letters", version="3.1.0")]
+    rollout = rollout_from(a_rollout("running", *rows, together=also))
+    assert settled(rollout) == 1
+    assert rollout_document(rollout)["failures"] == ["b"]
+    assert "r-7 team/digits 2.0.0 with team/letters 3.1.0 to" in rollout_summary(rollout)
+    first = rollout_from(a_rollout("running", *rows[:1], *rows[2:], together=also))
+    assert list(changes(first, rollout)) == ["a: on_probation team/letters 2.0.0 fp32"]
 
 
 def test_changes_name_only_what_moved() -> None:
