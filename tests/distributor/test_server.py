@@ -25,6 +25,7 @@ from tests.support.fleet_server import (
     fleet_server,
     publish,
     publish_parts,
+    remembering,
     wait_for_rollout,
     wait_until,
 )
@@ -37,7 +38,8 @@ def _stubs(command: Command) -> tuple[FleetServiceStub, ScriptedDevice, list[grp
     operators = open_channel(command.ready["operator_address"], Credentials(operator="alice"))
     devices = open_channel(command.ready["device_address"], Credentials(device="cam-1"))
     device = ScriptedDevice(name="cam-1", stub=DeliveryServiceStub(devices))
-    return FleetServiceStub(operators), device, [operators, devices]
+    data = Path(command.arguments[command.arguments.index("--data") + 1])
+    return remembering(FleetServiceStub(operators), data), device, [operators, devices]
 
 
 def test_a_second_server_on_a_port(tmp_path: Path) -> None:

@@ -9,14 +9,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
+from sqlalchemy import Connection, delete, insert, select
+
 from distributor import catalog, devices, rollouts
 from distributor.devices import CheckIn, DeviceRecord, ModelState
 from distributor.planning import DecoderFacts, DeviceFacts
 from distributor.rollouts import Cohort, DeviceEvent, Rollout, RolloutRequest, Touched
 from distributor.storage import Database, sqlite_url, upgrade
+from distributor.storage.tables import metadata_roles, signed_targets
 from edge_sdk.base import Digest, ModelName, Version
 from edge_sdk.delta import FORMAT_VERSION
 from edge_sdk.manifest import Assignment
+from edge_sdk.trust import ROOT, namespace_role, target_path
 from tests.support.artifacts import ArtifactBytes, make_artifact
 
 T = TypeVar("T")
@@ -29,6 +33,7 @@ class Catalog:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self.pretends = True  # that publishers signed what is added; see ``pretend_signed``
 
     def write(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
         with self.database.transaction(write=True) as connection:
@@ -39,9 +44,12 @@ class Catalog:
             return work(connection, *arguments, **named)
 
     def add(self, artifact: ArtifactBytes) -> bool:
-        return self.write(
+        added = self.write(
             catalog.add_artifact, artifact.document, artifact.manifest, at_ms=AT_MS, by="alice"
         )
+        if self.pretends:
+            self.write(pretend_signed, artifact)
+        return added
 
     def add_version(self, version: str, *, parent: str | None = None, **facts: Any) -> Digest:
         """Publishes a small artifact of ``team/digits``; its identity."""
@@ -118,6 +126,31 @@ class Catalog:
             "attempt": one.attempt,
         }
         return DeviceEvent(number=number, state=state, **(values | facts))
+
+
+def pretend_signed(connection: Connection, artifact: ArtifactBytes) -> None:
+    """Writes what the catalog knows of an artifact that its publisher signed, without any keys:
+    for tests that are about something else. Assignments then travel unsigned."""
+    known = select(metadata_roles).where(metadata_roles.c.role == ROOT)
+    if connection.execute(known).first() is None:
+        connection.execute(insert(metadata_roles).values(role=ROOT, version=f"{1:020d}"))
+    said = artifact.manifest
+    path = target_path(said.model, said.version, said.variant)
+    connection.execute(delete(signed_targets).where(signed_targets.c.path == path))
+    connection.execute(
+        insert(signed_targets).values(
+            path=path,
+            role=namespace_role(said.model.namespace),
+            artifact=str(artifact.artifact),
+            model=str(said.model),
+        )
+    )
+
+
+def stop_pretending(connection: Connection) -> None:
+    """For a test that goes on with real metadata."""
+    connection.execute(delete(signed_targets))
+    connection.execute(delete(metadata_roles))
 
 
 def device_facts(device: str, **facts: Any) -> DeviceFacts:

@@ -16,7 +16,7 @@ import grpc
 from distributor.builds import Builder
 from distributor.config import DistributorConfig
 from distributor.server import Serving, running
-from distributor.storage import initialise
+from distributor.storage import Database, DataFolder, initialise, sqlite_url
 from edge_sdk.base import Digest
 from edge_sdk.manifest import Assignment, decode_assignment
 from edge_sdk.protos import delivery_v1_pb2 as delivery
@@ -26,6 +26,7 @@ from edge_sdk.protos.fleet_v1_pb2_grpc import FleetServiceStub
 from edge_sdk.rpc import FRAME_BYTES, Credentials, open_channel
 from edge_sdk.trust import peek_assignment
 from tests.support.artifacts import ArtifactBytes
+from tests.support.catalog import pretend_signed
 
 _START_S = 30.0
 
@@ -228,7 +229,7 @@ class FleetServer:
     def operator(self, name: str = "alice") -> FleetServiceStub:
         channel = open_channel(self.serving.operator_address, Credentials(operator=name))
         self._channels.append(channel)
-        return FleetServiceStub(channel)
+        return remembering(FleetServiceStub(channel), self.config.data)
 
     def device(self, name: str, **facts: object) -> ScriptedDevice:
         channel = open_channel(self.serving.device_address, Credentials(device=name))
@@ -277,12 +278,33 @@ def fleet_server(data: Path, **settings: object) -> Iterator[FleetServer]:
         server.stop()
 
 
+def remembering(stub: FleetServiceStub, data: Path) -> FleetServiceStub:
+    """The stub, from which ``publish`` knows where the distributor's data are."""
+    stub.data_of_the_distributor = data  # type: ignore[attr-defined]
+    return stub
+
+
 def publish(stub: FleetServiceStub, artifact: ArtifactBytes) -> fleet.PublishResponse:
-    """Publishes as a careful client does: only the files that are missing."""
+    """Publishes as a careful client does: only the files that are missing. Where the stub
+    remembers its distributor, as if a publisher had signed it, too."""
     wanted = [entry.digest.raw for entry in artifact.manifest.files]
     missing = stub.MissingFiles(fleet.MissingFilesRequest(digests=wanted), timeout=30).digests
     here = [Digest(one) for one in wanted if one not in set(missing)]
-    return stub.Publish(publish_parts(artifact, without=here), timeout=60)
+    answer = stub.Publish(publish_parts(artifact, without=here), timeout=60)
+    data: Path | None = getattr(stub, "data_of_the_distributor", None)
+    if data is not None:
+        _pretend_signed(data, artifact)
+    return answer
+
+
+def _pretend_signed(data: Path, artifact: ArtifactBytes) -> None:
+    """As if its publisher had signed it: most tests are about something else."""
+    database = Database(sqlite_url(DataFolder(data).catalog))
+    try:
+        with database.transaction(write=True) as connection:
+            pretend_signed(connection, artifact)
+    finally:
+        database.close()
 
 
 def wait_for_rollout(

@@ -56,6 +56,9 @@ class Signing:
     targets_key: CryptoSigner = field(default_factory=new_key)
     publishers: dict[str, CryptoSigner] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.catalog.pretends = False
+
     @cached_property
     def keys(self) -> OnlineKeys:
         keys = OnlineKeys(self.folder / "keys")

@@ -27,8 +27,14 @@ from edge_sdk.protos.operators_v1_pb2_grpc import (
 )
 from edge_sdk.rpc import Credentials, open_channel, typed_errors
 from tests.support.artifacts import ArtifactBytes, make_artifact
-from tests.support.catalog import open_catalog
-from tests.support.fleet_server import FleetServer, publish, publish_parts, wait_for_rollout
+from tests.support.catalog import open_catalog, stop_pretending
+from tests.support.fleet_server import (
+    FleetServer,
+    publish,
+    publish_parts,
+    remembering,
+    wait_for_rollout,
+)
 from tests.support.operators import ROOT, add_all, strict_server
 from tests.support.signing import Signing
 
@@ -54,7 +60,7 @@ class Door:
 
     def __init__(self, server: FleetServer, name: str) -> None:
         self.channel = open_channel(server.serving.operator_address, Credentials(operator=name))
-        self.fleet = FleetServiceStub(self.channel)
+        self.fleet = remembering(FleetServiceStub(self.channel), server.config.data)
         self.operators = OperatorServiceStub(self.channel)
         self.audit = AuditServiceStub(self.channel)
         self.contents = ContentServiceStub(self.channel)
@@ -312,6 +318,7 @@ NAMED = {NEW: newest, NEW_TOKEN: newest_token}
 def put_first_metadata(door: Door) -> None:
     """What a key ceremony ends with."""
     with open_catalog(door.data) as catalog:
+        catalog.write(stop_pretending)
         files = Signing(catalog, door.data).first("team")
     request = metadata.PutRequest(
         files=[metadata.MetadataFile(name=name, data=data) for name, data in files]

@@ -29,7 +29,7 @@ from edge_sdk.base import Digest, ResourceError, Version
 from edge_sdk.delta import FORMAT_VERSION, METHODS
 from tests.support.artifacts import ArtifactBytes, changed, make_artifact, noise
 from tests.support.build_jobs import quota_of
-from tests.support.catalog import AT_MS, MODEL, Catalog, device_facts, open_catalog
+from tests.support.catalog import AT_MS, MODEL, Catalog, device_facts, open_catalog, pretend_signed
 
 BASE = noise(60_000, "keeping")
 VERSIONS = [
@@ -58,6 +58,7 @@ class Place:
         await self.catalog.database.write(
             add_artifact, artifact.document, artifact.manifest, at_ms=AT_MS, by="alice"
         )
+        await self.catalog.database.write(pretend_signed, artifact)
 
     async def store(self, files: dict[Digest, bytes]) -> None:
         async def parts(data: bytes) -> AsyncIterator[bytes]:

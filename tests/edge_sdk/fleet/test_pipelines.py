@@ -20,6 +20,7 @@ import pytest
 from edge_sdk.fleet import Fleet
 from edge_sdk.fleet.cli import cli
 from tests.support.onnx_models import linear, save
+from tests.support.signed_fleet import PASSPHRASE, first_keys
 
 if TYPE_CHECKING:
     from tests.support.fleet_server import FleetServer, ScriptedDevice
@@ -98,6 +99,7 @@ def server(tmp_path: Path) -> Iterator[FleetServer]:
     from tests.support.fleet_server import fleet_server  # needs Python 3.11
 
     with fleet_server(tmp_path / "data") as running:
+        first_keys(running.serving.operator_address, tmp_path / "keys", "team")
         yield running
 
 
@@ -122,6 +124,8 @@ def run_block(
     environment = {
         **os.environ,
         "EDGE_FLEET_DISTRIBUTOR": server.serving.operator_address,
+        "EDGE_FLEET_KEYS": str(folder.parent / "keys"),
+        "EDGE_KEY_PASSPHRASE": PASSPHRASE.decode(),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "TIMEOUT": "60",
     }

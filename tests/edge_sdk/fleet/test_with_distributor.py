@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from edge_sdk.base import ConflictError, NotFoundError, ProofError, UsageError
-from edge_sdk.fleet import Cohort, Draft, Fleet, prepare
+from edge_sdk.fleet import Cohort, Draft, Fleet, KeyFolder, prepare
 from edge_sdk.fleet.cli import main
 from tests.support.commands import Ran, run_main
 from tests.support.onnx_models import mlp, save
+from tests.support.signed_fleet import PASSPHRASE, first_keys
 
 if TYPE_CHECKING:
     from tests.support.fleet_server import FleetServer, ScriptedDevice
@@ -30,8 +31,13 @@ def server(tmp_path: Path) -> Iterator[FleetServer]:
 
 
 @pytest.fixture
-def fleet(server: FleetServer) -> Iterator[Fleet]:
-    with Fleet(server.serving.operator_address, operator="ada") as connection:
+def keys(server: FleetServer, tmp_path: Path) -> KeyFolder:
+    return first_keys(server.serving.operator_address, tmp_path / "keys", "team")
+
+
+@pytest.fixture
+def fleet(server: FleetServer, keys: KeyFolder) -> Iterator[Fleet]:
+    with Fleet(server.serving.operator_address, operator="ada", keys=keys) as connection:
         yield connection
 
 
@@ -156,12 +162,15 @@ def test_labels_choose_devices(server: FleetServer, fleet: Fleet) -> None:
 
 def test_command_against_a_distributor(
     server: FleetServer,
+    keys: KeyFolder,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The commands of a pipeline, one after the other, on a real distributor."""
     monkeypatch.setenv("EDGE_FLEET_DISTRIBUTOR", server.serving.operator_address)
+    monkeypatch.setenv("EDGE_FLEET_KEYS", str(keys.folder))
+    monkeypatch.setenv("EDGE_KEY_PASSPHRASE", PASSPHRASE.decode())
     run: Callable[..., Ran] = lambda *arguments: run_main(  # noqa: E731
         main, [str(one) for one in arguments], capsys, monkeypatch
     )
