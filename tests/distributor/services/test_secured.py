@@ -35,6 +35,7 @@ from edge_sdk.protos import delivery_v1_pb2 as delivery
 from edge_sdk.protos.fleet_v1_pb2 import ListDevicesRequest
 from edge_sdk.protos.fleet_v1_pb2_grpc import FleetServiceStub
 from edge_sdk.rpc import Credentials, Tls, open_channel, typed_errors
+from tests.support.artifacts import make_artifact, noise
 from tests.support.enrolled import (
     DAY_S,
     SecuredFleet,
@@ -42,7 +43,7 @@ from tests.support.enrolled import (
     identity_of,
     secured_fleet,
 )
-from tests.support.fleet_server import ScriptedDevice, wait_until
+from tests.support.fleet_server import ScriptedDevice, publish, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +152,25 @@ def test_revocation_ends_calls_and_streams(fleet: SecuredFleet) -> None:
         fleet.enrolled("gate-2")
     again = fleet.enrolled("gate-2", token=fleet.token(name="gate-2"))
     _check_in(fleet.device(again))
+
+
+def test_revocation_ends_a_download(fleet: SecuredFleet) -> None:
+    """What a revoked device was in the middle of fetching ends as well."""
+    artifact = make_artifact({"m.bin": noise(16 << 20)})
+    address = fleet.server.serving.operator_address
+    with open_channel(address, Credentials(tls=fleet.ann.tls())) as channel:
+        publish(FleetServiceStub(channel), artifact)
+    device = fleet.device(fleet.enrolled("gate-2c"))
+    _check_in(device)
+    digest = artifact.manifest.files[0].digest.raw
+    frames = device.stub.Fetch(delivery.FetchRequest(digest=digest), timeout=30)
+    got = len(next(iter(frames)).data)
+    with fleet.operator() as operator:
+        operator.identities.revoke("gate-2c", reason="stolen")
+    with pytest.raises(TrustError, match="stolen"), typed_errors("the distributor"):
+        for frame in frames:
+            got += len(frame.data)
+    assert 0 < got < 16 << 20
 
 
 def test_a_certificate_that_expires_on_an_open_connection(fleet: SecuredFleet) -> None:
