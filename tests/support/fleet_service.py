@@ -209,6 +209,7 @@ class FleetServicer(service.FleetServiceServicer):
             version=request.version,
             cohort=request.cohort,
             state="building",
+            together=request.together,
         )
         self.fleet.rollouts[rollout.rollout] = [rollout]
         return rollout

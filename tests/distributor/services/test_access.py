@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -517,3 +518,51 @@ def test_a_service_must_say_which_namespace() -> None:
         permitted()
     with pytest.raises(ForbiddenError):
         permitted("other")
+
+
+@pytest.fixture
+def fresh_server(tmp_path: Path) -> Iterator[FleetServer]:
+    """With a model in each of two namespaces, and a device that runs neither."""
+    people = ("viewer-team", "deployer-team", "deployer-everywhere")
+    with strict_server(tmp_path / "data") as one:
+        add_all(tmp_path / "data", {name: PEOPLE[name] for name in people})
+        one.device("cam-1").check_in()
+        with Door(one, ROOT) as root:
+            publish(root.fleet, artifact(TEAM, "2.0.0"))
+            publish(root.fleet, artifact(OTHER, "1.0.0"))
+        yield one
+
+
+def test_a_group_asks_for_each_of_its_namespaces(fresh_server: FleetServer) -> None:
+    """Who may act in one namespace brings nothing together with a model of another, nor sees
+    such a rollout; who may in both does, and the log names every model."""
+    together = rollout_of(TEAM, "2.0.0")
+    together.together.add(model=OTHER, version="1.0.0")
+    with (
+        Door(fresh_server, "deployer-team") as door,
+        pytest.raises(ForbiddenError),
+        typed_errors("it"),
+    ):
+        door.fleet.CreateRollout(together, timeout=30)
+    with (
+        Door(fresh_server, "deployer-team") as door,
+        pytest.raises(ForbiddenError),
+        typed_errors("it"),
+    ):
+        first(door.fleet.PlanRollout(together, timeout=30))
+    with Door(fresh_server, "deployer-everywhere") as door:
+        made = door.fleet.CreateRollout(together, timeout=30)
+        wait_for_rollout(door.fleet, made.rollout, "running", "done")
+    with Door(fresh_server, ROOT) as root:
+        entry = next(one for one in reversed(root.entries()) if one.object == made.rollout)
+    assert entry.facts == {
+        "model": TEAM,
+        "version": "2.0.0",
+        "devices": "1",
+        f"with {OTHER}": "1.0.0",
+    }
+    with Door(fresh_server, "viewer-team") as door:
+        shown = door.fleet.ListRollouts(fleet.ListRolloutsRequest(), timeout=30).rollouts
+        assert made.rollout not in {one.rollout for one in shown}
+        with pytest.raises(ForbiddenError), typed_errors("it"):
+            door.fleet.GetRollout(fleet.GetRolloutRequest(rollout=made.rollout), timeout=30)

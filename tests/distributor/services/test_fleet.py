@@ -27,6 +27,7 @@ from tests.support.fleet_server import (
 BASE = noise(120_000, "fleet")
 FIRST = make_artifact({"m.bin": BASE})
 SECOND = make_artifact({"m.bin": changed(BASE, 9_000)}, version="2.0.0", parent="1.0.0")
+SMALL = make_artifact({"m.bin": b"small"}, model="team/small")
 ARM = make_artifact(
     {"m.bin": b"arm"}, model="team/arm", requires=Requirements(architectures=("aarch64",))
 )
@@ -160,6 +161,50 @@ def test_c19_a_dry_run_shows_bytes_and_assigns_nothing(server: FleetServer) -> N
     assert all("aarch64" in one.reason for one in planned)
     with pytest.raises(NotFoundError), typed_errors("the distributor"):
         list(stub.PlanRollout(fleet.RolloutRequest(model="team/digits", version="9.0.0")))
+
+
+def test_what_one_of_a_group_lacks_keeps_all(server: FleetServer) -> None:
+    """Plan and rollout agree: a device that one model of a group does not fit, or has no room
+    for, gets none of them, and each row says why."""
+    stub = server.operator()
+    publish(stub, SMALL)
+    roomy, full = server.device("cam-1"), server.device("cam-2")
+    full.disk_free_bytes = 60_000
+    roomy.check_in()
+    full.check_in()
+    request = fleet.RolloutRequest(model="team/small", version="1.0.0")
+    request.together.add(model="team/digits", version="1.0.0")
+    planned = {
+        (one.device, one.model): one
+        for one in list(stub.PlanRollout(request, timeout=60))[-1].devices
+    }
+    kept = planned["cam-2", "team/small"]
+    assert kept.reason.startswith("team/digits 1.0.0, of the same group: ")
+    assert kept.reason.endswith(planned["cam-2", "team/digits"].reason)
+    assert {one.variant for (name, _), one in planned.items() if name == "cam-2"} == {""}
+    assert {one.variant for (name, _), one in planned.items() if name == "cam-1"} == {"fp32"}
+
+    made = stub.CreateRollout(request, timeout=30)
+    started = wait_for_rollout(stub, made.rollout, "running")
+    states = {(one.device, one.model): one.state for one in started.devices}
+    assert states == {
+        ("cam-1", "team/digits"): "assigned",
+        ("cam-1", "team/small"): "assigned",
+        ("cam-2", "team/digits"): "refused",
+        ("cam-2", "team/small"): "refused",
+    }
+    assert (started.deltas_done, started.deltas_total) == (2, 2)
+    assert full.check_in() is None
+    assignment = roomy.check_in()
+    assert assignment is not None
+    assert [[str(model) for model in group] for group in assignment.groups] == [
+        ["team/digits", "team/small"]
+    ]
+
+    request.together[0].CopyFrom(fleet.ModelVersion(model="team/arm", version="1.0.0"))
+    planned_arm = list(stub.PlanRollout(request, timeout=60))[-1].devices
+    assert len(planned_arm) == 4
+    assert all("aarch64" in one.reason for one in planned_arm)
 
 
 def test_c44_a_device_that_nothing_fits(server: FleetServer) -> None:

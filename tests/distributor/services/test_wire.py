@@ -61,9 +61,14 @@ def test_a_request_has_checked_names() -> None:
             version="1.0.0",
             cohort=fleet.Cohort(devices=["b", "a"], selector="site=x"),
             retry=True,
+            together=[fleet.ModelVersion(model="team/letters", version="2.0.0")],
         )
     )
     assert request.cohort.devices == ("a", "b")
+    assert {str(model): str(version) for model, version in request.wanted.items()} == {
+        "team/digits": "1.0.0",
+        "team/letters": "2.0.0",
+    }
     assert (request.cohort.selector, request.retry) == ("site=x", True)
     with pytest.raises(FormatError):
         to_request(fleet.RolloutRequest(model="team/digits", version=""))

@@ -110,3 +110,46 @@ def test_assignments_of_the_first_release_are_read(tmp_path: Path) -> None:
     assert assignment.counter == 7
     assert assignment.models[0].downgrade_from is None
     assert assignment.groups == ()
+
+
+def test_rows_of_rollouts_name_their_model(tmp_path: Path) -> None:
+    """Rows of a rollout of the release before are about its one model; going back to that
+    release keeps of each group the first model's rows."""
+    database = Database(sqlite_url(tmp_path / "catalog.db"))
+    rows = "SELECT rollout, device, state FROM rollout_devices ORDER BY rollout, state"
+    try:
+        with database.transaction(write=True) as connection:
+            command.upgrade(_config(connection), "v0003")
+            for statement in _A_ROLLOUT:
+                connection.execute(text(statement))
+        upgrade(database)
+        with database.transaction(write=True) as connection:
+            assert connection.execute(
+                text("SELECT model FROM rollout_devices")
+            ).scalars().all() == ["team/digits"]
+            connection.execute(
+                text(
+                    "INSERT INTO rollout_devices SELECT rollout, device, artifact, version, "
+                    "variant, attempt, 'failed', reason, message, counter, event, wire_bytes, "
+                    "whole_bytes, changed_ms, facts, previous, 'team/letters' FROM rollout_devices"
+                )
+            )
+            assert len(connection.execute(text(rows)).all()) == 2
+        with database.transaction(write=True) as connection:
+            command.downgrade(_config(connection), "v0003")
+            assert connection.execute(text(rows)).all() == [("r1", "d", "committed")]
+    finally:
+        database.close()
+
+
+_A_ROLLOUT = (
+    "INSERT INTO devices (device, declared_labels, operator_labels, capabilities, first_seen_ms, "
+    "last_seen_ms, agent_version, accepted_counter, assigned_counter, acknowledged_event) "
+    "VALUES ('d', '{}', '{}', '{}', 0, 0, '', 0, 0, 0)",
+    "INSERT INTO rollouts (rollout, number, model, version, cohort_devices, cohort_selector, "
+    "state, reason, retry, undoes, created_ms, created_by, deltas_done, deltas_total) "
+    "VALUES ('r1', 1, 'team/digits', '1.0.0', '[]', '', 'done', '', 0, '', 0, 'alice', 0, 0)",
+    "INSERT INTO rollout_devices (rollout, device, version, variant, attempt, state, reason, "
+    "message, counter, event, wire_bytes, whole_bytes, changed_ms, facts) "
+    "VALUES ('r1', 'd', '1.0.0', 'fp32', 1, 'committed', '', '', 1, 0, 0, 0, 0, '{}')",
+)

@@ -9,6 +9,7 @@ import pytest
 from edge_sdk.base import NotFoundError
 from edge_sdk.fleet import Fleet
 from edge_sdk.fleet.cli import main
+from edge_sdk.protos import fleet_v1_pb2 as wire
 from tests.support.commands import Ran, run_main
 from tests.support.fleet_messages import SOURCE, a_plan, a_rollout, a_rollout_device
 from tests.support.fleet_service import FleetInMemory
@@ -64,6 +65,43 @@ def test_create_names_the_rollout(rollout: EdgeFleet, service: FleetInMemory) ->
     document = rollout("create", "team/digits", "2.0.0", "--json").document
     assert document["rollout"] == "r-2"
     assert document["finished"] is False
+
+
+def test_create_together(rollout: EdgeFleet, service: FleetInMemory) -> None:
+    """Models named by --with come as one group, in the order named; what is no name of a model
+    is wrong usage."""
+    also = ("--with", "team/eyes", "3.1.0", "--with", "team/nose", "1.0.0")
+    made = rollout("create", "team/ears", "2.0.0", *also)
+    assert made.out.startswith(
+        "r-1 team/ears 2.0.0 with team/eyes 3.1.0 with team/nose 1.0.0 to every device: building"
+    )
+    asked = [(one.model, one.version) for one in service.requests[-1].together]
+    assert asked == [("team/eyes", "3.1.0"), ("team/nose", "1.0.0")]
+    document = rollout("create", "team/ears", "2.0.0", *also[:3], "--json").document
+    assert document["together"] == [{"model": "team/eyes", "version": "3.1.0"}]
+    assert "team/eyes 3.1.0" in rollout("list").out
+    assert rollout("create", "team/ears", "2.0.0", "--with", "eyes", "3.1.0").code == 2
+
+
+def test_a_group_has_a_row_for_each_model(rollout: EdgeFleet, service: FleetInMemory) -> None:
+    """Status and plan of several models have a column that names them; a device counts once."""
+    service.rollouts["r-7"] = [
+        a_rollout(
+            "running",
+            a_rollout_device("gate-7"),
+            a_rollout_device("gate-7", "fetching", model="team/eyes", version="3.1.0"),
+            together=[wire.ModelVersion(model="team/eyes", version="3.1.0")],
+        )
+    ]
+    said = rollout("status", "r-7").out
+    assert "team/eyes" in said.splitlines()[-1]
+    assert "MODEL" in said
+    service.plan = a_plan()
+    for at, model in enumerate(("team/ears", "team/eyes", "team/ears")):
+        service.plan[-1].devices[at].device = "gate-7" if at < 2 else "gate-9"
+        service.plan[-1].devices[at].model = model
+    said = rollout("plan", "team/ears", "2.0.0", "--with", "team/eyes", "3.1.0").out
+    assert "1 of 2 devices get team/ears 2.0.0 with team/eyes 3.1.0: 101.9 MB" in said
 
 
 def test_status(rollout: EdgeFleet, service: FleetInMemory) -> None:
