@@ -48,6 +48,8 @@ _OPCODES_MAX = 2_000_000
 _LINE_BYTES_MAX = 1 << 16
 _STORES = frozenset({"MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"})
 _LOADS = frozenset({"GET", "BINGET", "LONG_BINGET"})
+_CALLS = frozenset({"REDUCE", "NEWOBJ", "NEWOBJ_EX"})
+_CALLS_WITH_MARK = frozenset({"INST", "OBJ"})
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 # What PyTorch's own weights_only loading allows: constructors of tensors, and plain containers.
@@ -116,7 +118,9 @@ def _in_pickles(file: ModelFile) -> Iterator[str]:
         for number in range(_PICKLES_MAX):
             try:
                 names, values = _pickle(stream)
-            except _NoPickleError:
+            except _NoPickleError as error:
+                if error.called:
+                    yield "a pickle that calls something before it breaks off"
                 return
             except _TooLargeError:
                 yield "a pickle that is too large to look into"
@@ -227,7 +231,12 @@ def _domains(file: ModelFile) -> set[str]:
 
 
 class _NoPickleError(Exception):
-    """These bytes are no pickle."""
+    """These bytes are no pickle. ``called``: up to where they are, something was called, which
+    whoever reads them would do before it came to the end."""
+
+    def __init__(self, *, called: bool = False) -> None:
+        super().__init__(called)
+        self.called = called
 
 
 class _TooLargeError(Exception):
@@ -266,10 +275,14 @@ def _pickle(stream: IO[bytes]) -> tuple[list[str], list[object]]:
     # have taken it away again, and then a name is not known.
     certain: list[object] = []
     capped: Any = _Capped(stream)
+    marked = called = False
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(capped)):
             if count >= _OPCODES_MAX:
                 raise _TooLargeError
+            marked = marked or opcode.name == "MARK"
+            if opcode.name in _CALLS or (marked and opcode.name in _CALLS_WITH_MARK):
+                called = bool(names) or opcode.name == "INST"
             if opcode.name in _STORES:
                 memo[_key(argument, memo)] = certain[-1] if certain else None
                 continue
@@ -292,7 +305,7 @@ def _pickle(stream: IO[bytes]) -> tuple[list[str], list[object]]:
     except _TooLargeError:
         raise
     except Exception:  # noqa: BLE001 - of whatever kind: pickletools promises none
-        raise _NoPickleError from None
+        raise _NoPickleError(called=called) from None
     return names, values
 
 

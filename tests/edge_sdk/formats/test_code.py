@@ -77,6 +77,16 @@ def test_a_pickle_that_calls_is_code(tmp_path: Path, protocol: int, name: str) -
     assert "pickle" in found(tmp_path, pickle.dumps(Call(), protocol), name)
 
 
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_pickle_that_breaks_off_has_called_before(tmp_path: Path, protocol: int) -> None:
+    """Whoever unpickles it calls first and fails then: damage behind the call hides nothing."""
+    whole = pickle.dumps(Call(), protocol)
+    assert found(tmp_path, whole[:-1] + b"\xff", "model.bin")
+    assert found(tmp_path, whole[:-1], "weights")
+    assert found(tmp_path, b"(cos\nsystem\nS'true'\no\xff", "weights")
+    assert found(tmp_path, b"(S'true'\nios\nsystem\n\xff", "weights")
+
+
 @pytest.mark.parametrize("protocol", [2, 4])
 def test_a_pickle_of_plain_values_is_a_pickle(tmp_path: Path, protocol: int) -> None:
     """Nothing but a pickle reads it, and the next version of it may call anything."""
