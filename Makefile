@@ -17,7 +17,7 @@ ARCH ?= aarch64
 WORKERS ?= 3
 # The tests start some hundred processes: each would compile our modules again, for a quarter of
 # its time, where an environment (of many images) asks for no compiled ones to be kept.
-test test-310: export PYTHONDONTWRITEBYTECODE :=
+test test-310 attacks: export PYTHONDONTWRITEBYTECODE :=
 SECONDS ?= 60
 ARGS ?=
 OLD ?=

@@ -70,11 +70,8 @@ def play_guarded(attack: Attack, device: Devices) -> AttackedDevice:
     seen = len(one.server.events)
     attack.play(one)
     _expect_refusal(attack, one, seen)
-    one.stop()
-    one.damage(attack.damaged)
-    seen = len(one.server.events)
-    one.server.events.clear()
-    one.start()
+    with one.crash(attack.damaged):
+        one.server.events.clear()
     _expect_refusal(attack, one, 0)
     return one
 
@@ -91,10 +88,8 @@ def play_control(attack: Attack, device: Devices) -> None:
     """Without its one check the agent installs what the attacker wants."""
     one = device(attack, control=attack.check)
     if attack.control_damaged:
-        one.stop()
-        one.damage(attack.damaged)
-        attack.play(one)
-        one.start()
+        with one.crash(attack.damaged):
+            attack.play(one)
     else:
         attack.play(one)
     one.wait(lambda: one.is_installed(attack.bad), "the control to install what is bad")

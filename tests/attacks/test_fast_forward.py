@@ -44,10 +44,8 @@ def test_a_new_key_ends_it(device: Devices) -> None:
     one.server.assign(V2)
     assert "version" in one.refusal().message
     assert not one.is_installed(V2)
-    one.stop()
-    one.damage(["timestamp.json"])
-    one.server.events.clear()
-    one.start()
+    with one.crash(["timestamp.json"]):
+        one.server.events.clear()
     assert "version" in one.refusal().message
     rotate(one)
     one.wait_until_runs(V2)

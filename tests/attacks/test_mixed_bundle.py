@@ -27,10 +27,8 @@ def test_half_a_bundle_does_not_switch(device: Devices) -> None:
     )
     assert told[0].reason == "NotFoundError"
     assert one.active() == V1.artifact
-    one.stop()
-    one.damage(ATTACK.damaged)
-    one.start()
-    heard = len(one.server.check_ins)
+    with one.crash(ATTACK.damaged):
+        heard = len(one.server.check_ins)
     one.wait(lambda: len(one.server.check_ins) > heard + 3, "it to go on living")
     assert one.active() == V1.artifact
     one.server.withheld = set()

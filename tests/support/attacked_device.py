@@ -6,7 +6,8 @@ the test's process and holds whichever keys of the fleet a test gives it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ class AttackedDevice:
     def start(self) -> None:
         where = ("--distributor", self.server.address, "--root", str(self.root_file))
         extra = {"EDGE_TEST_PLAINTEXT": "1", "EDGE_AGENT_CHECK_IN_S": "0.5"}
+        extra["EDGE_AGENT_FAST_LANE"] = "false"  # no app asks for anything
         if self.control:
             extra |= {
                 "EDGE_TEST_CONTROL": self.control,
@@ -82,8 +84,21 @@ class AttackedDevice:
         self.stop()
         self.server.stop()
 
-    def damage(self, names: Iterable[str]) -> None:
-        """Removes cached metadata files, as a bad flash block would. The agent is stopped."""
+    @contextlib.contextmanager
+    def crash(self, lost: Iterable[str]) -> Iterator[None]:
+        """What believes and installs is killed, and comes back without some cached metadata
+        files, as after a bad flash block; the block is what happens meanwhile.
+
+        The rest of the agent stays: its start is most of what a test costs.
+        """
+        assert self.agent is not None
+        updater = self.agent.child("updater_process")
+        updater.suspend()
+        self._lose(lost)
+        yield
+        updater.kill()
+
+    def _lose(self, names: Iterable[str]) -> None:
         cache = self.state / "trust" / "metadata"
         for name in names:
             found = list(cache.rglob(name))
