@@ -102,7 +102,7 @@ def add(target: Any, /, role: str, folder: Path | None, as_json: bool, **where: 
     note(f"key {key.key_id[:12]} of {role} is listed")
 
 
-@keys.command("list")
+@keys.command("list", epilog="Example:  edge-fleet keys list --keys ~/edge-keys")
 @keys_option
 @json_option
 @_DEBUG
@@ -127,15 +127,20 @@ Example:
 @click.option("-o", "--output", "out", type=PathArgument(), required=True, metavar="FILE")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @keys_option
+@json_option
 @_DEBUG
 @click.pass_obj
-def export(target: Any, role: str, out: Path, force: bool, folder: Path | None) -> None:
+def export(
+    target: Any, /, role: str, out: Path, folder: Path | None, as_json: bool, **how: Any
+) -> None:
     """Write the public half of a role's newest key, for whoever drafts a ceremony."""
     found = KeyFolder(_folder(target, folder), ask_passphrase).public(role)
     if not found:
         raise UsageError(f"there is no key of {role} here: edge-fleet keys create {role}")
-    with whole_file(out, replace=force) as stream:
+    with whole_file(out, replace=how["force"]) as stream:
         stream.write(json.dumps(_public_document(found[-1]), indent=2).encode() + b"\n")
+    if as_json:
+        print_json({"role": role, "key_id": found[-1].keyid, "file": str(out)})
 
 
 # -- ceremonies ----------------------------------------------------------------------------------
@@ -191,9 +196,12 @@ Example, two of three people hold the root:
 @root_options
 @_NAMESPACES
 @_OUT
+@json_option
 @_DEBUG
 @click.pass_obj
-def first(target: Any, /, namespaces: tuple[str, ...], out: Path, **chosen: Any) -> None:
+def first(
+    target: Any, /, namespaces: tuple[str, ...], out: Path, as_json: bool, **chosen: Any
+) -> None:
     """The beginning: version 1 of everything."""
     with target.open() as fleet:
         drafted = ceremonies.draft_first(
@@ -203,7 +211,7 @@ def first(target: Any, /, namespaces: tuple[str, ...], out: Path, **chosen: Any)
             namespaces=_parse_namespaces(namespaces),
             now=now(),
         )
-    _write(drafted, out)
+    _write(drafted, out, as_json)
 
 
 @draft.command(
@@ -222,19 +230,22 @@ signed for another year.
 @_ONLINE
 @keys_option
 @_OUT
+@json_option
 @_DEBUG
 @click.pass_obj
-def draft_root(target: Any, /, online: bool, folder: Path | None, out: Path, **chosen: Any) -> None:
+def draft_root(
+    target: Any, /, folder: Path | None, out: Path, as_json: bool, **chosen: Any
+) -> None:
     """The next root: other root keys, targets keys, or keys of the distributor."""
     with target.open() as fleet:
         drafted = ceremonies.draft_root(
             fleet.metadata.repository(KeyFolder(_folder(target, folder), ask_passphrase)),
             root=_signers(chosen["root_keys"], chosen["threshold"]),
             targets=_signers(chosen["targets_keys"], chosen["targets_threshold"]),
-            online=fleet.metadata.newest_online() if online else None,
+            online=fleet.metadata.newest_online() if chosen["online"] else None,
             now=now(),
         )
-    _write(drafted, out)
+    _write(drafted, out, as_json)
 
 
 @draft.command(
@@ -252,36 +263,40 @@ that key to sign, so that nothing of it is out of reach in between.
 @_ONLINE
 @keys_option
 @_OUT
+@json_option
 @_DEBUG
 @click.pass_obj
 def draft_targets(
-    target: Any, namespaces: tuple[str, ...], online: bool, folder: Path | None, out: Path
+    target: Any, /, folder: Path | None, out: Path, as_json: bool, **chosen: Any
 ) -> None:
     """The next targets: a new namespace, or other keys of one."""
     with target.open() as fleet:
         drafted = ceremonies.draft_targets(
             fleet.metadata.repository(KeyFolder(_folder(target, folder), ask_passphrase)),
-            namespaces=_parse_namespaces(namespaces),
-            online=fleet.metadata.newest_online() if online else None,
+            namespaces=_parse_namespaces(chosen["namespaces"]),
+            online=fleet.metadata.newest_online() if chosen["online"] else None,
             now=now(),
         )
-    _write(drafted, out)
+    _write(drafted, out, as_json)
 
 
-@draft.command("namespace")
+@draft.command(
+    "namespace", epilog="Example:  edge-fleet keys draft namespace team --keys ~/edge-keys -o again"
+)
 @click.argument("name")
 @keys_option
 @_OUT
+@json_option
 @_DEBUG
 @click.pass_obj
-def draft_namespace(target: Any, name: str, folder: Path | None, out: Path) -> None:
+def draft_namespace(target: Any, name: str, folder: Path | None, out: Path, as_json: bool) -> None:
     """The documents of a namespace as they are, to be signed for another year."""
     held = KeyFolder(_folder(target, folder), ask_passphrase)
     with target.open() as fleet:
         drafted = ceremonies.draft_namespace(
             fleet.metadata.repository(held), check_segment(name, "namespace"), now=now()
         )
-    _write(drafted, out)
+    _write(drafted, out, as_json)
 
 
 @keys.command(
@@ -310,7 +325,7 @@ def sign_ceremony(
     _tell(signed, ceremony, as_json)
 
 
-@keys.command()
+@keys.command(epilog="Example:  edge-fleet keys show ceremony")
 @click.argument("ceremony", type=PathArgument())
 @json_option
 @_DEBUG
@@ -416,8 +431,11 @@ def _free_name(place: Path, name: str, *, chosen: bool) -> str:
     return f"{name}-{number}"
 
 
-def _write(drafted: Ceremony, out: Path) -> None:
+def _write(drafted: Ceremony, out: Path, as_json: bool) -> None:
     ceremonies.write(drafted, out)
+    if as_json:
+        print_json({"ceremony": str(out), **_state(drafted)})
+        return
     _show(drafted)
     note(f"{out} is drafted; each signs with: edge-fleet keys sign {out}")
 
