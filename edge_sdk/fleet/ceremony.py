@@ -25,6 +25,7 @@ from edge_sdk.base import (
     explain_os_error,
     whole_file,
 )
+from edge_sdk.fleet.ceremony_checks import check_folder
 from edge_sdk.fleet.repository import File, Keys, Repository
 from edge_sdk.trust import (
     ASSIGNMENTS,
@@ -317,11 +318,12 @@ def write(ceremony: Ceremony, folder: Path, *, replace: bool = False) -> None:
 
 
 def open_folder(folder: Path) -> Ceremony:
-    """Raises: NotFoundError, FormatError."""
+    """Raises: NotFoundError, FormatError, RefusedError (it holds more than what is shown)."""
     before = {parse_file_name(one.name)[0]: one for one in _listed(folder / _BEFORE)}
     documents = {one.name: _read(one) for one in _listed(folder)}
     if not documents:
         raise NotFoundError(f"{folder} holds no metadata to sign")
+    check_folder(documents)
     root, targets = before.get(ROOT), before.get(TARGETS)
     return Ceremony(
         root_before=None if root is None else read(ROOT, _bytes(root), Root),

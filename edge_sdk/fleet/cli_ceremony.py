@@ -14,6 +14,7 @@ from edge_sdk.base import FormatError, UsageError, check_segment, explain_os_err
 from edge_sdk.base.command import PathArgument, json_option, note, print_json, print_table
 from edge_sdk.fleet import ceremony as ceremonies
 from edge_sdk.fleet.ceremony import Ceremony, Signers
+from edge_sdk.fleet.ceremony_checks import shown_key
 from edge_sdk.fleet.cli_keys import (
     ask_new_passphrase,
     ask_passphrase,
@@ -32,6 +33,7 @@ _ONLINE = click.option(
     "--online", is_flag=True, help="Name the distributor's newest keys from now on."
 )
 _PUBLIC_BYTES_MAX = 64 << 10
+_SHOWN_TARGETS, _SHOWN_BYTES = 40, 2000
 
 
 class _Role(click.types.StringParamType):
@@ -466,38 +468,75 @@ def _state(drafted: Ceremony) -> dict[str, Any]:
 
 
 def _keys_in(document: Any) -> dict[str, Any]:
-    """Who may sign what, as this document says."""
+    """All that this document says: who may sign what, or which artifacts there are."""
     signed = document.signed
     found: dict[str, Any] = {"version": signed.version, "expires": signed.expires.isoformat()}
-    roles = getattr(signed, "roles", None)
-    if roles is None and signed.delegations is not None:
-        roles = signed.delegations.roles
-    for name, role in (roles or {}).items():
-        found.setdefault("roles", {})[name] = {
-            "keys": list(role.keyids),
-            "threshold": role.threshold,
-        }
-    if roles is None:
-        found["targets"] = len(signed.targets)
+    if hasattr(signed, "roles"):
+        return found | {"roles": _roles(signed.roles, signed.keys)}
+    delegations = signed.delegations
+    if delegations is not None and delegations.roles is not None:
+        return found | {"roles": _roles(delegations.roles, delegations.keys)}
+    if delegations is not None:
+        bins = {"bins": delegations.succinct_roles}
+        found["roles"] = _roles(bins, delegations.keys)
+    found["targets"] = len(signed.targets)
+    found["artifacts"] = {
+        path: {"sha256": one.hashes.get("sha256", ""), **(one.custom or {})}
+        for path, one in sorted(signed.targets.items())
+    }
+    if signed.unrecognized_fields:
+        found["also"] = signed.unrecognized_fields
     return found
 
 
+def _roles(roles: Mapping[str, Any], keys: Mapping[str, Key]) -> dict[str, Any]:
+    return {
+        name: {
+            "keys": [shown_key(keys[one]) for one in role.keyids],
+            "threshold": role.threshold,
+        }
+        for name, role in roles.items()
+    }
+
+
 def _show(drafted: Ceremony) -> None:
-    order = (ROOT, TARGETS, SNAPSHOT, TIMESTAMP, ASSIGNMENTS)
     for name, document in drafted.documents.items():
         said = _keys_in(document)
-        roles = said.get("roles", {})
-        rows = [
-            [
-                role,
-                str(roles[role]["threshold"]),
-                ", ".join(one[:12] for one in roles[role]["keys"]),
-            ]
-            for role in sorted(roles, key=lambda one: (one not in order, one))
-        ]
-        if rows:
-            print_table(["role", "of", "keys"], rows, title=f"{name}, until {said['expires'][:10]}")
-        else:
-            note(f"{name}: {said.get('targets', 0)} targets, until {said['expires'][:10]}")
+        until = f"until {said['expires'][:10]}"
+        if "roles" in said:
+            _show_roles(f"{name}, {until}", said["roles"])
+        if "artifacts" in said:
+            note(f"{name}: {said['targets']} targets, {until}")
+            _show_artifacts(said["artifacts"])
+        for field, value in said.get("also", {}).items():
+            note(f"{name}: {field} {json.dumps(value, sort_keys=True)[:_SHOWN_BYTES]}")
     for one in drafted.wanted():
         note(f"{one.name}: {len(one.signed)} of {one.threshold} signatures that {one.by} demands")
+
+
+def _show_roles(title: str, roles: Mapping[str, Any]) -> None:
+    order = (ROOT, TARGETS, SNAPSHOT, TIMESTAMP, ASSIGNMENTS)
+    rows = [
+        [
+            role,
+            str(roles[role]["threshold"]),
+            ", ".join(_short_key(one) for one in roles[role]["keys"]),
+        ]
+        for role in sorted(roles, key=lambda one: (one not in order, one))
+    ]
+    print_table(["role", "of", "keys"], rows, title=title)
+
+
+def _short_key(shown: str) -> str:
+    """So much of it that nobody finds another key that begins the same."""
+    own, _, other = shown.partition(" ")
+    return f"{own[:20]} {other}".rstrip()
+
+
+def _show_artifacts(artifacts: Mapping[str, Any]) -> None:
+    for path, said in list(artifacts.items())[:_SHOWN_TARGETS]:
+        floor = f", floor {said['floor']}" if "floor" in said else ""
+        note(f"  {path} {said['sha256'][:20]}{floor}")
+    if len(artifacts) > _SHOWN_TARGETS:
+        more = len(artifacts) - _SHOWN_TARGETS
+        note(f"  and {more} more; all of them: edge-fleet keys show --json")

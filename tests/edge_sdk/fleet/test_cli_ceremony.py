@@ -7,6 +7,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -120,3 +121,77 @@ def test_no_public_key_and_no_namespace_are_told(edge_fleet: EdgeFleet, tmp_path
     assert edge_fleet("keys", "draft", "first", "--root-key", "no.json", *said, "-o", "x").code == 3
     assert edge_fleet("keys", "show", "nowhere").code == 7
     assert not (tmp_path / "x").exists()
+
+
+def rewritten(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """What somebody between drafter and signer makes of a folder's root or targets."""
+    file = next(
+        one for one in folder.iterdir() if one.name.endswith((".root.json", ".targets.json"))
+    )
+    said = json.loads(file.read_bytes())
+    change(said["signed"])
+    file.write_text(json.dumps(said))
+
+
+def test_a_strange_key_under_a_known_id_is_seen(edge_fleet: EdgeFleet, tmp_path: Path) -> None:
+    """A document chooses ids: signers are shown the digest of the key itself."""
+    begin(edge_fleet)
+    roots = [f"{one}-root.json" for one in ("ann", "bob", "cem")]
+    said = [argument for one in roots for argument in ("--root-key", one)]
+    done(edge_fleet("keys", "draft", "root", *said, "--keys", "eve", "-o", "next"))
+    strange = json.loads(Path(make(edge_fleet, "mallory", "root")).read_text())
+    cem = json.loads(Path("cem-root.json").read_text())
+    honest = done(edge_fleet("keys", "show", "next"))
+    assert cem["keyid"][:16] in honest.out + honest.err
+
+    def exchange(signed: dict[str, Any]) -> None:
+        signed["keys"][cem["keyid"]]["keyval"] = strange["keyval"]
+
+    rewritten(tmp_path / "next", exchange)
+    shown = done(edge_fleet("keys", "show", "next"))
+    assert strange["keyid"][:16] in shown.out + shown.err
+    document = json.loads(done(edge_fleet("keys", "show", "next", "--json")).out)["documents"]
+    keys = document["2.root.json"]["roles"]["root"]["keys"]
+    assert f"{strange['keyid']} (id {cem['keyid']})" in keys
+
+
+@pytest.mark.parametrize("what", ["paths", "artifact", "terminating"])
+def test_targets_that_do_more_than_is_shown_are_not_signed(
+    edge_fleet: EdgeFleet, tmp_path: Path, what: str
+) -> None:
+    """A namespace with another one's paths, or an artifact in the targets of the top level."""
+    begin(edge_fleet)
+    fay = make(edge_fleet, "fay", "vision")
+    said = ("--namespace", f"vision={fay}", "--keys", "eve", "-o", "next")
+    done(edge_fleet("keys", "draft", "targets", *said))
+
+    def more(signed: dict[str, Any]) -> None:
+        vision = signed["delegations"]["roles"][-1]
+        if what == "paths":
+            vision["paths"] = ["team/*/*/*"]
+        elif what == "terminating":
+            vision["terminating"] = False
+        else:
+            digest = {"length": 1, "hashes": {"sha256": "0" * 64}}
+            signed["targets"]["team/digits/9.0.0/fp32.json"] = digest
+
+    rewritten(tmp_path / "next", more)
+    before = (tmp_path / "next" / "2.targets.json").read_bytes()
+    ran = edge_fleet("keys", "sign", "next", "--keys", "ann", "--yes")
+    assert ran.code == 6
+    assert "do not sign it" in ran.err
+    assert (tmp_path / "next" / "2.targets.json").read_bytes() == before
+
+
+def test_signers_of_a_namespace_see_its_artifacts(edge_fleet: EdgeFleet, tmp_path: Path) -> None:
+    """Path and digest of each: a count would hide one that was exchanged."""
+    begin(edge_fleet)
+    (tmp_path / "m.bin").write_bytes(b"model")
+    said = ("--model", "team/digits", "--version", "1.0.0", "--variant", "fp32", "--keys", "eve")
+    done(edge_fleet("publish", "m.bin", *said))
+    done(edge_fleet("keys", "draft", "namespace", "team", "--keys", "eve", "-o", "next"))
+    shown = done(edge_fleet("keys", "show", "next"))
+    document = json.loads(done(edge_fleet("keys", "show", "next", "--json")).out)["documents"]
+    (found,) = document["3.ns_team.json"]["artifacts"].items()
+    assert found[0] == "team/digits/1.0.0/fp32.json"
+    assert f"{found[0]} {found[1]['sha256'][:20]}" in shown.err
