@@ -167,24 +167,17 @@ def seal(
     return envelope
 
 
-def is_signing(connection: Connection) -> bool:
-    """Whether this distributor has signed metadata at all."""
-    return ROOT in versions(connection)
-
-
 def check_signed(connection: Connection, named: Mapping[Digest, str]) -> None:
     """Refuses artifacts (with their names for people) that no publisher signed.
 
     Raises: RefusedError.
     """
-    if not is_signing(connection):
-        return
     missing = set(named) - signed_among(connection, named)
     if missing:
         names = ", ".join(sorted(named[one] for one in missing))
         raise RefusedError(
             f"{names}: not signed by its publisher, so devices would refuse it; publish it again "
-            "with the namespace's key (edge-fleet publish --keys)"
+            "with the namespace's key (edge-fleet publish --keys; first keys: edge-fleet keys init)"
         )
 
 

@@ -22,6 +22,7 @@ from edge_sdk.base.command import (
 )
 from edge_sdk.fleet.bearer import Bearer
 from edge_sdk.fleet.operators import Token
+from edge_sdk.identity import Identity
 
 _DAY_S = 86_400.0
 _OPERATOR = NameArgument(lambda text: check_segment(text, "operator"))
@@ -153,6 +154,8 @@ def operators_token(
 
     Without --output the secret is printed on standard output, and nowhere else.
     """
+    if output is not None:
+        _check_logged_in(target)  # before there is a token that nobody gets to know
     with target.open() as fleet:
         made = fleet.operators.token(operator=operator or "", life_s=minutes * 60, **values)
     if output is not None:
@@ -166,13 +169,22 @@ def operators_token(
     note(f"token {made.token}: {_roles(made.roles)}, until {_time(made.expires_ms)}")
 
 
+def _check_logged_in(target: Any) -> Identity:
+    own: Identity | None = target.own.load()
+    if own is None:
+        raise RefusedError(
+            "nobody is logged in here, so a token file could not say whom to believe: "
+            "edge-fleet login --token-file FILE"
+        )
+    return own
+
+
 def _bearer(target: Any, made: Token) -> Bearer:
     """All that a pipeline needs beside the token. Raises: RefusedError."""
-    own = target.own.load()
-    if own is None or not made.address:
+    own = _check_logged_in(target)
+    if not made.address:
         raise RefusedError(
-            "no file was written: the distributor takes no tokens (its setting token_address), or "
-            "nobody is logged in here"
+            "no file was written: the distributor takes no tokens (its setting token_address)"
         )
     return Bearer(
         address=made.address,

@@ -26,9 +26,8 @@ from edge_sdk.protos import fleet_v1_pb2 as fleet
 from edge_sdk.protos import metadata_v1_pb2 as metadata
 from edge_sdk.protos.metadata_v1_pb2_grpc import MetadataServiceStub
 from edge_sdk.rpc import Credentials, open_channel, typed_errors
-from tests.support.artifacts import make_artifact
 from tests.support.catalog import open_catalog
-from tests.support.fleet_server import FleetServer, fleet_server, publish, wait_for_rollout
+from tests.support.fleet_server import FleetServer, fleet_server, wait_for_rollout
 from tests.support.proxy import Proxy
 from tests.support.signed_fleet import first_keys
 from tests.support.signing import Signing
@@ -206,20 +205,6 @@ def test_assignments_are_signed(server: FleetServer, keys: KeyFolder, tmp_path: 
     device.counter = 0
     device.check_in()
     assert device.received == first
-
-
-def test_an_unsigned_fleet_goes_on(server: FleetServer) -> None:
-    """Without signed metadata publishing, rolling out and bare assignments work as before."""
-    device = server.device("gate-1")
-    device.check_in()
-    stub = server.operator()
-    publish(stub, make_artifact({"m.bin": b"weights"}))
-    made = stub.CreateRollout(
-        fleet.RolloutRequest(model="team/digits", version="1.0.0"), timeout=30
-    )
-    wait_for_rollout(stub, made.rollout, "running")
-    assert device.check_in() is not None
-    assert device.received.startswith(b'{"counter"')
 
 
 def test_it_renews_when_it_starts_and_survives_what_fails(

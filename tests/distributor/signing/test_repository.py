@@ -202,10 +202,11 @@ def test_one_put_at_a_time() -> None:
 
 
 def test_what_may_be_rolled_out(signed: Signing) -> None:
-    """Without signed metadata everything; with them only what a publisher signed."""
+    """Only what a publisher signed; before there are signed metadata, nothing."""
     artifact = artifact_of("1.0.0")
     named = {artifact.artifact: "team/digits 1.0.0 fp32"}
-    signed.catalog.read(signing.check_signed, named)
+    with pytest.raises(RefusedError, match="not signed"):
+        signed.catalog.read(signing.check_signed, named)
     signed.begin("team")
     with pytest.raises(RefusedError, match=r"team/digits 1.0.0 fp32: not signed.*publish it again"):
         signed.catalog.read(signing.check_signed, named)
