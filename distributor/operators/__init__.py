@@ -22,7 +22,7 @@ from distributor.operators.roles import (
     within,
 )
 from distributor.operators.rules import RULES, Decision, Rule, decide
-from distributor.operators.tokens import Minted, TokenBearer, bearer_of, mint
+from distributor.operators.tokens import Minted, TokenBearer, bearer_of, forget_tokens, mint
 
 __all__ = [
     "ADMIN",
@@ -42,6 +42,7 @@ __all__ = [
     "bearer_of",
     "decide",
     "find_operator",
+    "forget_tokens",
     "list_operators",
     "mint",
     "remove_operator",

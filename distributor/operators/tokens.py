@@ -36,6 +36,7 @@ class TokenBearer:
     operator: str
     grants: tuple[Grant, ...]
     token: str
+    expires_ms: int
 
 
 def mint(
@@ -98,4 +99,11 @@ def bearer_of(connection: Connection, secret: str, *, at_ms: int) -> TokenBearer
     asked = tuple(Grant.parse(one) for one in row.grants)
     # The operator may have lost roles since it was minted.
     grants = tuple(one for one in asked if within([one], owner.grants))
-    return TokenBearer(operator=row.operator, grants=grants, token=digest[:12])
+    return TokenBearer(
+        operator=row.operator, grants=grants, token=digest[:12], expires_ms=row.expires_ms
+    )
+
+
+def forget_tokens(connection: Connection, operator: str) -> None:
+    """None that was made for ``operator`` counts any more."""
+    connection.execute(delete(operator_tokens).where(operator_tokens.c.operator == operator))

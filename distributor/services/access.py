@@ -57,6 +57,7 @@ class Rights:
     grants: tuple[Grant, ...]
     via: str
     request: Any = None  # the message; none: a stream
+    until_ms: int | None = None  # when what proves it ends, where that is a token
 
     def permit(self, namespace: str | None) -> Permit:
         """Raises: ForbiddenError."""
@@ -175,6 +176,7 @@ class Access:
             method=method.lstrip("/"),
             grants=found.grants,
             via=f"{TOKEN} {found.token}",
+            until_ms=found.expires_ms,
         )
         rights.permit(None)
         return rights

@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+from sqlalchemy import Connection
 
-from distributor import identity
+from distributor import identity, operators
 from distributor.audit import Act, recorded
 from distributor.identity import IdentityRecord, Issuer, TokenRecord
 from distributor.identity.tokens import VALID_S_MAX
-from distributor.services.access import permitted
+from distributor.services.access import TOKEN, permitted, rights
 from distributor.services.enrolment import Clock, Root
 from distributor.services.standing import Standing
 from distributor.storage import Database
-from edge_sdk.base import UsageError, check_segment
+from edge_sdk.base import RefusedError, UsageError, check_segment
 from edge_sdk.identity import EnrolmentToken, Kind
 from edge_sdk.protos import identity_v1_pb2 as wire
 from edge_sdk.protos import identity_v1_pb2_grpc as stubs
@@ -140,6 +141,9 @@ class Identities(stubs.IdentityServiceServicer):
                 raise UsageError("a token for factory certificates is for devices, and for any")
             return wire.CreateTokenResponse(text=await self._tokens.for_factory_certificates())
 
+        if request.kind == "operator" and rights().via.startswith(TOKEN):
+            raise RefusedError("a token lets in no operators: use a certificate")
+
         def act(made: tuple[str, TokenRecord]) -> Act:
             facts = {"for": made[1].name, "uses": str(made[1].uses)}
             return permit.act(f"{made[1].kind}.token", made[1].token, facts, at_ms=at_ms)
@@ -193,14 +197,25 @@ class Identities(stubs.IdentityServiceServicer):
         kind, at_ms = _kind(request.kind), self._now_ms()
         name = check_segment(request.name, kind)
         act = permitted().act(f"{kind}.revoke", name, {"reason": request.reason[:200]}, at_ms=at_ms)
-        revoke = recorded(identity.revoke, act)
+        revoke = recorded(_revoke, act)
         record = await self._database.write(revoke, kind, name, request.reason, at_ms=at_ms)
         if record.key:
             self._standing.refuse(record.key, record.reason)
+        if kind == "operator":
+            self._standing.end_of(name, f"this operator is refused: {record.reason}")
         return _identity(record)
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
+
+
+def _revoke(
+    connection: Connection, kind: Kind, name: str, reason: str, *, at_ms: int
+) -> IdentityRecord:
+    """Also what the key may have made: whoever stole it has tokens for pipelines by now."""
+    if kind == "operator":
+        operators.forget_tokens(connection, name)
+    return identity.revoke(connection, kind, name, reason, at_ms=at_ms)
 
 
 def _kind(text: str) -> Kind:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -21,8 +21,8 @@ import grpc
 from grpc_status import rpc_status
 
 from distributor.errors import UnauthenticatedError
-from distributor.services.access import Access, enter
-from distributor.services.standing import Standing
+from distributor.services.access import Access, enter, rights
+from distributor.services.standing import OpenStream, Standing
 from edge_sdk.base import EdgeError, FormatError, check_segment
 from edge_sdk.identity import CertificateFacts, read_certificate
 from edge_sdk.rpc import DEVICE_KEY, OPERATOR_KEY, bearer_token, to_status
@@ -191,15 +191,28 @@ class Door(grpc.aio.ServerInterceptor):
             response_serializer=handler.response_serializer,
         )
 
+    def _follow(self, who: Caller | None) -> AbstractContextManager[OpenStream] | None:
+        """For as long as what proves the caller is good; None where nothing was proved."""
+        if self._standing is None or who is None:
+            return None
+        operator = who.name if who.kind == "operator" else ""
+        if who.certificate is not None:
+            left_s = who.certificate.not_after_s - self._clock()
+            return self._standing.following(who.certificate.key, left_s, operator=operator)
+        until_ms = rights().until_ms
+        if until_ms is None:
+            return None
+        left_s = until_ms / 1000 - self._clock()
+        return self._standing.following("", left_s, operator=operator, what="token")
+
     async def _received(
         self, handler: Any, requests: Any, context: Context, who: Caller | None
     ) -> Any:
         """The answer to a stream of requests, if the certificate is good for as long."""
-        proved = who.certificate if who is not None else None
-        if self._standing is None or proved is None:
+        followed = self._follow(who)
+        if followed is None:
             return await handler.stream_unary(requests, context)
-        left_s = proved.not_after_s - self._clock()
-        with self._standing.following(proved.key, left_s) as stream:
+        with followed as stream:
             stream.waiting = True
             try:
                 return await handler.stream_unary(requests, context)
@@ -216,13 +229,12 @@ class Door(grpc.aio.ServerInterceptor):
 
         Interceptors see only the beginning of a stream; a watch may last for days.
         """
-        proved = who.certificate if who is not None else None
-        if self._standing is None or proved is None:
+        followed = self._follow(who)
+        if followed is None:
             async for response in handler.unary_stream(request, context):
                 yield response
             return
-        left_s = proved.not_after_s - self._clock()
-        with self._standing.following(proved.key, left_s) as stream:
+        with followed as stream:
             async with aclosing(handler.unary_stream(request, context)) as messages:
                 try:
                     while True:

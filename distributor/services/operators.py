@@ -3,7 +3,7 @@
 # ruff: noqa: N802 - the methods' names are those of the .proto
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 import grpc
@@ -65,8 +65,10 @@ class Operators(wire_grpc.OperatorServiceServicer):
         grants = _grants(request.roles)
         name = check_segment(request.operator, "operator")
         act = permitted().act("operator.roles", name, _facts(grants), at_ms=now_ms())
-        change = recorded(operators.set_grants, act)
-        return _message(await self._database.write(change, name, grants))
+        changed, lost = await self._database.write(recorded(_change, act), name, grants)
+        if lost:
+            self._standing.end_of(name, "roles of this operator were taken away")
+        return _message(changed)
 
     async def RemoveOperator(
         self, request: wire.RemoveOperatorRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -77,6 +79,7 @@ class Operators(wire_grpc.OperatorServiceServicer):
         gone, key = await self._database.write(recorded(_remove, act), name, at_ms=at_ms)
         if key:
             self._standing.refuse(key, _REMOVED)
+        self._standing.end_of(name, _REMOVED)
         return _message(gone)
 
     async def MintToken(
@@ -142,6 +145,13 @@ class Audit(wire_grpc.AuditServiceServicer):
             key=str(await self._signer.key()),
             earlier=[one for one in kept if one != note],
         )
+
+
+def _change(connection: Connection, name: str, grants: Sequence[Grant]) -> tuple[Operator, bool]:
+    """The operator with other roles, and whether something is not allowed any more."""
+    before = operators.find_operator(connection, name).grants
+    changed = operators.set_grants(connection, name, grants)
+    return changed, not operators.within(before, changed.grants)
 
 
 def _remove(connection: Connection, name: str, *, at_ms: int) -> tuple[Operator, str]:

@@ -57,23 +57,38 @@ class Standing:
         for stream in tuple(self._open.get(key, ())):
             stream.end(f"this certificate is refused: {reason}")
 
+    def end_of(self, operator: str, reason: str) -> None:
+        """Ends the streams that an operator has open, by whatever certificate or token; the
+        next call is judged anew."""
+        for stream in tuple(self._open.get(_of(operator), ())):
+            stream.end(reason)
+
     @contextmanager
-    def following(self, key: str, left_s: float | None) -> Iterator[OpenStream]:
-        """A stream of the caller with ``key``, whose certificate is good for ``left_s`` more
-        seconds (None: no certificate)."""
+    def following(
+        self, key: str, left_s: float | None, *, operator: str = "", what: str = "certificate"
+    ) -> Iterator[OpenStream]:
+        """A stream of the caller with ``key`` ("": a token's), whose certificate is good for
+        ``left_s`` more seconds (None: no certificate). ``operator``: whose it is, if one's."""
         task = asyncio.current_task()
         assert task is not None
         stream = OpenStream(task)
         timer = None
         if left_s is not None:
             loop = asyncio.get_running_loop()
-            timer = loop.call_later(left_s, stream.end, "this certificate has expired")
-        self._open[key].add(stream)
+            timer = loop.call_later(left_s, stream.end, f"this {what} has expired")
+        names = [one for one in (key, _of(operator) if operator else "") if one]
+        for one in names:
+            self._open[one].add(stream)
         try:
             yield stream
         finally:
             if timer is not None:
                 timer.cancel()
-            self._open[key].discard(stream)
-            if not self._open[key]:
-                del self._open[key]
+            for one in names:
+                self._open[one].discard(stream)
+                if not self._open[one]:
+                    del self._open[one]
+
+
+def _of(operator: str) -> str:
+    return f"operator {operator}"  # no digest of a key looks like it

@@ -24,8 +24,9 @@ from edge_sdk.fleet import Draft, Fleet, OwnIdentity, Patience
 from edge_sdk.fleet.bearer import Bearer
 from edge_sdk.fleet.cli import main
 from edge_sdk.fleet.home import FleetHome
-from edge_sdk.identity import EnrolmentToken, Identity
-from edge_sdk.rpc import Backoff
+from edge_sdk.identity import EnrolmentToken, Identity, Issued, enrol, first_contact, make_key
+from edge_sdk.protos.delivery_v1_pb2_grpc import DeliveryServiceStub
+from edge_sdk.rpc import Backoff, Credentials, Tls, open_channel
 from tests.support.commands import run_main
 
 if TYPE_CHECKING:
@@ -133,6 +134,75 @@ def test_a_token_opens_only_its_own_door(server: FleetServer, root: Identity) ->
     with nobody, pytest.raises(TrustError, match="need a token"):
         nobody.models()
     refusal(msgspec.structs.replace(good, address=root.address), UnavailableError)
+
+
+@pytest.fixture
+def watched(server: FleetServer, root: Identity, tmp_path: Path) -> str:
+    """A rollout that waits for a device, which stays away."""
+    (tmp_path / "m.bin").write_bytes(b"weights")
+    draft = Draft(model="team/digits", version="1.0.0", variant="fp32", serve="none")
+    with Fleet(root.address, identity=root, patience=ONCE) as fleet:
+        fleet.publish(tmp_path / "m.bin", draft)
+        text, _ = fleet.identities.create_token(name="cam-1")
+        _check_in(EnrolmentToken.decode(text))
+        return fleet.rollout_create("team/digits", "1.0.0").rollout
+
+
+def _check_in(token: EnrolmentToken) -> None:
+    from tests.support.fleet_server import ScriptedDevice
+
+    key = make_key()
+    issued = enrol(token, first_contact(token), key, "cam-1")
+    assert isinstance(issued, Issued)
+    tls = Tls(roots=issued.authorities, key=key, certificate=issued.certificate)
+    with open_channel(token.address, Credentials(tls=tls)) as channel:
+        ScriptedDevice(name="cam-1", stub=DeliveryServiceStub(channel)).check_in()
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("time", "expired"),
+        ("removed", "removed"),
+        ("roles", "roles of this operator"),
+        ("revoked", "refused: stolen"),
+    ],
+)
+def test_a_watch_ends_with_what_allowed_it(
+    root: Identity, watched: str, tmp_path: Path, how: str, why: str
+) -> None:
+    """A stream outlives neither its token nor the operator behind it, nor the role it needs;
+    a token made with a key that was revoked is worth nothing."""
+    with Fleet(root.address, identity=root, patience=ONCE) as fleet:
+        text, _ = fleet.identities.create_token(kind="operator", name="ada")
+        ada = OwnIdentity(tmp_path / "ada").log_in(EnrolmentToken.decode(text), "ada")
+        fleet.operators.add("ada", ["viewer@team", "viewer@other"])
+        life_s = 2.0 if how == "time" else 900.0
+        with Fleet(ada.address, identity=ada, patience=ONCE) as hers:
+            bearer = bearer_of(hers, ada, life_s=life_s)
+        with Fleet(bearer.address, bearer=bearer, patience=ONCE) as pipeline:
+            stream = pipeline.rollout_watch(watched, timeout_s=20)
+            assert next(stream).rollout == watched
+            if how == "removed":
+                fleet.operators.remove("ada")
+            elif how == "roles":
+                fleet.operators.set_roles("ada", ["viewer@other"])
+            elif how == "revoked":
+                fleet.identities.revoke("ada", kind="operator", reason="stolen")
+            with pytest.raises(TrustError, match=why):
+                list(stream)
+    if how != "roles":
+        refusal(bearer, TrustError)
+
+
+def test_an_admins_token_makes_nobody_who_stays(root: Identity) -> None:
+    """Whoever gets hold of it for minutes cannot let in an operator for a year."""
+    with Fleet(root.address, identity=root, patience=ONCE) as fleet:
+        bearer = bearer_of(fleet, root)
+    with Fleet(bearer.address, bearer=bearer, patience=ONCE) as pipeline:
+        with pytest.raises(RefusedError, match="lets in no operators"):
+            pipeline.identities.create_token(kind="operator", name="mallory")
+        assert pipeline.identities.create_token(name="cam-9")[1].name == "cam-9"
 
 
 def test_a_token_goes_to_nobody_else(root: Identity) -> None:
