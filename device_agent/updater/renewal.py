@@ -51,6 +51,7 @@ class Renewal:
         self._marks = Marks(store) if link.identity is not None else None
         self._now_s = now_s
         self._busy = False
+        self._told = ""  # why it was not renewed, said once
 
     def marks(self) -> tuple[bytes, bytes]:
         """For the check-in that is about to be sent."""
@@ -97,13 +98,20 @@ class Renewal:
         def done(issued: Issued | None, error: Exception | None) -> None:
             self._busy = False
             renewed = issued is not None and self._keep(issued)
+            if renewed:
+                self._told = ""
             if issued is None:
-                why = error.message if isinstance(error, EdgeError) else repr(error)
-                sys.stderr.write(f"edge-agent: the certificate was not renewed: {why}\n")
+                self._tell(error.message if isinstance(error, EdgeError) else repr(error))
             if renewed or not only_renewed:
                 then()
 
         self._loop.background(lambda: self._link.renew(expired=expired), done)
+
+    def _tell(self, why: str) -> None:
+        """Says ``why`` once: it is tried again for as long as the device runs."""
+        if why != self._told:
+            sys.stderr.write(f"edge-agent: the certificate was not renewed: {why}\n")
+        self._told = why
 
     def _keep(self, issued: Issued) -> bool:
         """Whether it is used from now on: only once it is kept."""

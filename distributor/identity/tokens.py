@@ -97,7 +97,9 @@ def use_token(
     if at_ms >= row.expires_ms:
         raise RefusedError("this token has expired; ask for a new one")
     if len(uses) >= row.uses:
-        raise TrustError("this token was used up by other keys")
+        raise TrustError(
+            "this token was used up by other keys; make a new one, or one with more --uses"
+        )
     connection.execute(
         insert(token_keys).values(
             secret_hash=hashed, key=request.key, name=request.name, used_ms=at_ms

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from distributor.catalog import get_artifact, variants_of
 from distributor.devices import DeviceRecord, get_device, list_devices
+from distributor.identity import State, list_identities
 from distributor.planning import ArtifactFacts, change, choose, order, parse_selector
 from distributor.rollouts.allowed import check_allowed, coming_with
 from distributor.rollouts.assignments import read_assignment, write_assignment
@@ -57,11 +58,16 @@ GROUP_MAX = 16  # models: each is loaded twice on a device while all of them wai
 
 
 def choose_devices(connection: Connection, cohort: Cohort) -> list[DeviceRecord]:
-    """The devices of a cohort, by name.
+    """The devices of a cohort, by name; none that was thrown out, which would never be done.
 
-    Raises: NotFoundError (a name is no device, or nothing matches), UsageError, FormatError.
+    Raises: NotFoundError (a name is no device, or nothing matches), UsageError, FormatError,
+    RefusedError (a name is that of a device that was thrown out).
     """
-    known = {one.device: one for one in list_devices(connection)}
+    out = _thrown_out(connection)
+    known = {one.device: one for one in list_devices(connection) if one.device not in out}
+    barred = sorted(set(cohort.devices) & set(out))
+    if barred:
+        raise RefusedError(f"{barred[0]} is {out[barred[0]]}, so nothing can be brought to it")
     unknown = sorted(set(cohort.devices) - set(known))
     if unknown:
         raise NotFoundError(
@@ -79,6 +85,15 @@ def choose_devices(connection: Connection, cohort: Cohort) -> list[DeviceRecord]
             else "no device has checked in here yet"
         )
     return [known[name] for name in names]
+
+
+def _thrown_out(connection: Connection) -> dict[str, State]:
+    """Devices whose key is refused, until they enrol with another one."""
+    return {
+        one.name: one.state
+        for state in (State.REVOKED, State.CLONED)
+        for one in list_identities(connection, kind="device", state=state)
+    }
 
 
 def create(connection: Connection, request: RolloutRequest, *, at_ms: int, by: str) -> Rollout:

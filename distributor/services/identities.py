@@ -75,7 +75,7 @@ class TokenMaker:
         Raises: UsageError.
         """
         if not (math.isfinite(valid_s) and 1 <= valid_s <= VALID_S_MAX):
-            raise UsageError(f"a token is good for 1 s to 10 years, not {valid_s} s")
+            raise UsageError(f"a token is good for 1 s to 10 years, not {valid_s:g} s")
         if name:
             check_segment(name, kind)
         expires_s = int(self._clock() + valid_s)

@@ -226,6 +226,7 @@ def publish(
         print_json({**document(published), "notes": list(prepared.notes)})
         return
     how = "published" if published.created else "was there already"
+    how += " and is signed" if published.signed and not published.created else ""
     click.echo(
         f"{published.model} {published.version} {published.variant} {how}: artifact "
         f"{published.artifact}, {bytes_text(published.size_bytes)}, "

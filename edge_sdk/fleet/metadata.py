@@ -112,7 +112,8 @@ class MetadataClient:
         root = keys.root()
         if root is None:
             raise RefusedError(
-                "these keys come with no root to trust; begin with: edge-fleet keys init"
+                "these keys come with no root to trust: copy root.json from the folder of keys of "
+                "somebody who has it, or begin a fleet's first with: edge-fleet keys init"
             )
         try:
             return Repository(self.get, root, now())

@@ -55,7 +55,6 @@ def tables() -> dict[str, str]:
         "devices": _table(DEVICE_LIMITS, limits_for("device").rate),
         "operators": _table(OPERATOR_LIMITS, limits_for("operator").rate),
         "newcomers": _table(limits_for(None).table, limits_for(None).rate),
-        "unknown": _table(limits_for(None).table, limits_for(None).rate),
         "other": _table({"any other method": OTHER}, limits_for("device").rate).split("\n\n")[1],
     }
 

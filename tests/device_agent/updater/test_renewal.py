@@ -114,6 +114,29 @@ def test_a_renewal_that_fails(kept: tuple[Store, Peer], capsys: pytest.CaptureFi
     assert "stolen" in capsys.readouterr().err
 
 
+def test_a_reason_is_said_once(
+    kept: tuple[Store, Peer], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A device that was thrown out tries for ever, and does not fill its log with that; after a
+    renewal that succeeded the same reason is news again."""
+    store, peer = kept
+    given = peer.answer
+
+    def refuse() -> Issued:
+        raise TrustError("this key is refused: stolen")
+
+    renewal = _renewal(store, peer, time.time() + 2 * HOUR_S)
+    peer.answer = refuse
+    for _ in range(3):
+        assert renewal.first(lambda: None)
+    assert capsys.readouterr().err.count("stolen") == 1
+    peer.answer = given
+    renewal.answered(_answer(renew=True))
+    peer.answer = refuse
+    renewal.answered(_answer(renew=True))
+    assert capsys.readouterr().err.count("stolen") == 1
+
+
 def test_when_nobody_answers(kept: tuple[Store, Peer]) -> None:
     """A handshake that fails says nothing of the reason: after three in a row, or with a clock
     that is certainly wrong, or when refused, the enrolment service is asked."""

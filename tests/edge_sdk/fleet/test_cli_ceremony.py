@@ -64,6 +64,7 @@ def test_from_first_keys_to_a_signed_version(edge_fleet: EdgeFleet, tmp_path: Pa
     said = ("--model", "team/bits", "--version", "1.0.0", "--variant", "any", "--keys", "eve")
     ran = done(edge_fleet("publish", "model.bin", *said, "--json"))
     assert ran.document["created"] is True
+    assert "was there already and is signed" in done(edge_fleet("publish", "model.bin", *said)).out
     assert stat.S_IMODE((tmp_path / "eve" / "ns_team.key").stat().st_mode) == 0o600
 
 

@@ -120,7 +120,7 @@ def test_what_is_signed_already(scene: SimpleNamespace) -> None:
 def test_without_a_root(scene: SimpleNamespace) -> None:
     """Keys without a root to trust sign nothing, and neither is anything signed for a distributor
     without metadata."""
-    with pytest.raises(RefusedError, match="no root to trust"):
+    with pytest.raises(RefusedError, match="no root to trust: copy root"):
         scene.client.repository(Keys(scene.stub.fleet, rooted=False))
     keys = Keys(SignedFleet())
     scene.stub.fleet.files.clear()
