@@ -20,7 +20,7 @@ from edge_sdk.base import (
     TrustError,
     UnavailableError,
 )
-from edge_sdk.fleet import Draft, Fleet, OwnIdentity, Patience
+from edge_sdk.fleet import Draft, Fleet, OwnIdentity, Patience, begin
 from edge_sdk.fleet.bearer import Bearer
 from edge_sdk.fleet.cli import main
 from edge_sdk.fleet.home import FleetHome
@@ -28,6 +28,7 @@ from edge_sdk.identity import EnrolmentToken, Identity, Issued, enrol, first_con
 from edge_sdk.protos.delivery_v1_pb2_grpc import DeliveryServiceStub
 from edge_sdk.rpc import Backoff, Credentials, Tls, open_channel
 from tests.support.commands import run_main
+from tests.support.signed_fleet import key_folder
 
 if TYPE_CHECKING:
     from tests.support.fleet_server import FleetServer
@@ -141,7 +142,9 @@ def watched(server: FleetServer, root: Identity, tmp_path: Path) -> str:
     """A rollout that waits for a device, which stays away."""
     (tmp_path / "m.bin").write_bytes(b"weights")
     draft = Draft(model="team/digits", version="1.0.0", variant="fp32", serve="none")
-    with Fleet(root.address, identity=root, patience=ONCE) as fleet:
+    keys = key_folder(tmp_path / "keys")
+    with Fleet(root.address, identity=root, keys=keys, patience=ONCE) as fleet:
+        begin(fleet.metadata, keys, ("team",))
         fleet.publish(tmp_path / "m.bin", draft)
         text, _ = fleet.identities.create_token(name="cam-1")
         _check_in(EnrolmentToken.decode(text))
