@@ -111,8 +111,10 @@ class OwnIdentity:
         where = _Where(address=token.address, enrolment_address=token.enrolment_address)
         self._write(_WHERE, msgspec.json.encode(where))
         (self.folder / _CERTIFICATE).unlink(missing_ok=True)
-        pending_key.replace(self.folder / _KEY)
+        self._write(_KEY, self._read(pending_key.name))
         self._keep(answer)
+        # Not before all is kept: the token is bound to this key, and takes no other one.
+        pending_key.unlink(missing_ok=True)
         found = self.load()
         if found is None:
             raise FormatError(f"the identity in {self.folder} went away while it was written")

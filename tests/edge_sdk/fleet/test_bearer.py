@@ -17,6 +17,7 @@ from edge_sdk.base import (
     ForbiddenError,
     FormatError,
     RefusedError,
+    ResourceError,
     TrustError,
     UnavailableError,
 )
@@ -82,6 +83,31 @@ def test_the_first_operator_is_admin(root: Identity) -> None:
         said = [(one.kind, one.actor, one.action) for one in fleet.audit.entries()]
     assert ("operator", "root", "operator.enrol") in said
     assert ("host", "edge-distributor", "operator.add") in said
+
+
+@pytest.mark.parametrize("torn", ["enrolment.json", "key.pem", "ca.pem", "certificate.pem"])
+def test_a_login_that_was_cut_short_is_repeated(
+    server: FleetServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: str
+) -> None:
+    """A full disk at any file, and the same token still brings the same key in: the token of
+    the first operator is the only one there is."""
+    token = EnrolmentToken.decode(Path(server.serving.operator_token).read_text())
+    own = OwnIdentity(tmp_path / "root")
+    write = OwnIdentity._write
+
+    def full(self: OwnIdentity, name: str, data: bytes) -> None:
+        if name == torn:
+            raise ResourceError("the disk is full")
+        write(self, name, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(OwnIdentity, "_write", full)
+        with pytest.raises(ResourceError):
+            own.log_in(token, "root")
+    root = own.log_in(token, "root")
+    with Fleet(root.address, identity=root, patience=ONCE) as fleet:
+        assert fleet.operators.who_am_i().roles == ("admin",)
+    assert not list(own.folder.glob("*.key.pem"))
 
 
 def test_a_second_operator_has_the_roles_given(root: Identity, tmp_path: Path) -> None:
