@@ -9,7 +9,7 @@ from edge_sdk.base import FormatError, ModelName, Version, check_segment
 ROOT, TARGETS, SNAPSHOT, TIMESTAMP = "root", "targets", "snapshot", "timestamp"
 ASSIGNMENTS = "assignments"  # delegated, has no document: it names the keys that assign
 ASSIGNMENT_PATHS = "@assignments/*"  # matches no artifact: "@" begins no name
-_NAMESPACE_PREFIX, _BIN_PREFIX = "ns_", "bin_"
+_NAMESPACE_PREFIX, BIN_PREFIX = "ns_", "bin_"
 _FILE = re.compile(r"(?:(0|[1-9][0-9]{0,15})\.)?([a-z0-9_.-]{1,96})\.json", re.ASCII)
 
 
@@ -30,7 +30,7 @@ def namespace_paths(namespace: str) -> str:
 
 def bin_prefix(namespace: str) -> str:
     """Of the roles that its targets are spread over by hash."""
-    return _BIN_PREFIX + check_segment(namespace, "namespace")
+    return BIN_PREFIX + check_segment(namespace, "namespace")
 
 
 def namespace_of(role: str) -> str | None:
@@ -42,8 +42,8 @@ def namespace_of(role: str) -> str | None:
         return None
     if role.startswith(_NAMESPACE_PREFIX):
         return check_segment(role.removeprefix(_NAMESPACE_PREFIX), "namespace")
-    if role.startswith(_BIN_PREFIX):
-        name, dash, _ = role.removeprefix(_BIN_PREFIX).rpartition("-")
+    if role.startswith(BIN_PREFIX):
+        name, dash, _ = role.removeprefix(BIN_PREFIX).rpartition("-")
         if dash:
             return check_segment(name, "namespace")
     raise FormatError(f"{role!r} is no role of the metadata here")

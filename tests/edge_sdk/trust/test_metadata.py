@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -185,6 +186,20 @@ def test_a_snapshot_never_drops_a_role_and_pins_lengths_and_hashes() -> None:
     timestamp = trust.read("timestamp", fleet.newest("timestamp"), Timestamp).signed
     timestamp.snapshot_meta.verify_length_and_hashes(fleet.newest("snapshot"))
     assert timestamp.version == 2
+
+
+def test_what_one_of_100000_artifacts_costs_a_device() -> None:
+    """1,024 bins of about 100 targets: snapshot and one bin are 50 KB, 8 KB in transport."""
+    key = new_key()
+    bins = {f"bin_team-{number:03x}": (1, b"") for number in range(1024)}
+    snapshot = trust.sign(trust.next_snapshot(bins, None, now=now()), [key])
+    document = trust.new_namespace(now=now())
+    for number in range(98):
+        path = f"team/model-{number:03d}/{number}.0.0/variant-{number % 7}.json"
+        document = trust.add_target(document, path, path.encode(), {}, now=now()) or document
+    one_bin = trust.sign(document, [key])
+    assert len(snapshot) + len(one_bin) < 51_000
+    assert len(zlib.compress(snapshot, 9)) + len(zlib.compress(one_bin, 9)) < 8_500
 
 
 def test_assignments_are_signed_by_the_key_that_the_targets_name() -> None:
