@@ -32,8 +32,7 @@ def answer(data: bytes) -> None:
     lane, request = _lane()
     lane._view[: len(held)] = held
     lane._view[len(held) : SLOT_BYTES] = bytes(SLOT_BYTES - len(held))
-    lane._receive = lambda buffer: _answered(lane, said, buffer)  # type: ignore[method-assign]
-    lane._send = len  # type: ignore[method-assign,assignment]
+    lane._exchange = lambda packet, buffer: _answered(lane, said, buffer)  # type: ignore[method-assign]
     results = []
     try:
         for _ in range(2):
