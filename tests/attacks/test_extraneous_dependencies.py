@@ -6,8 +6,8 @@ lies between would be written, kept and used as a source.
 
 from __future__ import annotations
 
-from tests.attacks.conftest import Attack, Devices, play_control, play_guarded, recover
-from tests.support.attacked_device import BAD, V3, AttackedDevice, artifact
+from tests.attacks.conftest import Attack, Devices, play_guarded, recover
+from tests.support.attacked_device import BAD, AttackedDevice, artifact
 
 V4 = artifact("4.0.0")
 
@@ -28,10 +28,22 @@ def test_a_step_that_nobody_signed_is_refused(device: Devices) -> None:
     """Neither the step nor what lies behind it is fetched."""
     one = play_guarded(ATTACK, device)
     assert not one.is_installed(V4)
-    assert str(V3.manifest.version) == "3.0.0"
+    assert not _built_on_bad(one)
     recover(one, one.fleet)
 
 
 def test_control_without_looking_at_steps(device: Devices) -> None:
-    """An agent that only looks at where a plan ends writes and keeps what lies between."""
-    play_control(ATTACK, device)
+    """An agent that only looks at where a plan ends writes what lies between, and builds on it.
+
+    What lies between is removed again once it was used, so that is asked for, not that it stays.
+    """
+    one = device(ATTACK, control=ATTACK.check)
+    ATTACK.play(one)
+    one.wait_until_runs(V4)
+    assert _built_on_bad(one)
+
+
+def _built_on_bad(device: AttackedDevice) -> bool:
+    """A delta from the unsigned artifact was fetched: the device holds what it starts from."""
+    server = device.server
+    return any(server.sources_of[delta] == BAD.artifact for delta, _, _ in server.fetches)
