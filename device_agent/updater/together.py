@@ -82,11 +82,14 @@ class Groups:
         if needed is None or update.kind != "update" or update.model in self._let:
             return False
         others = self._others(update)
-        if not others or judge(map(self._place, others), needed) is Verdict.GO:
+        places = {str(one.model): self._place(one) for one in others}
+        if all(place is Place.ARRIVED for place in places.values()):
             return False
+        # The last one waits for ``look`` as well. Went it first, an answer of inference could
+        # be heard before the rest is told to go.
         self._held[update.model] = (event, told)
-        names = ", ".join(str(one.model) for one in others if self._place(one) < needed)
-        update.message = f"waits for {names}, of the same group"
+        late = ", ".join(model for model, place in places.items() if place < needed)
+        update.message = f"waits for {late}, of the same group" if late else ""
         return True
 
     def is_lost(self, assigned: AssignedModel) -> bool:
@@ -162,7 +165,7 @@ class Groups:
             return Place.ARRIVED
         if update is None or update.artifact != assigned.artifact:
             return Place.COMING
-        waits = model in self._held
+        held = self._held.get(model)
         if is_serving(update.state):
-            return Place.PASSED if waits else Place.SERVING
-        return Place.LOADED if waits and update.state is State.TRIED else Place.COMING
+            return Place.SERVING if held is None else max(Place.SERVING, NEEDED[held[0]])
+        return Place.LOADED if held is not None and update.state is State.TRIED else Place.COMING

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from device_agent.records import Switch
+from device_agent.records import Message, Observed, Prepare, Switch
 from device_agent.store import Slot, Store
 from device_agent.updater.together import Place, Verdict, judge
 from device_agent.updater.trial_values import TrialOutcome
@@ -15,6 +16,7 @@ from edge_sdk.base import Digest
 from tests.support.artifacts import ArtifactBytes
 from tests.support.model_artifacts import model_artifact
 from tests.support.onnx_models import linear
+from tests.support.processes import wait_for
 from tests.support.updater_rig import Rig, ScriptedInference, observation
 
 EARS = "team/ears"
@@ -113,6 +115,47 @@ def test_one_that_is_worse_takes_the_other_back(rig: Rig) -> None:
     rig.server.assign(EARS_3, EYES_3, together=True)
     rig.wait_for_end(EARS_3, "committed")
     rig.wait_for_end(EYES_3, "committed")
+
+
+def test_no_answer_comes_between_two_switches(rig: Rig) -> None:
+    """Inference answers at once, and that the last one is worse: the other was told to switch
+    before anybody heard of it, so both go back instead of one that fails alone."""
+    inference, gate = begun(rig), threading.Event()
+    inference.observed = lambda switch: observation(
+        switch, requests=9, errors=9 if switch.artifact == EYES_2.artifact else 0
+    )
+    answer = inference._answer
+
+    def late_for_new_eyes(message: Message) -> None:
+        assert not is_eyes_prepare(message) or gate.wait(20)
+        answer(message)
+
+    def is_eyes_prepare(message: Message) -> bool:
+        return isinstance(message, Prepare) and message.artifact == EYES_2.artifact
+
+    inference._answer = late_for_new_eyes  # type: ignore[method-assign]
+    link, heard = rig.updater._inference, []
+    assert link is not None
+    send, deliver = link.send, link._deliver
+
+    def send_and_wait(message: Message) -> None:
+        send(message)
+        if isinstance(message, Switch) and message.mode == "switch" and message.probation:
+            wait_for(lambda: message.artifact in heard, "its answers to lie in the loop")
+
+    def noted(message: Message) -> Callable[[], None]:
+        if isinstance(message, Observed):
+            heard.append(message.artifact)
+        return deliver(message)
+
+    link.send, link._deliver = send_and_wait, noted  # type: ignore[method-assign]
+    rig.server.assign(EARS_2, EYES_2, together=True)
+    rig.wait(lambda: rig.updater.updates[EARS].message.startswith("waits for team/eyes"), "it")
+    rig.wait(lambda: any(map(is_eyes_prepare, inference.received)), "eyes to be loaded")
+    rig.updater.loop.ask(lambda: None)  # it has nothing left to do but to hear that they are
+    gate.set()
+    assert rig.wait_for_end(EYES_2) == "rolled_back"
+    assert rig.wait_for_end(EARS_2) == "rolled_back"
 
 
 def test_a_member_that_stays_holds_nobody_up(rig: Rig) -> None:
