@@ -49,6 +49,12 @@ for _number, _usual in (
 
 
 @pytest.fixture(autouse=True, scope="session")
+def _fleet_home(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What is kept of fleets is kept for these tests alone, not where the developer's is."""
+    os.environ["EDGE_FLEET_HOME"] = str(tmp_path_factory.mktemp("fleet-home"))
+
+
+@pytest.fixture(autouse=True, scope="session")
 def _loopback_only() -> Iterator[None]:
     """A test that talks to another machine fails, whatever that machine would answer."""
     connect = socket.socket.connect

@@ -39,6 +39,7 @@ from edge_sdk.base.files import (
     whole_folder,
 )
 from edge_sdk.base.names import ModelName, Version, check_path, check_paths, check_segment
+from edge_sdk.base.private import make_private_folder, refuse_open_file, refuse_open_folder
 
 __all__ = [
     "CHUNK_BYTES",
@@ -69,8 +70,11 @@ __all__ = [
     "error_classes",
     "explain_os_error",
     "file_digest",
+    "make_private_folder",
     "prove_stream",
     "read_chunks",
+    "refuse_open_file",
+    "refuse_open_folder",
     "refuse_overlap",
     "sync_folder",
     "whole_file",

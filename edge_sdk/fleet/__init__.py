@@ -11,6 +11,7 @@ from edge_sdk.fleet.first_keys import begin
 from edge_sdk.fleet.home import FleetHome
 from edge_sdk.fleet.identities import Enrolled, Identities, Token
 from edge_sdk.fleet.key_folder import KeyFolder
+from edge_sdk.fleet.marks import TrustMarks
 from edge_sdk.fleet.metadata import MetadataClient, OnlineKey
 from edge_sdk.fleet.model import (
     Artifact,
@@ -61,6 +62,7 @@ __all__ = [
     "StoredDelta",
     "StoredVersion",
     "Token",
+    "TrustMarks",
     "VariantVerdict",
     "begin",
     "default_folder",

@@ -23,6 +23,7 @@ from edge_sdk.fleet.bearer import Bearer
 from edge_sdk.fleet.connection import Connection, Patience, default_operator
 from edge_sdk.fleet.home import FleetHome
 from edge_sdk.fleet.identities import Identities
+from edge_sdk.fleet.marks import TrustMarks
 from edge_sdk.fleet.messages import (
     artifact_from,
     cohort_to,
@@ -72,7 +73,7 @@ class Fleet:
     keys: sign what is published; without them it is uploaded only, and a distributor that has
     signed metadata rolls nothing out that nobody signed.
     home: what this machine keeps; by default the folder that EDGE_FLEET_HOME names, or
-    ~/.config/edge-fleet.
+    ~/.config/edge-fleet. marks: which signed metadata were seen, where not in ``home``.
     identity: who calls, proved by a certificate (see ``OwnIdentity``). bearer: a pipeline with
     a short-lived token, in place of a certificate. operator: the name that tests say they are,
     without proof; the login name by default.
@@ -87,6 +88,7 @@ class Fleet:
         operator: str | None = None,
         keys: Keys | None = None,
         home: FleetHome | None = None,
+        marks: TrustMarks | None = None,
         patience: Patience = _DEFAULT_PATIENCE,
     ) -> None:
         credentials = Credentials(operator=operator or default_operator())
@@ -98,7 +100,9 @@ class Fleet:
         self.identities = Identities(self._connection, deadline_s=patience.deadline_s)
         self._stub = self._connection.stub
         self._keys = keys
-        self.metadata = MetadataClient(self._connection)
+        self.metadata = MetadataClient(
+            self._connection, marks or (None if home is None else TrustMarks(home.trust_marks))
+        )
         self.audit = AuditLog(self._connection, address, home)
         self.operators = Operators(self._connection)
         self._deadline_s = patience.deadline_s

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from securesystemslib.signer import Key, Signer
 from tuf.api.metadata import Metadata, Root, Targets
@@ -95,6 +95,12 @@ class Ceremony:
             for name, document in self.documents.items()
             for by, delegator in self._delegators(name, document)
         )
+
+    @property
+    def roots(self) -> list[Metadata[Root]]:
+        """The one before, and the new one."""
+        held = [self.root_before, *self.documents.values()]
+        return [cast("Metadata[Root]", one) for one in held if one and one.signed.type == ROOT]
 
     def signed_by(self, keys: Keys) -> Ceremony:
         """With a signature of every key that is wanted and is among ``keys``.

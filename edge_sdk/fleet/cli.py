@@ -34,7 +34,9 @@ from edge_sdk.fleet.cli_operators import audit, operators
 from edge_sdk.fleet.cli_rollout import rollout
 from edge_sdk.fleet.cli_verify import verify
 from edge_sdk.fleet.connection import default_operator
+from edge_sdk.fleet.home import FleetHome
 from edge_sdk.fleet.key_folder import KeyFolder
+from edge_sdk.fleet.marks import TrustMarks
 from edge_sdk.fleet.own_identity import OwnIdentity, default_folder
 from edge_sdk.fleet.present import (
     document,
@@ -64,6 +66,8 @@ class Target:
         address = self.own.address() or DEFAULT_ADDRESS
         self._address = settings.get("distributor", values["distributor"], address)
         self.operator = settings.get("operator", values["operator"], default_operator())
+        marks = settings.get("trust_marks", values["trust_marks"], "")
+        self._marks_folder = Path(marks) if marks else None
         settings.get("keys", None, "")  # asked for by the commands that sign
         bearer = settings.get("bearer_file", None, "")
         self.bearer = Bearer.load(Path(bearer)) if bearer else None
@@ -71,9 +75,19 @@ class Target:
     def open(self, keys: KeyFolder | None = None) -> Fleet:
         """As who is logged in here; to the distributor where that was, or the one named."""
         if self.bearer is not None:
-            return Fleet(self.bearer.address, bearer=self.bearer, keys=keys)
+            return Fleet(self.bearer.address, bearer=self.bearer, keys=keys, marks=self._marks())
         identity = None if plaintext_for_tests() else self.own.fresh()
-        return Fleet(self._address, identity=identity, operator=self.operator, keys=keys)
+        return Fleet(
+            self._address,
+            identity=identity,
+            operator=self.operator,
+            keys=keys,
+            marks=self._marks(),
+        )
+
+    def _marks(self) -> TrustMarks:
+        folder = self._marks_folder or FleetHome.default().trust_marks
+        return TrustMarks(folder, lambda words: note(f"edge-fleet: {words}"))
 
     def keys(self, flag: Path | None) -> KeyFolder | None:
         """The keys to sign with, where somebody said which."""
@@ -100,6 +114,12 @@ EDGE_FLEET_OPERATOR, then the table [fleet] of the TOML file of --config.
     "--distributor", metavar="ADDRESS", help="Operators' listener: host:port or unix:/path."
 )
 @click.option("--identity", metavar="FOLDER", help="Where your key and certificate are.")
+@click.option(
+    "--trust-marks",
+    type=_PATH,
+    metavar="FOLDER",
+    help="Where the newest signed metadata seen are kept: for pipelines, between their runs.",
+)
 @click.option("--operator", metavar="NAME", help="Who you are; your login name by default.")
 @click.option(
     "--config", type=_PATH, envvar="EDGE_FLEET_CONFIG", help="TOML file with a table [fleet]."

@@ -362,6 +362,7 @@ def submit(target: Any, ceremony: Path, folder: Path | None, as_json: bool) -> N
     files = drafted.files()
     with target.open() as fleet:
         unsigned = fleet.metadata.put(files)
+        fleet.metadata.took(files, drafted.roots)
     place = chosen_folder(target.settings, folder)
     root = next((data for name, data in files if name == "1.root.json"), None)
     if root is not None and place is not None:

@@ -81,4 +81,5 @@ def _put_first(
     )
     files = drafted.signed_by(keys).files()
     metadata.put(files)
+    metadata.took(files, drafted.roots)
     return dict(files)[file_name(ROOT, 1)]

@@ -1,4 +1,5 @@
-"""What an operator's machine keeps between commands: identity, and the last seen audit heads.
+"""What an operator's machine keeps between commands: identity, and what was seen last of audit
+logs and signed metadata.
 
 A folder for its owner alone: ``EDGE_FLEET_HOME``, or ``~/.config/edge-fleet``.
 """
@@ -44,6 +45,11 @@ class FleetHome:
             return cls(root=Path.home() / ".config" / "edge-fleet")
         except RuntimeError:
             raise UsageError(f"there is no home folder here; name one in {_VARIABLE}") from None
+
+    @property
+    def trust_marks(self) -> Path:
+        """Where ``TrustMarks`` keeps which signed metadata were seen."""
+        return self.root / "trust"
 
     def kept_head(self, distributor: str) -> KeptHead | None:
         """Raises: FormatError (damaged: it must not be taken for a first time)."""

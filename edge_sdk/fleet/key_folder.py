@@ -18,6 +18,7 @@ from edge_sdk.base import (
     TrustError,
     UsageError,
     explain_os_error,
+    make_private_folder,
     whole_file,
 )
 from edge_sdk.trust import (
@@ -155,7 +156,4 @@ class KeyFolder:
         return key
 
     def _make_folder(self) -> None:
-        try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise explain_os_error(error, self.folder) from error
+        make_private_folder(self.folder)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from securesystemslib.signer import Key
+from tuf.api.metadata import Metadata, Root
 
 from edge_sdk.base import (
     ConflictError,
@@ -17,12 +18,15 @@ from edge_sdk.base import (
     Version,
 )
 from edge_sdk.fleet.connection import Connection
+from edge_sdk.fleet.home import FleetHome
+from edge_sdk.fleet.marks import TrustMarks
 from edge_sdk.fleet.repository import File, Keys, Repository, now
 from edge_sdk.fleet.sign_target import sign_target
 from edge_sdk.manifest import Manifest
 from edge_sdk.protos import metadata_v1_pb2 as wire
 from edge_sdk.trust import (
     ASSIGNMENTS,
+    ROOT,
     SNAPSHOT,
     TIMESTAMP,
     file_name,
@@ -44,11 +48,17 @@ class OnlineKey:
 
 
 class MetadataClient:
-    """The metadata of one distributor."""
+    """The metadata of one distributor. ``marks``: what was seen before; by default those in
+    the folder that this machine keeps of fleets."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, marks: TrustMarks | None = None) -> None:
         self._connection = connection
         self._stub = connection.metadata
+        self._given = marks
+
+    @property
+    def _marks(self) -> TrustMarks:
+        return self._given or TrustMarks(FleetHome.default().trust_marks)
 
     def get(self, name: str) -> bytes:
         """A metadata file by its wire name. Raises: NotFoundError, FormatError (too large)."""
@@ -104,10 +114,16 @@ class MetadataClient:
             return False  # the second: one of before there was such a service
         return True
 
+    def took(self, files: Sequence[File], roots: Sequence[Metadata[Root]]) -> None:
+        """Marks what was put, in the fleet of ``roots``: the distributor cannot deny it."""
+        named = (parse_file_name(name) for name, _ in files)
+        self._marks.put(roots, {role: version or 0 for role, version in named if role != ROOT})
+
     def repository(self, keys: Keys) -> Repository:
         """The newest metadata, verified from the root that ``keys`` trust.
 
-        Raises: TrustError, RefusedError (no root is trusted here, or none is there).
+        Raises: TrustError (also where it is older than what was seen here before), RefusedError
+        (no root is trusted here, or none is there).
         """
         root = keys.root()
         if root is None:
@@ -115,12 +131,20 @@ class MetadataClient:
                 "these keys come with no root to trust: copy root.json from the folder of keys of "
                 "somebody who has it, or begin a fleet's first with: edge-fleet keys init"
             )
+        return self.verified(root)
+
+    def verified(self, root: bytes) -> Repository:
+        """As ``repository``, from ``root`` on."""
+        marks = self._marks
+        known = marks.load()
         try:
-            return Repository(self.get, root, now())
+            repository = Repository(self.get, root, now())
         except NotFoundError as error:
             raise RefusedError(
                 f"the distributor lacks signed metadata ({error.message}); is it the right one?"
             ) from None
+        marks.follow(repository, known)
+        return repository
 
     def publish(
         self, keys: Keys, manifest: Manifest, document: bytes, floor: Version | None
@@ -139,6 +163,7 @@ class MetadataClient:
             except ConflictError:
                 self._connection.pause(min(attempt, 3))
             else:
+                self.took(files, [repository.root])
                 return True
         raise ConflictError(
             f"{_LOST_RACES_MAX} times another publisher was faster; publish it again"

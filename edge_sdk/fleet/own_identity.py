@@ -16,6 +16,7 @@ from edge_sdk.base import (
     UnavailableError,
     UsageError,
     explain_os_error,
+    make_private_folder,
     whole_file,
 )
 from edge_sdk.fleet.home import FleetHome
@@ -125,10 +126,7 @@ class OwnIdentity:
         self._write(_CERTIFICATE, issued.certificate)
 
     def _make_folder(self) -> None:
-        try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise explain_os_error(error, self.folder) from error
+        make_private_folder(self.folder)
 
     def _read(self, name: str) -> bytes:
         try:

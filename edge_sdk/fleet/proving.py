@@ -10,6 +10,7 @@ import io
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tuf.api.exceptions import (
@@ -25,6 +26,7 @@ from tuf.ngclient.fetcher import FetcherInterface
 from edge_sdk.base import (
     Digest,
     EdgeError,
+    FormatError,
     ModelName,
     NotFoundError,
     ProofError,
@@ -79,12 +81,18 @@ class Proving:
     ) -> tuple[Proved, ...]:
         """Every variant of a version, or one. ``root``: the metadata from which trust begins.
 
-        Raises: TrustError (not signed by who had to), ProofError (other bytes than signed),
-        NotFoundError (not published).
+        Raises: TrustError (not signed by who had to, or older than what was seen before),
+        ProofError (other bytes than signed), NotFoundError (not published).
         """
         name, number = ModelName.parse(model), Version.parse(version)
         documents = self._published(str(name), str(number), variant)
         with tempfile.TemporaryDirectory(prefix="edge-fleet-") as cache, _explained():
+            seen = self._metadata.verified(root)  # not older than what this machine saw before
+            for role, data in (
+                ("timestamp", seen.timestamp_bytes),
+                ("snapshot", seen.snapshot_bytes),
+            ):
+                (Path(cache) / f"{role}.json").write_bytes(data)
             updater = self._updater(cache, root)
             updater.refresh()
             found = {
@@ -191,7 +199,7 @@ class _explained:  # noqa: N801 - used as a statement
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, DownloadError) and isinstance(error.__cause__, EdgeError):
             raise error.__cause__ from None
-        if isinstance(error, RepositoryError | DownloadError):
+        if isinstance(error, RepositoryError | DownloadError | FormatError):
             raise TrustError(
                 f"the signed metadata do not hold: {type(error).__name__}: {error}"
             ) from error

@@ -50,17 +50,23 @@ def now() -> datetime:
 class Repository:
     """The newest verified metadata, fetched as they are asked for.
 
+    roots: every one from the one that is trusted on, the newest last.
     get: a metadata file by its wire name; NotFoundError where there is none.
     """
 
     def __init__(self, get: Get, trusted_root: bytes, at: datetime) -> None:
         self._get = get
-        self.root = self._newest_root(trusted_root)
+        self.roots = self._chain(trusted_root)
+        self.root = self.roots[-1]
         _check_fresh(ROOT, self.root, at)
-        timestamp = verify(TIMESTAMP, get(file_name(TIMESTAMP, 0)), Timestamp, by=self.root)
-        _check_fresh(TIMESTAMP, timestamp, at)
-        data = self._listed(SNAPSHOT, timestamp.signed.snapshot_meta)
-        self.snapshot = verify(SNAPSHOT, data, Snapshot, by=self.root)
+        self.timestamp_bytes = get(file_name(TIMESTAMP, 0))
+        self.timestamp = verify(TIMESTAMP, self.timestamp_bytes, Timestamp, by=self.root)
+        _check_fresh(TIMESTAMP, self.timestamp, at)
+        wanted = self.timestamp.signed.snapshot_meta
+        self.snapshot_bytes = self._listed(SNAPSHOT, wanted)
+        self.snapshot = verify(SNAPSHOT, self.snapshot_bytes, Snapshot, by=self.root)
+        if self.snapshot.signed.version != wanted.version:
+            raise TrustError("metadata snapshot is not the version that the timestamp names")
         _check_fresh(SNAPSHOT, self.snapshot, at)
         targets = self.document(TARGETS, self.root)
         if targets is None:
@@ -89,14 +95,15 @@ class Repository:
         bins = {name: self.document(name, first) for name in bin_roles(first.signed)}
         return {role: first, **{name: one for name, one in bins.items() if one is not None}}
 
-    def _newest_root(self, trusted: bytes) -> Metadata[Root]:
-        root = read(ROOT, trusted, Root)
+    def _chain(self, trusted: bytes) -> list[Metadata[Root]]:
+        """The roots from the one that is trusted to the newest."""
+        roots = [read(ROOT, trusted, Root)]
         for _ in range(ROOTS_MAX):
             try:
-                data = self._get(file_name(ROOT, root.signed.version + 1))
+                data = self._get(file_name(ROOT, roots[-1].signed.version + 1))
             except NotFoundError:
-                return root
-            root = verify_root(data, root)
+                return roots
+            roots.append(verify_root(data, roots[-1]))
         raise TrustError(f"there are more than {ROOTS_MAX} roots after the one that is trusted")
 
     def _listed(self, role: str, meta: MetaFile) -> bytes:

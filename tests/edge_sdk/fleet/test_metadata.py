@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from edge_sdk import trust
-from edge_sdk.base import ConflictError, FormatError, NotFoundError, RefusedError
-from edge_sdk.fleet import MetadataClient, Patience
+from edge_sdk.base import ConflictError, FormatError, NotFoundError, RefusedError, TrustError
+from edge_sdk.fleet import MetadataClient, Patience, TrustMarks
 from edge_sdk.protos import metadata_v1_pb2 as wire
 from tests.support.artifacts import make_artifact
 from tests.support.trust import SignedFleet
@@ -75,10 +77,10 @@ class Keys:
 
 
 @pytest.fixture
-def scene() -> SimpleNamespace:
+def scene(tmp_path: Path) -> SimpleNamespace:
     stub = Stub()
     connection = Connection(stub)
-    client = MetadataClient(connection)  # type: ignore[arg-type]
+    client = MetadataClient(connection, TrustMarks(tmp_path))  # type: ignore[arg-type]
     return SimpleNamespace(stub=stub, connection=connection, client=client)
 
 
@@ -114,6 +116,21 @@ def test_what_is_signed_already(scene: SimpleNamespace) -> None:
     made = make_artifact({"m.bin": b"x"})
     scene.stub.fleet.publish(made.document)
     assert not scene.client.publish(Keys(scene.stub.fleet), made.manifest, made.document, None)
+    assert scene.stub.puts == []
+
+
+def test_a_captured_distributor_shows_the_past(scene: SimpleNamespace) -> None:
+    """A publisher signs nothing over what was served before its own last version, however new
+    the snapshot around it is, though it never fetched that version again."""
+    captured = copy.deepcopy(scene.stub.fleet)
+    keys = Keys(scene.stub.fleet)
+    first, second = (make_artifact({"m.bin": b"x"}, version=f"{n}.0.0") for n in (1, 2))
+    assert scene.client.publish(keys, first.manifest, first.document, None)
+    scene.stub.puts.clear()
+    captured.put([])
+    scene.stub.fleet = captured
+    with pytest.raises(TrustError, match="ns_team: the distributor shows version 1"):
+        scene.client.publish(keys, second.manifest, second.document, None)
     assert scene.stub.puts == []
 
 
