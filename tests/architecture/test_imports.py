@@ -119,6 +119,8 @@ assert not heavy, sorted(heavy)
         ("distributor.cli", ["onnxruntime", "onnx", "device_agent"]),
         ("device_agent.cli", ["onnx", "sqlalchemy", "obstore", "distributor"]),
         ("quantize.cli", ["onnxruntime", "onnx", "grpc"]),
+        ("device_agent.supervisor.inference_process", ["grpc", "msgspec", "numpy", "asyncio"]),
+        ("device_agent.supervisor.metrics_process", ["grpc", "google.protobuf", "numpy"]),
     ],
 )
 def test_what_a_command_needs_is_what_it_loads(module: str, heavy: list[str]) -> None:
