@@ -17,7 +17,7 @@ ARCH ?= aarch64
 WORKERS ?= 3
 # The tests start some hundred processes: each would compile our modules again, for a quarter of
 # its time, where an environment (of many images) asks for no compiled ones to be kept.
-test test-310 attacks: export PYTHONDONTWRITEBYTECODE :=
+test test-310 test-postgres attacks: export PYTHONDONTWRITEBYTECODE :=
 SECONDS ?= 60
 ARGS ?=
 OLD ?=
@@ -43,7 +43,7 @@ else
 endif
 
 .PHONY: help demo test attacks test-310 test-install lint format bench bench-delivery bench-delta bench-runtime \
-        test-tensorrt \
+        test-tensorrt test-postgres \
         fuzz coverage-delta protos exports readme wheelhouse clean
 
 help:  ## list these targets
@@ -77,6 +77,14 @@ test-310: | build  ## the SDK's and the agent's tests on Python 3.10, where it i
 test-tensorrt: $(DEV_READY)  ## the engine tensorrt: its library's real names (network, compiler), a GPU if any
 	$(RUN) -m tests.support.tensorrt_record
 	$(RUN) -m pytest -q -rs tests/edge_sdk/engines/tensorrt $(ARGS)
+
+# What reads or writes the catalog; the tests of the commands that speak to a distributor as well.
+CATALOG_TESTS := $(addprefix tests/distributor/,audit builds catalog devices identity operators \
+    rollouts services signing storage test_cli_keys.py test_server.py) tests/edge_sdk/fleet
+
+test-postgres: $(DEV_READY)  ## the distributor's tests on a PostgreSQL of their own, where it is installed
+	$(RUN) -m tests.support.postgres $(RUN) -m pytest -q -n $(WORKERS) --dist loadfile \
+	    $(CATALOG_TESTS) $(ARGS)
 
 test-install:  ## each extra alone in a fresh environment starts its commands; NumPy 1
 	.ci/test-install

@@ -41,6 +41,7 @@ from edge_sdk.base.command import (
 
 _DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
 _DATA = click.option("--data", type=PathArgument(), help="Folder with catalog and blobs.")
+_DATABASE = click.option("--database", help="URL of a catalog in PostgreSQL. [SQLite in --data]")
 _FILE = click.option(
     "--config",
     "file",
@@ -72,6 +73,7 @@ def settings_options(command: Any) -> Any:
     for option in reversed(
         [
             _DATA,
+            _DATABASE,
             click.option("--device-address", help=f"For devices. [{DEVICE_ADDRESS}]"),
             click.option("--operator-address", help=f"For operators. [{OPERATOR_ADDRESS}]"),
             click.option("--enrolment-address", help=f"To enrol. [{ENROLMENT_ADDRESS}]"),
@@ -110,10 +112,11 @@ def settings_options(command: Any) -> Any:
 
 @cli.command()
 @_DATA
+@_DATABASE
 @_FILE
 @json_option
 @_DEBUG
-def init(data: Path | None, file: Path | None, as_json: bool) -> None:
+def init(data: Path | None, database: str | None, file: Path | None, as_json: bool) -> None:
     """Make the data folder, or bring an existing one to this release.
 
     \b
@@ -125,8 +128,8 @@ def init(data: Path | None, file: Path | None, as_json: bool) -> None:
     from distributor.signing import OnlineKeys
     from distributor.storage import DataFolder, initialise
 
-    config = _config(Settings("distributor", file), data=data)
-    created = initialise(config.data)
+    config = _config(Settings("distributor", file), data=data, database=database)
+    created = initialise(config.data, config.database)
     folder = DataFolder(config.data)
     OnlineKeys(folder.keys).create()
     audit_signer(folder.audit_key)
@@ -208,6 +211,7 @@ def show(file: Path | None, as_json: bool, **flags: Any) -> None:
 
 def _config(settings: Settings, **flags: Any) -> DistributorConfig:
     defaults: dict[str, Any] = {
+        "database": "",
         "device_address": DEVICE_ADDRESS,
         "operator_address": OPERATOR_ADDRESS,
         "enrolment_address": ENROLMENT_ADDRESS,

@@ -33,6 +33,7 @@ _NEXT = {
 
 
 _DATA = click.option("--data", type=PathArgument(), help="Folder with catalog and blobs.")
+_DATABASE = click.option("--database", help="URL of a catalog in PostgreSQL. [SQLite in --data]")
 _FILE = click.option(
     "--config",
     "file",
@@ -50,12 +51,13 @@ def keys() -> None:
 
 @keys.command("list", epilog="Example:  edge-distributor keys list --json")
 @_DATA
+@_DATABASE
 @_FILE
 @json_option
 @_DEBUG
 def list_keys(as_json: bool, **where: Any) -> None:
     """Show every key, and whether the signed metadata name it."""
-    shown = [_shown(key, in_use) for key, in_use in _keys_in_use(_data_folder(**where))]
+    shown = [_shown(key, in_use) for key, in_use in _keys_in_use(**where)]
     if as_json:
         print_json({"keys": shown})
         return
@@ -108,13 +110,14 @@ def rotate(role: str, uri: str | None, public: Path | None, as_json: bool, **whe
 @keys.command(epilog="Example:  edge-distributor keys remove 3f0c...")
 @click.argument("key_id")
 @_DATA
+@_DATABASE
 @_FILE
 @json_option
 @_DEBUG
 def remove(key_id: str, as_json: bool, **where: Any) -> None:
     """Forget a key that signed metadata name no more, and delete its file."""
-    root = _data_folder(**where)
-    for key, in_use in _keys_in_use(root):
+    root = _data_folder(where["data"], where["file"])
+    for key, in_use in _keys_in_use(**where):
         if key.key_id == key_id and in_use is not False:
             raise RefusedError(
                 f"key {key_id} is in use for {key.role}: rotate it first, and have the new "
@@ -140,21 +143,25 @@ def _online(root: Path) -> OnlineKeys:
     return OnlineKeys(folder.keys)
 
 
-def _keys_in_use(root: Path) -> list[tuple[ListedKey, bool | None]]:
+def _keys_in_use(
+    data: Path | None, database: str | None, file: Path | None
+) -> list[tuple[ListedKey, bool | None]]:
     """Every key, and whether metadata name it; None where the catalog is of another release."""
     from distributor.signing import online_keys
-    from distributor.storage import Database, DataFolder, schema_version, sqlite_url
+    from distributor.storage import Database, DataFolder, catalog_url, schema_version
 
+    root = _data_folder(data, file)
     keys = _online(root)
-    database = Database(sqlite_url(DataFolder(root).catalog))
+    setting = Settings("distributor", file).get("database", database, "")
+    catalog = Database(catalog_url(DataFolder(root).catalog, setting))
     try:
-        has, wanted = schema_version(database)
+        has, wanted = schema_version(catalog)
         if has != wanted:
             return [(one, None) for one in keys.all()]
-        with database.transaction(write=False) as connection:
+        with catalog.transaction(write=False) as connection:
             return [*online_keys(connection, keys)]
     finally:
-        database.close()
+        catalog.close()
 
 
 def _read_public(path: Path) -> SSlibKey:

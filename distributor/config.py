@@ -32,6 +32,7 @@ class DistributorConfig:
     """Everything that ``edge-distributor serve`` can be told."""
 
     data: Path
+    database: str = ""  # URL of the catalog in PostgreSQL; empty: a file of SQLite in ``data``
     device_address: str = DEVICE_ADDRESS
     operator_address: str = OPERATOR_ADDRESS
     enrolment_address: str = ENROLMENT_ADDRESS

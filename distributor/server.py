@@ -39,7 +39,7 @@ from distributor.services import (
     open_listener,
 )
 from distributor.signing import OnlineKeys, find_root
-from distributor.storage import Blobs, Database, DataFolder, sqlite_url, upgrade
+from distributor.storage import Blobs, Database, DataFolder, catalog_url, upgrade
 from edge_sdk.protos.delivery_v1_pb2_grpc import add_DeliveryServiceServicer_to_server
 from edge_sdk.protos.fleet_v1_pb2_grpc import add_FleetServiceServicer_to_server
 from edge_sdk.protos.identity_v1_pb2_grpc import (
@@ -107,7 +107,7 @@ async def running(config: DistributorConfig) -> AsyncIterator[Serving]:
     folder.check()
     async with AsyncExitStack() as stack:
         stack.enter_context(folder.owned())
-        database = Database(sqlite_url(folder.catalog))
+        database = Database(catalog_url(folder.catalog, config.database))
         stack.callback(database.close)
         await asyncio.to_thread(upgrade, database)
         blobs = Blobs(folder.objects)

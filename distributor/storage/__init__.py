@@ -6,7 +6,7 @@ Knows nothing of models, devices or rollouts; rooms above write the queries.
 import distributor.storage.tables_identity
 import distributor.storage.tables_operators  # noqa: F401 - its tables belong to METADATA
 from distributor.storage.blobs import Blobs, Staging
-from distributor.storage.database import Database, sqlite_url
+from distributor.storage.database import Database, catalog_url, sqlite_url
 from distributor.storage.folder import DataFolder
 from distributor.storage.upgrade import initialise, schema_version, upgrade
 
@@ -15,6 +15,7 @@ __all__ = [
     "DataFolder",
     "Database",
     "Staging",
+    "catalog_url",
     "initialise",
     "schema_version",
     "sqlite_url",

@@ -3,6 +3,9 @@
 What is committed is durable: SQLite runs in WAL mode with ``synchronous=FULL``, so that a
 publish or an event that was acknowledged survives a power cut (402 commits a second where
 NORMAL gives 15,000, which loses the last of them).
+
+On PostgreSQL the same holds for all processes together: whoever writes first takes one lock of
+the whole catalog, as SQLite does by itself, and a transaction that reads sees one moment.
 """
 
 from __future__ import annotations
@@ -14,14 +17,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from edge_sdk.base import FormatError, ResourceError, UnavailableError, UsageError
 
 _READERS = 4
 _BUSY_TIMEOUT_MS = 10_000
+_WRITE_LOCK = 0x65646765  # "edge": which of PostgreSQL's advisory locks of this database is ours
 
 T = TypeVar("T")
 
@@ -31,13 +35,40 @@ def sqlite_url(file: Path) -> URL:
     return URL.create("sqlite", database=str(file))
 
 
+def catalog_url(file: Path, setting: str) -> URL:
+    """Where the catalog is: what the setting says, else in ``file``.
+
+    Raises: UsageError (no URL, another kind of database, or a password in it).
+    """
+    if not setting:
+        return sqlite_url(file)
+    try:
+        url = make_url(setting)
+    except (ArgumentError, ValueError):
+        raise UsageError(
+            "the database is given as postgresql://USER@HOST/NAME, or as sqlite:////FILE"
+        ) from None
+    if url.password is not None:
+        raise UsageError(
+            "a password does not belong into the database's URL, where others may see it: put it "
+            "into ~/.pgpass, or into the file that PGPASSFILE names"
+        )
+    if url.drivername == "postgresql":
+        return url.set(drivername="postgresql+psycopg")
+    if url.drivername not in ("sqlite", "postgresql+psycopg"):
+        raise UsageError(f"a catalog is in PostgreSQL or in SQLite, not in {url.drivername}")
+    return url
+
+
 class Database:
     """One catalog by URL. Rooms give it functions over a connection; they never keep one."""
 
     def __init__(self, url: str | URL, *, busy_timeout_ms: int = _BUSY_TIMEOUT_MS) -> None:
-        self._engine = create_engine(url, pool_size=_READERS + 1, max_overflow=1)
+        self._engine = _engine(url)
         if self._engine.dialect.name == "sqlite":
             _prepare_sqlite(self._engine, busy_timeout_ms)
+        else:
+            _prepare_postgresql(self._engine, busy_timeout_ms)
         # One writer: SQLite has one anyway, and waiting here is fair, where its busy timeout
         # is not.
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="catalog-write")
@@ -83,6 +114,10 @@ class Database:
         self._engine.dispose()
 
 
+# Of PostgreSQL: a lock not had in time, going down, starting, too many connections.
+_BUSY_STATES = frozenset({"55P03", "57P01", "57P02", "57P03", "53300"})
+
+
 @contextmanager
 def explained() -> Iterator[None]:
     """Turns what the database says when it cannot go on into typed errors."""
@@ -92,9 +127,10 @@ def explained() -> Iterator[None]:
         if type(error) not in (DatabaseError, OperationalError):
             raise  # a constraint that our own statement broke
         text = str(error.orig)
-        if "full" in text:
+        state = getattr(error.orig, "sqlstate", None) or ""  # PostgreSQL's
+        if "full" in text or state == "53100":
             raise ResourceError(f"the catalog cannot grow: {text}; free some disk space") from error
-        if "locked" in text or "connect" in text:
+        if "locked" in text or "connect" in text or state in _BUSY_STATES or state[:2] == "08":
             raise UnavailableError(f"the catalog is busy or cannot be reached: {text}") from error
         if "not a database" in text or "malformed" in text:
             raise FormatError(
@@ -109,6 +145,35 @@ def explained() -> Iterator[None]:
                 f"the catalog cannot be opened for writing: {text}; whose is the data folder?"
             ) from error
         raise
+
+
+def _engine(url: str | URL) -> Engine:
+    try:
+        # Looked at before each use: a server may have been started again meanwhile.
+        return create_engine(url, pool_size=_READERS + 1, max_overflow=1, pool_pre_ping=True)
+    except ModuleNotFoundError:
+        raise UsageError(
+            "PostgreSQL needs its driver: pip install 'edge-model-sdk[distributor,postgresql]'"
+        ) from None
+
+
+def _prepare_postgresql(engine: Engine, busy_timeout_ms: int) -> None:
+    """Durability, one writer of all processes, and reads of one moment."""
+
+    @event.listens_for(engine, "connect")
+    def connected(raw: Any, _entry: ConnectionPoolEntry) -> None:
+        # The writers of one process wait for each other here, so this is for other processes.
+        raw.execute("SET synchronous_commit = on")
+        raw.execute(f"SET lock_timeout = {busy_timeout_ms}")
+        raw.commit()
+
+    @event.listens_for(engine, "begin")
+    def begun(connection: Connection) -> None:
+        if connection.get_execution_options().get("edge_write", True):
+            # READ COMMITTED below the lock: each statement sees all that writers before did.
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITE_LOCK})")
+        else:
+            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
 
 def _prepare_sqlite(engine: Engine, busy_timeout_ms: int) -> None:

@@ -11,20 +11,23 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
-from distributor.storage.database import Database, sqlite_url
+from distributor.storage.database import Database, catalog_url
 from distributor.storage.folder import DataFolder
 from edge_sdk.base import RefusedError
 
 
-def initialise(root: Path) -> bool:
+def initialise(root: Path, database_setting: str = "") -> bool:
     """Makes the data folder and its catalog, or brings them to this release.
+
+    database_setting: where the catalog is; empty: in the folder.
 
     False where they were there already. Raises: ConflictError, UsageError, ResourceError.
     """
     folder = DataFolder(root)
+    url = catalog_url(folder.catalog, database_setting)
     created = folder.create()
     with folder.discarded_on_failure() if created else contextlib.nullcontext(), folder.owned():
-        database = Database(sqlite_url(folder.catalog))
+        database = Database(url)
         try:
             upgrade(database)
         finally:

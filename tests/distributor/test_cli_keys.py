@@ -13,7 +13,7 @@ from securesystemslib.signer import CryptoSigner
 from distributor.cli import cli, main
 from distributor.config import ONLINE_ROLES
 from distributor.signing import put
-from tests.support.catalog import open_catalog
+from tests.support.catalog import database_setting, open_catalog
 from tests.support.commands import Ran, run_main
 from tests.support.signing import Signing, file_of
 
@@ -24,6 +24,7 @@ Run = Callable[..., Ran]
 def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     def one(*arguments: str) -> Ran:
         where = ["--data", str(tmp_path / "data")]
+        monkeypatch.setenv("EDGE_DISTRIBUTOR_DATABASE", database_setting(tmp_path / "data"))
         return run_main(main, [*arguments, *where], capsys, monkeypatch)
 
     assert one("init").code == 0

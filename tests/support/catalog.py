@@ -9,7 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, delete, insert, select
+import pytest
+from sqlalchemy import URL, Connection, delete, insert, select
 
 from distributor import catalog, devices, rollouts
 from distributor.devices import CheckIn, DeviceRecord, ModelState
@@ -21,7 +22,11 @@ from edge_sdk.base import Digest, ModelName, Version
 from edge_sdk.delta import FORMAT_VERSION
 from edge_sdk.manifest import Assignment
 from edge_sdk.trust import ROOT, namespace_role, target_path
+from tests.support import postgres
 from tests.support.artifacts import ArtifactBytes, make_artifact
+
+# About what only a file is, or only SQLite does.
+files_only = pytest.mark.skipif(postgres.chosen() is not None, reason="about SQLite alone")
 
 T = TypeVar("T")
 MODEL = ModelName.parse("team/digits")
@@ -173,22 +178,56 @@ def _empty_catalog() -> bytes:
     """A catalog as the migrations make it: run once, since each run takes a quarter second."""
     with TemporaryDirectory() as folder:
         file = Path(folder) / "catalog.db"
-        database = Database(sqlite_url(file))
-        try:
-            upgrade(database)
-        finally:
-            database.close()
+        _upgrade(sqlite_url(file))
         return file.read_bytes()
+
+
+@cache
+def _empty_template() -> str:
+    """The same as a database of PostgreSQL, where that is asked for."""
+    url = postgres.database_of(Path("template"))
+    _upgrade(url)
+    assert url.database is not None
+    return url.database
+
+
+def _upgrade(url: URL) -> None:
+    database = Database(url)
+    try:
+        upgrade(database)
+    finally:
+        database.close()
+
+
+def url_of(folder: Path) -> URL:
+    """Where the catalog of ``folder`` is or will be: a file, or a database of PostgreSQL
+    (tests/support/postgres.py), without any table at first."""
+    if postgres.chosen() is not None:
+        return postgres.database_of(folder.absolute())
+    return sqlite_url(folder / "catalog.db")
+
+
+def database_setting(folder: Path) -> str:
+    """The same for a distributor with that data folder; "": its own file."""
+    if postgres.chosen() is None:
+        return ""
+    return url_of(folder).render_as_string()
 
 
 @contextmanager
 def open_catalog(folder: Path) -> Iterator[Catalog]:
     """The catalog in ``folder``, fresh where there is none, for as long as the block lasts."""
-    file = folder / "catalog.db"
-    if not file.exists():
-        file.write_bytes(_empty_catalog())
-    database = Database(sqlite_url(file))
+    database = Database(_upgraded_url(folder))
     try:
         yield Catalog(database)
     finally:
         database.close()
+
+
+def _upgraded_url(folder: Path) -> URL:
+    if postgres.chosen() is not None:
+        return postgres.database_of(folder.absolute(), template=_empty_template())
+    file = folder / "catalog.db"
+    if not file.exists():
+        file.write_bytes(_empty_catalog())
+    return sqlite_url(file)

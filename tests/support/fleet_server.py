@@ -16,7 +16,7 @@ import grpc
 from distributor.builds import Builder
 from distributor.config import DistributorConfig
 from distributor.server import Serving, running
-from distributor.storage import Database, DataFolder, initialise, sqlite_url
+from distributor.storage import Database, initialise
 from edge_sdk.base import Digest
 from edge_sdk.manifest import Assignment, decode_assignment
 from edge_sdk.protos import delivery_v1_pb2 as delivery
@@ -26,7 +26,7 @@ from edge_sdk.protos.fleet_v1_pb2_grpc import FleetServiceStub
 from edge_sdk.rpc import FRAME_BYTES, Credentials, open_channel
 from edge_sdk.trust import peek_assignment
 from tests.support.artifacts import ArtifactBytes
-from tests.support.catalog import pretend_signed
+from tests.support.catalog import database_setting, pretend_signed, url_of
 
 _START_S = 30.0
 
@@ -257,6 +257,7 @@ def config_for(data: Path, **settings: object) -> DistributorConfig:
     """On free ports, with one build worker and short waits."""
     base = DistributorConfig(
         data=data,
+        database=database_setting(data),
         device_address="127.0.0.1:0",
         operator_address="127.0.0.1:0",
         enrolment_address="127.0.0.1:0",
@@ -269,7 +270,7 @@ def config_for(data: Path, **settings: object) -> DistributorConfig:
 def fleet_server(data: Path, **settings: object) -> Iterator[FleetServer]:
     """A distributor with a fresh or existing data folder for as long as the block lasts."""
     config = config_for(data, **settings)
-    initialise(config.data)
+    initialise(config.data, config.database)
     server = FleetServer(config)
     server.start()
     try:
@@ -299,7 +300,7 @@ def publish(stub: FleetServiceStub, artifact: ArtifactBytes) -> fleet.PublishRes
 
 def _pretend_signed(data: Path, artifact: ArtifactBytes) -> None:
     """As if its publisher had signed it: most tests are about something else."""
-    database = Database(sqlite_url(DataFolder(data).catalog))
+    database = Database(url_of(data))
     try:
         with database.transaction(write=True) as connection:
             pretend_signed(connection, artifact)

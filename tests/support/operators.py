@@ -11,8 +11,8 @@ from unittest.mock import patch
 from distributor import server
 from distributor.operators import Grant, add_operator
 from distributor.services import Access
-from distributor.storage import Database, sqlite_url
-from tests.support.catalog import AT_MS
+from distributor.storage import Database
+from tests.support.catalog import AT_MS, url_of
 from tests.support.fleet_server import FleetServer, fleet_server
 
 ROOT = "root"
@@ -20,7 +20,7 @@ ROOT = "root"
 
 def add(data: Path, name: str, *roles: str) -> None:
     """Adds an operator behind the distributor's back, as on its own machine."""
-    database = Database(sqlite_url(data / "catalog.db"))
+    database = Database(url_of(data))
     try:
         with database.transaction(write=True) as connection:
             grants = [Grant.parse(one) for one in roles]

@@ -165,8 +165,13 @@ class Command:
 
 def distributor(data: Path, log: Path, *arguments: str) -> Command:
     """A distributor on loopback ports of its own choice unless ``arguments`` name some."""
+    where = ["--data", str(data)]
+    if os.environ.get("EDGE_TEST_DATABASE_URL"):
+        from tests.support.catalog import database_setting
+
+        where += ["--database", database_setting(data)]
     initialised = subprocess.run(
-        [*program("distributor.cli"), "init", "--data", str(data)],
+        [*program("distributor.cli"), "init", *where],
         capture_output=True,
         text=True,
         env=environment(),
@@ -176,9 +181,7 @@ def distributor(data: Path, log: Path, *arguments: str) -> Command:
     addresses = []
     if "--device-address" not in arguments:
         addresses = ["--device-address", "127.0.0.1:0", "--operator-address", "127.0.0.1:0"]
-    return Command(
-        "distributor.cli", ["serve", "--data", str(data), *addresses, *arguments], log
-    ).start()
+    return Command("distributor.cli", ["serve", *where, *addresses, *arguments], log).start()
 
 
 def agent(

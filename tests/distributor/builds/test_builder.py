@@ -18,13 +18,13 @@ from distributor.builds import Builder, capability_of
 from distributor.catalog import add_artifact, find_deltas, missing_blobs
 from distributor.errors import BuildFailedError
 from distributor.planning import DeltaJob
-from distributor.storage import Blobs, Database, sqlite_url, upgrade
+from distributor.storage import Blobs, Database, upgrade
 from distributor.storage.tables import deltas
 from edge_sdk.base import ProofError
 from edge_sdk.delta import METHODS
 from tests.support.artifacts import ArtifactBytes, changed, make_artifact, noise
 from tests.support.build_jobs import break_down, die
-from tests.support.catalog import AT_MS
+from tests.support.catalog import AT_MS, url_of
 
 BASE = noise(200_000)
 FIRST = make_artifact({"m.bin": BASE})
@@ -45,7 +45,7 @@ class _Place:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.database = Database(sqlite_url(folder / "catalog.db"))
+        self.database = Database(url_of(folder))
         self.blobs = Blobs(folder / "objects")
         self.builder = Builder(self.database, self.blobs, folder / "work", workers=1)
 

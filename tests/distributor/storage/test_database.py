@@ -6,13 +6,13 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, func, insert, select, text
+from sqlalchemy import Connection, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
-from distributor.storage import Database, sqlite_url
+from distributor.storage import Database, catalog_url
 from distributor.storage.tables import artifact_files, blobs
-from edge_sdk.base import UnavailableError
-from tests.support.catalog import open_catalog
+from edge_sdk.base import UnavailableError, UsageError
+from tests.support.catalog import files_only, open_catalog, url_of
 
 
 def _count(connection: Connection) -> int:
@@ -23,6 +23,7 @@ def _add(connection: Connection, name: str) -> None:
     connection.execute(insert(blobs).values(digest=name, size_bytes=1, damaged=False))
 
 
+@files_only
 def test_settings_that_make_commits_durable(tmp_path: Path) -> None:
     """The catalog runs in WAL mode with full sync, foreign keys and a busy timeout."""
     with open_catalog(tmp_path) as catalog, catalog.database.transaction(write=False) as open_one:
@@ -91,7 +92,7 @@ def test_a_cancelled_write_is_whole(tmp_path: Path) -> None:
 def test_a_locked_catalog_is_unavailable(tmp_path: Path) -> None:
     """Where another process holds the write lock, the error says that the catalog is busy."""
     with open_catalog(tmp_path) as catalog:
-        other = Database(sqlite_url(tmp_path / "catalog.db"), busy_timeout_ms=10)
+        other = Database(url_of(tmp_path), busy_timeout_ms=10)
         try:
             with (
                 catalog.database.transaction(write=True),
@@ -102,6 +103,68 @@ def test_a_locked_catalog_is_unavailable(tmp_path: Path) -> None:
             other.close()
 
 
+@pytest.mark.parametrize(
+    ("setting", "shown"),
+    [
+        ("", "sqlite:////data/catalog.db"),
+        ("sqlite:////elsewhere/catalog.db", "sqlite:////elsewhere/catalog.db"),
+        ("postgresql://edge@db.example/fleet", "postgresql+psycopg://edge@db.example/fleet"),
+        ("postgresql+psycopg:///fleet?host=/run", "postgresql+psycopg:///fleet?host=%2Frun"),
+    ],
+)
+def test_where_the_catalog_is(setting: str, shown: str) -> None:
+    """In a file, unless the setting names a database."""
+    assert catalog_url(Path("/data/catalog.db"), setting).render_as_string() == shown
+
+
+@pytest.mark.parametrize(
+    ("setting", "why"),
+    [
+        ("postgresql://edge:geheim@db.example/fleet", "pgpass"),
+        ("mysql://edge@db.example/fleet", "not in mysql"),
+        ("db.example", "is given as"),
+    ],
+)
+def test_a_setting_that_is_no_place_for_a_catalog(setting: str, why: str) -> None:
+    """Other databases are refused, and passwords where others see them; none is repeated."""
+    with pytest.raises(UsageError, match=why) as refused:
+        catalog_url(Path("/data/catalog.db"), setting)
+    assert "geheim" not in refused.value.message
+
+
+def test_writers_of_two_processes_take_turns(tmp_path: Path) -> None:
+    """What two databases write at once to one catalog is all there: none reads what the other
+    is about to change."""
+
+    def count_up(connection: Connection) -> None:
+        number = connection.execute(select(blobs.c.size_bytes)).scalar_one()
+        connection.execute(update(blobs).values(size_bytes=number + 1))
+
+    async def both(one: Database, other: Database) -> None:
+        await asyncio.gather(*(each.write(count_up) for each in (one, other) for _ in range(25)))
+
+    with open_catalog(tmp_path) as catalog:
+        catalog.write(_add, "a")
+        other = Database(url_of(tmp_path))
+        try:
+            asyncio.run(both(catalog.database, other))
+        finally:
+            other.close()
+        total = catalog.read(lambda open_one: open_one.execute(select(blobs)).one().size_bytes)
+        assert total == 51
+
+
+def test_a_read_sees_one_moment(tmp_path: Path) -> None:
+    """What is written while somebody reads does not show in the middle of the reading."""
+    with open_catalog(tmp_path) as catalog:
+        with catalog.database.transaction(write=False) as reading:
+            assert _count(reading) == 0
+            catalog.write(_add, "a")
+            assert _count(reading) == 0
+        assert catalog.read(_count) == 1
+
+
+@files_only
 def test_any_path_can_hold_a_catalog(tmp_path: Path) -> None:
     """A folder whose name means something in a URL is a folder all the same."""
     folder = tmp_path / "a?b=c#d %20 e"

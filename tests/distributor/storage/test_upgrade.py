@@ -11,11 +11,11 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
 
-from distributor.storage import Database, schema_version, sqlite_url, upgrade
+from distributor.storage import Database, schema_version, upgrade
 from distributor.storage.tables import METADATA
 from edge_sdk.base import RefusedError
 from edge_sdk.manifest import decode_assignment
-from tests.support.catalog import open_catalog
+from tests.support.catalog import open_catalog, url_of
 
 
 def _config(connection: Connection) -> Config:
@@ -55,14 +55,13 @@ def test_a_catalog_of_a_newer_release_is_refused(tmp_path: Path) -> None:
 
 def test_a_migration_that_fails_leaves_no_table(tmp_path: Path) -> None:
     """Tables appear all at once: a crash in the middle of the first start leaves an empty file."""
-    database = Database(sqlite_url(tmp_path / "catalog.db"))
+    database = Database(url_of(tmp_path))
     try:
         with pytest.raises(RuntimeError), database.transaction(write=True) as connection:
             METADATA.create_all(connection)
             raise RuntimeError("power cut")
         with database.transaction(write=False) as connection:
-            tables = connection.execute(text("SELECT count(*) FROM sqlite_master")).scalar_one()
-        assert tables == 0
+            assert inspect(connection).get_table_names() == []
         upgrade(database)
     finally:
         database.close()
@@ -88,7 +87,7 @@ def test_assignments_of_the_first_release_are_read(tmp_path: Path) -> None:
         f'{"ab" * 32}","attempt":1,"floor":null,"model":"team/digits","rollout":"r",'
         '"variant":"fp32","version":"1.0.0"}],"schema":1}'
     )
-    database = Database(sqlite_url(tmp_path / "catalog.db"))
+    database = Database(url_of(tmp_path))
     try:
         with database.transaction(write=True) as connection:
             command.upgrade(_config(connection), "v0001")
@@ -115,7 +114,7 @@ def test_assignments_of_the_first_release_are_read(tmp_path: Path) -> None:
 def test_rows_of_rollouts_name_their_model(tmp_path: Path) -> None:
     """Rows of a rollout of the release before are about its one model; going back to that
     release keeps of each group the first model's rows."""
-    database = Database(sqlite_url(tmp_path / "catalog.db"))
+    database = Database(url_of(tmp_path))
     rows = "SELECT rollout, device, state FROM rollout_devices ORDER BY rollout, state"
     try:
         with database.transaction(write=True) as connection:
@@ -148,7 +147,7 @@ _A_ROLLOUT = (
     "VALUES ('d', '{}', '{}', '{}', 0, 0, '', 0, 0, 0)",
     "INSERT INTO rollouts (rollout, number, model, version, cohort_devices, cohort_selector, "
     "state, reason, retry, undoes, created_ms, created_by, deltas_done, deltas_total) "
-    "VALUES ('r1', 1, 'team/digits', '1.0.0', '[]', '', 'done', '', 0, '', 0, 'alice', 0, 0)",
+    "VALUES ('r1', 1, 'team/digits', '1.0.0', '[]', '', 'done', '', false, '', 0, 'alice', 0, 0)",
     "INSERT INTO rollout_devices (rollout, device, version, variant, attempt, state, reason, "
     "message, counter, event, wire_bytes, whole_bytes, changed_ms, facts) "
     "VALUES ('r1', 'd', '1.0.0', 'fp32', 1, 'committed', '', '', 1, 0, 0, 0, 0, '{}')",

@@ -121,15 +121,18 @@ def test_another_manifest_than_signed_is_refused(
     server: FleetServer, fleet: Fleet, keys: KeyFolder
 ) -> None:
     """A manifest that was exchanged in the catalog, well-formed as it may be, fails the proof."""
-    from sqlalchemy import text
+    from sqlalchemy import select, update
 
-    from distributor.storage import Database, sqlite_url
+    from distributor.storage import Database
+    from distributor.storage.tables import artifacts
+    from tests.support.catalog import url_of
 
-    database = Database(sqlite_url(server.config.data / "catalog.db"))
+    database = Database(url_of(server.config.data))
     try:
         with database.transaction(write=True) as connection:
-            changed = "CAST(replace(manifest, 'b.bin', 'c.bin') AS BLOB)"
-            connection.execute(text(f"UPDATE artifacts SET manifest = {changed}"))
+            (manifest,) = connection.execute(select(artifacts.c.manifest)).scalars()
+            changed = manifest.replace(b"b.bin", b"c.bin")
+            connection.execute(update(artifacts).values(manifest=changed))
     finally:
         database.close()
     with pytest.raises(ProofError, match="not the one that was signed"):
