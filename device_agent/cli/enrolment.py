@@ -91,6 +91,7 @@ def identified(
     ConflictError, RefusedError; UnavailableError where ``wait`` is false.
     """
     kept = KeptIdentity(store)
+    kept.close_to_others(lambda text: note(f"edge-agent: {text}"))
     identity = kept.load()
     if identity is None and newcomer.token is not None:
         identity = enrol_device(

@@ -6,6 +6,7 @@ leaves is either an identity or the beginning of one that the same token can fin
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -79,6 +80,27 @@ class KeptIdentity:
                 "again with a token for this name"
             ) from None
         return found
+
+    def close_to_others(self, say: Callable[[str], None]) -> None:
+        """Takes rights away that nobody but the agent should have. A device goes on with its
+        key, and says so: who could read it may have done so."""
+        wanted = [(self.root, 0o022), *((self.root / one, 0o077) for one in self._private())]
+        for path, others in wanted:
+            try:
+                mode = self._files.close_to_others(path, others)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                say(f"others may get at {path}, and that cannot be changed: {error.strerror}")
+                continue
+            if mode is not None:
+                say(
+                    f"others could get at {path} (mode {mode:04o}), which is mended; if somebody "
+                    "may have, enrol again with a new key: a token for this device's name"
+                )
+
+    def _private(self) -> list[str]:
+        return [one for one in self._files.names(self.root) if one != self._authorities.name]
 
     def begin(self, token: EnrolmentToken, name: str) -> bytes:
         """The key (PEM) to enrol with: a new one, or that of an enrolment that was cut short."""

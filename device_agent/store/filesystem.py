@@ -120,6 +120,14 @@ class FileSystem:
     def make_read_only(self, path: Path) -> None:
         path.chmod(0o444)
 
+    def close_to_others(self, path: Path, others: int) -> int | None:
+        """Takes these rights of others away; the mode before, where it had any of them."""
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if not mode & others:
+            return None
+        path.chmod(mode & ~others)
+        return mode
+
     # -- durability: called by durable.py only -------------------------------------------
 
     def sync_file(self, path: Path) -> None:

@@ -31,7 +31,8 @@ def refuse_open_folder(folder: Path) -> None:
     """Whoever can write there can put another key, or another authority, into the place of what
     is there. Raises: RefusedError."""
     mode = _own_mode(folder)
-    if mode is not None and mode & _OTHERS_WRITE:
+    # With the sticky bit (/tmp, mounted secrets) nobody replaces what is another's.
+    if mode is not None and mode & _OTHERS_WRITE and not mode & stat.S_ISVTX:
         raise RefusedError(
             f"others can write into {folder} (mode {mode:04o}), so what it holds is not believed; "
             f"look whether it is yours, and: chmod 700 {folder}"

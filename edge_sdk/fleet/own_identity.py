@@ -17,6 +17,8 @@ from edge_sdk.base import (
     UsageError,
     explain_os_error,
     make_private_folder,
+    refuse_open_file,
+    refuse_open_folder,
     whole_file,
 )
 from edge_sdk.fleet.home import FleetHome
@@ -54,9 +56,11 @@ class OwnIdentity:
         self._now_s = now_s
 
     def load(self) -> Identity | None:
-        """None: nobody logged in here. Raises: FormatError."""
+        """None: nobody logged in here. Raises: FormatError, RefusedError (others can get at
+        what is kept)."""
         if not (self.folder / _CERTIFICATE).exists():
             return None
+        refuse_open_folder(self.folder)
         try:
             where = msgspec.json.decode(self._read(_WHERE), type=_Where)
         except msgspec.DecodeError:
@@ -129,6 +133,8 @@ class OwnIdentity:
         make_private_folder(self.folder)
 
     def _read(self, name: str) -> bytes:
+        if name.endswith(_KEY):
+            refuse_open_file(self.folder / name)
         try:
             return (self.folder / name).read_bytes()
         except OSError as error:

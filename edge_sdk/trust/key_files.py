@@ -44,6 +44,7 @@ from edge_sdk.base import (
     TrustError,
     UsageError,
     explain_os_error,
+    refuse_open_file,
     sync_folder,
 )
 
@@ -90,7 +91,9 @@ def create_key_file(path: Path, passphrase: bytes, *, work: int = WORK) -> SSlib
 
 
 def open_key_file(path: Path, passphrase: bytes) -> CryptoSigner:
-    """Raises: FormatError (no key file), TrustError (wrong passphrase), NotFoundError."""
+    """Raises: FormatError (no key file), TrustError (wrong passphrase), NotFoundError,
+    RefusedError (others can read it, and guess at its passphrase)."""
+    refuse_open_file(path)
     kept = _read(path)
     nonce, sealed = kept.sealed[:_NONCE_BYTES], kept.sealed[_NONCE_BYTES:]
     try:

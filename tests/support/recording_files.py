@@ -12,6 +12,7 @@ from device_agent.store.filesystem import FileSystem
 CHANGES = (
     *("make_folder", "write", "append", "open_update", "write_at", "truncate"),
     *("rename", "link", "unlink", "remove_folder", "make_read_only"),
+    "close_to_others",
     *("make_private_folder", "write_private"),
     *("sync_file", "sync_handle", "sync_folder"),
 )

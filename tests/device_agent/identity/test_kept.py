@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 import time
 from pathlib import Path
@@ -49,6 +50,39 @@ def test_nobody_else_can_read_it(tmp_path: Path) -> None:
     names = {one.name: stat.S_IMODE(one.stat().st_mode) for one in kept.root.iterdir()}
     assert set(names.values()) == {0o600}, names
     assert {"key.pem", "certificate.pem", "ca.pem", "marks"} <= set(names)
+
+
+def test_rights_of_others_are_taken_away(tmp_path: Path) -> None:
+    """A folder into which others can write and a key that they can read are closed, and said;
+    the device goes on. Where that fails it goes on too."""
+    store = Store.create(tmp_path)
+    kept = KeptIdentity(store)
+    said: list[str] = []
+    kept.close_to_others(said.append)  # nothing there yet
+    kept.begin(TOKEN, "gate-7")
+    kept.close_to_others(said.append)
+    assert said == []
+    kept.root.chmod(0o777)
+    (kept.root / "key.pem").chmod(0o644)
+    kept.close_to_others(said.append)
+    assert ["mode 0777" in said[0], "mode 0644" in said[1]] == [True, True]
+    assert stat.S_IMODE(kept.root.stat().st_mode) == 0o755
+    assert stat.S_IMODE((kept.root / "key.pem").stat().st_mode) == 0o600
+    said.clear()
+    kept.close_to_others(said.append)
+    assert said == []
+
+
+def test_rights_that_cannot_be_taken_away(tmp_path: Path) -> None:
+    """A disk that refuses is said, and stops nothing."""
+    files = RecordingFiles()
+    store = Store.create(tmp_path, files=files)
+    kept = KeptIdentity(store)
+    kept.begin(TOKEN, "gate-7")
+    files.fail = lambda name, _: errno.EROFS if name == "close_to_others" else None
+    said: list[str] = []
+    kept.close_to_others(said.append)
+    assert "cannot be changed" in said[0]
 
 
 @distributor

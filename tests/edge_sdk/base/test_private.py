@@ -30,12 +30,14 @@ def test_a_folder_is_made_for_its_owner(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o720, 0o702])
 def test_a_folder_that_others_write_into(tmp_path: Path, mode: int) -> None:
-    """Whoever can write into it can exchange what is in it: refused, saying what to do."""
+    """Whoever can write into it can exchange what is in it: refused, saying what to do; not
+    with the sticky bit, as of /tmp."""
     tmp_path.chmod(mode)
     with pytest.raises(RefusedError, match=f"mode {mode:04o}.*chmod 700"):
         refuse_open_folder(tmp_path)
-    tmp_path.chmod(0o755)
-    refuse_open_folder(tmp_path)
+    for fine in (0o755, 0o1777):
+        tmp_path.chmod(fine)
+        refuse_open_folder(tmp_path)
 
 
 @pytest.mark.parametrize("mode", [0o666, 0o640, 0o604, 0o620])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import stat
 import time
 from collections.abc import Iterator
@@ -11,7 +12,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from edge_sdk.base import ConflictError, FormatError, NotFoundError, TrustError, UsageError
+from edge_sdk.base import (
+    ConflictError,
+    FormatError,
+    NotFoundError,
+    RefusedError,
+    TrustError,
+    UsageError,
+)
 from edge_sdk.fleet import OwnIdentity
 from edge_sdk.fleet.cli import cli
 from edge_sdk.identity import EnrolmentToken, Pending, enrol, first_contact, make_key
@@ -43,6 +51,27 @@ def _run(*arguments: str) -> Result:
 def _json(*arguments: str) -> dict[str, object]:
     found: dict[str, object] = json.loads(_run(*arguments, "--json").stdout)
     return found
+
+
+def test_what_others_can_get_at_is_not_used(
+    fleet: SecuredFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ssh: a key that others can read and a folder into which they can write are refused,
+    saying which and what to do; in a login, too."""
+    home = tmp_path / "home"
+    shutil.copytree(fleet.data.parent / "ann", home)
+    monkeypatch.setenv("EDGE_FLEET_IDENTITY", str(home))
+    assert OwnIdentity(home).load() is not None
+    for path, open_mode in ((home, 0o777), (home / "key.pem", 0o640)):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        path.chmod(open_mode)
+        with pytest.raises(RefusedError, match=rf"{path}.*mode {open_mode:04o}.*chmod"):
+            OwnIdentity(home).load()
+        path.chmod(mode)
+    home.chmod(0o777)
+    token = fleet.token(kind="operator", name="zoe")
+    with pytest.raises(RefusedError, match="chmod 700"):
+        OwnIdentity(home).log_in(token, "zoe")
 
 
 def test_logging_in(fleet: SecuredFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,17 @@ def test_only_its_owner_reads_it_and_nothing_of_the_key_shows(tmp_path: Path) ->
     assert b"pass" not in path.read_bytes()
 
 
+def test_a_key_that_others_can_read_is_not_used(tmp_path: Path) -> None:
+    """As ssh: who copies the file can guess at its passphrase for years. Its public half is
+    no secret."""
+    path = tmp_path / "key"
+    trust.create_key_file(path, b"pass", work=WORK)
+    path.chmod(0o644)
+    with pytest.raises(RefusedError, match=r"key \(mode 0644\).*chmod 600"):
+        trust.open_key_file(path, b"pass")
+    trust.public_of(path)
+
+
 def test_a_key_is_never_replaced(tmp_path: Path) -> None:
     """A second key of the same name would make the first one's signatures unrepeatable."""
     path = tmp_path / "key"
