@@ -64,6 +64,9 @@ class Fleet(fleet_grpc.FleetServiceServicer):
     async def MissingFiles(
         self, request: fleet.MissingFilesRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> fleet.MissingFilesResponse:
+        model = _asked_model(request.model)
+        if model is not None:
+            permitted(model.namespace)
         wanted = [to_digest(one) for one in request.digests]
         missing = await self._database.read(catalog.missing_blobs, wanted)
         return fleet.MissingFilesResponse(digests=[one.raw for one in missing])

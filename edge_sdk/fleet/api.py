@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ADDRESS = "127.0.0.1:7444"
 _LOOK_DEADLINE_S = 5.0
+_FLOOR_WITHOUT_KEYS = "a floor is signed by its publisher: it needs keys (--keys)"
 _EVERY_DEVICE = Cohort()
 _DEFAULT_PATIENCE = Patience()
 
@@ -129,7 +130,22 @@ class Fleet:
         Raises: FormatError, UsageError, RefusedError, TrustError; ConflictError where this
         variant of this version is there with other content.
         """
+        self.check_publish(draft)
         return self.upload(prepare(Path(path), draft, look=partial(self.published, draft)))
+
+    def check_publish(self, draft: Draft) -> None:
+        """That the distributor lets the caller publish this, and that the keys can sign it:
+        before a sample is computed or a byte is sent.
+
+        Raises: ForbiddenError, UsageError (a floor without keys, no passphrase), RefusedError (no
+        key of the namespace), TrustError, UnavailableError.
+        """
+        if draft.floor is not None and self._keys is None:
+            raise UsageError(_FLOOR_WITHOUT_KEYS)
+        request = wire.MissingFilesRequest(model=_model(draft.model))
+        self._connection.repeat(lambda: self._stub.MissingFiles(request, timeout=self._deadline_s))
+        if self._keys is not None:
+            self.metadata.check_keys(self._keys, ModelName.parse(draft.model).namespace)
 
     def published(self, draft: Draft) -> Manifest | None:
         """What is there under the name of a draft. None also where that cannot be known now:
@@ -153,7 +169,7 @@ class Fleet:
         Doing it again after it broke off anywhere is safe, and finishes it.
         """
         if prepared.floor is not None and self._keys is None:
-            raise UsageError("a floor is signed by its publisher: it needs keys (--keys)")
+            raise UsageError(_FLOOR_WITHOUT_KEYS)
         meter = Meter(advance)
         answer = self._connection.repeat(lambda: self._send(prepared, meter))
         manifest = prepared.manifest

@@ -232,8 +232,10 @@ def publish(
         for name, text in pairs(values.pop("tolerance"), "--tolerance").items()
     }
     draft = Draft(labels=labels, tolerances=tolerances, **values)
+    to_prove_bytes = survey(path)
     with target.open(signing) as fleet:
-        with progress("proving", survey(path)) as advance:
+        fleet.check_publish(draft)
+        with progress("proving", to_prove_bytes) as advance:
             prepared = prepare(path, draft, advance=advance, look=partial(fleet.published, draft))
         for line in prepared.notes:
             note(f"edge-fleet: {line}")

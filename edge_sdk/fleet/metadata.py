@@ -21,7 +21,7 @@ from edge_sdk.fleet.connection import Connection
 from edge_sdk.fleet.home import FleetHome
 from edge_sdk.fleet.marks import TrustMarks
 from edge_sdk.fleet.repository import File, Keys, Repository, now
-from edge_sdk.fleet.sign_target import sign_target
+from edge_sdk.fleet.sign_target import check_signers, sign_target
 from edge_sdk.manifest import Manifest
 from edge_sdk.protos import metadata_v1_pb2 as wire
 from edge_sdk.trust import (
@@ -145,6 +145,14 @@ class MetadataClient:
             ) from None
         marks.follow(repository, known)
         return repository
+
+    def check_keys(self, keys: Keys, namespace: str) -> None:
+        """That ``keys`` can sign in ``namespace``, before anything is made to be signed.
+
+        Raises: as ``repository``; RefusedError (no key for it), UsageError (no passphrase),
+        TrustError (a wrong one).
+        """
+        check_signers(self.repository(keys), keys, namespace)
 
     def publish(
         self, keys: Keys, manifest: Manifest, document: bytes, floor: Version | None

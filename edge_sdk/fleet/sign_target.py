@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
+from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata, Targets
 
 from edge_sdk.base import TrustError, Version
@@ -65,6 +66,12 @@ def sign_target(
     return _signed(repository, keys, role, changed)
 
 
+def check_signers(repository: Repository, keys: Keys, namespace: str) -> None:
+    """Raises: RefusedError (no key for the namespace), TrustError (wrong passphrase, or nobody
+    answers for the namespace), UsageError (no passphrase)."""
+    _signers(repository, keys, namespace_role(namespace))
+
+
 def _is_raised(first: Metadata[Targets], manifest: Manifest, floor: Version | None) -> bool:
     known = floors_in([first.signed]).get(str(manifest.model))
     return floor is not None and (known is None or floor > known)
@@ -98,12 +105,16 @@ def _signed(
     repository: Repository, keys: Keys, role: str, changed: Mapping[str, Metadata[Targets]]
 ) -> list[File]:
     """The namespace's keys sign its document and its bins alike."""
-    named, threshold = delegated_keys(repository.targets.signed, role)
-    signers = signers_for(keys, role, [one.keyid for one in named], threshold)
+    signers = _signers(repository, keys, role)
     return [
         (file_name(name, document.signed.version), sign(document, signers))
         for name, document in changed.items()
     ]
+
+
+def _signers(repository: Repository, keys: Keys, role: str) -> list[Signer]:
+    named, threshold = delegated_keys(repository.targets.signed, role)
+    return signers_for(keys, role, [one.keyid for one in named], threshold)
 
 
 def _bin(repository: Repository, name: str, first: Metadata[Targets]) -> Metadata[Targets]:

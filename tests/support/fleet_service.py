@@ -19,6 +19,7 @@ from edge_sdk.base import (
     ConflictError,
     Digest,
     EdgeError,
+    ForbiddenError,
     NotFoundError,
     ProofError,
     UnavailableError,
@@ -49,6 +50,7 @@ class FleetInMemory:
     frames: list[tuple[bytes, int, int]] = field(default_factory=list)
     breakdowns: list[EdgeError] = field(default_factory=list)
     break_after_frames: int | None = None
+    forbidden: set[str] = field(default_factory=set)  # models that nobody may publish
     hold_publish: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -102,6 +104,8 @@ class FleetServicer(service.FleetServiceServicer):
 
     @_answering("MissingFiles")
     def MissingFiles(self, request, context):
+        if request.model in self.fleet.forbidden:
+            raise ForbiddenError(f"nobody publishes {request.model}")
         missing = [raw for raw in request.digests if raw not in self.fleet.files]
         return wire.MissingFilesResponse(digests=missing)
 

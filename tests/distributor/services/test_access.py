@@ -279,6 +279,14 @@ def test_a_refusal_is_permission_denied(server: FleetServer) -> None:
         assert typed.value.exit_code == 6
 
 
+def test_a_publisher_can_ask_first(server: FleetServer) -> None:
+    """Whether a model may be published is known without a file of it, for its namespace alone."""
+    with Door(server, "publisher-team") as door:
+        door.fleet.MissingFiles(fleet.MissingFilesRequest(model=TEAM), timeout=30)
+        with pytest.raises(ForbiddenError, match="in namespace"), typed_errors("it"):
+            door.fleet.MissingFiles(fleet.MissingFilesRequest(model=OTHER), timeout=30)
+
+
 def test_lists_show_what_one_may_see(server: FleetServer) -> None:
     """Models, rollouts, devices' models and verdicts of other namespaces do not appear."""
     with Door(server, "viewer-team") as door:

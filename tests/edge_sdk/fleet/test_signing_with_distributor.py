@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from edge_sdk.base import EdgeError, TrustError, UsageError
 from edge_sdk.fleet import Draft, Fleet, KeyFolder
-from tests.support.signed_fleet import first_keys
+from tests.support.signed_fleet import first_keys, key_folder
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="the distributor needs 3.11")
 
@@ -57,3 +58,23 @@ def test_two_publishers_at_once_both_get_in(address: str, tmp_path: Path) -> Non
     assert document is not None
     assert sorted(document.signed.targets) == [f"team/digits/1.{n}.0/fp32.json" for n in range(10)]
     assert document.signed.version == 11
+
+
+def test_keys_that_cannot_sign_are_known_first(address: str, tmp_path: Path) -> None:
+    """Without the passphrase, with a wrong one, or without a key of the namespace nothing is
+    computed and nothing is uploaded."""
+    keys = first_keys(address, tmp_path / "keys", "team")
+    (tmp_path / "m.bin").write_bytes(b"model")
+    cases: list[tuple[KeyFolder, str, type[EdgeError], str]] = [
+        (KeyFolder(keys.folder), "team", UsageError, "EDGE_KEY_PASSPHRASE_FILE"),
+        (KeyFolder(keys.folder, lambda _: b"wrong"), "team", TrustError, "passphrase"),
+        (key_folder(keys.folder), "lab", TrustError, "do not delegate to ns_lab"),
+    ]
+    for held, namespace, error, match in cases:
+        with Fleet(address, operator="tester", keys=held) as fleet:
+            with pytest.raises(error, match=match):
+                fleet.publish(
+                    tmp_path / "m.bin",
+                    Draft(model=f"{namespace}/digits", version="1.0.0", variant="fp32"),
+                )
+            assert fleet.models() == ()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk.base import ConflictError, FormatError, ProofError, UnavailableError
+from edge_sdk.base import ConflictError, ForbiddenError, FormatError, ProofError, UnavailableError
 from edge_sdk.fleet import Draft, Fleet, prepare, publish
 from edge_sdk.fleet.upload import Meter
 from edge_sdk.rpc import FRAME_BYTES
@@ -106,6 +106,17 @@ def test_a_conflict_is_known_before_the_model_runs(
     with pytest.raises(ConflictError, match="published already, with other files"):
         fleet.publish(folder, DRAFT)
     assert len(made) == 1
+
+
+def test_who_may_not_publish_hears_it_first(
+    fleet: Fleet, service: FleetInMemory, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a model is run or a file is asked for."""
+    monkeypatch.setattr(publish, "sample_for", lambda *_, **__: pytest.fail("computed in vain"))
+    service.forbidden = {"team/digits"}
+    with pytest.raises(ForbiddenError):
+        fleet.publish(folder, DRAFT)
+    assert service.calls == ["MissingFiles"]
 
 
 def test_file_that_changes_meanwhile_is_noticed(
