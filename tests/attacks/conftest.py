@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.artifacts import ArtifactBytes
 from tests.support.attacked_device import V1, V3, AttackedDevice
+from tests.support.shifted_clock import ShiftedClock
 from tests.support.trust import SignedFleet
 
 Play = Callable[[AttackedDevice], None]
@@ -34,6 +35,7 @@ class Attack:
     before: Play = field(default=lambda device: None)  # honest history that matters to it
     seam: str = ""  # changes values of the guarded agent, never a check
     control_damaged: bool = False  # only a device that lost those files needs the check
+    in_1970: bool = False  # by the device's clock
 
 
 Devices = Callable[..., AttackedDevice]
@@ -48,6 +50,10 @@ def device(tmp_path: Path) -> Iterator[Devices]:
         folder.mkdir()
         one = AttackedDevice(folder, fleet=attack.fleet(), control=control or attack.seam)
         made.append(one)
+        if attack.in_1970:
+            clock = ShiftedClock(folder)
+            clock.set(3600)
+            one.environment = clock.environment
         one.server.assign(V1)
         one.start()
         one.wait_until_runs(V1)

@@ -1,7 +1,9 @@
 """False distributor at first contact: a new device calls, and somebody else answers.
 
-A device that holds nothing yet has only its token, which came by another way. There is no cache
-to lose: what the attack is after is the secret, and to be what the device believes from then on.
+A device that holds nothing yet has only its token, which came by another way. What the attack is
+after is the secret, and to be what the device believes from then on. Contact is first once more
+where a device lost its certificate: then the two copies of its factory root, kept since, are all
+that could stand beside the token, and the smallest damage is that both are gone as well.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from tests.support.trust import SignedFleet
 
 HONEST = SignedFleet()
 EVIL = SignedFleet()
+ROOTS = ("root.json", "root.copy.json")
 
 
 @pytest.fixture
@@ -57,6 +60,13 @@ def root_of(folder: Path) -> bytes | None:
     return path.read_bytes() if path.exists() else None
 
 
+def lose(folder: Path, *roots: str) -> None:
+    """The certificate and these copies of the root are gone, as after bad flash blocks."""
+    (folder / "state" / "identity" / "certificate.pem").unlink()
+    for name in roots:
+        (folder / "state" / "trust" / name).unlink()
+
+
 def is_enrolled(folder: Path) -> bool:
     return (folder / "state" / "identity" / "certificate.pem").exists()
 
@@ -76,6 +86,11 @@ def test_another_authority_is_told_nothing(tmp_path: Path, false: FalseDistribut
         taken = enrol(tmp_path, honest.token(honest.authority, root=digest(HONEST.root)))
         assert taken.returncode == 0, taken.stderr
         assert root_of(tmp_path) == HONEST.root
+        lose(tmp_path, *ROOTS)
+        again = enrol(tmp_path, false.token(honest.authority, root=digest(HONEST.root)))
+        assert "its authority is another one; nothing was sent to it" in again.stderr
+        assert false.heard == []
+        assert not is_enrolled(tmp_path)
     finally:
         honest.stop()
 
@@ -98,11 +113,40 @@ def test_another_root_is_not_believed(tmp_path: Path, false: FalseDistributor) -
     assert root_of(tmp_path) is None
 
 
+def test_another_root_is_not_believed_by_a_device_that_lost_its_own(
+    tmp_path: Path, false: FalseDistributor
+) -> None:
+    """Certificate and both copies of the root are gone: the token alone still says which root,
+    and the device gets back to it by itself."""
+    own = false.token(false.authority, root=digest(HONEST.root))
+    false.root = HONEST.root
+    assert enrol(tmp_path, own).returncode == 0
+    false.heard.clear()
+    false.root = EVIL.root
+    lose(tmp_path, *ROOTS)
+    refused = enrol(tmp_path, own)
+    assert "another TUF root than the token" in refused.stderr
+    assert false.heard == []
+    assert root_of(tmp_path) is None
+    false.root = HONEST.root
+    assert enrol(tmp_path, own).returncode == 0
+    assert root_of(tmp_path) == HONEST.root
+
+
 def test_control_that_does_not_compare_roots(tmp_path: Path, false: FalseDistributor) -> None:
-    """An agent without the comparison begins all its trust with the attacker."""
+    """An agent without the comparison begins all its trust with the attacker; one that enrolled
+    before does as soon as it lost both copies of its root, and not before."""
     token = false.token(false.authority, root=digest(HONEST.root))
     enrolled = enrol(tmp_path, token, control="root digest")
     assert enrolled.returncode == 0, enrolled.stderr
+    assert root_of(tmp_path) == EVIL.root
+    for name in ROOTS:
+        (tmp_path / "state" / "trust" / name).write_bytes(HONEST.root)
+    lose(tmp_path, ROOTS[1])
+    assert enrol(tmp_path, token, control="root digest").returncode == 0
+    assert root_of(tmp_path) == HONEST.root
+    lose(tmp_path, ROOTS[0])
+    assert enrol(tmp_path, token, control="root digest").returncode == 0
     assert root_of(tmp_path) == EVIL.root
 
 

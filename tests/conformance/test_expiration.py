@@ -60,12 +60,28 @@ def test_expired_local_timestamp(client: ClientRig) -> None:
     assert client.trusted() == {"root": 1, "timestamp": 4, "snapshot": 2, "targets": 2}
 
 
-def test_delegated_expired(client: ClientRig) -> None:
-    """Targets of a role that is expired are not found."""
+def test_delegated_targets_expired(client: ClientRig) -> None:
+    """Targets of a role that is expired when it is first seen are not found, nor is it kept."""
     client.repository.delegate("targets", "A")
     client.repository.add("file", b"data", "A")
-    client.repository.release("A", "targets")
-    assert client.download("file") == b"data"
     client.repository.roles["A"].expires = days(-1)
-    client.repository.release("A")
+    client.repository.release("A", "targets")
+    client.refresh()
     assert client.download("file") is None
+    assert set(client.trusted()) == {"root", "timestamp", "snapshot", "targets"}
+
+
+def test_expired_local_delegated_targets(client: ClientRig) -> None:
+    """A role that was believed until it expired is not, until there is a newer one."""
+    repository = client.repository
+    repository.delegate("targets", "A")
+    repository.add("first", b"1", "A")
+    repository.add("second", b"2", "A")
+    repository.roles["A"].expires = days(7)
+    repository.release("A", "targets")
+    assert client.download("first") == b"1"
+    client.at = 18
+    assert client.download("second") is None
+    repository.roles["A"].expires = days(21)
+    repository.release("A")
+    assert client.download("second") == b"2"

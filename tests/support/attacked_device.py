@@ -46,6 +46,7 @@ class AttackedDevice:
     fleet: SignedFleet = field(default_factory=SignedFleet)
     control: str = ""
     agent: Command | None = None
+    environment: dict[str, str] = field(default_factory=dict)
     kept_files: dict[str, bytes] = field(default_factory=dict)
     stolen: CryptoSigner | None = None
 
@@ -72,7 +73,7 @@ class AttackedDevice:
             "device_agent.cli",
             ["run", "--state", str(self.state), "--device", self.server.device, *where],
             self.folder / "agent.log",
-            {**FAST_PROBATION, **extra},
+            {**FAST_PROBATION, **extra, **self.environment},
         ).start()
 
     def stop(self) -> None:

@@ -124,6 +124,7 @@ CONTROLS: dict[str, tuple[str, Change]] = {
         _replace("check_authority", lambda token, shown: shown[0]),
     ),
     "bare marks": ("device_agent.trust.client", _bare_version_marks),
+    "clock": ("device_agent.trust.client", _replace("Client._raise_clock", _nothing)),
     "device": ("device_agent.trust.assignment", _replace("check_device", _nothing)),
     "envelope": ("device_agent.trust.gate", _unsealed),
     "expiry": ("tuf.api._payload", _ever_fresh),
