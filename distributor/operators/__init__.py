@@ -21,13 +21,14 @@ from distributor.operators.roles import (
     Grant,
     within,
 )
-from distributor.operators.rules import RULES, Decision, Rule, decide
+from distributor.operators.rules import LASTING, RULES, Decision, Rule, decide
 from distributor.operators.tokens import Minted, TokenBearer, bearer_of, forget_tokens, mint
 
 __all__ = [
     "ADMIN",
     "DEPLOYER",
     "EVERYWHERE",
+    "LASTING",
     "PUBLISHER",
     "ROLES",
     "RULES",

@@ -18,6 +18,7 @@ from distributor.operators.roles import (
     Grant,
 )
 
+LASTING = "gives what would outlive a token: it takes a certificate, by edge-fleet login"
 Kind = Literal["device", "operator", "anyone"]
 # namespace: in that of the model asked about. any: somewhere, and the answer shows only what
 # one may see. all: in every namespace, for what has none. own: one's own things, no role.
@@ -26,12 +27,18 @@ Scope = Literal["namespace", "any", "all", "own"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """Who may call a method. ``changes``: it changes state, so the audit log has it."""
+    """Who may call a method. ``changes``: it changes state, so the audit log has it.
+
+    ``lasting``: what it gives outlives any token of a pipeline, so it takes a certificate.
+    ``about_all``: the role that it takes where it is about what belongs to no namespace.
+    """
 
     kinds: frozenset[Kind]
     role: str = ""
     scope: Scope = "own"
     changes: bool = False
+    lasting: bool = False
+    about_all: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +50,22 @@ class Decision:
     why: str = ""
 
 
-def _operators(role: str, scope: Scope, *, changes: bool = False) -> Rule:
-    return Rule(kinds=frozenset({"operator"}), role=role, scope=scope, changes=changes)
+def _operators(
+    role: str,
+    scope: Scope,
+    *,
+    changes: bool = False,
+    lasting: bool = False,
+    about_all: str = "",
+) -> Rule:
+    return Rule(
+        kinds=frozenset({"operator"}),
+        role=role,
+        scope=scope,
+        changes=changes,
+        lasting=lasting,
+        about_all=about_all,
+    )
 
 
 _DEVICES = Rule(kinds=frozenset({"device"}))
@@ -76,8 +97,11 @@ RULES: Mapping[str, Rule] = {
     "edge.fleet.v1.FleetService/AbortRollout": _operators(DEPLOYER, "namespace", changes=True),
     "edge.fleet.v1.FleetService/UndoRollout": _operators(DEPLOYER, "namespace", changes=True),
     "edge.metadata.v1.MetadataService/Get": _BOTH,
-    # Documents of one namespace by its publishers, all others by an admin of everything.
-    "edge.metadata.v1.MetadataService/Put": _operators(PUBLISHER, "namespace", changes=True),
+    # Documents of one namespace by its publishers, all others (a fresh fleet's first root!) by
+    # an admin of everything.
+    "edge.metadata.v1.MetadataService/Put": _operators(
+        PUBLISHER, "namespace", changes=True, about_all=ADMIN
+    ),
     "edge.metadata.v1.MetadataService/OnlineKeys": _operators(VIEWER, "any"),
     "edge.identity.v1.EnrolmentService/Trust": _ANYONE,
     "edge.identity.v1.EnrolmentService/Enrol": _ANYONE,
@@ -91,12 +115,16 @@ RULES: Mapping[str, Rule] = {
     "edge.identity.v1.IdentityService/Revoke": _operators(ADMIN, "all", changes=True),
     "edge.operators.v1.OperatorService/WhoAmI": _OWN,
     "edge.operators.v1.OperatorService/ListOperators": _operators(VIEWER, "all"),
-    "edge.operators.v1.OperatorService/AddOperator": _operators(ADMIN, "all", changes=True),
-    "edge.operators.v1.OperatorService/SetRoles": _operators(ADMIN, "all", changes=True),
+    "edge.operators.v1.OperatorService/AddOperator": _operators(
+        ADMIN, "all", changes=True, lasting=True
+    ),
+    "edge.operators.v1.OperatorService/SetRoles": _operators(
+        ADMIN, "all", changes=True, lasting=True
+    ),
     "edge.operators.v1.OperatorService/RemoveOperator": _operators(ADMIN, "all", changes=True),
     # For oneself; for others an admin of everything.
     "edge.operators.v1.OperatorService/MintToken": Rule(
-        kinds=frozenset({"operator"}), scope="own", changes=True
+        kinds=frozenset({"operator"}), scope="own", changes=True, lasting=True
     ),
     "edge.operators.v1.ContentService/FetchFile": _operators(VIEWER, "namespace"),
     # The log speaks of every namespace.
@@ -106,12 +134,18 @@ RULES: Mapping[str, Rule] = {
 
 
 def decide(
-    method: str, *, kind: str, grants: Iterable[Grant], namespace: str | None = None
+    method: str,
+    *,
+    kind: str,
+    grants: Iterable[Grant],
+    namespace: str | None = None,
+    by_token: bool = False,
 ) -> Decision:
     """Whether a caller may call ``method`` (``package.Service/Method``).
 
-    kind: what the caller's certificate says. namespace: of the model that it is about;
-    none: not known yet, so a role in any namespace is enough to look at the request.
+    kind: what the caller's certificate says. by_token: a pipeline's, in place of one.
+    namespace: of the model that it is about; none: not known yet, so a role in any namespace
+    is enough to look at the request.
     """
     rule = RULES.get(method)
     if rule is None:
@@ -121,6 +155,8 @@ def decide(
     if kind not in rule.kinds:
         who = " and ".join(f"{one}s" for one in sorted(rule.kinds))
         return Decision(allowed=False, why=f"{_short(method)} is for {who}, not for a {kind}")
+    if rule.lasting and by_token:
+        return Decision(allowed=False, why=f"{_short(method)} {LASTING}")
     if rule.scope == "own" or not rule.role:
         return Decision(allowed=True)
     return _by_role(method, rule, grants, EVERYWHERE if rule.scope == "all" else namespace)
@@ -128,14 +164,15 @@ def decide(
 
 def _by_role(method: str, rule: Rule, grants: Iterable[Grant], namespace: str | None) -> Decision:
     held = sorted(grants)
+    role = rule.about_all if rule.about_all and namespace == EVERYWHERE else rule.role
     for one in held:
-        if one.gives(rule.role, namespace):
+        if one.gives(role, namespace):
             return Decision(allowed=True, role=str(one))
     where = "in every namespace" if namespace == EVERYWHERE else f"in namespace {namespace}"
     where = "in some namespace" if namespace is None else where
     has = ", ".join(str(one) for one in held) or "no role"
     return Decision(
-        allowed=False, why=f"{_short(method)} needs the role {rule.role} {where}; you have {has}"
+        allowed=False, why=f"{_short(method)} needs the role {role} {where}; you have {has}"
     )
 
 

@@ -16,6 +16,7 @@ from distributor.errors import UnauthenticatedError
 from distributor.operators import (
     ADMIN,
     EVERYWHERE,
+    LASTING,
     RULES,
     VIEWER,
     Grant,
@@ -59,10 +60,24 @@ class Rights:
     request: Any = None  # the message; none: a stream
     until_ms: int | None = None  # when what proves it ends, where that is a token
 
+    @property
+    def by_token(self) -> bool:
+        """Proved by a pipeline's token, which ends soon."""
+        return self.via.startswith(TOKEN)
+
+    def check_lasting(self, what: str) -> None:
+        """Before a call gives somebody ``what``. Raises: ForbiddenError (by a token)."""
+        if self.by_token:
+            raise ForbiddenError(f"{what} {LASTING}", method=self.method)
+
     def permit(self, namespace: str | None) -> Permit:
         """Raises: ForbiddenError."""
         decision = decide(
-            self.method, kind=self.caller.kind, grants=self.grants, namespace=namespace
+            self.method,
+            kind=self.caller.kind,
+            grants=self.grants,
+            namespace=namespace,
+            by_token=self.by_token,
         )
         if not decision.allowed:
             raise ForbiddenError(decision.why, method=self.method)

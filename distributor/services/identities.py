@@ -17,16 +17,17 @@ from distributor import identity, operators
 from distributor.audit import Act, recorded
 from distributor.identity import IdentityRecord, Issuer, TokenRecord
 from distributor.identity.tokens import VALID_S_MAX
-from distributor.services.access import TOKEN, permitted, rights
+from distributor.services.access import permitted, rights
 from distributor.services.enrolment import Clock, Root
 from distributor.services.standing import Standing
 from distributor.storage import Database
-from edge_sdk.base import RefusedError, UsageError, check_segment
+from edge_sdk.base import UsageError, check_segment
 from edge_sdk.identity import EnrolmentToken, Kind
 from edge_sdk.protos import identity_v1_pb2 as wire
 from edge_sdk.protos import identity_v1_pb2_grpc as stubs
 
 _VALID_S = 86_400.0
+_BY_TOKEN_S_MAX = 86_400.0  # what a pipeline makes for devices ends soon after it
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -141,8 +142,9 @@ class Identities(stubs.IdentityServiceServicer):
                 raise UsageError("a token for factory certificates is for devices, and for any")
             return wire.CreateTokenResponse(text=await self._tokens.for_factory_certificates())
 
-        if request.kind == "operator" and rights().via.startswith(TOKEN):
-            raise RefusedError("a token lets in no operators: use a certificate")
+        valid_s = request.valid_s or _VALID_S
+        if request.kind == "operator" or valid_s > _BY_TOKEN_S_MAX:
+            rights().check_lasting("an operator's token, or one for more than a day,")
 
         def act(made: tuple[str, TokenRecord]) -> Act:
             facts = {"for": made[1].name, "uses": str(made[1].uses)}
@@ -153,7 +155,7 @@ class Identities(stubs.IdentityServiceServicer):
             kind=_kind(request.kind),
             name=request.name,
             uses=request.uses or 1,
-            valid_s=request.valid_s or _VALID_S,
+            valid_s=valid_s,
             approval=request.approval,
             created_by=permit.by,
         )
@@ -180,6 +182,8 @@ class Identities(stubs.IdentityServiceServicer):
 
     async def Approve(self, request: wire.ApproveRequest, context: Context) -> wire.Identity:
         kind, at_ms = _kind(request.kind), self._now_ms()
+        if kind == "operator":
+            rights().check_lasting("an operator's certificate")
         name = check_segment(request.name, kind)
         facts = {"factory_serial": request.factory_serial}
         act = permitted().act(f"{kind}.approve", name, facts, at_ms=at_ms)

@@ -18,7 +18,7 @@ import grpc
 from distributor import signing
 from distributor.audit import recorded
 from distributor.operators import EVERYWHERE
-from distributor.services.access import Permit, permitted
+from distributor.services.access import Permit, permitted, rights
 from distributor.services.driver import now_ms
 from distributor.services.interceptor import caller
 from distributor.signing import OnlineKeys
@@ -27,7 +27,7 @@ from edge_sdk.base import EdgeError, TrustError, UsageError
 from edge_sdk.protos import metadata_v1_pb2 as metadata
 from edge_sdk.protos import metadata_v1_pb2_grpc as metadata_grpc
 from edge_sdk.rpc import FRAME_BYTES
-from edge_sdk.trust import namespace_of, parse_file_name
+from edge_sdk.trust import ROOT, namespace_of, parse_file_name
 
 _LOG = logging.getLogger(__name__)
 _NAMES_MAX = 500
@@ -69,7 +69,12 @@ class OperatorMetadata(DeviceMetadata):
         self, request: metadata.PutRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> metadata.PutResponse:
         """Keeps files signed elsewhere, all or none, and signs a snapshot over them."""
-        act = _permitted(request).act(
+        permit = _permitted(request)
+        roles = {parse_file_name(one.name)[0] for one in request.files}
+        if ROOT in roles and not await self._database.read(signing.find_root, b""):
+            # Nothing proves it: whoever puts it decides whom this fleet believes.
+            rights().check_lasting("the first root of a fleet")
+        act = permit.act(
             "metadata.put",
             " ".join(one.name for one in request.files)[:_NAMES_MAX],
             {"files": str(len(request.files))},

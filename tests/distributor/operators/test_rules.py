@@ -94,6 +94,28 @@ def test_the_least_role(method: str, least: str) -> None:
     assert RULES[method].role == least
 
 
+def test_what_lasts_takes_a_certificate() -> None:
+    """An admin's token gives nobody roles and makes no tokens; it does take roles away."""
+    for method, rule in RULES.items():
+        by_token = decide(method, kind="operator", grants=[Grant(role="admin")], by_token=True)
+        if "operator" in rule.kinds:
+            assert by_token.allowed is not rule.lasting, method
+    lasting = {name.rpartition("/")[2] for name, rule in RULES.items() if rule.lasting}
+    assert lasting == {"AddOperator", "SetRoles", "MintToken"}
+
+
+def test_what_belongs_to_no_namespace_is_put_by_an_admin() -> None:
+    """Root and top-level targets decide for every namespace: a publisher of all of them puts
+    the documents of each, and not these."""
+    method = "edge.metadata.v1.MetadataService/Put"
+    for role, about_all in (("publisher", False), ("admin", True)):
+        grants = [Grant(role=role)]
+        assert decide(method, kind="operator", grants=grants, namespace="team").allowed
+        decision = decide(method, kind="operator", grants=grants, namespace=EVERYWHERE)
+        assert decision.allowed is about_all
+        assert about_all or "needs the role admin in every namespace" in decision.why
+
+
 def test_devices_have_their_methods_and_no_other() -> None:
     """A device may call what is for devices, whatever grants somebody invents for it."""
     everything = [Grant(role="admin")]

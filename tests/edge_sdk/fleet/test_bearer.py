@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,6 @@ from edge_sdk.base import (
     EdgeError,
     ForbiddenError,
     FormatError,
-    RefusedError,
     ResourceError,
     TrustError,
     UnavailableError,
@@ -142,7 +141,7 @@ def test_a_pipeline_publishes_by_token(root: Identity, tmp_path: Path) -> None:
             pipeline.publish(tmp_path / "m.bin", draft)
             with pytest.raises(ForbiddenError, match="you have publisher@team"):
                 pipeline.rollout_abort("r1")
-            with pytest.raises(RefusedError, match="a token makes no tokens"):
+            with pytest.raises(ForbiddenError, match="MintToken gives what would outlive a token"):
                 pipeline.operators.token()
         *_, last = fleet.audit.entries()
     assert (last.actor, last.action, last.role) == ("root", "artifact.publish", "publisher@team")
@@ -225,12 +224,23 @@ def test_a_watch_ends_with_what_allowed_it(
 
 
 def test_an_admins_token_makes_nobody_who_stays(root: Identity) -> None:
-    """Whoever gets hold of it for minutes cannot let in an operator for a year."""
+    """Whoever gets hold of it for minutes lets in no operator, gives nobody roles, says not
+    whom a fresh fleet believes, and makes no devices' tokens for years."""
     with Fleet(root.address, identity=root, patience=ONCE) as fleet:
         bearer = bearer_of(fleet, root)
+        fleet.operators.add("eve", ["viewer"])
     with Fleet(bearer.address, bearer=bearer, patience=ONCE) as pipeline:
-        with pytest.raises(RefusedError, match="lets in no operators"):
-            pipeline.identities.create_token(kind="operator", name="mallory")
+        attempts: list[Callable[[], object]] = [
+            lambda: pipeline.identities.create_token(kind="operator", name="mallory"),
+            lambda: pipeline.identities.create_token(name="cam-9", valid_s=86_401.0),
+            lambda: pipeline.identities.approve("mallory", kind="operator"),
+            lambda: pipeline.operators.add("mallory", ["admin"]),
+            lambda: pipeline.operators.set_roles("eve", ["admin"]),
+            lambda: pipeline.metadata.put([("1.root.json", b"{}")]),
+        ]
+        for attempt in attempts:
+            with pytest.raises(ForbiddenError, match="would outlive a token"):
+                attempt()
         assert pipeline.identities.create_token(name="cam-9")[1].name == "cam-9"
 
 
