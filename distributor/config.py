@@ -19,6 +19,8 @@ PLAN_WAIT_S = 20.0
 FETCHES_MAX = 64  # a stalled reader holds about 1 MiB here (measured at 64 KiB frames)
 RECONNECT_CAP_S = 5.0
 AUDIT_HEAD_S = 600.0
+PENDING_MAX = 1000  # how many may wait for an operator's approval
+FACTORY_PENDING_MAX = 1  # under how many names one factory certificate may wait
 ONLINE_ROLES = ("snapshot", "timestamp", "assignments")  # what the distributor signs itself
 
 
@@ -45,6 +47,8 @@ class DistributorConfig:
     listener_key: str = ""
     client_authorities: str = ""  # PEM file: an outside authority that is believed as well
     factory_authorities: str = ""  # PEM file: manufacturers whose devices may ask to enrol
+    pending_max: int = PENDING_MAX
+    factory_pending_max: int = FACTORY_PENDING_MAX
     build_workers: int = 1
     check_in_s: float = CHECK_IN_S  # how long a device waits between check-ins
     plan_wait_s: float = PLAN_WAIT_S  # how long a Plan call waits for a delta being built
@@ -65,6 +69,8 @@ class DistributorConfig:
             raise UsageError("certificates last from a minute (1/1440 of a day) to ten years")
         if not 0 <= self.renewal_grace_days <= 3650:
             raise UsageError("certificates are renewed for at most ten years after their end")
+        if self.pending_max < 0 or self.factory_pending_max < 0:
+            raise UsageError("pending_max and factory_pending_max are numbers from 0 on")
         if not 1 <= self.connection_age_s <= 86_400:
             raise UsageError("connection_age_s must be between 1 and 86400 seconds")
         if bool(self.listener_certificate) != bool(self.listener_key):

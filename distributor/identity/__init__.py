@@ -12,7 +12,14 @@ from distributor.identity.authority import (
 from distributor.identity.factory import check_factory
 from distributor.identity.folder import Authorities, IdentityFolder, ServerFiles, write_secret
 from distributor.identity.issuer import Issuer, ListenerFiles
-from distributor.identity.model import IdentityRecord, Mark, State, TokenRecord, Vouched
+from distributor.identity.model import (
+    IdentityRecord,
+    Mark,
+    PendingMax,
+    State,
+    TokenRecord,
+    Vouched,
+)
 from distributor.identity.records import (
     admit,
     approve,
@@ -35,6 +42,7 @@ __all__ = [
     "Issuer",
     "ListenerFiles",
     "Mark",
+    "PendingMax",
     "ServerFiles",
     "State",
     "TokenRecord",

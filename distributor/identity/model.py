@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from distributor.config import FACTORY_PENDING_MAX, PENDING_MAX
 from edge_sdk.identity import Kind
 
 
@@ -56,6 +57,14 @@ class Vouched:
 
     secret_hash: str = ""
     factory_serial: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingMax:
+    """How many may wait for an operator: in all, and by one factory certificate."""
+
+    in_all: int = PENDING_MAX
+    of_one_factory_certificate: int = FACTORY_PENDING_MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
-from distributor.identity.model import IdentityRecord, Mark, State, Vouched
+from distributor.identity.model import IdentityRecord, Mark, PendingMax, State, Vouched
 from distributor.identity.tokens import use_token
 from distributor.storage.tables_identity import identities, refused_keys
 from edge_sdk.base import ConflictError, NotFoundError, RefusedError, TrustError
 from edge_sdk.identity import CertificateFacts, Kind, RequestFacts
 
+_PENDING_MAX = PendingMax()
 _GONE = (State.REVOKED, State.CLONED)
 
 
 def admit(
-    connection: Connection, request: RequestFacts, vouched: Vouched, *, at_ms: int
+    connection: Connection,
+    request: RequestFacts,
+    vouched: Vouched,
+    *,
+    at_ms: int,
+    pending_max: PendingMax = _PENDING_MAX,
 ) -> IdentityRecord:
     """Writes down who asks to come in: ACTIVE afterwards where a certificate may be made,
     PENDING where an operator has to approve first. Repeating it changes nothing.
 
-    Raises: TrustError, RefusedError, ConflictError (the name is another key's).
+    Raises: TrustError, RefusedError (too many wait, too), ConflictError (the name is another
+    key's).
     """
     _check_key(connection, request.key)
     named, waits = False, True
@@ -43,6 +50,8 @@ def admit(
     if record is not None and record.state is State.ACTIVE:
         return record
     state = State.PENDING if waits and not expected else State.ACTIVE
+    if state is State.PENDING and record is None:
+        _check_pending(connection, vouched, pending_max)
     _write(
         connection,
         request.kind,
@@ -56,6 +65,30 @@ def admit(
         mark="",
     )
     return get_identity(connection, request.kind, request.name)
+
+
+def _check_pending(connection: Connection, vouched: Vouched, most: PendingMax) -> None:
+    """Whoever has one factory certificate could otherwise fill the catalog with names.
+
+    Raises: RefusedError.
+    """
+    pending = identities.c.state == State.PENDING
+    if vouched.factory_serial:
+        own = identities.c.factory_serial == vouched.factory_serial
+        found = select(identities.c.name).where(pending, own).order_by(identities.c.name)
+        names = list(connection.execute(found).scalars())
+        if len(names) >= most.of_one_factory_certificate:
+            raise RefusedError(
+                f"the factory certificate {vouched.factory_serial} waits already as "
+                f"{', '.join(names)}: an operator approves or revokes that first",
+                factory_serial=vouched.factory_serial,
+            )
+    count = connection.execute(select(func.count()).where(pending)).scalar_one()
+    if count >= most.in_all:
+        raise RefusedError(
+            f"{count} wait for approval already, and no more may: an operator has to approve or "
+            "revoke some first: edge-fleet devices pending"
+        )
 
 
 def note_issued(connection: Connection, facts: CertificateFacts) -> None:

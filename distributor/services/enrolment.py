@@ -7,6 +7,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from sqlalchemy import Connection
 
 from distributor import identity, operators
 from distributor.audit import Act, append
-from distributor.identity import IdentityRecord, Issuer, State, Vouched
+from distributor.identity import IdentityRecord, Issuer, PendingMax, State, Vouched
 from distributor.operators import ADMIN, EVERYWHERE, Grant
 from distributor.services.interceptor import caller
 from distributor.services.standing import Standing
@@ -32,6 +33,7 @@ from edge_sdk.protos import identity_v1_pb2 as wire
 from edge_sdk.protos import identity_v1_pb2_grpc as stubs
 
 FIRST = "edge-distributor"  # who makes the token of the first operator
+_SAME_PART = 0.01  # of a certificate's life: one that ends so little later is the same, renewed
 _RETRY_S = 15.0  # of who waits for an operator
 _LOG = logging.getLogger(__name__)
 
@@ -45,7 +47,7 @@ class Enrolment(stubs.EnrolmentServiceServicer):
 
     ``root`` answers with the bytes of the TUF root of a digest. ``factory``: a PEM file of
     manufacturers' authorities. ``grace_s``: how long after its end a certificate is still
-    renewed.
+    renewed. ``pending_max``: how many may wait for an operator.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Enrolment(stubs.EnrolmentServiceServicer):
         root: Root,
         grace_s: float,
         factory: Path | None = None,
+        pending_max: PendingMax | None = None,
         clock: Clock = time.time,
     ) -> None:
         self._database = database
@@ -65,6 +68,7 @@ class Enrolment(stubs.EnrolmentServiceServicer):
         self._root = root
         self._grace_s = grace_s
         self._factory = factory
+        self._pending_max = pending_max or PendingMax()
         self._clock = clock
 
     async def Trust(self, request: wire.TrustRequest, context: Context) -> wire.TrustResponse:
@@ -78,7 +82,7 @@ class Enrolment(stubs.EnrolmentServiceServicer):
         now_s = self._clock()
         vouched = await asyncio.to_thread(self._vouched, request, now_s)
         certificate, replaced = await self._database.write(
-            _enrol, self._issuer, asked, vouched, now_s=now_s
+            _enrol, self._issuer, asked, vouched, now_s=now_s, pending_max=self._pending_max
         )
         for key, reason in replaced.items():
             self._standing.refuse(key, reason)
@@ -98,7 +102,8 @@ class Enrolment(stubs.EnrolmentServiceServicer):
         if not await asyncio.to_thread(self._issuer.authorities.issued, request.certificate):
             raise TrustError("this certificate was not made here")
         check_grace(held, now_s, self._grace_s)
-        certificate = await self._database.write(_renew, self._issuer, held, asked, now_s=now_s)
+        renew = partial(_renew, via="expired certificate")
+        certificate = await self._database.write(renew, self._issuer, held, asked, now_s=now_s)
         return _answer(self._issuer, certificate)
 
     def _vouched(self, request: wire.EnrolRequest, now_s: float) -> Vouched:
@@ -157,12 +162,14 @@ def _enrol(
     vouched: Vouched,
     *,
     now_s: float,
+    pending_max: PendingMax,
 ) -> tuple[bytes | None, dict[str, str]]:
     """The certificate, None where an operator has to approve, and keys refused from now on."""
     before = identity.find_identity(connection, asked.kind, asked.name)
-    record = identity.admit(connection, asked, vouched, at_ms=int(now_s * 1000))
+    at_ms = int(now_s * 1000)
+    record = identity.admit(connection, asked, vouched, at_ms=at_ms, pending_max=pending_max)
     if before is None or (before.state, before.key) != (record.state, record.key):
-        append(connection, _act(asked, record, at_ms=int(now_s * 1000)))
+        append(connection, _act(asked, record, at_ms=at_ms))
     replaced = {}
     if before is not None and before.key not in ("", asked.key):
         replaced[before.key] = "enrolled again with another key"
@@ -170,7 +177,7 @@ def _enrol(
         return None, replaced
     if asked.kind == "operator" and not operators.list_operators(connection):
         # Whoever comes first has the token that this machine made: nobody else could make one.
-        _make_admin(connection, asked.name, at_ms=int(now_s * 1000))
+        _make_admin(connection, asked.name, at_ms=at_ms)
     certificate = issuer.issue(asked, now_s=now_s)
     identity.note_issued(connection, read_certificate(certificate))
     return certificate, replaced
@@ -206,11 +213,36 @@ def _renew(
     asked: RequestFacts,
     *,
     now_s: float,
+    via: str = "certificate",
 ) -> bytes:
-    identity.check_renewal(connection, held, asked, at_ms=int(now_s * 1000))
+    at_ms = int(now_s * 1000)
+    identity.check_renewal(connection, held, asked, at_ms=at_ms)
+    noted = identity.get_identity(connection, asked.kind, asked.name)
     certificate = issuer.issue(asked, now_s=now_s)
-    identity.note_issued(connection, read_certificate(certificate))
+    made = read_certificate(certificate)
+    # Who asks again and again gets nearly the same one: neither log nor catalog grow by that.
+    longer_ms = abs(int(made.not_after_s * 1000) - noted.not_after_ms)
+    if (
+        longer_ms >= _SAME_PART * 1000 * (made.not_after_s - made.not_before_s)
+        or made.authority != noted.authority
+    ):
+        identity.note_issued(connection, made)
+        append(connection, _renewed(made, at_ms=at_ms, via=via))
     return certificate
+
+
+def _renewed(made: CertificateFacts, *, at_ms: int, via: str) -> Act:
+    facts = {"key": made.key, "authority": made.authority, "serial": made.serial}
+    facts["not_after_ms"] = str(int(made.not_after_s * 1000))
+    return Act(
+        at_ms=at_ms,
+        kind=made.kind,
+        actor=made.name,
+        via=via,
+        action=f"{made.kind}.renew",
+        object=made.name,
+        facts=facts,
+    )
 
 
 def _answer(issuer: Issuer, certificate: bytes) -> wire.EnrolResponse:

@@ -9,8 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from distributor import identity
+from distributor.audit import Act, recorded
 from distributor.config import DistributorConfig
-from distributor.identity import IdentityFolder, Issuer, ListenerFiles, State, write_secret
+from distributor.identity import (
+    IdentityFolder,
+    Issuer,
+    ListenerFiles,
+    PendingMax,
+    State,
+    write_secret,
+)
 from distributor.services.enrolment import FIRST, Enrolment, Renewal, Root
 from distributor.services.identities import Addresses, Identities, TokenMaker
 from distributor.services.listener import ServerTls
@@ -70,7 +78,8 @@ class IdentityServices:
             return ""
         for one in await database.read(identity.list_tokens):
             if one.created_by == FIRST and not one.revoked:
-                await database.write(identity.revoke_token, one.token)
+                revoke = recorded(identity.revoke_token, _by_host("token.revoke", one.token))
+                await database.write(revoke, one.token)
         text, _ = await self.tokens.make(
             kind="operator",
             name="",
@@ -78,9 +87,18 @@ class IdentityServices:
             valid_s=_FIRST_TOKEN_S,
             approval=False,
             created_by=FIRST,
+            act=lambda made: _by_host("operator.token", made[1].token),
         )
         await asyncio.to_thread(write_secret, file, f"{text}\n".encode())
         return str(file)
+
+
+def _by_host(action: str, token: str) -> Act:
+    """What this machine does by itself, for the audit log. Who uses the token stands in the
+    entry ``operator.enrol``, which names it."""
+    facts = {"for": "the first operator"}
+    at_ms = int(time.time() * 1000)
+    return Act(at_ms=at_ms, kind="host", actor=FIRST, action=action, object=token, facts=facts)
 
 
 async def make_identity_services(
@@ -111,6 +129,10 @@ async def make_identity_services(
             root=root,
             grace_s=config.renewal_grace_days * _DAY_S,
             factory=_path(config.factory_authorities),
+            pending_max=PendingMax(
+                in_all=config.pending_max,
+                of_one_factory_certificate=config.factory_pending_max,
+            ),
         ),
         renewal=Renewal(database, issuer),
         identities=Identities(database, tokens, standing),

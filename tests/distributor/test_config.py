@@ -29,6 +29,8 @@ def test_defaults_can_be_served(tmp_path: Path) -> None:
         {"check_in_s": -1.0},
         {"plan_wait_s": float("nan")},
         {"reconnect_cap_s": 1e9},
+        {"pending_max": -1},
+        {"factory_pending_max": -1},
     ],
 )
 def test_settings_that_cannot_be(tmp_path: Path, wrong: dict[str, float]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from distributor import identity
-from distributor.identity import IdentityRecord, Mark, State, Vouched
+from distributor.identity import IdentityRecord, Mark, PendingMax, State, Vouched
 from edge_sdk.base import ConflictError, NotFoundError, RefusedError, TrustError, UsageError
 from edge_sdk.identity import CertificateFacts, RequestFacts, secret_hash
 from tests.support.catalog import Catalog, open_catalog
@@ -57,6 +57,46 @@ def admit(
 ) -> IdentityRecord:
     found: IdentityRecord = catalog.write(identity.admit, asked, vouched, at_ms=at_ms)
     return found
+
+
+def wait_as(catalog: Catalog, number: int, vouched: Vouched, **most: int) -> IdentityRecord:
+    asked = request(f"gate-{number}", key=f"{number:x}")
+    limits = PendingMax(**most)
+    found: IdentityRecord = catalog.write(
+        identity.admit, asked, vouched, at_ms=10, pending_max=limits
+    )
+    return found
+
+
+def test_a_factory_certificate_waits_under_one_name(catalog: Catalog) -> None:
+    """Another name is refused, and the message says under which it waits; asking again is no
+    other name, and once that one was decided the next may wait."""
+    factory = Vouched(factory_serial="SN-1")
+    assert wait_as(catalog, 1, factory).state is State.PENDING
+    assert wait_as(catalog, 1, factory).state is State.PENDING
+    with pytest.raises(RefusedError, match="waits already as gate-1: an operator"):
+        wait_as(catalog, 2, factory)
+    assert wait_as(catalog, 2, Vouched(factory_serial="SN-2")).state is State.PENDING
+    catalog.write(identity.approve, "device", "gate-1", factory_serial="", at_ms=11)
+    assert wait_as(catalog, 3, factory).state is State.PENDING
+    assert wait_as(catalog, 4, factory, of_one_factory_certificate=2).state is State.PENDING
+    names = [one.name for one in catalog.read(identity.list_identities, state="pending")]
+    assert names == ["gate-2", "gate-3", "gate-4"]
+
+
+def test_only_so_many_wait(catalog: Catalog) -> None:
+    """Whatever they show; who needs no approval, or was expected, comes in all the same."""
+    waits = token(catalog, uses=9, approval=True)
+    for number in (1, 2):
+        assert wait_as(catalog, number, waits, in_all=2).state is State.PENDING
+    for vouched in (waits, Vouched(factory_serial="SN-1")):
+        with pytest.raises(RefusedError, match="2 wait for approval already"):
+            wait_as(catalog, 3, vouched, in_all=2)
+    assert wait_as(catalog, 4, token(catalog), in_all=2).state is State.ACTIVE
+    catalog.write(identity.approve, "device", "gate-5", factory_serial="SN-1", at_ms=11)
+    assert wait_as(catalog, 5, Vouched(factory_serial="SN-1"), in_all=2).state is State.ACTIVE
+    catalog.write(identity.revoke, "device", "gate-1", "", at_ms=12)
+    assert wait_as(catalog, 3, waits, in_all=2).state is State.PENDING
 
 
 def test_the_secret_is_not_kept(catalog: Catalog, tmp_path: Path) -> None:

@@ -288,6 +288,10 @@ def test_a_factory_certificate(tmp_path: Path) -> None:
             issued = enrol(token, anchors, key, "gate-7", factory=factory)
             assert isinstance(issued, Issued)
             _check_in(fleet.device(identity_of(token, key, issued)))
+            again = factory_device(maker, "SN-9")
+            assert isinstance(enrol(token, anchors, make_key(), "gate-9", factory=again), Pending)
+            with pytest.raises(RefusedError, match="SN-9 waits already as gate-9"):
+                enrol(token, anchors, make_key(), "gate-10", factory=again)
         with pytest.raises(TrustError, match="no manufacturer"):
             other = factory_device(make_authority(), "SN-8")
             enrol(token, anchors, make_key(), "gate-8", factory=other)
@@ -312,6 +316,13 @@ def test_an_outside_authority(tmp_path: Path) -> None:
             _check_in(device)
 
 
+def _renewals(fleet: SecuredFleet, device: str) -> list[tuple[str, str]]:
+    """Who renewed a device's certificate by what, as the audit log has it."""
+    with fleet.operator() as operator:
+        entries = [one for one in operator.audit.entries() if one.action == "device.renew"]
+    return [(one.actor, one.via) for one in entries if one.object == device]
+
+
 def test_renewing(fleet: SecuredFleet) -> None:
     """A certificate is renewed over the connection it opens; one that opens none any more by its
     key; one for another name, or expired beyond the grace, never."""
@@ -320,9 +331,13 @@ def test_renewing(fleet: SecuredFleet) -> None:
     renewed = renew(identity)
     assert identity_of(token, identity.key, renewed).facts.serial != identity.facts.serial
     assert identity_of(token, identity.key, renewed).facts.key == identity.facts.key
+    assert _renewals(fleet, "gate-11") == []  # nearly the same as the one before
     nine_months = fleet.forged("gate-12", now_s=time.time() - 270 * DAY_S, life_s=30 * DAY_S)
     back = identity_of(token, nine_months.key, renew_expired(nine_months))
     _check_in(fleet.device(back))
+    renew(fleet.forged("gate-15"))
+    assert _renewals(fleet, "gate-15") == [("gate-15", "certificate")]
+    assert _renewals(fleet, "gate-12") == [("gate-12", "expired certificate")]
     with pytest.raises(RefusedError, match="days ago"):
         renew_expired(fleet.forged("gate-13", now_s=time.time() - 400 * DAY_S, life_s=DAY_S))
     with pytest.raises(TrustError, match="not made here"):

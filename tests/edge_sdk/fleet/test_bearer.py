@@ -79,7 +79,12 @@ def test_the_first_operator_is_admin(root: Identity) -> None:
     with Fleet(root.address, identity=root, patience=ONCE) as fleet:
         me = fleet.operators.who_am_i()
         assert (me.operator, me.roles, me.via) == ("root", ("admin",), "certificate")
-        said = [(one.kind, one.actor, one.action) for one in fleet.audit.entries()]
+        entries = list(fleet.audit.entries())
+        said = [(one.kind, one.actor, one.action) for one in entries]
+        (made,) = (one for one in entries if one.action == "operator.token")
+        (used,) = (one for one in entries if one.action == "operator.enrol")
+    assert (made.kind, made.actor) == ("host", "edge-distributor")
+    assert used.facts["how"] == f"token {made.object}"
     assert ("operator", "root", "operator.enrol") in said
     assert ("host", "edge-distributor", "operator.add") in said
 
