@@ -110,6 +110,7 @@ def settings_options(command: Any) -> Any:
                 "--code-namespaces",
                 help="May publish models that can run code, with commas; * for all. [none]",
             ),
+            click.option("--evidence-policy", help="TOML file: evidence to require. [none]"),
             click.option("--audit-head-s", type=float, help="Seconds between signed heads."),
             _FILE,
         ]
@@ -241,6 +242,7 @@ def _config(settings: Settings, **flags: Any) -> DistributorConfig:
         "delta_storage_bytes": 0,
         "reconnect_cap_s": RECONNECT_CAP_S,
         "code_namespaces": "",
+        "evidence_policy": "",
         "audit_head_s": AUDIT_HEAD_S,
     }
     data = settings.get("data", flags.get("data"), "distributor-data")

@@ -56,6 +56,7 @@ class DistributorConfig:
     delta_storage_bytes: int = 0  # what stored deltas may take; 0: no limit but the disk
     reconnect_cap_s: float = RECONNECT_CAP_S  # watches come back within this after a goodbye
     code_namespaces: str = ""  # may publish models that can run code, with commas; "*": all
+    evidence_policy: str = ""  # TOML file: what namespaces have to bring, and whom to believe
     audit_head_s: float = AUDIT_HEAD_S  # how often the audit log's head is signed
 
     def __post_init__(self) -> None:

@@ -28,17 +28,22 @@ from distributor.catalog.deltas import (
     list_deltas,
     remove_deltas,
 )
+from distributor.catalog.evidence import Added, KeptEvidence, add_with_evidence, evidence_of
 
 __all__ = [
+    "Added",
     "CatalogArtifact",
     "CatalogDelta",
+    "KeptEvidence",
     "Published",
     "add_artifact",
     "add_delta",
+    "add_with_evidence",
     "blob_size",
     "check_new",
     "delta_bytes",
     "drop_delta",
+    "evidence_of",
     "file_bytes",
     "find_artifacts",
     "find_deltas",

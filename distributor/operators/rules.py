@@ -82,6 +82,7 @@ RULES: Mapping[str, Rule] = {
     "edge.delivery.v1.DeliveryService/Report": _DEVICES,
     "edge.fleet.v1.FleetService/MissingFiles": _operators(PUBLISHER, "any"),
     "edge.fleet.v1.FleetService/Publish": _operators(PUBLISHER, "namespace", changes=True),
+    "edge.fleet.v1.FleetService/EvidencePolicy": _operators(PUBLISHER, "namespace"),
     "edge.fleet.v1.FleetService/ListModels": _operators(VIEWER, "any"),
     "edge.fleet.v1.FleetService/ListStorage": _operators(VIEWER, "any"),
     "edge.fleet.v1.FleetService/ListDevices": _operators(VIEWER, "any"),
@@ -127,6 +128,7 @@ RULES: Mapping[str, Rule] = {
         kinds=frozenset({"operator"}), scope="own", changes=True, lasting=True
     ),
     "edge.operators.v1.ContentService/FetchFile": _operators(VIEWER, "namespace"),
+    "edge.operators.v1.ContentService/FetchEvidence": _operators(VIEWER, "namespace"),
     # The log speaks of every namespace.
     "edge.operators.v1.AuditService/ListEntries": _operators(VIEWER, "all"),
     "edge.operators.v1.AuditService/SignedHead": _OWN,

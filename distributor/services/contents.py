@@ -42,3 +42,12 @@ class Contents(wire_grpc.ContentServiceServicer):
         async for part in self._blobs.stream(entry.digest, offset, entry.size_bytes):
             for start in range(0, len(part), FRAME_BYTES):
                 yield wire.FileBytes(data=bytes(part[start : start + FRAME_BYTES]))
+
+    async def FetchEvidence(
+        self, request: wire.FetchEvidenceRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[wire.EvidenceFile]:
+        """What an artifact was published with, the oldest first."""
+        found = await self._database.read(catalog.get_artifact, to_digest(request.artifact))
+        permitted(found.model.namespace)
+        for one in await self._database.read(catalog.evidence_of, found.artifact):
+            yield wire.EvidenceFile(document=one.document, added_ms=one.added_ms)

@@ -18,13 +18,15 @@ from distributor.operators import EVERYWHERE
 from distributor.planning import Verdict, choose, parse_selector
 from distributor.services.access import Permit, permitted, visible
 from distributor.services.driver import Planned, RolloutDriver, now_ms
-from distributor.services.gate import CodeGate
+from distributor.services.gate import CodeGate, EvidenceGate
 from distributor.services.keeping import Keeper, stock
-from distributor.services.publish import publish
+from distributor.services.publish import Gates, publish
 from distributor.services.wakeups import Wakeups
 from distributor.services.wire import (
     from_artifact,
     from_device,
+    from_evidence,
+    from_required,
     from_rollout,
     from_verdict,
     raw_digest,
@@ -33,7 +35,7 @@ from distributor.services.wire import (
 )
 from distributor.services.wire_storage import from_stock
 from distributor.storage import Blobs, Database
-from edge_sdk.base import ModelName, NotFoundError, UsageError, Version
+from edge_sdk.base import ModelName, NotFoundError, UsageError, Version, check_segment
 from edge_sdk.protos import fleet_v1_pb2 as fleet
 from edge_sdk.protos import fleet_v1_pb2_grpc as fleet_grpc
 
@@ -59,7 +61,9 @@ class Fleet(fleet_grpc.FleetServiceServicer):
         self._wakeups = wakeups
         self._keeper = keeper
         self._config = config
-        self._gate = CodeGate(config.code_namespaces)
+        self._gates = Gates(
+            code=CodeGate(config.code_namespaces), evidence=EvidenceGate(config.evidence_policy)
+        )
 
     async def MissingFiles(
         self, request: fleet.MissingFilesRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -76,15 +80,27 @@ class Fleet(fleet_grpc.FleetServiceServicer):
         request_iterator: AsyncIterator[fleet.PublishRequest],
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> fleet.PublishResponse:
-        artifact, created = await publish(
+        outcome = await publish(
             self._database,
             self._blobs,
             aiter(request_iterator),
             room=self._keeper,
             permit_for=permitted,
-            gate=self._gate,
+            gates=self._gates,
         )
-        return fleet.PublishResponse(artifact=artifact.raw, created=created)
+        return fleet.PublishResponse(
+            artifact=outcome.artifact.raw,
+            created=outcome.created,
+            evidence=[from_evidence(one) for one in outcome.evidence],
+        )
+
+    async def EvidencePolicy(
+        self, request: fleet.EvidencePolicyRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> fleet.EvidencePolicyResponse:
+        namespace = check_segment(request.namespace, "namespace")
+        permitted(namespace)
+        required = self._gates.evidence.required(namespace)
+        return fleet.EvidencePolicyResponse(required=[from_required(one) for one in required])
 
     async def ListModels(
         self, request: fleet.ListModelsRequest, context: grpc.aio.ServicerContext[Any, Any]

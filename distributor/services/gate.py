@@ -1,17 +1,20 @@
-"""The gate that every published artifact passes: what can run code needs a policy's leave.
+"""The gates that every published artifact passes. The rest of what is checked is in ``publish``.
 
-Two have to want it: who publishes says so (``--allow-code``), and who runs the distributor lets
-the namespace (``code_namespaces``). Everything else that publishing checks is in ``publish``.
+What can run code needs leave of two: who publishes says so (``--allow-code``), and who runs the
+distributor lets the namespace (``code_namespaces``). And the distributor's policy can require
+evidence (``evidence_policy``): statements that others signed about the very files.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from distributor.operators import EVERYWHERE
 from edge_sdk.base import Digest, RefusedError
+from edge_sdk.evidence import Evidence, EvidencePolicy, Required, check_evidence, load_policy
 from edge_sdk.formats import code_in
 from edge_sdk.manifest import FileEntry, Manifest
 
@@ -50,6 +53,25 @@ class CodeGate:
                 namespace=namespace,
             )
         return reasons
+
+
+class EvidenceGate:
+    """``policy``: a file, read once; without one nothing is required."""
+
+    def __init__(self, policy: str = "") -> None:
+        self._policy = load_policy(Path(policy)) if policy else EvidencePolicy()
+
+    def required(self, namespace: str) -> tuple[Required, ...]:
+        return self._policy.of(namespace)
+
+    async def check(
+        self, manifest: Manifest, documents: Sequence[bytes], *, at_ms: int
+    ) -> tuple[Evidence, ...]:
+        """What the artifact comes with. Raises: RefusedError, TrustError, ProofError,
+        FormatError."""
+        required = self._policy.of(manifest.model.namespace)
+        at = datetime.fromtimestamp(at_ms / 1000, UTC)
+        return await asyncio.to_thread(check_evidence, documents, required, manifest, at=at)
 
 
 def _look(files: tuple[FileEntry, ...], path_of: Callable[[Digest], Path]) -> tuple[str, ...]:

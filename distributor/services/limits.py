@@ -86,7 +86,9 @@ OPERATOR_LIMITS: Mapping[str, MethodLimits] = MappingProxyType(
                 "MintToken",
             )
         },
+        _FLEET + "EvidencePolicy": MethodLimits(message_bytes=1 << 10, each=8),
         _CONTENT + "FetchFile": MethodLimits(message_bytes=4 << 10, each=4, all=16),
+        _CONTENT + "FetchEvidence": MethodLimits(message_bytes=1 << 10, each=4, all=16),
         _AUDIT + "ListEntries": MethodLimits(message_bytes=1 << 10, each=4),
         _AUDIT + "SignedHead": MethodLimits(message_bytes=1 << 10, each=8),
         **{

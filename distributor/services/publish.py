@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from distributor.audit import Act, recorded
 from distributor.builds import Room
-from distributor.catalog import add_artifact, check_new, missing_blobs
+from distributor.catalog import Added, add_with_evidence, check_new, missing_blobs
 from distributor.services.access import Permit
 from distributor.services.driver import now_ms
-from distributor.services.gate import CodeGate
+from distributor.services.gate import CodeGate, EvidenceGate
 from distributor.storage import Blobs, Database, Staging
 from edge_sdk.base import (
     CHUNK_BYTES,
@@ -28,10 +29,29 @@ from edge_sdk.base import (
     UsageError,
     chunk_length,
 )
+from edge_sdk.evidence import EVIDENCE_BYTES_MAX, EVIDENCE_MAX, Evidence
 from edge_sdk.manifest import FileEntry, Manifest, decode_manifest
 from edge_sdk.protos import fleet_v1_pb2 as fleet
 
 _FIRST = "a publish begins with its manifest, and says it once"
+_SIGNER_MAX = 256  # of one as the audit log says it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gates:
+    """What an artifact passes before it is kept."""
+
+    code: CodeGate
+    evidence: EvidenceGate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """``created``: the artifact is new here. ``evidence``: what it came with."""
+
+    artifact: Digest
+    created: bool
+    evidence: tuple[Evidence, ...] = ()
 
 
 class Frames:
@@ -39,7 +59,7 @@ class Frames:
 
     def __init__(self, requests: AsyncIterator[fleet.PublishRequest]) -> None:
         self._requests = requests
-        self._next: fleet.FileFrame | None = None
+        self._next: fleet.PublishRequest | None = None
         self.allow_code = False  # what the first message says
 
     async def manifest(self) -> bytes:
@@ -50,15 +70,30 @@ class Frames:
         self.allow_code = first.allow_code
         return first.manifest
 
+    async def evidence(self) -> list[bytes]:
+        """What follows the manifest. Raises: UsageError."""
+        found: list[bytes] = []
+        while (request := await self._request()) and request.WhichOneof("part") == "evidence":
+            if len(found) == EVIDENCE_MAX or len(request.evidence) > EVIDENCE_BYTES_MAX:
+                raise UsageError(
+                    f"at most {EVIDENCE_MAX} pieces of evidence, of {EVIDENCE_BYTES_MAX} bytes each"
+                )
+            found.append(request.evidence)
+            self.take()
+        return found
+
     async def peek(self) -> fleet.FileFrame | None:
         """The next frame, which stays the next one; none at the end."""
+        request = await self._request()
+        if request is None:
+            return None
+        if request.WhichOneof("part") != "frame":
+            raise UsageError(_FIRST)
+        return request.frame
+
+    async def _request(self) -> fleet.PublishRequest | None:
         if self._next is None:
-            request = await anext(self._requests, None)
-            if request is None:
-                return None
-            if request.WhichOneof("part") != "frame":
-                raise UsageError(_FIRST)
-            self._next = request.frame
+            self._next = await anext(self._requests, None)
         return self._next
 
     def take(self) -> None:
@@ -72,15 +107,14 @@ async def publish(
     *,
     room: Room,
     permit_for: Callable[[str], Permit],
-    gate: CodeGate,
-) -> tuple[Digest, bool]:
-    """The artifact, and whether it is new here. ``permit_for``: the caller's right to publish
-    in a namespace.
+    gates: Gates,
+) -> Outcome:
+    """Takes an artifact. ``permit_for``: the caller's right to publish in a namespace.
 
-    Raises: ForbiddenError, RefusedError (it can run code), FormatError, UsageError, ProofError,
-    ConflictError, NotFoundError, ResourceError, UnavailableError (files are missing: the caller
-    thought that they were here; or the disk was full, and deltas made room: what is sent again
-    finds it).
+    Raises: ForbiddenError, RefusedError (it can run code, or lacks evidence), TrustError (the
+    evidence is of somebody else), FormatError, UsageError, ProofError, ConflictError,
+    NotFoundError, ResourceError, UnavailableError (files are missing: the caller thought that
+    they were here; or the disk was full, and deltas made room: what is sent again finds it).
     """
     frames = Frames(requests)
     document = await frames.manifest()
@@ -89,17 +123,32 @@ async def publish(
     artifact = Digest.of(document)
     new = await database.read(check_new, artifact, manifest)
     missing = await database.read(missing_blobs, [entry.digest for entry in manifest.files])
-    if not new and not missing:
-        return artifact, False  # missing: a stored file was found damaged, and comes again
+    documents = await frames.evidence()
+    evidence: tuple[Evidence, ...] = ()
+    if new or documents:  # what is there passed before, by the policy of its day
+        evidence = await gates.evidence.check(manifest, documents, at_ms=now_ms())
+    if not new and not missing and not evidence:
+        # missing: a stored file was found damaged, and comes again
+        return Outcome(artifact=artifact, created=False)
     try:
         async with blobs.stage() as staging:
             await _stage(staging, manifest, frames, set(missing))
-            code = await gate.check(
-                manifest, partial(_path, blobs, staging), asked=frames.allow_code
+            code: tuple[str, ...] = ()
+            if new or missing:
+                code = await gates.code.check(
+                    manifest, partial(_path, blobs, staging), asked=frames.allow_code
+                )
+            added = await _keep(
+                database,
+                blobs,
+                staging,
+                document,
+                manifest,
+                permit=permit,
+                code=code,
+                evidence=evidence,
             )
-            return artifact, await _keep(
-                database, blobs, staging, document, manifest, permit=permit, code=code
-            )
+            return Outcome(artifact=artifact, created=added.created, evidence=evidence)
     except ResourceError as error:
         # A delta can be built again, what an operator publishes exists nowhere else here.
         if error.facts.get("short") != "disk" or not await room.free(manifest.size_bytes):
@@ -138,8 +187,10 @@ async def _keep(
     *,
     permit: Permit,
     code: tuple[str, ...],
-) -> bool:
-    """Gives what is staged its names, then the catalog its row; whether that is new."""
+    evidence: tuple[Evidence, ...],
+) -> Added:
+    """Gives what is staged its names, then the catalog its rows."""
+    repaired = bool(staging.digests)
     here = {entry.digest for entry in manifest.files} - staging.digests
     async with blobs.settling:
         if await database.read(missing_blobs, here):
@@ -147,14 +198,28 @@ async def _keep(
         await staging.keep()
         at_ms = now_ms()
 
-        def act(created: bool) -> Act:  # not created: files that were found damaged came again
+        def act(added: Added) -> Act | None:
             name = f"{manifest.model} {manifest.version} {manifest.variant}"
-            action = "artifact.publish" if created else "artifact.repair"
+            action = _action(added, repaired=repaired)
             facts = {"code": "; ".join(code)[:500]} if code else {}
+            for number, one in enumerate(added.evidence, start=1):
+                signer = one.signer[:_SIGNER_MAX]
+                facts[f"evidence {number}"] = f"{one.kind} {one.digest} by {signer}"
+            if action is None:
+                return None
             return permit.act(action, name, facts, at_ms=at_ms, request=Digest.of(document))
 
-        add = recorded(add_artifact, act)
-        return await database.write(add, document, manifest, at_ms=at_ms, by=permit.by)
+        add = recorded(add_with_evidence, act)
+        return await database.write(add, document, manifest, evidence, at_ms=at_ms, by=permit.by)
+
+
+def _action(added: Added, *, repaired: bool) -> str | None:
+    """What the audit log calls it; none where nothing changed."""
+    if added.created:
+        return "artifact.publish"
+    if repaired:
+        return "artifact.repair"
+    return "artifact.evidence" if added.evidence else None
 
 
 async def _add_empty(

@@ -14,6 +14,7 @@ from distributor.identity import Mark
 from distributor.planning import DecoderFacts, DeviceFacts, EngineFacts, Verdict
 from distributor.rollouts import Cohort, DeviceEvent, Rollout, RolloutDevice, RolloutRequest
 from edge_sdk.base import Digest, FormatError, ModelName, UsageError, Version, check_segment
+from edge_sdk.evidence import Evidence, Required
 from edge_sdk.manifest import Assignment
 from edge_sdk.protos import delivery_v1_pb2 as delivery
 from edge_sdk.protos import fleet_v1_pb2 as fleet
@@ -249,3 +250,17 @@ def to_mark(request: delivery.CheckInRequest) -> Mark | None:
     if len(request.mark) != _MARK_BYTES or len(request.previous_mark) not in (0, _MARK_BYTES):
         raise FormatError(f"a mark of a check-in has {_MARK_BYTES} bytes")
     return Mark(previous=request.previous_mark.hex(), current=request.mark.hex())
+
+
+def from_evidence(one: Evidence) -> fleet.Evidence:
+    return fleet.Evidence(kind=one.kind, digest=one.digest.raw, signer=one.signer)
+
+
+def from_required(one: Required) -> fleet.RequiredEvidence:
+    return fleet.RequiredEvidence(
+        kind=one.kind,
+        keys=one.keys,
+        authorities=one.authorities,
+        identities=one.identities,
+        builders=one.builders,
+    )

@@ -70,6 +70,18 @@ artifact_files = Table(
     Column("digest", DIGEST, ForeignKey("blobs.digest"), nullable=False, index=True),
 )
 
+evidence = Table(
+    "evidence",  # what others signed about an artifact, and was believed when it was published
+    METADATA,
+    Column("artifact", DIGEST, ForeignKey("artifacts.artifact"), primary_key=True),
+    Column("digest", DIGEST, primary_key=True),  # of the document
+    Column("kind", String(32), nullable=False),
+    Column("signer", Text, nullable=False),
+    Column("added_ms", BigInteger, nullable=False),
+    Column("added_by", NAME, nullable=False),
+    Column("document", LargeBinary, nullable=False),
+)
+
 deltas = Table(
     "deltas",
     METADATA,

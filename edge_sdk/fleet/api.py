@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,7 @@ from edge_sdk.base import (
     UsageError,
     Version,
 )
+from edge_sdk.evidence import EvidencePolicy, Required, check_evidence
 from edge_sdk.fleet.audit import AuditLog
 from edge_sdk.fleet.bearer import Bearer
 from edge_sdk.fleet.connection import Connection, Patience, default_operator
@@ -28,8 +30,10 @@ from edge_sdk.fleet.messages import (
     artifact_from,
     cohort_to,
     device_from,
+    evidence_from,
     explanation_from,
     planned_device_from,
+    required_from,
     rollout_from,
     storage_from,
     together_from,
@@ -166,8 +170,10 @@ class Fleet:
         """Uploads a prepared artifact, then signs it into the metadata where there are keys;
         ``advance`` hears of bytes that need no more sending.
 
-        Doing it again after it broke off anywhere is safe, and finishes it.
+        Doing it again after it broke off anywhere is safe, and finishes it. Evidence is judged
+        here, by the policy of the distributor, before anything is sent, and there once more.
         """
+        self._check_evidence(prepared)
         if prepared.floor is not None and self._keys is None:
             raise UsageError(_FLOOR_WITHOUT_KEYS)
         meter = Meter(advance)
@@ -184,7 +190,37 @@ class Fleet:
             size_bytes=manifest.size_bytes,
             sent_bytes=meter.sent_bytes,
             signed=self._keys is not None,
+            evidence=tuple(evidence_from(one) for one in answer.evidence),
         )
+
+    def required_evidence(self, namespace: str) -> tuple[Required, ...]:
+        """What has to come with what is published in a namespace."""
+        request = wire.EvidencePolicyRequest(namespace=namespace)
+        answer = self._connection.repeat(
+            lambda: self._stub.EvidencePolicy(request, timeout=self._deadline_s)
+        )
+        return tuple(required_from(one) for one in answer.required)
+
+    def _check_evidence(self, prepared: Prepared) -> None:
+        """Raises: RefusedError, TrustError, ProofError, FormatError."""
+        manifest = prepared.manifest
+        try:
+            required = self.required_evidence(manifest.model.namespace)
+        except UsageError:
+            if prepared.evidence:
+                raise
+            return  # a distributor of before there was evidence
+        # A version that is there passed before, by the policy of its day.
+        if prepared.evidence or (required and not self._is_there(prepared)):
+            at = datetime.now(timezone.utc)
+            check_evidence(prepared.evidence, required, manifest, at=at)
+
+    def _is_there(self, prepared: Prepared) -> bool:
+        try:
+            found = self.models(str(prepared.manifest.model))
+        except NotFoundError:
+            return False
+        return any(one.artifact == prepared.artifact for one in found)
 
     def _send(self, prepared: Prepared, meter: Meter) -> wire.PublishResponse:
         digests = [digest.raw for digest in prepared.contents]
@@ -262,17 +298,19 @@ class Fleet:
         variant: str | None = None,
         *,
         root: bytes,
+        evidence: EvidencePolicy | None = None,
         advance: Advance | None = None,
     ) -> tuple[Proved, ...]:
         """Proves a version as a device would: signed metadata from ``root`` on, the manifest,
-        every chunk of every file; of each variant, or of one.
+        every chunk of every file; of each variant, or of one. And, what no device does, that it
+        came with what ``evidence`` requires.
 
-        Raises: TrustError, ProofError, NotFoundError.
+        Raises: TrustError, ProofError, NotFoundError, RefusedError.
         """
         from edge_sdk.fleet.proving import Proving
 
         proving = Proving(self._connection, self.metadata)
-        return proving.prove(model, version, variant, root=root, advance=advance)
+        return proving.prove(model, version, variant, root=root, policy=evidence, advance=advance)
 
     # Rolling out
 

@@ -203,6 +203,13 @@ value; 8-bit outputs 2 steps. --tolerance says otherwise.
     is_flag=True,
     help="The model can run code (a pickle, a library), and is meant to.",
 )
+@click.option(
+    "--evidence",
+    type=_PATH,
+    multiple=True,
+    metavar="FILE",
+    help="Signed statement about the model: a bundle of model_signing, SLSA provenance.",
+)
 @click.option("--require", multiple=True, metavar="KEY=VALUE", help=f"KEY: {', '.join(KEYS)}.")
 @click.option(
     "--label",
@@ -254,6 +261,8 @@ def publish(
         f"{published.artifact}, {bytes_text(published.size_bytes)}, "
         f"{bytes_text(published.sent_bytes)} sent"
     )
+    for one in published.evidence:
+        click.echo(f"evidence holds: {one.kind} {one.digest}, signed by {one.signer}")
 
 
 def pairs(texts: Iterable[str], option: str) -> dict[str, str]:

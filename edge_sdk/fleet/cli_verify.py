@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,8 @@ from edge_sdk.base.command import (
     print_json,
     progress,
 )
+from edge_sdk.evidence import load_policy
+from edge_sdk.fleet.present import document
 from edge_sdk.trust import ROOT_BYTES_MAX
 
 
@@ -35,26 +36,44 @@ from edge_sdk.trust import ROOT_BYTES_MAX
     type=PathArgument(),
     help="Root metadata to begin from; by default the one that your keys trust.",
 )
+@click.option(
+    "--evidence-policy",
+    metavar="FILE",
+    help="TOML file: evidence that has to be there, and whom to believe.",
+)
 @json_option
 @click.option("--debug", is_flag=True, expose_value=False, hidden=True)
 @click.pass_obj
 def verify(
-    target: Any, /, model: str, version: str, *, root: Path | None, as_json: bool, **chosen: Any
+    target: Any,
+    /,
+    model: str,
+    version: str,
+    *,
+    root: Path | None,
+    evidence_policy: str | None,
+    as_json: bool,
+    **chosen: Any,
 ) -> None:
     """Prove that a published version is what its publisher signed, byte for byte.
 
     Follows the signed metadata from the root to the manifest, fetches every file and hashes
-    every chunk. Ends with 4 where a device would refuse it.
+    every chunk. Ends with 4 where a device would refuse it, or evidence is of somebody else;
+    with 6 where evidence is missing.
     """
     trusted = _read(root) if root is not None else target.trusted_root()
     if trusted is None:
         raise RefusedError(
             "no root is trusted here to begin from: name one with --root, or your keys with --keys"
         )
+    named = target.settings.get("evidence_policy", evidence_policy, "")
+    policy = load_policy(Path(named)) if named else None
     with target.open() as fleet, progress("proving", None) as advance:
-        proved = fleet.prove(model, version, root=trusted, advance=advance, **chosen)
+        proved = fleet.prove(
+            model, version, root=trusted, evidence=policy, advance=advance, **chosen
+        )
     if as_json:
-        print_json({"proved": [{**asdict(one), "artifact": str(one.artifact)} for one in proved]})
+        print_json({"proved": [document(one) for one in proved]})
         return
     for one in proved:
         floor = "" if one.floor is None else f", floor {one.floor}"
@@ -62,6 +81,14 @@ def verify(
             f"{one.model} {one.version} {one.variant} holds: artifact {one.artifact}, "
             f"{one.files} files, {bytes_text(one.size_bytes)}{floor}"
         )
+        for each in one.evidence:
+            by = f", built by {each.builder}" if each.builder else ""
+            how = (
+                f"signed by {each.signer}"
+                if each.signer
+                else "not proved: no --evidence-policy names who signed it"
+            )
+            click.echo(f"  evidence: {each.kind} {each.digest}{by}, {how}")
 
 
 def _read(file: Path) -> bytes:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from edge_sdk.base import Digest
+from edge_sdk.evidence import Required
 from edge_sdk.fleet.model import (
     Artifact,
     Cohort,
     Device,
     DeviceModel,
     Explanation,
+    HeldEvidence,
     ModelVersion,
     PlannedDevice,
     Rollout,
@@ -38,6 +40,23 @@ def artifact_from(message: wire.Artifact) -> Artifact:
         size_bytes=message.size_bytes,
         published_ms=message.published_ms,
     )
+
+
+def evidence_from(message: wire.Evidence) -> HeldEvidence:
+    return HeldEvidence(kind=message.kind, digest=Digest(message.digest), signer=message.signer)
+
+
+def required_from(message: wire.RequiredEvidence) -> Required:
+    """Raises: FormatError, UsageError."""
+    required = Required(
+        kind=message.kind,  # type: ignore[arg-type]
+        keys=tuple(message.keys),
+        authorities=tuple(message.authorities),
+        identities=tuple(message.identities),
+        builders=tuple(message.builders),
+    )
+    required.check()
+    return required
 
 
 def storage_from(message: wire.ListStorageResponse) -> Storage:

@@ -19,9 +19,18 @@ DONE_STATES = frozenset({"done", "aborted"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HeldEvidence:
+    """Evidence that was believed. ``digest``: of its file; ``signer``: the key or certificate."""
+
+    kind: str
+    digest: Digest
+    signer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
     """``created`` is false where the very same artifact was there already; ``signed`` where
-    it was only uploaded, without a key."""
+    it was only uploaded, without a key. ``evidence``: what came with it now."""
 
     artifact: Digest
     created: bool
@@ -31,6 +40,7 @@ class Published:
     size_bytes: int
     sent_bytes: int
     signed: bool = False
+    evidence: tuple[HeldEvidence, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ import io
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,11 @@ from edge_sdk.base import (
     NotFoundError,
     ProofError,
     TrustError,
+    UsageError,
     Version,
     prove_stream,
 )
+from edge_sdk.evidence import Evidence, EvidencePolicy, find_evidence
 from edge_sdk.fleet.connection import Connection
 from edge_sdk.fleet.metadata import MetadataClient
 from edge_sdk.manifest import FileEntry, Manifest, decode_manifest
@@ -49,6 +52,17 @@ Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProvedEvidence:
+    """Evidence that is about exactly the artifact. ``signer``: who signed it, of those whom the
+    caller believes; empty where the caller named nobody. ``builder``: what provenance says."""
+
+    kind: str
+    digest: Digest
+    signer: str
+    builder: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Proved:
     """An artifact that held. ``floor``: below it no device of its model may ever go again."""
 
@@ -60,6 +74,7 @@ class Proved:
     floor: str | None
     files: int
     size_bytes: int
+    evidence: tuple[ProvedEvidence, ...] = ()
 
 
 class Proving:
@@ -77,12 +92,15 @@ class Proving:
         variant: str | None = None,
         *,
         root: bytes,
+        policy: EvidencePolicy | None = None,
         advance: Advance | None = None,
     ) -> tuple[Proved, ...]:
-        """Every variant of a version, or one. ``root``: the metadata from which trust begins.
+        """Every variant of a version, or one. ``root``: the metadata from which trust begins;
+        ``policy``: whose evidence is believed, and has to be there.
 
         Raises: TrustError (not signed by who had to, or older than what was seen before),
-        ProofError (other bytes than signed), NotFoundError (not published).
+        ProofError (other bytes than signed), NotFoundError (not published), RefusedError
+        (evidence is missing).
         """
         name, number = ModelName.parse(model), Version.parse(version)
         documents = self._published(str(name), str(number), variant)
@@ -99,7 +117,7 @@ class Proving:
                 one: updater.get_targetinfo(target_path(name, number, one)) for one in documents
             }
         return tuple(
-            self._prove(target_path(name, number, one), found[one], document, advance)
+            self._prove(target_path(name, number, one), found[one], document, policy, advance)
             for one, document in sorted(documents.items())
         )
 
@@ -134,7 +152,12 @@ class Proving:
         )
 
     def _prove(
-        self, path: str, target: TargetFile | None, document: bytes, advance: Advance | None
+        self,
+        path: str,
+        target: TargetFile | None,
+        document: bytes,
+        policy: EvidencePolicy | None,
+        advance: Advance | None,
     ) -> Proved:
         if target is None:
             raise TrustError(
@@ -149,6 +172,7 @@ class Proving:
             ) from None
         manifest = decode_manifest(document)
         artifact = Digest.of(document)
+        evidence = self._evidence(artifact, manifest, policy)
         for entry in manifest.files:
             self._prove_file(artifact, manifest, entry)
             if advance is not None:
@@ -162,6 +186,26 @@ class Proving:
             floor=(target.custom or {}).get("floor"),
             files=len(manifest.files),
             size_bytes=manifest.size_bytes,
+            evidence=tuple(
+                ProvedEvidence(
+                    kind=one.kind, digest=one.digest, signer=one.signer, builder=one.builder
+                )
+                for one in evidence
+            ),
+        )
+
+    def _evidence(
+        self, artifact: Digest, manifest: Manifest, policy: EvidencePolicy | None
+    ) -> tuple[Evidence, ...]:
+        """Certificates are judged by the day on which the evidence came, as it is said here."""
+        request = wire.FetchEvidenceRequest(artifact=artifact.raw)
+        try:
+            kept = self._connection.repeat(lambda: list(self._contents.FetchEvidence(request)))
+        except UsageError:
+            kept = []  # a distributor of before there was evidence
+        required = () if policy is None else policy.of(manifest.model.namespace)
+        return find_evidence(
+            [(one.document, _date(one.added_ms)) for one in kept], required, manifest
         )
 
     def _prove_file(self, artifact: Digest, manifest: Manifest, entry: FileEntry) -> None:
@@ -176,6 +220,14 @@ class Proving:
                 "what its signed manifest says",
                 path=entry.path,
             )
+
+
+def _date(at_ms: int) -> datetime:
+    """Raises: FormatError."""
+    try:
+        return datetime.fromtimestamp(at_ms / 1000, timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        raise FormatError(f"evidence came at {at_ms} ms, which is no time") from None
 
 
 class _Fetcher(FetcherInterface):

@@ -26,6 +26,7 @@ from edge_sdk.base import (
     prove_stream,
 )
 from edge_sdk.engines import available_engines
+from edge_sdk.evidence import EVIDENCE_BYTES_MAX
 from edge_sdk.fleet.files import kind_of, list_files
 from edge_sdk.fleet.golden import GOLDEN_PATH, GoldenSample, sample_for
 from edge_sdk.fleet.requirements import ENGINES, MEMORY_FACTOR, with_overrides
@@ -54,6 +55,7 @@ class Draft:
     floor: no device goes back below this version any more; signed, so needs keys.
     allow_code: the model can run code (a pickle, a library); the distributor's policy for the
     namespace has to allow it as well.
+    evidence: files with what others signed about the model; see docs/evidence.md.
     """
 
     model: str
@@ -69,6 +71,7 @@ class Draft:
     seed: int = 0
     floor: str | None = None
     allow_code: bool = False
+    evidence: Sequence[Path] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +108,7 @@ class Prepared:
     notes: tuple[str, ...]
     floor: Version | None = None
     allow_code: bool = False
+    evidence: tuple[bytes, ...] = ()
 
     @property
     def artifact(self) -> Digest:
@@ -144,6 +148,7 @@ def prepare(
     parent = None if draft.parent is None else Version.parse(draft.parent)
     check_segment(draft.variant, "variant")
     floor = _floor(draft, version)
+    evidence = tuple(_evidence(one) for one in draft.evidence)
     found = _find(path)
     entry = _entry(found, draft.entry)
     tensors = found.models.get(entry) or open_model(found.root / entry)
@@ -188,7 +193,14 @@ def prepare(
         notes=_notes(entry, tensors, draft, serve, sample),
         floor=floor,
         allow_code=draft.allow_code,
+        evidence=evidence,
     )
+
+
+def _evidence(file: Path) -> bytes:
+    """No more of it than is allowed, and one byte by which that is noticed."""
+    with Content(path=file).open() as stream:
+        return stream.read(EVIDENCE_BYTES_MAX + 1)
 
 
 def _floor(draft: Draft, version: Version) -> Version | None:

@@ -52,6 +52,8 @@ class Upload:
         yield wire.PublishRequest(
             manifest=self._prepared.document, allow_code=self._prepared.allow_code
         )
+        for document in self._prepared.evidence:
+            yield wire.PublishRequest(evidence=document)
         sizes = {entry.digest: entry.size_bytes for entry in self._prepared.manifest.files}
         done = sum(size for digest, size in sizes.items() if digest not in self._missing)
         self._meter.at(done)

@@ -44,6 +44,11 @@ class FleetServiceStub:
                 request_serializer=edge__sdk_dot_protos_dot_fleet__v1__pb2.PublishRequest.SerializeToString,
                 response_deserializer=edge__sdk_dot_protos_dot_fleet__v1__pb2.PublishResponse.FromString,
                 _registered_method=True)
+        self.EvidencePolicy = channel.unary_unary(
+                '/edge.fleet.v1.FleetService/EvidencePolicy',
+                request_serializer=edge__sdk_dot_protos_dot_fleet__v1__pb2.EvidencePolicyRequest.SerializeToString,
+                response_deserializer=edge__sdk_dot_protos_dot_fleet__v1__pb2.EvidencePolicyResponse.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/edge.fleet.v1.FleetService/ListModels',
                 request_serializer=edge__sdk_dot_protos_dot_fleet__v1__pb2.ListModelsRequest.SerializeToString,
@@ -117,7 +122,14 @@ class FleetServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Publish(self, request_iterator, context):
-        """First the manifest, then the frames of each missing file, in order.
+        """First the manifest, then its evidence, then the frames of each missing file, in order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EvidencePolicy(self, request, context):
+        """What has to come with what is published in a namespace, so that it can be checked before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -210,6 +222,11 @@ def add_FleetServiceServicer_to_server(servicer, server):
                     servicer.Publish,
                     request_deserializer=edge__sdk_dot_protos_dot_fleet__v1__pb2.PublishRequest.FromString,
                     response_serializer=edge__sdk_dot_protos_dot_fleet__v1__pb2.PublishResponse.SerializeToString,
+            ),
+            'EvidencePolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.EvidencePolicy,
+                    request_deserializer=edge__sdk_dot_protos_dot_fleet__v1__pb2.EvidencePolicyRequest.FromString,
+                    response_serializer=edge__sdk_dot_protos_dot_fleet__v1__pb2.EvidencePolicyResponse.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
@@ -326,6 +343,33 @@ class FleetService:
             '/edge.fleet.v1.FleetService/Publish',
             edge__sdk_dot_protos_dot_fleet__v1__pb2.PublishRequest.SerializeToString,
             edge__sdk_dot_protos_dot_fleet__v1__pb2.PublishResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EvidencePolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/edge.fleet.v1.FleetService/EvidencePolicy',
+            edge__sdk_dot_protos_dot_fleet__v1__pb2.EvidencePolicyRequest.SerializeToString,
+            edge__sdk_dot_protos_dot_fleet__v1__pb2.EvidencePolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -36,7 +36,9 @@ class FleetServiceStub:
     MissingFiles: _grpc.UnaryUnaryMultiCallable[_fleet_v1_pb2.MissingFilesRequest, _fleet_v1_pb2.MissingFilesResponse]
     """Which of these file digests the distributor does not hold yet."""
     Publish: _grpc.StreamUnaryMultiCallable[_fleet_v1_pb2.PublishRequest, _fleet_v1_pb2.PublishResponse]
-    """First the manifest, then the frames of each missing file, in order."""
+    """First the manifest, then its evidence, then the frames of each missing file, in order."""
+    EvidencePolicy: _grpc.UnaryUnaryMultiCallable[_fleet_v1_pb2.EvidencePolicyRequest, _fleet_v1_pb2.EvidencePolicyResponse]
+    """What has to come with what is published in a namespace, so that it can be checked before."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_fleet_v1_pb2.ListModelsRequest, _fleet_v1_pb2.ListModelsResponse]
     ListStorage: _grpc.UnaryUnaryMultiCallable[_fleet_v1_pb2.ListStorageRequest, _fleet_v1_pb2.ListStorageResponse]
     """What versions and deltas take in the distributor's store, why each is kept, what could go."""
@@ -59,7 +61,9 @@ class FleetServiceAsyncStub(FleetServiceStub):
     MissingFiles: _aio.UnaryUnaryMultiCallable[_fleet_v1_pb2.MissingFilesRequest, _fleet_v1_pb2.MissingFilesResponse]  # type: ignore[assignment]
     """Which of these file digests the distributor does not hold yet."""
     Publish: _aio.StreamUnaryMultiCallable[_fleet_v1_pb2.PublishRequest, _fleet_v1_pb2.PublishResponse]  # type: ignore[assignment]
-    """First the manifest, then the frames of each missing file, in order."""
+    """First the manifest, then its evidence, then the frames of each missing file, in order."""
+    EvidencePolicy: _aio.UnaryUnaryMultiCallable[_fleet_v1_pb2.EvidencePolicyRequest, _fleet_v1_pb2.EvidencePolicyResponse]  # type: ignore[assignment]
+    """What has to come with what is published in a namespace, so that it can be checked before."""
     ListModels: _aio.UnaryUnaryMultiCallable[_fleet_v1_pb2.ListModelsRequest, _fleet_v1_pb2.ListModelsResponse]  # type: ignore[assignment]
     ListStorage: _aio.UnaryUnaryMultiCallable[_fleet_v1_pb2.ListStorageRequest, _fleet_v1_pb2.ListStorageResponse]  # type: ignore[assignment]
     """What versions and deltas take in the distributor's store, why each is kept, what could go."""
@@ -91,7 +95,15 @@ class FleetServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_fleet_v1_pb2.PublishRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_fleet_v1_pb2.PublishResponse, _abc.Awaitable[_fleet_v1_pb2.PublishResponse]]:
-        """First the manifest, then the frames of each missing file, in order."""
+        """First the manifest, then its evidence, then the frames of each missing file, in order."""
+
+    @_abc_1.abstractmethod
+    def EvidencePolicy(
+        self,
+        request: _fleet_v1_pb2.EvidencePolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_v1_pb2.EvidencePolicyResponse, _abc.Awaitable[_fleet_v1_pb2.EvidencePolicyResponse]]:
+        """What has to come with what is published in a namespace, so that it can be checked before."""
 
     @_abc_1.abstractmethod
     def ListModels(

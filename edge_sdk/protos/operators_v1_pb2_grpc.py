@@ -446,6 +446,11 @@ class ContentServiceStub:
                 request_serializer=edge__sdk_dot_protos_dot_operators__v1__pb2.FetchFileRequest.SerializeToString,
                 response_deserializer=edge__sdk_dot_protos_dot_operators__v1__pb2.FileBytes.FromString,
                 _registered_method=True)
+        self.FetchEvidence = channel.unary_stream(
+                '/edge.operators.v1.ContentService/FetchEvidence',
+                request_serializer=edge__sdk_dot_protos_dot_operators__v1__pb2.FetchEvidenceRequest.SerializeToString,
+                response_deserializer=edge__sdk_dot_protos_dot_operators__v1__pb2.EvidenceFile.FromString,
+                _registered_method=True)
 
 
 class ContentServiceServicer:
@@ -458,6 +463,13 @@ class ContentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FetchEvidence(self, request, context):
+        """The evidence that an artifact was published with, a message for each piece.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ContentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -465,6 +477,11 @@ def add_ContentServiceServicer_to_server(servicer, server):
                     servicer.FetchFile,
                     request_deserializer=edge__sdk_dot_protos_dot_operators__v1__pb2.FetchFileRequest.FromString,
                     response_serializer=edge__sdk_dot_protos_dot_operators__v1__pb2.FileBytes.SerializeToString,
+            ),
+            'FetchEvidence': grpc.unary_stream_rpc_method_handler(
+                    servicer.FetchEvidence,
+                    request_deserializer=edge__sdk_dot_protos_dot_operators__v1__pb2.FetchEvidenceRequest.FromString,
+                    response_serializer=edge__sdk_dot_protos_dot_operators__v1__pb2.EvidenceFile.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -494,6 +511,33 @@ class ContentService:
             '/edge.operators.v1.ContentService/FetchFile',
             edge__sdk_dot_protos_dot_operators__v1__pb2.FetchFileRequest.SerializeToString,
             edge__sdk_dot_protos_dot_operators__v1__pb2.FileBytes.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FetchEvidence(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/edge.operators.v1.ContentService/FetchEvidence',
+            edge__sdk_dot_protos_dot_operators__v1__pb2.FetchEvidenceRequest.SerializeToString,
+            edge__sdk_dot_protos_dot_operators__v1__pb2.EvidenceFile.FromString,
             options,
             channel_credentials,
             insecure,

@@ -148,12 +148,16 @@ class ContentServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ContentServiceAsyncStub: ...
     FetchFile: _grpc.UnaryStreamMultiCallable[_operators_v1_pb2.FetchFileRequest, _operators_v1_pb2.FileBytes]
     """The bytes of one file of a published artifact, for whoever proves it as a device would."""
+    FetchEvidence: _grpc.UnaryStreamMultiCallable[_operators_v1_pb2.FetchEvidenceRequest, _operators_v1_pb2.EvidenceFile]
+    """The evidence that an artifact was published with, a message for each piece."""
 
 @_typing.type_check_only
 class ContentServiceAsyncStub(ContentServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     FetchFile: _aio.UnaryStreamMultiCallable[_operators_v1_pb2.FetchFileRequest, _operators_v1_pb2.FileBytes]  # type: ignore[assignment]
     """The bytes of one file of a published artifact, for whoever proves it as a device would."""
+    FetchEvidence: _aio.UnaryStreamMultiCallable[_operators_v1_pb2.FetchEvidenceRequest, _operators_v1_pb2.EvidenceFile]  # type: ignore[assignment]
+    """The evidence that an artifact was published with, a message for each piece."""
 
 class ContentServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -163,5 +167,13 @@ class ContentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_operators_v1_pb2.FileBytes], _abc.AsyncIterator[_operators_v1_pb2.FileBytes]]:
         """The bytes of one file of a published artifact, for whoever proves it as a device would."""
+
+    @_abc_1.abstractmethod
+    def FetchEvidence(
+        self,
+        request: _operators_v1_pb2.FetchEvidenceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_operators_v1_pb2.EvidenceFile], _abc.AsyncIterator[_operators_v1_pb2.EvidenceFile]]:
+        """The evidence that an artifact was published with, a message for each piece."""
 
 def add_ContentServiceServicer_to_server(servicer: ContentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,22 @@
+"""Evidence that others made of an artifact: signatures of models, provenance of builds.
+
+Both are in-toto statements in a signed envelope, verified offline against the keys and
+authorities that a policy names, and held against the artifact's manifest. No clock, no network.
+"""
+
+from edge_sdk.evidence.bundle import EVIDENCE_BYTES_MAX
+from edge_sdk.evidence.check import EVIDENCE_MAX, Evidence, check_evidence, find_evidence
+from edge_sdk.evidence.policy import EvidencePolicy, Required, load_policy
+from edge_sdk.evidence.statement import Kind
+
+__all__ = [
+    "EVIDENCE_BYTES_MAX",
+    "EVIDENCE_MAX",
+    "Evidence",
+    "EvidencePolicy",
+    "Kind",
+    "Required",
+    "check_evidence",
+    "find_evidence",
+    "load_policy",
+]
