@@ -131,6 +131,9 @@ CALLS: dict[str, Callable[[Door], Any]] = {
     "FleetService/Publish": lambda door: door.fleet.Publish(
         publish_parts(artifact(TEAM, "9.0.0"), without=[Digest.of(b"nothing")]), timeout=30
     ),
+    "FleetService/EvidencePolicy": lambda door: door.fleet.EvidencePolicy(
+        fleet.EvidencePolicyRequest(namespace="team"), timeout=30
+    ),
     "FleetService/ListModels": lambda door: door.fleet.ListModels(
         fleet.ListModelsRequest(model=TEAM), timeout=30
     ),
@@ -213,6 +216,11 @@ CALLS: dict[str, Callable[[Door], Any]] = {
         door.contents.FetchFile(
             wire.FetchFileRequest(artifact=artifact(TEAM, "1.0.0").artifact.raw, path="m.bin"),
             timeout=30,
+        )
+    ),
+    "ContentService/FetchEvidence": lambda door: list(
+        door.contents.FetchEvidence(
+            wire.FetchEvidenceRequest(artifact=artifact(TEAM, "1.0.0").artifact.raw), timeout=30
         )
     ),
     "AuditService/ListEntries": lambda door: list(
