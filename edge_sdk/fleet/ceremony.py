@@ -7,7 +7,7 @@ a network nor anything else. Pure but for that folder.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -48,6 +48,7 @@ from edge_sdk.trust import (
     re_signed,
     read,
     sign,
+    signed_part,
     with_keys,
 )
 
@@ -55,6 +56,7 @@ T = TypeVar("T", Root, Targets)
 Document = Metadata[Root] | Metadata[Targets]
 Online = Mapping[str, Key]  # the distributor's keys: snapshot, timestamp, assignments
 _BEFORE = "before"
+_NOTHING_TO_SIGN = "none of these keys is wanted, or all of them have signed already"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,21 +110,35 @@ class Ceremony:
         Raises: RefusedError where not one of them is.
         """
         documents = dict(self.documents)
+        for name, (role, ids) in self._unsigned().items():
+            signers = keys.signers(role, ids) if ids else []
+            if signers:
+                documents[name] = _also_signed(name, documents[name], signers)
+        if documents == self.documents:
+            raise RefusedError(_NOTHING_TO_SIGN)
+        return Ceremony(
+            root_before=self.root_before, targets_before=self.targets_before, documents=documents
+        )
+
+    def check_wanted(self, public: Callable[[str], Iterable[Key]]) -> None:
+        """That a signature of somebody's keys (``public``: by role) is wanted, before anybody
+        is asked for anything. Raises: RefusedError."""
+        for role, ids in self._unsigned().values():
+            if any(one.keyid in ids for one in public(role)):
+                return
+        raise RefusedError(_NOTHING_TO_SIGN)
+
+    def _unsigned(self) -> dict[str, tuple[str, list[str]]]:
+        """By document: the role as which keys are listed, and the ids that have not signed."""
+        found = {}
         for name, document in self.documents.items():
             ids = {
                 one
                 for by, delegator in self._delegators(name, document)
                 for one in _wanted(name, by, delegator, document).unsigned
             }
-            role = _listed_as(parse_file_name(name)[0])
-            signers = keys.signers(role, sorted(ids)) if ids else []
-            if signers:
-                documents[name] = _also_signed(name, document, signers)
-        if documents == self.documents:
-            raise RefusedError("none of these keys is wanted, or all of them have signed already")
-        return Ceremony(
-            root_before=self.root_before, targets_before=self.targets_before, documents=documents
-        )
+            found[name] = (_listed_as(parse_file_name(name)[0]), sorted(ids))
+        return found
 
     def files(self) -> list[File]:
         """As they are put. Raises: RefusedError where signatures are missing."""
@@ -325,15 +341,18 @@ def write(ceremony: Ceremony, folder: Path, *, replace: bool = False) -> None:
 
 def open_folder(folder: Path) -> Ceremony:
     """Raises: NotFoundError, FormatError, RefusedError (it holds more than what is shown)."""
-    before = {parse_file_name(one.name)[0]: one for one in _listed(folder / _BEFORE)}
+    if not folder.is_dir():
+        raise NotFoundError(f"there is no folder {folder} of a ceremony")
+    # The first ceremony follows nothing, and what carries folders may drop an empty one.
+    held = _listed(folder / _BEFORE) if (folder / _BEFORE).exists() else []
+    before = {parse_file_name(one.name)[0]: _read(one) for one in held}
     documents = {one.name: _read(one) for one in _listed(folder)}
     if not documents:
         raise NotFoundError(f"{folder} holds no metadata to sign")
     check_folder(documents)
-    root, targets = before.get(ROOT), before.get(TARGETS)
     return Ceremony(
-        root_before=None if root is None else read(ROOT, _bytes(root), Root),
-        targets_before=None if targets is None else read(TARGETS, _bytes(targets), Targets),
+        root_before=cast("Metadata[Root] | None", before.get(ROOT)),
+        targets_before=cast("Metadata[Targets] | None", before.get(TARGETS)),
         documents=documents,
     )
 
@@ -351,6 +370,8 @@ def _read(path: Path) -> Document:
     document: Document = read(role, _bytes(path), kind)
     if document.signed.version != version:
         raise FormatError(f"{path} holds version {document.signed.version}")
+    either: Any = document
+    signed_part(role, either)
     return document
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from securesystemslib.formats import encode_canonical
 from securesystemslib.signer import Key
-from tuf.api.metadata import Metadata, Targets
+from tuf.api.metadata import Metadata, Role, Root, Targets
 
-from edge_sdk.base import RefusedError
+from edge_sdk.base import FormatError, RefusedError
 from edge_sdk.trust import (
     ASSIGNMENTS,
     ROOT,
@@ -30,13 +30,14 @@ _ASSIGNMENT_PATHS = "@assignments/*"
 
 
 def check_folder(documents: Mapping[str, Metadata[Any]]) -> None:
-    """Each role once, and nothing in it that is not shown. Raises: RefusedError."""
+    """Each role once, and nothing in it that is not shown. Raises: RefusedError, FormatError."""
     roles = [parse_file_name(name)[0] for name in documents]
     for role in roles:
         if roles.count(role) > 1:
             raise RefusedError(f"the folder holds {role} more than once; sign one after the other")
     for name, document in documents.items():
         role = parse_file_name(name)[0]
+        _check_keys(name, document.signed)
         if role == TARGETS:
             _check_top(name, document.signed)
         elif role != ROOT:
@@ -51,6 +52,21 @@ def shown_key(key: Key) -> str:
     said = {"keytype": key.keytype, "scheme": key.scheme, "keyval": key.keyval}
     own = hashlib.sha256(str(encode_canonical(said)).encode()).hexdigest()
     return own if own == key.keyid else f"{own} (id {key.keyid[:64]})"
+
+
+def _check_keys(name: str, signed: Root | Targets) -> None:
+    """Each key that may sign is there, to be shown. Raises: FormatError."""
+    roles: list[Role]
+    if isinstance(signed, Root):
+        keys, roles = signed.keys, list(signed.roles.values())
+    elif signed.delegations is not None:
+        keys = signed.delegations.keys
+        roles = [*(signed.delegations.roles or {}).values()]
+        roles += [one for one in (signed.delegations.succinct_roles,) if one is not None]
+    else:
+        return
+    if not all(one in keys for role in roles for one in role.keyids):
+        raise FormatError(f"{name} names a key that it does not hold")
 
 
 def _check_top(name: str, targets: Targets) -> None:

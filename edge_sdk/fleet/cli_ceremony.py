@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from securesystemslib.exceptions import FormatError as UnserializableError
 from securesystemslib.signer import Key
 
 from edge_sdk.base import FormatError, UsageError, check_segment, explain_os_error, whole_file
@@ -20,11 +21,20 @@ from edge_sdk.fleet.cli_keys import (
     ask_passphrase,
     chosen_folder,
     keys_option,
+    named_namespace,
 )
 from edge_sdk.fleet.cli_keys import keys as keys  # noqa: PLC0414 - its door is here
 from edge_sdk.fleet.key_folder import KeyFolder
 from edge_sdk.fleet.repository import now
-from edge_sdk.trust import ASSIGNMENTS, ROOT, SNAPSHOT, TARGETS, TIMESTAMP, namespace_role
+from edge_sdk.trust import (
+    ASSIGNMENTS,
+    NAMESPACE_PREFIX,
+    ROOT,
+    SNAPSHOT,
+    TARGETS,
+    TIMESTAMP,
+    namespace_role,
+)
 from edge_sdk.trust import public_of as public_of_key_file
 
 _DEBUG = click.option("--debug", is_flag=True, expose_value=False, hidden=True)
@@ -37,12 +47,14 @@ _SHOWN_TARGETS, _SHOWN_BYTES = 40, 2000
 
 
 class _Role(click.types.StringParamType):
-    """``root``, ``targets``, or a namespace by its name."""
+    """``root``, ``targets``, or a namespace by its name or its role (``ns_team``)."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if value in (ROOT, TARGETS):
             return str(value)
-        return namespace_role(check_segment(str(value), "namespace"))
+        name = check_segment(str(value), "namespace")
+        # The role of a namespace is shown as ns_team, and means the same here.
+        return namespace_role(name.removeprefix(NAMESPACE_PREFIX) or name)
 
 
 _ROLE = click.argument("role", type=_Role())
@@ -56,7 +68,8 @@ _ROLE = click.argument("role", type=_Role())
 Example:
   edge-fleet keys create team --keys ~/edge-keys
 
-ROLE is root, targets, or a namespace. Nobody believes the key before a ceremony names it.
+ROLE is root, targets, or a namespace (team, or ns_team as it is listed). Nobody believes
+the key before a ceremony names it.
 """
 )
 @_ROLE
@@ -293,11 +306,10 @@ def draft_targets(
 @click.pass_obj
 def draft_namespace(target: Any, name: str, folder: Path | None, out: Path, as_json: bool) -> None:
     """The documents of a namespace as they are, to be signed for another year."""
+    name = named_namespace(name)
     held = KeyFolder(_folder(target, folder), ask_passphrase)
     with target.open() as fleet:
-        drafted = ceremonies.draft_namespace(
-            fleet.metadata.repository(held), check_segment(name, "namespace"), now=now()
-        )
+        drafted = ceremonies.draft_namespace(fleet.metadata.repository(held), name, now=now())
     _write(drafted, out, as_json)
 
 
@@ -319,10 +331,12 @@ def sign_ceremony(
 ) -> None:
     """Show what a ceremony changes and sign it with whatever keys are wanted and are here."""
     drafted = ceremonies.open_folder(ceremony)
+    held = KeyFolder(_folder(target, folder), ask_passphrase)
+    drafted.check_wanted(held.public)
     if not yes:
         _show(drafted)
         click.confirm("sign this?", abort=True, err=True)
-    signed = drafted.signed_by(KeyFolder(_folder(target, folder), ask_passphrase))
+    signed = drafted.signed_by(held)
     ceremonies.write(signed, ceremony, replace=True)
     _tell(signed, ceremony, as_json)
 
@@ -386,9 +400,14 @@ def read_public(path: Path) -> Key:
         said = json.loads(data)
         if "sealed" in said:
             return public_of_key_file(path)
-        return Key.from_dict(str(said.pop("keyid")), said)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        key = Key.from_dict(str(said.pop("keyid")), said)
+        shown_key(key)
+    except (
+        *(ValueError, KeyError, TypeError, AttributeError, RecursionError),
+        UnserializableError,
+    ) as error:
         raise FormatError(f"{path} holds no public key: {error}") from None
+    return key
 
 
 def _public_document(key: Key) -> dict[str, Any]:
@@ -408,7 +427,7 @@ def _parse_namespaces(texts: Iterable[str]) -> Mapping[str, Signers]:
         names, slash, threshold = rest.rpartition("/") if _ends_in_number(rest) else (rest, "", "")
         paths = [Path(one) for one in names.split(",") if one]
         number = int(threshold) if slash else None
-        found[check_segment(name, "namespace")] = _signers(paths, number)
+        found[named_namespace(name)] = _signers(paths, number)
     return found
 
 

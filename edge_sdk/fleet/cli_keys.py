@@ -13,9 +13,21 @@ from edge_sdk.base import UsageError, check_segment
 from edge_sdk.base.command import NameArgument, PathArgument, json_option, note, print_json
 from edge_sdk.fleet.first_keys import begin
 from edge_sdk.fleet.key_folder import KeyFolder
-from edge_sdk.trust import environment_passphrase
+from edge_sdk.trust import NAMESPACE_PREFIX, environment_passphrase
 
-_NAMESPACE = NameArgument(lambda text: check_segment(text, "namespace"))
+
+def named_namespace(text: str) -> str:
+    """Raises: UsageError (a role where a namespace is meant: it would get one called so)."""
+    name = check_segment(text, "namespace")
+    if name.startswith(NAMESPACE_PREFIX):
+        raise UsageError(
+            f"{name} is the role of a namespace; name the namespace itself: "
+            f"{name.removeprefix(NAMESPACE_PREFIX)}"
+        )
+    return name
+
+
+_NAMESPACE = NameArgument(named_namespace)
 
 
 def keys_option(command: Any) -> Any:

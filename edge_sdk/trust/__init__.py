@@ -27,6 +27,7 @@ from edge_sdk.trust.documents import (
     kind_of,
     read,
     sign,
+    signed_part,
     verify,
 )
 from edge_sdk.trust.floors import floors_in, repeat_floors
@@ -57,6 +58,7 @@ from edge_sdk.trust.limits import (
 )
 from edge_sdk.trust.names import (
     ASSIGNMENTS,
+    NAMESPACE_PREFIX,
     ROOT,
     SNAPSHOT,
     TARGETS,
@@ -76,6 +78,7 @@ __all__ = [
     "ASSIGNMENTS",
     "IN_FOLDER",
     "LONG",
+    "NAMESPACE_PREFIX",
     "ROOT",
     "ROOT_BYTES_MAX",
     "SNAPSHOT",
@@ -129,6 +132,7 @@ __all__ = [
     "seal_assignment",
     "sign",
     "signed_at",
+    "signed_part",
     "split",
     "target_path",
     "uri_of",

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 from securesystemslib.signer import Signer
 from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
 from tuf.api.metadata import Metadata, Root, Signed, Snapshot, Targets, Timestamp
-from tuf.api.serialization import DeserializationError
+from tuf.api.serialization import DeserializationError, SerializationError
 from tuf.api.serialization.json import JSONSerializer
 
 from edge_sdk.base import FormatError, TrustError, UnavailableError
@@ -52,8 +52,31 @@ def read(role: str, data: bytes, kind: type[T]) -> Metadata[T]:
         raise FormatError(f"metadata {role} is of another kind: {document.signed.type}")
     if document.signed.version > VERSION_MAX:
         raise FormatError(f"metadata {role} has a version beyond {VERSION_MAX}")
+    _check_types(role, document.signed)
     found: Any = document
     return cast(Metadata[T], found)
+
+
+def _check_types(role: str, signed: Signed) -> None:
+    """What python-tuf leaves to whoever uses it. Raises: FormatError."""
+    if not isinstance(signed, Targets):
+        return
+    delegations = signed.delegations
+    names = () if delegations is None else delegations.roles or ()
+    if not all(isinstance(name, str) for name in names):
+        raise FormatError(f"metadata {role} delegates to a role without a name")
+    if not all(isinstance(one.custom, dict | None) for one in signed.targets.values()):
+        raise FormatError(f"metadata {role} has a target whose custom fields are none")
+
+
+def signed_part(role: str, document: Metadata[T]) -> bytes:
+    """The bytes that signatures of ``document`` are about. Raises: FormatError (it says what
+    has no canonical form, such as a fraction)."""
+    try:
+        return document.signed_bytes
+    except SerializationError as error:
+        why = error.__cause__ or error
+        raise FormatError(f"metadata {role} cannot be signed as it is: {why}") from None
 
 
 def sign(document: Metadata[T], signers: Iterable[Signer]) -> bytes:
@@ -87,7 +110,7 @@ def check_signatures(
 ) -> None:
     """Raises: TrustError."""
     try:
-        by.signed.verify_delegate(role, document.signed_bytes, document.signatures)
+        by.signed.verify_delegate(role, signed_part(role, document), document.signatures)
     except UnsignedMetadataError:
         raise TrustError(f"metadata {role} is not signed by enough of its keys") from None
     except (ValueError, RepositoryError) as error:

@@ -47,7 +47,7 @@ def read_key_list(path: Path) -> tuple[ListedKey, ...]:
         raise NotFoundError(f"there is no list of keys {path}") from None
     except OSError as error:
         raise explain_os_error(error, path) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FormatError(f"{path} cannot be read as a list of keys: {error}") from None
 
 

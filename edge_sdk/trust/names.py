@@ -9,7 +9,7 @@ from edge_sdk.base import FormatError, ModelName, Version, check_segment
 ROOT, TARGETS, SNAPSHOT, TIMESTAMP = "root", "targets", "snapshot", "timestamp"
 ASSIGNMENTS = "assignments"  # delegated, has no document: it names the keys that assign
 ASSIGNMENT_PATHS = "@assignments/*"  # matches no artifact: "@" begins no name
-_NAMESPACE_PREFIX, BIN_PREFIX = "ns_", "bin_"
+NAMESPACE_PREFIX, BIN_PREFIX = "ns_", "bin_"
 _FILE = re.compile(r"(?:(0|[1-9][0-9]{0,15})\.)?([a-z0-9_.-]{1,96})\.json", re.ASCII)
 
 
@@ -20,7 +20,7 @@ def target_path(model: ModelName, version: Version, variant: str) -> str:
 
 def namespace_role(namespace: str) -> str:
     """The role that answers for every target of ``namespace``."""
-    return _NAMESPACE_PREFIX + check_segment(namespace, "namespace")
+    return NAMESPACE_PREFIX + check_segment(namespace, "namespace")
 
 
 def namespace_paths(namespace: str) -> str:
@@ -40,8 +40,8 @@ def namespace_of(role: str) -> str | None:
     """
     if role in (ROOT, TARGETS, SNAPSHOT, TIMESTAMP):
         return None
-    if role.startswith(_NAMESPACE_PREFIX):
-        return check_segment(role.removeprefix(_NAMESPACE_PREFIX), "namespace")
+    if role.startswith(NAMESPACE_PREFIX):
+        return check_segment(role.removeprefix(NAMESPACE_PREFIX), "namespace")
     if role.startswith(BIN_PREFIX):
         name, dash, _ = role.removeprefix(BIN_PREFIX).rpartition("-")
         if dash:

@@ -103,6 +103,23 @@ def test_keys_are_listed_and_exported_without_their_passphrase(
     assert edge_fleet("keys", "create", "root", "--keys", "ann").code == 2
 
 
+def test_a_namespace_by_its_role(edge_fleet: EdgeFleet, tmp_path: Path) -> None:
+    """``ns_team``, as keys are listed, is the key of namespace team, and no namespace itself."""
+    for spelling in ("team", "ns_team"):
+        made = done(edge_fleet("keys", "create", spelling, "--keys", "eve", "--json")).document
+        assert made["role"] == "ns_team"
+    done(edge_fleet("keys", "export", "ns_team", "--keys", "eve", "-o", "team.json"))
+    draft = ("keys", "draft", "targets", "--keys", "eve", "-o", "next")
+    for said in (
+        (*draft, "--namespace", "ns_team=team.json"),
+        ("keys", "draft", "namespace", "ns_team", "--keys", "eve", "-o", "next"),
+        ("keys", "init", "--keys", "new", "--namespace", "ns_team"),
+    ):
+        ran = edge_fleet(*said)
+        assert (ran.code, "name the namespace itself: team" in ran.err) == (2, True), ran.err
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_key_elsewhere_is_listed_once_it_signed_a_trial(
     edge_fleet: EdgeFleet, tmp_path: Path
 ) -> None:
