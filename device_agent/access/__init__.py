@@ -6,9 +6,10 @@ Never answers a question itself: the doors ask here before they do.
 from device_agent.access.apps import App, AppTokens, own_token
 from device_agent.access.guard import Guard, Streams
 from device_agent.access.limits import LOCAL_LIMITS, SMALL
-from device_agent.access.prompt import Prompt, Silent
+from device_agent.access.prompt import Prompt, Silent, prompt
 from device_agent.access.roles import ALLOWED, ROLES, Role, may_call
 from device_agent.access.sockets import OWNER, Access, OwnSocket, access_of, remove_dead
+from device_agent.access.threads import DoorThreads
 
 __all__ = [
     "ALLOWED",
@@ -19,6 +20,7 @@ __all__ = [
     "Access",
     "App",
     "AppTokens",
+    "DoorThreads",
     "Guard",
     "OwnSocket",
     "Prompt",
@@ -28,5 +30,6 @@ __all__ = [
     "access_of",
     "may_call",
     "own_token",
+    "prompt",
     "remove_dead",
 ]

@@ -1,9 +1,5 @@
-"""Calls that were begun and then say nothing: they keep a thread only while nobody wants it.
-
-A synchronous server of gRPC gives a call its thread before its request is here, and waits for
-that without end: a client that opens calls and sends nothing would take every thread. So
-requests are waited for here, where it is known for how long.
-"""
+"""Requests as they come in: that they are here, and no larger than they may be; and streams
+that say nothing, which keep their place only while nobody wants it."""
 
 from __future__ import annotations
 
@@ -15,8 +11,9 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
-from device_agent.access.limits import LOCAL_LIMITS, REQUEST_S
-from edge_sdk.base import EdgeError, FormatError, ResourceError, UsageError
+from device_agent.access.limits import LOCAL_LIMITS
+from device_agent.access.threads import heard
+from edge_sdk.base import EdgeError, FormatError, ResourceError
 from edge_sdk.rpc import limits_of, to_status
 
 _NOTHING = object()
@@ -24,11 +21,9 @@ Context = grpc.ServicerContext
 
 
 class Silent:
-    """The calls of one server whose next message has not come. For any thread."""
+    """The streams of one server whose next message has not come. For any thread."""
 
-    def __init__(
-        self, patience_s: float = REQUEST_S, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, patience_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._patience_s = patience_s
         self._clock = clock
         self._waiting: dict[object, tuple[float, Context]] = {}
@@ -55,55 +50,11 @@ class Silent:
             context.cancel()
         return len(overdue)
 
-    def wrap(self, handler: Any, method: str) -> Any:
-        """``handler``, waiting here for its one request, and parsing none that is larger than
-        ``method`` takes. Those that take a stream stay as they are."""
-        if handler.request_streaming:
-            return handler
-        parse, largest = handler.request_deserializer, limits_of(LOCAL_LIMITS, method).message_bytes
-
-        def one(requests: Iterator[bytes], context: Context) -> Any:
-            return handler.unary_unary(self._request(requests, context, parse, largest), context)
-
-        def many(requests: Iterator[bytes], context: Context) -> Iterator[Any]:
-            request = self._request(requests, context, parse, largest)
-            yield from handler.unary_stream(request, context)
-
-        if handler.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(
-                many, response_serializer=handler.response_serializer
-            )
-        return grpc.stream_unary_rpc_method_handler(
-            one, response_serializer=handler.response_serializer
-        )
-
-    def _request(
-        self,
-        requests: Iterator[bytes],
-        context: Context,
-        parse: Callable[[bytes], Any] | None,
-        largest: int,
-    ) -> Any:
-        data = self.next_of(requests, context)
-        if data is None:
-            _abort(context, UsageError("the call ended without a request"))
-        if len(data) > largest:
-            message = f"the message has {len(data)} bytes; {largest} are allowed here"
-            _abort(context, ResourceError(message, limit_bytes=largest))
-        if parse is None:
-            return data
-        try:
-            return parse(data)
-        except DecodeError:
-            _abort(context, FormatError("the message is none of this method"))
-
 
 class Prompt(grpc.ServerInterceptor):
-    """``Silent`` for every method of a server of ``threads`` threads."""
+    """``prompt`` for every method of a server."""
 
-    def __init__(self, silent: Silent, threads: int) -> None:
-        self._silent = silent
-        self._enough = threads // 2
+    def __init__(self) -> None:
         self._wrapped: dict[str, tuple[Any, Any]] = {}
 
     def intercept_service(
@@ -111,16 +62,71 @@ class Prompt(grpc.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Any],
         details: grpc.HandlerCallDetails,
     ) -> Any:
-        if self._silent.count >= self._enough:
-            self._silent.end_overdue()
         handler = continuation(details)
         if handler is None:
             return None
         known = self._wrapped.get(details.method)
         if known is None or known[0] is not handler:
-            known = (handler, self._silent.wrap(handler, details.method))
+            known = (handler, prompt(handler, details.method))
             self._wrapped[details.method] = known
         return known[1]
+
+
+class _Unfit:
+    """In place of a request: what is wrong with it. gRPC would say that the server failed."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: EdgeError) -> None:
+        self.error = error
+
+
+def prompt(handler: Any, method: str) -> Any:
+    """``handler``, which says when its request is here, and is given none that is larger than
+    ``method`` takes."""
+    act = _act(handler)
+
+    def answer(request: Any, context: Context) -> Any:
+        heard()
+        if type(request) is _Unfit:
+            _abort(context, request.error)
+        return act(request, context)
+
+    if handler.request_streaming:
+        return _made(handler)(answer, handler.request_deserializer, handler.response_serializer)
+    largest = limits_of(LOCAL_LIMITS, method).message_bytes
+    parse = _parse(handler.request_deserializer, largest)
+    return _made(handler)(answer, parse, handler.response_serializer)
+
+
+def _parse(parse: Callable[[bytes], Any] | None, largest: int) -> Callable[[bytes], Any]:
+    def fitting(data: bytes) -> Any:
+        if len(data) > largest:
+            message = f"the message has {len(data)} bytes; {largest} are allowed here"
+            return _Unfit(ResourceError(message, limit_bytes=largest))
+        if parse is None:
+            return data
+        try:
+            return parse(data)
+        except DecodeError:
+            return _Unfit(FormatError("the message is none of this method"))
+
+    return fitting
+
+
+def _act(handler: Any) -> Callable[[Any, Context], Any]:
+    act: Callable[[Any, Context], Any] = (
+        handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+    )
+    return act
+
+
+def _made(handler: Any) -> Callable[..., Any]:
+    if handler.request_streaming:
+        both = grpc.stream_stream_rpc_method_handler
+        return both if handler.response_streaming else grpc.stream_unary_rpc_method_handler
+    one = grpc.unary_stream_rpc_method_handler
+    return one if handler.response_streaming else grpc.unary_unary_rpc_method_handler
 
 
 def _abort(context: Context, error: EdgeError) -> NoReturn:

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
+from typing import cast
 
 import grpc
 import msgspec
 from grpc_status import rpc_status
 
-from device_agent.access import LOCAL_LIMITS, SMALL, Guard, OwnSocket, Prompt, Silent, Streams
+from device_agent.access import LOCAL_LIMITS, SMALL, DoorThreads, Guard, OwnSocket, Prompt, Streams
 from device_agent.config import AgentConfig
 from device_agent.local_api.contract import AgentDoor
 from device_agent.local_api.listen import Place, places
@@ -65,9 +66,11 @@ class LocalApi:
     def _listen(self, place: Place, opened: ExitStack) -> str:
         """The address that it really got."""
         own = opened.enter_context(OwnSocket(place.uri, place.access))
+        threads = DoorThreads(_THREADS, name="agent-api")
+        opened.callback(threads.close)
         server = grpc.server(
-            ThreadPoolExecutor(_THREADS, thread_name_prefix="agent-api"),
-            interceptors=[place.guard, Prompt(Silent(), _THREADS)],
+            cast(ThreadPoolExecutor, threads),
+            interceptors=[place.guard, Prompt()],
             options=_OPTIONS,
         )
         stubs.add_AgentServiceServicer_to_server(

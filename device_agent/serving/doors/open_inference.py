@@ -15,7 +15,17 @@ import grpc
 from google.protobuf.message import Message
 from grpc_status import rpc_status
 
-from device_agent.access import LOCAL_LIMITS, OWNER, Access, Guard, OwnSocket, Silent, Streams
+from device_agent.access import (
+    LOCAL_LIMITS,
+    OWNER,
+    Access,
+    DoorThreads,
+    Guard,
+    OwnSocket,
+    Silent,
+    Streams,
+    prompt,
+)
 from device_agent.config import ModelConfig
 from device_agent.serving.dispatch import Dispatcher
 from device_agent.serving.doors import describe
@@ -25,7 +35,6 @@ from device_agent.serving.doors.followed import followed
 from device_agent.serving.doors.model_infer import ModelInfer, parse
 from device_agent.serving.doors.regions import Regions
 from device_agent.serving.doors.shared_memory import cuda_calls, system_calls
-from device_agent.serving.doors.threads import DoorThreads
 from device_agent.serving.model_table import ModelTable
 from device_agent.statistics_page import TraceWriter
 from edge_sdk.base import (
@@ -93,11 +102,10 @@ class InferenceDoor:
         self._access = access
         self._regions = Regions(shared_memory_prefix, access)
         self._model_infer = ModelInfer(dispatcher, self._regions, self._models)
-        self._silent = Silent()
         self._silent_streams = Silent(_STREAM.stall_s)
         self._streams = Streams(_STREAM.all, _STREAM.each)
         self._guard: Guard | None = None
-        self._threads: DoorThreads | None = None
+        self._threads = DoorThreads(_THREADS, name="inference")
         self._server: grpc.Server | None = None
         self._own: OwnSocket | None = None
         self.address = ""
@@ -126,7 +134,6 @@ class InferenceDoor:
     def _listen(self, own: OwnSocket, guard: Guard | None) -> None:
         address = own.address
         self._guard = guard
-        self._threads = DoorThreads(_THREADS, name="inference", when_full=self._silent.end_overdue)
         server = grpc.server(
             cast(ThreadPoolExecutor, self._threads),
             interceptors=[] if guard is None else [guard],
@@ -153,8 +160,7 @@ class InferenceDoor:
             self._server = None
         if self._own is not None:
             self._own.close()
-        if self._threads is not None:
-            self._threads.close()
+        self._threads.close()
         self._regions.close()
 
     def method_names(self) -> frozenset[str]:
@@ -178,15 +184,12 @@ class InferenceDoor:
         }
         handlers = {name: _unary(request, act) for name, (request, act) in unary.items()}
         handlers["ModelInfer"] = _unary(None, followed(self._infer, self._tracer))
-        handlers = {
-            name: self._silent.wrap(one, f"/{SERVICE}/{name}") for name, one in handlers.items()
-        }
         handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
             self._stream,
             request_deserializer=None,
             response_serializer=None,
         )
-        return handlers
+        return {name: prompt(one, f"/{SERVICE}/{name}") for name, one in handlers.items()}
 
     def _live(self, _request: pb.ServerLiveRequest, _context: Context) -> pb.ServerLiveResponse:
         return pb.ServerLiveResponse(live=True)

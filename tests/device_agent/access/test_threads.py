@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from device_agent.serving.doors.threads import DoorThreads
+from device_agent.access.threads import DoorThreads, heard
 from tests.support.processes import wait_for
 
 
@@ -38,7 +38,7 @@ def test_what_waits_is_run_in_order() -> None:
     go.set()
     wait_for(lambda: len(seen) == 100, "all tasks")
     assert seen == list(range(100))
-    assert threads._started == 1
+    assert len(threads._workers) == 1
     threads.close()
 
 
@@ -106,4 +106,55 @@ def test_a_machine_without_threads_makes_do_with_those_it_has(
             DoorThreads(4, name="bare").submit(seen.append, 2)
     go.set()
     wait_for(lambda: seen == [1], "the task")
+    threads.close()
+
+
+class Call:
+    """As gRPC hands it in: an event, whose call can be cancelled."""
+
+    def __init__(self) -> None:
+        self.call = self
+        self.over = threading.Event()
+
+    def cancel(self) -> None:
+        self.over.set()
+
+
+def test_silent_calls_give_way_to_one_that_waits() -> None:
+    """Only those that never said that their request is here, and nobody has to ask again."""
+    threads = DoorThreads(3, name="door", patience_s=0.05)
+    silent, working, go = [Call(), Call()], Call(), threading.Event()
+
+    def wait(call: Call) -> None:
+        assert call.over.wait(20)
+
+    def work(_call: Call) -> None:
+        heard()
+        assert go.wait(20)
+
+    for one in silent:
+        threads.submit(wait, one)
+    threads.submit(work, working)
+    wait_for(lambda: threads.silent == 2, "two that say nothing")
+    done = threading.Event()
+    threads.submit(done.set)
+    assert done.wait(20)
+    assert all(one.over.is_set() for one in silent)
+    assert not working.over.is_set()
+    go.set()
+    threads.close()
+
+
+def test_silent_calls_stay_while_there_are_threads() -> None:
+    """A slow caller keeps its call where the others find a thread."""
+    threads = DoorThreads(2, name="door", patience_s=0.0)
+    slow = Call()
+    threads.submit(lambda call: call.over.wait(20), slow)
+    for _ in range(5):
+        done = threading.Event()
+        threads.submit(done.set)
+        assert done.wait(20)
+        wait_for(lambda: bool(threads._idle), "an idle thread")
+    assert not slow.over.is_set()
+    slow.cancel()
     threads.close()
