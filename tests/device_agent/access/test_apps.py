@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +14,24 @@ from device_agent.access import ROLES, AppTokens, own_token
 from edge_sdk.base import ConflictError, FormatError, NotFoundError, TrustError, UsageError
 
 
+class Clock:
+    """Tells what it was set to."""
+
+    now_s = 7.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
 @pytest.fixture
 def tokens(tmp_path: Path) -> AppTokens:
-    return AppTokens(tmp_path)
+    """Looks at the files with every call."""
+    return AppTokens(tmp_path, itertools.count(7).__next__)
 
 
 def test_a_token_has_the_roles_it_was_given(tokens: AppTokens) -> None:
@@ -44,9 +60,30 @@ def test_the_file_does_not_have_it(tokens: AppTokens, tmp_path: Path) -> None:
     assert tokens.roles_of(digest) == set()
 
 
-def test_removed_is_out_at_once(tokens: AppTokens, tmp_path: Path) -> None:
-    """In other processes, too: the file is looked at with each call."""
-    asked = AppTokens(tmp_path)
+def test_others_changes_are_seen_in_time(tokens: AppTokens, tmp_path: Path, clock: Clock) -> None:
+    """What another process adds counts at once, what it removes within 50 ms."""
+    asked = AppTokens(tmp_path, clock)
+    first = tokens.add("camera", ["infer"])
+    assert asked.roles_of(first) == {"infer"}
+    second = tokens.add("wall", ["observe"])
+    assert asked.roles_of(second) == {"observe"}
+    assert asked.roles_of("edge-app.nobodys") == set()
+    assert asked.roles_of(first) == {"infer"}
+    tokens.remove("camera")
+    clock.now_s += 0.049
+    assert asked.roles_of(first) == {"infer"}
+    clock.now_s += 0.002
+    assert (asked.roles_of(first), asked.roles_of(second)) == (set(), {"observe"})
+
+
+def test_removed_is_out(tokens: AppTokens, tmp_path: Path, clock: Clock) -> None:
+    """At once for whoever removes it; in other processes as soon as they look."""
+    own = AppTokens(tmp_path, clock)
+    mine = own.add("wall", ["infer"])
+    assert own.roles_of(mine) == {"infer"}
+    own.remove("wall")
+    assert own.roles_of(mine) == set()
+    asked = AppTokens(tmp_path, itertools.count(7).__next__)
     token = tokens.add("camera", ["infer"])
     assert asked.roles_of(token) == {"infer"}
     tokens.remove("camera")
