@@ -20,7 +20,6 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import numpy as np
 
-from device_agent.serving.__main__ import SWITCH_INTERVAL_S
 from edge_sdk.engines import open_engine
 from edge_sdk.fastlane import (
     Answer,
@@ -162,7 +161,6 @@ def serve(peer: socket.socket, pool: TensorPool, window: Window) -> None:
 
 def main() -> None:
     path, model, milliseconds, batch_max = sys.argv[1:]
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     pool = TensorPool(budget_bytes=_POOL_BYTES)
     session = open_engine("onnxruntime").load(Path(model), threads=1)
     runs_max = os.cpu_count() or 1

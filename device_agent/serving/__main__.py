@@ -18,13 +18,6 @@ from device_agent.serving.process import InferenceProcess
 from device_agent.statistics_page import open_page
 from edge_sdk.base import EdgeError
 
-# Against a thread that computes in Python (a model's file being read for a swap), a request
-# waits up to one interval for the interpreter each time it comes back from the engine: with
-# the default of 5 ms that is seen. Shorter than what the gRPC server does at a stretch, and its
-# threads take the interpreter from each other in the middle of it: with 50 us a request over
-# gRPC costs a tenth to a fifth more CPU time.
-SWITCH_INTERVAL_S = 500e-6
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs until told to end (SIGTERM) or the supervisor is gone. Returns the exit code."""
@@ -33,7 +26,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--socket-fd", type=int, required=True)
     parser.add_argument("--statistics-fd", type=int)
     options = parser.parse_args(arguments)
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     wake, signalled = socket.socketpair()
     signalled.setblocking(False)
     signal.set_wakeup_fd(signalled.fileno())

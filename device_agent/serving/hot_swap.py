@@ -10,7 +10,8 @@ import queue
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -38,6 +39,12 @@ from edge_sdk.base import Digest, EdgeError
 
 OBSERVE_S = 0.5
 DEFECT = "Defect"  # the reason of an error that nobody raised on purpose
+# Against a thread that computes in Python (a model's file being read), a request waits up to one
+# interval for the interpreter each time it comes back from the engine: with the default of 5 ms
+# that is seen. Shorter than what the gRPC server does at a stretch, and its threads take the
+# interpreter from each other in the middle of it: a request over gRPC then takes a tenth longer.
+# So it is short only while there is such a thread.
+_INTERVAL_S = 500e-6
 
 Key = tuple[str, Digest]
 Job = Callable[[], None]
@@ -115,7 +122,8 @@ class Swapper:
             if job is None:
                 return
             try:
-                job()
+                with _giving_way():
+                    job()
             except Exception as error:  # noqa: BLE001 - a defect must not end all later swaps
                 complain("a defect of ours in a swap", error)
 
@@ -297,6 +305,17 @@ class Swapper:
             if now != self._said.get(model):
                 self._said[model] = now
                 self._send(now)
+
+
+@contextmanager
+def _giving_way() -> Iterator[None]:
+    """Requests get the interpreter from this thread soon."""
+    before_s = sys.getswitchinterval()
+    sys.setswitchinterval(min(before_s, _INTERVAL_S))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before_s)
 
 
 def complain(what: str, error: BaseException) -> None:

@@ -26,7 +26,6 @@ import msgspec
 
 from device_agent.config import ModelConfig
 from device_agent.serving import Dispatcher, ModelTable, memory
-from device_agent.serving.__main__ import SWITCH_INTERVAL_S
 from device_agent.serving.batch_trial import has_rows
 from device_agent.serving.load import Loader, LoadOrder
 from device_agent.serving.request import GivenTensor, Request
@@ -172,7 +171,6 @@ def _stand_back(start: Start) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     os.nice(start.nice)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
 
 
 def serve() -> None:

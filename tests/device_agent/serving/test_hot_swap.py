@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,8 +26,9 @@ from device_agent.records import (
     Switched,
 )
 from device_agent.serving import ModelTable, Swapper
+from device_agent.serving.generation import Generation
 from device_agent.serving.hot_swap import is_passing
-from device_agent.serving.load import Loader
+from device_agent.serving.load import Loader, LoadOrder
 from device_agent.serving.sequences import Sequence
 from device_agent.store import Store
 from edge_sdk.base import Digest
@@ -94,6 +96,26 @@ def test_prepare_switch_drop(stage: Stage) -> None:
     assert stage.table.find(MODEL, "").identity.artifact == two
     stage.ask(Drop(model=MODEL, artifact=None))
     assert stage.table.active() == ()
+
+
+def test_requests_get_the_interpreter_sooner_while_it_works(tmp_path: Path) -> None:
+    """And as before once nothing is to be done."""
+    seen: list[float] = []
+
+    class Watching(Loader):
+        def load(self, order: LoadOrder) -> Generation:
+            seen.append(sys.getswitchinterval())
+            return super().load(order)
+
+    store = Store.create(tmp_path / "state")
+    pool = TensorPool(budget_bytes=1 << 26, check=True)
+    made = Stage(store, loader=Watching(pool, threads=1))
+    made.swapper.start()
+    before_s = sys.getswitchinterval()
+    made.ask(prepare(store, hold(store, onnx_models.linear(1.0))))
+    made.swapper.stop()
+    assert seen[0] < before_s / 5
+    assert sys.getswitchinterval() == before_s
 
 
 def test_answers_carry_the_number_of_their_order(stage: Stage) -> None:
