@@ -14,11 +14,12 @@ from device_agent.cli.settings import with_free_port
 from device_agent.config import LocalConfig
 from device_agent.store import Slot, Store
 from edge_sdk.base import UnauthenticatedError
-from edge_sdk.client import connect
+from edge_sdk.client import Model, connect
 from tests.support import onnx_models
 from tests.support.held_models import hold
 from tests.support.inference_process import inference
 from tests.support.open_folder import open_folder
+from tests.support.processes import wait_for
 
 MODEL = "team/digits"
 ONES = np.ones((1, 4), np.float32)
@@ -57,7 +58,14 @@ def test_over_tcp_a_token(store: Store) -> None:
             model = client.model(MODEL)
             assert model.infer({"x": ONES}).version == "1.0.0"
             tokens.remove("camera")
-            with pytest.raises(UnauthenticatedError):
-                model.infer({"x": ONES})
+            wait_for(lambda: _is_refused(model), "the removed app to be out")
         with connect(inference=address, token=own_token(store.root, make=True)) as client:
             assert client.model(MODEL).infer({"x": ONES}).version == "1.0.0"
+
+
+def _is_refused(model: Model) -> bool:
+    try:
+        model.infer({"x": ONES})
+    except UnauthenticatedError:
+        return True
+    return False
