@@ -50,7 +50,7 @@ from edge_sdk.fleet.model import (
     Storage,
 )
 from edge_sdk.fleet.operators import Operators
-from edge_sdk.fleet.publish import Advance, Draft, Prepared, prepare
+from edge_sdk.fleet.publish import Advance, Draft, Prepared, check_names, prepare
 from edge_sdk.fleet.repository import Keys
 from edge_sdk.fleet.upload import Meter, Upload
 from edge_sdk.identity import Identity
@@ -141,15 +141,16 @@ class Fleet:
         """That the distributor lets the caller publish this, and that the keys can sign it:
         before a sample is computed or a byte is sent.
 
-        Raises: ForbiddenError, UsageError (a floor without keys, no passphrase), RefusedError (no
-        key of the namespace), TrustError, UnavailableError.
+        Raises: FormatError, UsageError (a floor without keys, no passphrase), ForbiddenError,
+        RefusedError (no key of the namespace), TrustError, UnavailableError.
         """
-        if draft.floor is not None and self._keys is None:
+        model, _, floor = check_names(draft)
+        if floor is not None and self._keys is None:
             raise UsageError(_FLOOR_WITHOUT_KEYS)
-        request = wire.MissingFilesRequest(model=_model(draft.model))
+        request = wire.MissingFilesRequest(model=str(model))
         self._connection.repeat(lambda: self._stub.MissingFiles(request, timeout=self._deadline_s))
         if self._keys is not None:
-            self.metadata.check_keys(self._keys, ModelName.parse(draft.model).namespace)
+            self.metadata.check_keys(self._keys, model.namespace)
 
     def published(self, draft: Draft) -> Manifest | None:
         """What is there under the name of a draft. None also where that cannot be known now:

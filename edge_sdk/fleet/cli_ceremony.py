@@ -218,13 +218,12 @@ def first(
     target: Any, /, namespaces: tuple[str, ...], out: Path, as_json: bool, **chosen: Any
 ) -> None:
     """The beginning: version 1 of everything."""
+    root = _signers(chosen["root_keys"], chosen["threshold"])
+    targets = _signers(chosen["targets_keys"], chosen["targets_threshold"])
+    named = _parse_namespaces(namespaces)
     with target.open() as fleet:
         drafted = ceremonies.draft_first(
-            fleet.metadata.newest_online(),
-            root=_signers(chosen["root_keys"], chosen["threshold"]),
-            targets=_signers(chosen["targets_keys"], chosen["targets_threshold"]),
-            namespaces=_parse_namespaces(namespaces),
-            now=now(),
+            fleet.metadata.newest_online(), root=root, targets=targets, namespaces=named, now=now()
         )
     _write(drafted, out, as_json)
 
@@ -252,11 +251,14 @@ def draft_root(
     target: Any, /, folder: Path | None, out: Path, as_json: bool, **chosen: Any
 ) -> None:
     """The next root: other root keys, targets keys, or keys of the distributor."""
+    held = KeyFolder(_folder(target, folder), ask_passphrase)
+    root = _signers(chosen["root_keys"], chosen["threshold"])
+    targets = _signers(chosen["targets_keys"], chosen["targets_threshold"])
     with target.open() as fleet:
         drafted = ceremonies.draft_root(
-            fleet.metadata.repository(KeyFolder(_folder(target, folder), ask_passphrase)),
-            root=_signers(chosen["root_keys"], chosen["threshold"]),
-            targets=_signers(chosen["targets_keys"], chosen["targets_threshold"]),
+            fleet.metadata.repository(held),
+            root=root,
+            targets=targets,
             online=fleet.metadata.newest_online() if chosen["online"] else None,
             now=now(),
         )
@@ -285,10 +287,12 @@ def draft_targets(
     target: Any, /, folder: Path | None, out: Path, as_json: bool, **chosen: Any
 ) -> None:
     """The next targets: a new namespace, or other keys of one."""
+    held = KeyFolder(_folder(target, folder), ask_passphrase)
+    named = _parse_namespaces(chosen["namespaces"])
     with target.open() as fleet:
         drafted = ceremonies.draft_targets(
-            fleet.metadata.repository(KeyFolder(_folder(target, folder), ask_passphrase)),
-            namespaces=_parse_namespaces(chosen["namespaces"]),
+            fleet.metadata.repository(held),
+            namespaces=named,
             online=fleet.metadata.newest_online() if chosen["online"] else None,
             now=now(),
         )

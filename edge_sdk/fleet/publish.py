@@ -203,6 +203,13 @@ def _evidence(file: Path) -> bytes:
         return stream.read(EVIDENCE_BYTES_MAX + 1)
 
 
+def check_names(draft: Draft) -> tuple[ModelName, Version, Version | None]:
+    """Model, version and floor. Raises: FormatError, UsageError."""
+    model, version = ModelName.parse(draft.model), Version.parse(draft.version)
+    check_segment(draft.variant, "variant")
+    return model, version, _floor(draft, version)
+
+
 def _floor(draft: Draft, version: Version) -> Version | None:
     """Raises: UsageError where no device could install what is published."""
     if draft.floor is None:
