@@ -280,6 +280,8 @@ def _pickle(stream: IO[bytes]) -> tuple[list[str], list[object]]:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(capped)):
             if count >= _OPCODES_MAX:
                 raise _TooLargeError
+            if count == 0 and opcode.stack_before:
+                raise _NoPickleError  # no reader gets past it: nothing is on its stack yet
             marked = marked or opcode.name == "MARK"
             if opcode.name in _CALLS or (marked and opcode.name in _CALLS_WITH_MARK):
                 called = bool(names) or opcode.name == "INST"

@@ -259,6 +259,19 @@ def test_a_pickle_of_a_huge_string(tmp_path: Path) -> None:
     assert code_in(file, "model.bin") == ("a pickle that is too large to look into",)
 
 
+TAKING = [one for one in pickletools.opcodes if one.stack_before]
+
+
+@pytest.mark.parametrize("opcode", TAKING, ids=[one.name for one in TAKING])
+def test_what_begins_by_taking_is_no_pickle(tmp_path: Path, opcode: pickletools.OpcodeInfo) -> None:
+    """Nothing is on a reader's stack at the beginning, so none gets past an opcode that takes:
+    millions of them behind each other are not looked at."""
+    begin = opcode.code.encode("latin-1")
+    with pytest.raises((pickle.UnpicklingError, EOFError, IndexError)):
+        pickle.loads(begin + bytes(8) + b".")
+    assert found(tmp_path, begin * 2_000_001, "model.bin") == ""
+
+
 @given(
     data=st.binary(max_size=200),
     magic=st.sampled_from([b"", b"\x80\x04", b"PK\x03\x04", b"\x93NUMPY"]),
