@@ -25,6 +25,9 @@ _IN_USE = (errno.EADDRINUSE,)
 
 
 _AGE_GRACE_MS = 60_000  # for calls under way on a connection that has become too old
+# Whoever connects and says nothing costs a socket; gRPC itself would wait for two minutes.
+HANDSHAKE_MS = 30_000
+NEWCOMER_IDLE_MS = 60_000  # of a connection without a certificate and without a call
 
 _LOG = logging.getLogger(__name__)
 
@@ -99,6 +102,9 @@ async def open_listener(
     else:
         options.append(("grpc.max_connection_age_ms", int(tls.age_s * 1000)))
         options.append(("grpc.max_connection_age_grace_ms", _AGE_GRACE_MS))
+        options.append(("grpc.server_handshake_timeout_ms", HANDSHAKE_MS))
+        if credentials.kind is None:
+            options.append(("grpc.max_connection_idle_ms", NEWCOMER_IDLE_MS))
     door = Door(credentials.kind, access, tls.standing if tls is not None else None)
     server = grpc.aio.server(interceptors=limits.around(door), options=options)
     register(server)

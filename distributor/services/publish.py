@@ -1,14 +1,16 @@
 """Takes one publish: the manifest, then the files, each byte proved before it is kept.
 
 Everything lies in staging until all of it is proved and durable; the catalog row comes
-last. A publish that breaks off or does not hold what its manifest says leaves nothing.
+last. A publish that breaks off or does not hold what its manifest says leaves nothing; once the
+last byte is proved it is kept as a whole, whatever becomes of who sent it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -138,7 +140,7 @@ async def publish(
                 code = await gates.code.check(
                     manifest, partial(_path, blobs, staging), asked=frames.allow_code
                 )
-            added = await _keep(
+            keep = _keep(
                 database,
                 blobs,
                 staging,
@@ -148,6 +150,7 @@ async def publish(
                 code=code,
                 evidence=evidence,
             )
+            added = await _to_the_end(keep)
             return Outcome(artifact=artifact, created=added.created, evidence=evidence)
     except ResourceError as error:
         # A delta can be built again, what an operator publishes exists nowhere else here.
@@ -220,6 +223,21 @@ def _action(added: Added, *, repaired: bool) -> str | None:
     if repaired:
         return "artifact.repair"
     return "artifact.evidence" if added.evidence else None
+
+
+async def _to_the_end(work: Coroutine[None, None, Added]) -> Added:
+    """Does ``work`` as a whole, also where the publisher goes away or is thrown out meanwhile:
+    half of it would be files that no row speaks of."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # nobody is left to hear it
+        raise
 
 
 async def _add_empty(

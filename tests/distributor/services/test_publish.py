@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -190,6 +192,30 @@ def test_a_publisher_that_goes_away(server: FleetServer) -> None:
         server.operator().Publish(broken(), timeout=30)
     wait_until(lambda: _objects(server) == before)  # the server hears of it a moment later
     assert _versions(server, "team/gone") == []
+
+
+def test_a_publisher_that_goes_away_at_the_last_moment(
+    server: FleetServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once every byte is proved it is kept whole: no file is left that no row speaks of."""
+    one = make_artifact({"a": noise(1000, "a"), "m.bin": noise(200_000, "b")}, model="team/last")
+    before = _objects(server)
+    at_it, go_on = threading.Event(), threading.Event()
+    keep = Staging.keep
+
+    async def slow(staging: Staging) -> None:
+        at_it.set()
+        await asyncio.to_thread(go_on.wait, 30)
+        await keep(staging)
+
+    monkeypatch.setattr(Staging, "keep", slow)
+    call = server.operator().Publish.future(publish_parts(one), timeout=30)
+    assert at_it.wait(30)
+    call.cancel()
+    go_on.set()
+    wait_until(lambda: _versions(server, "team/last") == ["1.0.0"])
+    kept = {str(entry.digest) for entry in one.manifest.files}
+    wait_until(lambda: _objects(server) == before | kept)
 
 
 def test_a_damaged_file_is_mended_by_publishing_again(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,12 +19,15 @@ from distributor.services import interceptor
 from edge_sdk.base import (
     ConflictError,
     EdgeError,
+    NotFoundError,
     RefusedError,
     TrustError,
     UnavailableError,
 )
+from edge_sdk.fleet import OwnIdentity
 from edge_sdk.identity import (
     EnrolmentToken,
+    Identity,
     Issued,
     Pending,
     enrol,
@@ -32,7 +37,7 @@ from edge_sdk.identity import (
     renew_expired,
 )
 from edge_sdk.protos import delivery_v1_pb2 as delivery
-from edge_sdk.protos.fleet_v1_pb2 import ListDevicesRequest
+from edge_sdk.protos.fleet_v1_pb2 import ListDevicesRequest, PublishRequest
 from edge_sdk.protos.fleet_v1_pb2_grpc import FleetServiceStub
 from edge_sdk.rpc import Credentials, Tls, open_channel, typed_errors
 from tests.support.artifacts import make_artifact, noise
@@ -43,7 +48,7 @@ from tests.support.enrolled import (
     identity_of,
     secured_fleet,
 )
-from tests.support.fleet_server import ScriptedDevice, publish, wait_until
+from tests.support.fleet_server import ScriptedDevice, publish, publish_parts, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +176,50 @@ def test_revocation_ends_a_download(fleet: SecuredFleet) -> None:
         for frame in frames:
             got += len(frame.data)
     assert 0 < got < 16 << 20
+
+
+@pytest.mark.parametrize("how", ["revoked", "removed"])
+def test_revocation_ends_an_upload(fleet: SecuredFleet, tmp_path: Path, how: str) -> None:
+    """An operator who is thrown out in the middle of a publish hears so at once; of what came
+    until then nothing stays, neither in the catalog nor in storage."""
+    bob = _operator(fleet, tmp_path, f"bob-{how}", "publisher")
+    artifact = make_artifact({"a.txt": noise(1000), "m.bin": noise(4 << 20)}, model="team/stolen")
+    before = _objects(fleet)
+    thrown_out = threading.Event()
+
+    def parts() -> Iterator[PublishRequest]:
+        """Up to the middle of the second file; then nothing, and no end."""
+        yield from itertools.islice(publish_parts(artifact), 30)
+        thrown_out.wait(30)
+
+    address = fleet.server.serving.operator_address
+    with open_channel(address, Credentials(tls=bob.tls())) as channel, fleet.operator() as ann:
+        call = FleetServiceStub(channel).Publish.future(parts(), timeout=30)
+        wait_until(lambda: _objects(fleet) != before)
+        if how == "revoked":
+            ann.identities.revoke(f"bob-{how}", kind="operator", reason="stolen")
+        else:
+            ann.operators.remove(f"bob-{how}")
+        with pytest.raises(TrustError, match="refused: "), typed_errors("the distributor"):
+            call.result()
+        thrown_out.set()
+        with pytest.raises(NotFoundError):
+            ann.models("team/stolen")
+        again = FleetServiceStub(channel).Publish.future(publish_parts(artifact), timeout=30)
+        with pytest.raises(TrustError, match="refused: "), typed_errors("the distributor"):
+            again.result()
+    wait_until(lambda: _objects(fleet) == before)
+
+
+def _operator(fleet: SecuredFleet, folder: Path, name: str, *roles: str) -> Identity:
+    with fleet.operator() as ann:
+        ann.operators.add(name, roles)
+    token = fleet.token(kind="operator", name=name)
+    return OwnIdentity(folder / name).log_in(token, name)
+
+
+def _objects(fleet: SecuredFleet) -> set[str]:
+    return {path.name for path in (fleet.data / "objects").rglob("*") if path.is_file()}
 
 
 def test_a_certificate_that_expires_on_an_open_connection(fleet: SecuredFleet) -> None:
