@@ -123,7 +123,8 @@ async def running(config: DistributorConfig) -> AsyncIterator[Serving]:
         keys = OnlineKeys(folder.keys)
         renewal = Renewal(database, keys)
         stack.push_async_callback(renewal.close)
-        own = await make_identity_services(config, database, root=partial(_trust_root, database))
+        root = partial(_trust_root, database)
+        own = await make_identity_services(config, database, root=root, wakeups=wakeups)
         delivery = Delivery(
             database,
             blobs,

@@ -6,6 +6,7 @@ Functions over a connection. Everything is in the database: a restart strands no
 from distributor.rollouts.allowed import check_allowed
 from distributor.rollouts.assignments import newer_assignment, read_assignment
 from distributor.rollouts.events import settle, store_events
+from distributor.rollouts.leaving import leave, leave_all
 from distributor.rollouts.model import (
     FINAL_STATES,
     Cohort,
@@ -57,6 +58,8 @@ __all__ = [
     "choose_devices",
     "create",
     "get_rollout",
+    "leave",
+    "leave_all",
     "list_rollouts",
     "models_of",
     "newer_assignment",

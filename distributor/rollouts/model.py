@@ -6,7 +6,8 @@ what its events say: the states of a device's life (design.md section 8). It end
 * ``committed``, ``failed``, ``rolled_back``: said by the device;
 * ``refused``: it was never assigned; the reason says what does not fit;
 * ``superseded``: a later rollout of the same model took its place;
-* ``recalled``: the rollout was aborted and it went back to what it had before.
+* ``recalled``: the rollout was aborted and it went back to what it had before;
+* ``revoked``: its key is refused, so nothing can be brought to it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ FAILED = "failed"
 REFUSED = "refused"
 SUPERSEDED = "superseded"
 RECALLED = "recalled"
+REVOKED = "revoked"
 
 DEVICE_STATES = frozenset(
     {
@@ -41,7 +43,7 @@ DEVICE_STATES = frozenset(
     }
 )
 SAID_BY_DEVICE = frozenset({COMMITTED, FAILED, "rolled_back"})
-DECIDED_HERE = frozenset({REFUSED, SUPERSEDED, RECALLED})
+DECIDED_HERE = frozenset({REFUSED, SUPERSEDED, RECALLED, REVOKED})
 FINAL_STATES = SAID_BY_DEVICE | DECIDED_HERE
 
 RowKey = tuple[str, ModelName]  # device and model

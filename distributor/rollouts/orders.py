@@ -10,11 +10,11 @@ from sqlalchemy import Connection
 
 from distributor.catalog import get_artifact, variants_of
 from distributor.devices import DeviceRecord, get_device, list_devices
-from distributor.identity import State, list_identities
 from distributor.planning import ArtifactFacts, change, choose, order, parse_selector
 from distributor.rollouts.allowed import check_allowed, coming_with
 from distributor.rollouts.assignments import read_assignment, write_assignment
 from distributor.rollouts.before import before, entry_of
+from distributor.rollouts.leaving import thrown_out
 from distributor.rollouts.model import (
     ABORTED,
     ASSIGNED,
@@ -63,7 +63,7 @@ def choose_devices(connection: Connection, cohort: Cohort) -> list[DeviceRecord]
     Raises: NotFoundError (a name is no device, or nothing matches), UsageError, FormatError,
     RefusedError (a name is that of a device that was thrown out).
     """
-    out = _thrown_out(connection)
+    out = thrown_out(connection)
     known = {one.device: one for one in list_devices(connection) if one.device not in out}
     barred = sorted(set(cohort.devices) & set(out))
     if barred:
@@ -85,15 +85,6 @@ def choose_devices(connection: Connection, cohort: Cohort) -> list[DeviceRecord]
             else "no device has checked in here yet"
         )
     return [known[name] for name in names]
-
-
-def _thrown_out(connection: Connection) -> dict[str, State]:
-    """Devices whose key is refused, until they enrol with another one."""
-    return {
-        one.name: one.state
-        for state in (State.REVOKED, State.CLONED)
-        for one in list_identities(connection, kind="device", state=state)
-    }
 
 
 def create(connection: Connection, request: RolloutRequest, *, at_ms: int, by: str) -> Rollout:
@@ -202,7 +193,8 @@ def assign_built(
         return Touched()
     touched = Touched(rollouts=frozenset([rollout]))
     for waiting in by_device(one.devices):
-        rows = all_or_none([built.get(row.key, row) for row in waiting])
+        # Who was thrown out meanwhile stays out.
+        rows = all_or_none([row if row.final else built.get(row.key, row) for row in waiting])
         for row in rows:
             if row.final:
                 save_device(connection, rollout, row)
@@ -382,9 +374,12 @@ def undo(connection: Connection, rollout: str, *, at_ms: int, by: str) -> Rollou
             f"rollout {rollout} is still building; use: edge-fleet rollout abort {rollout}"
         )
     rows: list[RolloutDevice] = []
+    out = thrown_out(connection)
     for own in by_device(one.devices):
         record = get_device(connection, own[0].device)
-        if all(_can_go_back(record, one, row) for row in own):
+        if record.device in out:
+            _take_back(connection, one, [row for row in own if row.counter], at_ms)
+        elif all(_can_go_back(record, one, row) for row in own):
             rows += [_back(row, at_ms) for row in own]
     if not rows:
         raise RefusedError(

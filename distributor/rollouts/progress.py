@@ -39,7 +39,7 @@ def advance(row: RolloutDevice, event: DeviceEvent, *, at_ms: int) -> RolloutDev
     """``row`` after ``event``; the same value where the event says nothing about it.
 
     The newest event counts, so a repeated or late one never takes a device back. What was
-    decided here (refused, superseded, recalled) stays.
+    decided here (refused, superseded, recalled, revoked) stays.
     """
     about = (
         row.counter > 0

@@ -229,6 +229,15 @@ def open_rows(connection: Connection, device: str) -> list[tuple[str, RolloutDev
     )
 
 
+def unfinished_rows(connection: Connection, device: str) -> list[tuple[str, RolloutDevice]]:
+    """(rollout, row) of a device where more is expected of it, assigned or still building."""
+    return _rows_of(
+        connection,
+        rollout_devices.c.device == device,
+        rollout_devices.c.state.not_in(sorted(FINAL_STATES)),
+    )
+
+
 def rows_about(
     connection: Connection, device: str, artifact: Digest
 ) -> list[tuple[str, RolloutDevice]]:

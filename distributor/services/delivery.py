@@ -84,6 +84,7 @@ class Delivery(delivery_grpc.DeliveryServiceServicer):
             _check_in, check_in, self._keys, who, to_mark(request), at_ms=now_ms()
         )
         if refused and who is not None:
+            self._driver.tell(touched)
             self._standing.refuse(who.key, refused)
             self._standing.check(who.key)
         self._wakeups.left.discard(check_in.facts.device)
@@ -217,8 +218,8 @@ def _check_in(
     refused = ""
     if who is not None:
         refused = identity.note_check_in(connection, who, mark, at_ms=at_ms)
-    if refused:
-        return refused, b"", Touched()
+    if who is not None and refused:
+        return refused, b"", rollouts.leave(connection, who.name, refused, at_ms=at_ms)
     record = devices.record_check_in(connection, said, at_ms=at_ms)
     touched = rollouts.settle(connection, record, at_ms=at_ms)
     document = rollouts.newer_assignment(connection, record.device, at_ms=at_ms)

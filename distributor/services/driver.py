@@ -75,6 +75,7 @@ class RolloutDriver:
 
     async def resume(self) -> None:
         """Takes up the rollouts that the last process left building."""
+        self.tell(await self._database.write(rollouts.leave_all, at_ms=now_ms()))
         for rollout in await self._database.read(rollouts.unfinished_builds):
             self._start(rollout)
 

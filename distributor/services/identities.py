@@ -13,13 +13,15 @@ from typing import Any
 import grpc
 from sqlalchemy import Connection
 
-from distributor import identity, operators
+from distributor import identity, operators, rollouts
 from distributor.audit import Act, recorded
 from distributor.identity import IdentityRecord, Issuer, TokenRecord
 from distributor.identity.tokens import VALID_S_MAX
+from distributor.rollouts import Touched
 from distributor.services.access import permitted, rights
 from distributor.services.enrolment import Clock, Root
 from distributor.services.standing import Standing
+from distributor.services.wakeups import Wakeups
 from distributor.storage import Database
 from edge_sdk.base import UsageError, check_segment
 from edge_sdk.identity import EnrolmentToken, Kind
@@ -124,12 +126,14 @@ class Identities(stubs.IdentityServiceServicer):
         database: Database,
         tokens: TokenMaker,
         standing: Standing,
+        wakeups: Wakeups,
         *,
         clock: Clock = time.time,
     ) -> None:
         self._database = database
         self._tokens = tokens
         self._standing = standing
+        self._wakeups = wakeups
         self._clock = clock
 
     async def CreateToken(
@@ -202,7 +206,8 @@ class Identities(stubs.IdentityServiceServicer):
         name = check_segment(request.name, kind)
         act = permitted().act(f"{kind}.revoke", name, {"reason": request.reason[:200]}, at_ms=at_ms)
         revoke = recorded(_revoke, act)
-        record = await self._database.write(revoke, kind, name, request.reason, at_ms=at_ms)
+        record, left = await self._database.write(revoke, kind, name, request.reason, at_ms=at_ms)
+        self._wakeups.wake(f"rollout {one}" for one in left.rollouts)
         if record.key:
             self._standing.refuse(record.key, record.reason)
         if kind == "operator":
@@ -215,11 +220,14 @@ class Identities(stubs.IdentityServiceServicer):
 
 def _revoke(
     connection: Connection, kind: Kind, name: str, reason: str, *, at_ms: int
-) -> IdentityRecord:
-    """Also what the key may have made: whoever stole it has tokens for pipelines by now."""
+) -> tuple[IdentityRecord, Touched]:
+    """Also what the key may have made: whoever stole it has tokens for pipelines by now. No
+    rollout waits any longer for a device."""
+    record = identity.revoke(connection, kind, name, reason, at_ms=at_ms)
     if kind == "operator":
         operators.forget_tokens(connection, name)
-    return identity.revoke(connection, kind, name, reason, at_ms=at_ms)
+        return record, Touched()
+    return record, rollouts.leave(connection, name, record.reason, at_ms=at_ms)
 
 
 def _kind(text: str) -> Kind:

@@ -23,6 +23,7 @@ from distributor.services.enrolment import FIRST, Enrolment, Renewal, Root
 from distributor.services.identities import Addresses, Identities, TokenMaker
 from distributor.services.listener import ServerTls
 from distributor.services.standing import Standing
+from distributor.services.wakeups import Wakeups
 from distributor.storage import Database
 from edge_sdk.identity import CertificateFacts
 from edge_sdk.rpc import check_address, plaintext_for_tests
@@ -102,7 +103,7 @@ def _by_host(action: str, token: str) -> Act:
 
 
 async def make_identity_services(
-    config: DistributorConfig, database: Database, *, root: Root
+    config: DistributorConfig, database: Database, *, root: Root, wakeups: Wakeups
 ) -> IdentityServices:
     """Raises: NotFoundError, FormatError, UsageError."""
     folder = IdentityFolder(config.data)
@@ -135,7 +136,7 @@ async def make_identity_services(
             ),
         ),
         renewal=Renewal(database, issuer),
-        identities=Identities(database, tokens, standing),
+        identities=Identities(database, tokens, standing, wakeups),
         tls=tls,
         addresses=addresses,
         folder=folder,

@@ -12,9 +12,10 @@ from edge_sdk.base import Digest
 
 FAILED_STATES = frozenset({"failed", "rolled_back"})
 REFUSED_STATE = "refused"
-# Of a device, after which nothing more is expected of it; the last three are decided by the
-# distributor: it fits nothing, a later rollout took over, the rollout was aborted.
-FINAL_STATES = FAILED_STATES | {"committed", REFUSED_STATE, "superseded", "recalled"}
+# Of a device, after which nothing more is expected of it; the last four are decided by the
+# distributor: it fits nothing, a later rollout took over, the rollout was aborted, the device's
+# key is refused.
+FINAL_STATES = FAILED_STATES | {"committed", REFUSED_STATE, "superseded", "recalled", "revoked"}
 DONE_STATES = frozenset({"done", "aborted"})
 
 
@@ -232,7 +233,8 @@ class RolloutPlan:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutDevice:
     """One model on one device of a rollout; ``state`` is that of the update's life cycle, or
-    ``building``, ``refused``, ``superseded`` or ``recalled``, which the distributor decides."""
+    ``building``, ``refused``, ``superseded``, ``recalled`` or ``revoked``, which the distributor
+    decides."""
 
     device: str
     model: str

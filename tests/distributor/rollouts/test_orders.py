@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from distributor import devices, identity, rollouts
-from distributor.identity import Vouched
+from distributor import devices, rollouts
 from distributor.rollouts import Cohort, RolloutRequest
 from edge_sdk.base import NotFoundError, RefusedError, UsageError, Version
-from edge_sdk.identity import RequestFacts, secret_hash
 from edge_sdk.manifest import Requirements
 from tests.support.artifacts import make_artifact
 from tests.support.catalog import AT_MS, MODEL, Catalog, open_catalog
+from tests.support.thrown_out import throw_out
 
 
 def _commit(one: Catalog, device: str, number: int) -> None:
@@ -317,24 +316,13 @@ def test_rows_built_with_a_reason_are_final(tmp_path: Path) -> None:
         assert one.counter("a") == 0
 
 
-def _throw_out(one: Catalog, device: str) -> None:
-    secret, _ = one.write(
-        identity.create_token,
-        kind="device", name="", uses=1, approval=False, expires_ms=AT_MS, created_by="a", at_ms=0,
-    )  # fmt: skip
-    asked = RequestFacts(kind="device", name=device, key="a" * 64, der=b"")
-    vouched = Vouched(secret_hash=secret_hash(bytes.fromhex(secret)))
-    one.write(identity.admit, asked, vouched, at_ms=1)
-    one.write(identity.revoke, "device", device, "stolen", at_ms=2)
-
-
 def test_devices_that_were_thrown_out(tmp_path: Path) -> None:
     """They are in no cohort, which could never be done, and naming one says why."""
     with open_catalog(tmp_path) as one:
         one.add_version("1.0.0")
         one.check_in("a", labels={"site": "rome"})
         one.check_in("b", labels={"site": "rome"})
-        _throw_out(one, "b")
+        throw_out(one, "b")
         assert set(one.states(one.roll_out("1.0.0").rollout)) == {"a"}
         assert set(one.states(one.roll_out("1.0.0", selector="site=rome").rollout)) == {"a"}
         with pytest.raises(RefusedError, match="b is revoked"):

@@ -24,7 +24,7 @@ from edge_sdk.base import (
     TrustError,
     UnavailableError,
 )
-from edge_sdk.fleet import OwnIdentity
+from edge_sdk.fleet import Cohort, OwnIdentity
 from edge_sdk.identity import (
     EnrolmentToken,
     Identity,
@@ -48,7 +48,13 @@ from tests.support.enrolled import (
     identity_of,
     secured_fleet,
 )
-from tests.support.fleet_server import ScriptedDevice, publish, publish_parts, wait_until
+from tests.support.fleet_server import (
+    ScriptedDevice,
+    publish,
+    publish_parts,
+    remembering,
+    wait_until,
+)
 
 
 @pytest.fixture(scope="module")
@@ -134,10 +140,20 @@ def test_an_older_tls_is_refused_per_call(
 
 
 def test_revocation_ends_calls_and_streams(fleet: SecuredFleet) -> None:
-    """A revoked device is refused at its next call, and its idle watch ends at once."""
+    """A revoked device is refused at its next call, and its idle watch ends at once; so does
+    the rollout that waits for it alone."""
     identity = fleet.enrolled("gate-2")
     device = fleet.device(identity)
-    _check_in(device)
+    device.check_in()
+    address = fleet.server.serving.operator_address
+    with open_channel(address, Credentials(tls=fleet.ann.tls())) as channel:
+        stub = remembering(FleetServiceStub(channel), fleet.data)
+        publish(stub, make_artifact({"m.bin": b"weights"}, model="team/gates"))
+    with fleet.operator() as operator:
+        rollout = operator.rollout_create("team/gates", "1.0.0", Cohort(devices=("gate-2",)))
+    followed = fleet.operator()
+    states = followed.rollout_watch(rollout.rollout, timeout_s=30)
+    assert next(states).state in ("building", "running")
     watch = device.stub.Watch(delivery.WatchRequest(), timeout=30)
     wakeups = fleet.server.serving.wakeups
     wait_until(lambda: wakeups.watched("device gate-2"))
@@ -147,6 +163,10 @@ def test_revocation_ends_calls_and_streams(fleet: SecuredFleet) -> None:
     with pytest.raises(TrustError, match="stolen"), typed_errors("the distributor"):
         list(watch)
     assert time.monotonic() - began_s < 5
+    *_, last = states
+    followed.close()
+    assert (last.state, last.devices[0].state) == ("done", "revoked")
+    assert "stolen" in last.devices[0].message
     wait_until(lambda: not wakeups.watched("device gate-2"))
     with pytest.raises(TrustError, match="stolen"):
         _check_in(device)
