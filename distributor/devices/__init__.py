@@ -3,12 +3,13 @@
 A device registers itself by checking in. Functions over a connection.
 """
 
-from distributor.devices.model import CheckIn, DeviceRecord, ModelState
+from distributor.devices.model import CheckIn, DeviceRecord, ModelState, Refusal
 from distributor.devices.registry import (
     find_devices,
     get_device,
     label_device,
     list_devices,
+    note_refusal,
     note_update,
     record_check_in,
     running_on,
@@ -18,10 +19,12 @@ __all__ = [
     "CheckIn",
     "DeviceRecord",
     "ModelState",
+    "Refusal",
     "find_devices",
     "get_device",
     "label_device",
     "list_devices",
+    "note_refusal",
     "note_update",
     "record_check_in",
     "running_on",

@@ -27,6 +27,16 @@ class ModelState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """What a device did not believe, by its own clock. ``check``: which of its checks said no."""
+
+    at_ms: int
+    reason: str
+    check: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckIn:
     """One check-in. The labels of ``facts`` are those that the device declares."""
 
@@ -51,6 +61,7 @@ class DeviceRecord:
     acknowledged_event: int
     held: tuple[Digest, ...]
     models: tuple[ModelState, ...]
+    refusal: Refusal | None = None  # the last one, until it took something up
 
     @property
     def device(self) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, insert, null, select, update
 
 from distributor.devices.capabilities import read_facts, write_facts
-from distributor.devices.model import CheckIn, DeviceRecord, ModelState
+from distributor.devices.model import CheckIn, DeviceRecord, ModelState, Refusal
 from distributor.storage.tables import device_artifacts, device_models, devices
 from edge_sdk.base import Digest, ModelName, NotFoundError, Version, check_segment
 
@@ -27,6 +28,16 @@ def record_check_in(connection: Connection, check_in: CheckIn, *, at_ms: int) ->
         "agent_version": check_in.agent_version,
         "accepted_counter": check_in.accepted_counter,
     }
+    # An assignment taken up is the end of whatever kept the device from it.
+    connection.execute(
+        update(devices)
+        .where(
+            devices.c.device == device,
+            devices.c.refusal.is_not(None),
+            devices.c.accepted_counter < check_in.accepted_counter,
+        )
+        .values(refusal=null())
+    )
     changed = connection.execute(update(devices).where(devices.c.device == device).values(**said))
     if changed.rowcount == 0:
         first = {
@@ -124,6 +135,12 @@ def note_update(
     connection.execute(insert(device_artifacts).values(device=device, artifact=str(holds)))
 
 
+def note_refusal(connection: Connection, device: str, refusal: Refusal | None) -> None:
+    """What the device refused; None: it took something up, so that is over."""
+    value: Any = null() if refusal is None else asdict(refusal)
+    connection.execute(update(devices).where(devices.c.device == device).values(refusal=value))
+
+
 def _model_row(device: str, one: ModelState) -> dict[str, Any]:
     return {
         "device": device,
@@ -181,4 +198,5 @@ def _device(row: Row[Any], held: list[Digest], models: list[ModelState]) -> Devi
         acknowledged_event=row.acknowledged_event,
         held=tuple(held),
         models=tuple(models),
+        refusal=None if row.refusal is None else Refusal(**row.refusal),
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlalchemy import Connection, insert, update
 
-from distributor.devices import DeviceRecord, get_device, note_update
-from distributor.rollouts.model import COMMITTED, Touched
+from distributor.devices import DeviceRecord, Refusal, get_device, note_refusal, note_update
+from distributor.rollouts.model import COMMITTED, DEVICE_STATES, REFUSED, Touched
 from distributor.rollouts.progress import DeviceEvent, advance, settled, shown
 from distributor.rollouts.records import finish_if_done, open_rows, rows_about, save_device
 from distributor.storage.tables import devices, events
@@ -28,6 +29,9 @@ def store_events(
     touched: set[str] = set()
     for event in (fresh[number] for number in sorted(fresh)):
         touched |= _count(connection, device, event, at_ms=at_ms)
+        if event.state == REFUSED or (record.refusal and event.state in DEVICE_STATES):
+            record = replace(record, refusal=_refusal(event))
+            note_refusal(connection, device, record.refusal)
         state = shown(known.get(event.model), event)
         if state is not None:
             known[event.model] = state
@@ -77,6 +81,18 @@ def _count(connection: Connection, device: str, event: DeviceEvent, *, at_ms: in
             save_device(connection, rollout, after)
             touched.add(rollout)
     return touched
+
+
+def _refusal(event: DeviceEvent) -> Refusal | None:
+    """What the event says was not believed; None: it is about something taken up."""
+    if event.state != REFUSED:
+        return None
+    return Refusal(
+        at_ms=event.at_ms,
+        reason=event.reason,
+        check=event.facts.get("check", ""),
+        message=event.message,
+    )
 
 
 def _row(device: str, event: DeviceEvent, at_ms: int) -> dict[str, object]:

@@ -244,6 +244,8 @@ class Fleet(fleet_grpc.FleetServiceServicer):
         models = [one for one in shown.models if visible(ModelName.parse(one.model).namespace)]
         del shown.models[:]
         shown.models.extend(models)
+        if shown.HasField("refusal") and not visible(EVERYWHERE):
+            shown.refusal.ClearField("message")  # it may name models of any namespace
         return shown
 
 

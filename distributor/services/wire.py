@@ -7,6 +7,7 @@ be stored would be sent for ever.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 
 from distributor.catalog import CatalogArtifact
 from distributor.devices import CheckIn, DeviceRecord, ModelState
@@ -162,7 +163,11 @@ def from_artifact(one: CatalogArtifact) -> fleet.Artifact:
 
 
 def from_device(record: DeviceRecord, assignment: Assignment, *, online: bool) -> fleet.Device:
+    refusal = None
+    if record.refusal is not None:
+        refusal = fleet.Refusal(**asdict(record.refusal))
     return fleet.Device(
+        refusal=refusal,
         device=record.device,
         labels=dict(record.facts.labels),
         first_seen_ms=record.first_seen_ms,

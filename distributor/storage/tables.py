@@ -112,6 +112,7 @@ devices = Table(
     Column("assigned_counter", BigInteger, nullable=False),  # newest made for it
     Column("assignment", LargeBinary),  # the document of assigned_counter
     Column("acknowledged_event", BigInteger, nullable=False),
+    Column("refusal", JSON),  # what it refused last, until it took something up
 )
 
 device_artifacts = Table(

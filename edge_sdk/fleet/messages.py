@@ -15,6 +15,7 @@ from edge_sdk.fleet.model import (
     HeldEvidence,
     ModelVersion,
     PlannedDevice,
+    Refusal,
     Rollout,
     RolloutDevice,
     Storage,
@@ -117,6 +118,16 @@ def device_from(message: wire.Device) -> Device:
         disk_free_bytes=message.disk_free_bytes,
         agent_version=message.agent_version,
         engines=tuple(message.engines),
+        refusal=_refusal_from(message.refusal) if message.HasField("refusal") else None,
+    )
+
+
+def _refusal_from(message: wire.Refusal) -> Refusal:
+    return Refusal(
+        at_ms=message.at_ms,
+        reason=message.reason,
+        check=message.check,
+        message=message.message,
     )
 
 

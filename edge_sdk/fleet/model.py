@@ -135,7 +135,20 @@ class DeviceModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """What a device did not believe, by its own clock. ``check``: which of its checks said no;
+    ``message`` is "" for who may not see every namespace."""
+
+    at_ms: int
+    reason: str
+    check: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
+    """``refusal``: what it refused last; None: it took something up since, or never did."""
+
     device: str
     labels: Mapping[str, str]
     first_seen_ms: int
@@ -147,6 +160,7 @@ class Device:
     disk_free_bytes: int
     agent_version: str
     engines: tuple[str, ...]
+    refusal: Refusal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

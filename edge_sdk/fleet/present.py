@@ -158,6 +158,18 @@ def print_devices(devices: Sequence[Device]) -> None:
         ],
         rows,
     )
+    for device in devices:
+        _print_refusal(device)
+
+
+def _print_refusal(device: Device) -> None:
+    """A line where the device did not take up what it was told."""
+    refusal = device.refusal
+    if refusal is not None:
+        check = f" ({refusal.check})" if refusal.check else ""
+        why = f"{refusal.reason}{check}" + (f": {refusal.message}" if refusal.message else "")
+        when = time_text(refusal.at_ms)
+        click.echo(f"{device.device} refused, {when} by its clock: {printable(why)}")
 
 
 def print_explanation(explanation: Explanation) -> None:
@@ -172,6 +184,7 @@ def print_explanation(explanation: Explanation) -> None:
             ]
         ],
     )
+    _print_refusal(device)
     print_table(
         ["MODEL", "VERSION", "VARIANT", "VERDICT", "WHY"],
         [

@@ -603,6 +603,7 @@ class Device(_message.Message):
     DISK_FREE_BYTES_FIELD_NUMBER: _builtins.int
     AGENT_VERSION_FIELD_NUMBER: _builtins.int
     ENGINES_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
     device: _builtins.str
     first_seen_ms: _builtins.int
     last_seen_ms: _builtins.int
@@ -619,6 +620,10 @@ class Device(_message.Message):
     def engines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """"onnxruntime 1.23.2" """
 
+    @_builtins.property
+    def refusal(self) -> Global___Refusal:
+        """absent: it took up all that it was told"""
+
     def __init__(
         self,
         *,
@@ -633,14 +638,49 @@ class Device(_message.Message):
         disk_free_bytes: _builtins.int = ...,
         agent_version: _builtins.str = ...,
         engines: _abc.Iterable[_builtins.str] | None = ...,
+        refusal: Global___Refusal | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "architecture", b"architecture", "device", b"device", "disk_free_bytes", b"disk_free_bytes", "engines", b"engines", "first_seen_ms", b"first_seen_ms", "labels", b"labels", "last_seen_ms", b"last_seen_ms", "memory_bytes", b"memory_bytes", "models", b"models", "online", b"online"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "architecture", b"architecture", "device", b"device", "disk_free_bytes", b"disk_free_bytes", "engines", b"engines", "first_seen_ms", b"first_seen_ms", "labels", b"labels", "last_seen_ms", b"last_seen_ms", "memory_bytes", b"memory_bytes", "models", b"models", "online", b"online", "refusal", b"refusal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Device: _TypeAlias = Device  # noqa: Y015
+
+@_typing.final
+class Refusal(_message.Message):
+    """What a device did not believe, and so did not take up: kept until it takes up something newer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AT_MS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    CHECK_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    at_ms: _builtins.int
+    """by the device's clock"""
+    reason: _builtins.str
+    """the error's name"""
+    check: _builtins.str
+    """which of its checks said no; may be empty"""
+    message: _builtins.str
+    """empty for who may not see every namespace"""
+    def __init__(
+        self,
+        *,
+        at_ms: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        check: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "check", b"check", "message", b"message", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Refusal: _TypeAlias = Refusal  # noqa: Y015
 
 @_typing.final
 class ListDevicesRequest(_message.Message):

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, select
 
-from distributor import rollouts
+from distributor import devices, rollouts
+from distributor.devices import Refusal
 from distributor.rollouts import DeviceEvent
 from distributor.storage.tables import events
 from edge_sdk.base import NotFoundError
@@ -36,6 +37,40 @@ def test_a_second_delivery_changes_nothing(tmp_path: Path) -> None:
 
 
 _LIFE = ((1, "fetching"), (2, "proved"), (3, "committed"))
+
+
+def test_what_a_device_refuses_is_shown_until_it_takes_something_up(tmp_path: Path) -> None:
+    """The last refusal counts; it is over with an update under way, or an assignment accepted."""
+
+    def refused(number: int, check: str) -> DeviceEvent:
+        facts = {"check": check}
+        values = {"artifact": None, "rollout": "", "model": "", "version": "", "attempt": 0}
+        return one.event("a", number, "refused", reason="TrustError", facts=facts, **values)
+
+    def shown() -> str | None:
+        refusal = one.read(devices.get_device, "a").refusal
+        return None if refusal is None else refusal.check
+
+    with open_catalog(tmp_path) as one:
+        one.add_version("1.0.0")
+        one.check_in("a")
+        one.roll_out("1.0.0")
+        assert shown() is None
+        one.report("a", refused(1, "targets"))
+        one.report("a", refused(2, "floor"))
+        assert shown() == "floor"
+        one.check_in("a", counter=0)
+        assert shown() == "floor"
+        one.report("a", one.event("a", 3, "fetching"))
+        assert shown() is None
+        one.report("a", refused(4, "expired"))
+        one.check_in("a", counter=1)
+        assert shown() is None
+        one.report("a", one.event("a", 5, "proved"), refused(6, "expired"))
+        one.check_in("a", counter=1)
+        assert shown() == "expired"
+        found = one.read(devices.list_devices)[0].refusal
+        assert found == Refusal(at_ms=AT_MS, reason="TrustError", check="expired", message="")
 
 
 def test_only_newer_ones_count(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from distributor.services import Caller, permitted
 from distributor.services.access import Rights, enter
 from edge_sdk.audit import Entry, decode_entry
 from edge_sdk.base import Digest, EdgeError, ForbiddenError, TrustError
+from edge_sdk.protos import delivery_v1_pb2 as delivery
 from edge_sdk.protos import fleet_v1_pb2 as fleet
 from edge_sdk.protos import identity_v1_pb2 as identity
 from edge_sdk.protos import metadata_v1_pb2 as metadata
@@ -266,6 +267,18 @@ def test_the_door_asks_for_roles(server: FleetServer, name: str) -> None:
             expected[short] = not decision.allowed
             seen[short] = outcome(door, call) == "ForbiddenError"
     assert seen == expected
+
+
+def test_a_refusals_words_are_for_who_sees_every_namespace(server: FleetServer) -> None:
+    """They may name models of any; that the device refused, and which check, everybody sees."""
+    device = server.device("cam-1")
+    said = {"number": 10_000, "state": "refused", "reason": "TrustError", "message": "other/x"}
+    device.send(delivery.Event(facts={"check": "floor"}, **said))  # type: ignore[arg-type]
+    for name, message in (("viewer-team", ""), ("viewer-everywhere", "other/x")):
+        with Door(server, name) as door:
+            (one,) = door.fleet.ListDevices(fleet.ListDevicesRequest(), timeout=30).devices
+        shown = one.refusal
+        assert (shown.reason, shown.check, shown.message) == ("TrustError", "floor", message)
 
 
 def test_who_is_no_operator_may_nothing(server: FleetServer) -> None:

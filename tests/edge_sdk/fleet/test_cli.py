@@ -17,6 +17,7 @@ import pytest
 from edge_sdk.base import UnavailableError
 from edge_sdk.fleet import connection
 from edge_sdk.fleet.cli import cli, main, pairs
+from edge_sdk.protos import fleet_v1_pb2 as wire
 from tests.support.commands import Ran, run_main
 from tests.support.fleet_messages import a_device, a_storage, a_verdict
 from tests.support.fleet_service import FleetInMemory
@@ -186,7 +187,13 @@ def test_devices(edge_fleet: EdgeFleet, service: FleetInMemory) -> None:
     service.devices["gate-7"] = a_device()
     service.devices["gate-8"] = a_device("gate-8", online=False, last_seen_ms=0)
     del service.devices["gate-8"].models[:]
+    service.devices["gate-8"].refusal.MergeFrom(
+        wire.Refusal(at_ms=60_000, reason="TrustError", check="floor", message="too \x1b[1mold")
+    )
     table = edge_fleet("devices").out
+    (refused,) = (line for line in table.splitlines() if "refused" in line)
+    assert refused.startswith("gate-8 refused, 1970-01-01 00:01")
+    assert refused.endswith("TrustError (floor): too \ufffd[1mold")
     row = next(line for line in table.splitlines() if line.startswith("gate-7"))
     assert row.split()[:7] == [
         *("gate-7", "online", "site=berlin", "team/digits", "2.0.0", "1.0.0", "fetching"),
@@ -195,6 +202,8 @@ def test_devices(edge_fleet: EdgeFleet, service: FleetInMemory) -> None:
     listed = edge_fleet("devices", "list", "--selector", "site=berlin", "--json").document
     assert [one["device"] for one in listed["devices"]] == ["gate-7", "gate-8"]
     assert listed["devices"][0]["models"][0]["running_version"] == "1.0.0"
+    assert listed["devices"][0]["refusal"] is None
+    assert listed["devices"][1]["refusal"]["check"] == "floor"
     assert edge_fleet("devices", "--json").document == listed
 
 

@@ -50,7 +50,13 @@ def test_device() -> None:
     """Assigned and running arrive apart."""
     message = a_device()
     value = device_from(message)
-    assert_same_fields(message, value, but=("models", "engines"))
+    assert_same_fields(message, value, but=("models", "engines", "refusal"))
+    assert value.refusal is None
+    said = wire.Refusal(at_ms=7, reason="TrustError", check="floor", message="too old")
+    message.refusal.CopyFrom(said)
+    refusal = device_from(message).refusal
+    assert refusal is not None
+    assert_same_fields(said, refusal)
     assert value.engines == ("onnxruntime 1.23.2",)
     assert value.models == (
         DeviceModel(
