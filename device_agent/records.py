@@ -295,11 +295,23 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     unserved_message: str = ""
 
 
+class NoContact(msgspec.Struct, frozen=True, kw_only=True):
+    """Why the distributor was not spoken to at last: ``reason`` is the name of the error's class,
+    ``since_ms`` when that began, as far as this process knows, ``remedy`` what a person can do."""
+
+    reason: str
+    message: str
+    since_ms: int
+    remedy: str
+    refused: bool  # it answered, and will have nothing to do with this device
+
+
 class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     agent_version: str
     distributor: str
     connected: bool
+    no_contact: NoContact | None = None  # None: all is well, or nothing was tried yet
     assignment_counter: int
     refusal: str = ""  # why no newer assignment is taken up; empty: there is nothing to say
     disk_free_bytes: int

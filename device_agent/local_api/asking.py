@@ -53,6 +53,7 @@ class AgentQuestions:
             "agent_version": answer.agent_version,
             "distributor": answer.distributor,
             "connected": answer.connected,
+            "no_contact": _no_contact(answer.no_contact) if answer.HasField("no_contact") else None,
             "assignment_counter": answer.assignment_counter,
             "refusal": answer.refusal,
             "disk_free_bytes": answer.disk_free_bytes,
@@ -100,6 +101,16 @@ class AgentQuestions:
                     "message": event.message,
                     "facts": dict(event.facts),
                 }
+
+
+def _no_contact(one: wire.NoContact) -> dict[str, Any]:
+    return {
+        "reason": one.reason,
+        "message": one.message,
+        "since_ms": one.since_ms,
+        "remedy": one.remedy,
+        "refused": one.refused,
+    }
 
 
 def _model(model: wire.Model) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from device_agent.config import AgentConfig
 from device_agent.local_api.contract import AgentDoor
 from device_agent.local_api.listen import Place, places
 from device_agent.local_api.statistics_wire import to_message
-from device_agent.records import AgentEvent, Cached, ModelStatus
+from device_agent.records import AgentEvent, Cached, ModelStatus, NoContact
 from edge_sdk.base import ConflictError, Digest, EdgeError
 from edge_sdk.protos import agent_v1_pb2 as wire
 from edge_sdk.protos import agent_v1_pb2_grpc as stubs
@@ -109,6 +109,7 @@ class _Service(stubs.AgentServiceServicer):
                 agent_version=status.agent_version,
                 distributor=status.distributor,
                 connected=status.connected,
+                no_contact=None if status.no_contact is None else _no_contact(status.no_contact),
                 assignment_counter=status.assignment_counter,
                 refusal=status.refusal,
                 disk_free_bytes=status.disk_free_bytes,
@@ -180,6 +181,16 @@ def _typed(context: grpc.ServicerContext) -> Iterator[None]:
         yield
     except EdgeError as error:
         context.abort_with_status(rpc_status.to_status(to_status(error)))
+
+
+def _no_contact(one: NoContact) -> wire.NoContact:
+    return wire.NoContact(
+        reason=one.reason,
+        message=one.message,
+        since_ms=one.since_ms,
+        remedy=one.remedy,
+        refused=one.refused,
+    )
 
 
 def _model(model: ModelStatus) -> wire.Model:

@@ -8,14 +8,17 @@ from __future__ import annotations
 import math
 import random
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from device_agent.fleet_link import Capabilities, CheckedIn, FleetLink, ModelState
+from device_agent.records import NoContact
 from device_agent.updater.loop import Loop, Timer
+from device_agent.updater.no_contact import no_contact
 from device_agent.updater.renewal import Renewal
 from device_agent.updater.report import EventLog
-from edge_sdk.base import Digest, EdgeError, UnavailableError
+from edge_sdk.base import Digest, EdgeError, RefusedError, TrustError, UnavailableError
 from edge_sdk.rpc.backoff import Backoff
 
 _JITTER = 0.2  # of the time to the next check-in, so that a fleet does not come in step
@@ -50,6 +53,7 @@ class Contact:
         link: FleetLink,
         log: EventLog,
         *,
+        device: str,
         check_in_s: float,
         labels: dict[str, str],
         backoff: Backoff,
@@ -61,10 +65,12 @@ class Contact:
         renewal: Renewal,
     ) -> None:
         self.connected = False
+        self._failed: NoContact | None = None
         self._renewal = renewal
         self._loop = loop
         self._link = link
         self._log = log
+        self._device = device
         self._check_in_s = check_in_s
         self._labels = labels
         self._backoff = backoff
@@ -84,6 +90,18 @@ class Contact:
         self._counter = 0
         if watch:
             threading.Thread(target=self._watch, name="updater-watch", daemon=True).start()
+
+    @property
+    def no_contact(self) -> NoContact | None:
+        """Why it is not connected. A handshake that fails does not say why: what was answered to
+        the attempt to renew says more."""
+        if self._failed is not None and not self._failed.refused and self._renewal.refused:
+            self._failed = self._why(self._renewal.refused)
+        return self._failed
+
+    def _why(self, error: EdgeError) -> NoContact:
+        now_ms = int(time.time() * 1000)
+        return no_contact(error, self._failed, device=self._device, now_ms=now_ms)
 
     def close(self) -> None:
         self._closed.set()
@@ -134,11 +152,14 @@ class Contact:
             failed = _typed(error)
             self.connected = False
             self._failures += 1
+            answered = isinstance(failed, TrustError | RefusedError)
+            self._failed = self._why(failed if answered else self._renewal.refused or failed)
             chance = random.random()  # noqa: S311 - jitter
             delay_s = self._backoff.delay_s(self._failures, chance, after=failed)
             self._renewal.failed(failed, self._failures, then=self.check_in)
         else:
             self._failures = 0
+            self._failed = None
             self._renewal.answered(answer)
             delay_s = self._next_s(answer.next_check_in_s)
             self._reached()

@@ -17,7 +17,7 @@ from device_agent.fleet_link import CheckedIn, FleetLink
 from device_agent.identity import KeptIdentity, Marks
 from device_agent.store import Store
 from device_agent.updater.loop import Loop
-from edge_sdk.base import EdgeError, TrustError, UnavailableError
+from edge_sdk.base import EdgeError, RefusedError, TrustError, UnavailableError
 from edge_sdk.identity import Issued
 
 _FAILURES_SUSPECT = 3  # in a row: perhaps it is the certificate that nobody takes
@@ -52,6 +52,7 @@ class Renewal:
         self._now_s = now_s
         self._busy = False
         self._told = ""  # why it was not renewed, said once
+        self.refused: EdgeError | None = None  # what the distributor said to the last attempt
 
     def marks(self) -> tuple[bytes, bytes]:
         """For the check-in that is about to be sent."""
@@ -100,6 +101,7 @@ class Renewal:
             renewed = issued is not None and self._keep(issued)
             if renewed:
                 self._told = ""
+            self.refused = error if isinstance(error, TrustError | RefusedError) else None
             if issued is None:
                 self._tell(error.message if isinstance(error, EdgeError) else repr(error))
             if renewed or not only_renewed:

@@ -48,6 +48,7 @@ class StatusResponse(_message.Message):
     MODELS_FIELD_NUMBER: _builtins.int
     LANE_ADDRESS_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
+    NO_CONTACT_FIELD_NUMBER: _builtins.int
     device: _builtins.str
     agent_version: _builtins.str
     distributor: _builtins.str
@@ -64,6 +65,10 @@ class StatusResponse(_message.Message):
     """why no newer assignment is taken up; empty: all is well"""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___Model]: ...
+    @_builtins.property
+    def no_contact(self) -> Global___NoContact:
+        """absent: connected, or not tried yet"""
+
     def __init__(
         self,
         *,
@@ -78,14 +83,48 @@ class StatusResponse(_message.Message):
         models: _abc.Iterable[Global___Model] | None = ...,
         lane_address: _builtins.str = ...,
         refusal: _builtins.str = ...,
+        no_contact: Global___NoContact | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["no_contact", b"no_contact"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "assignment_counter", b"assignment_counter", "connected", b"connected", "device", b"device", "disk_free_bytes", b"disk_free_bytes", "distributor", b"distributor", "inference_address", b"inference_address", "inference_ready", b"inference_ready", "lane_address", b"lane_address", "models", b"models", "refusal", b"refusal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "assignment_counter", b"assignment_counter", "connected", b"connected", "device", b"device", "disk_free_bytes", b"disk_free_bytes", "distributor", b"distributor", "inference_address", b"inference_address", "inference_ready", b"inference_ready", "lane_address", b"lane_address", "models", b"models", "no_contact", b"no_contact", "refusal", b"refusal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StatusResponse: _TypeAlias = StatusResponse  # noqa: Y015
+
+@_typing.final
+class NoContact(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    SINCE_MS_FIELD_NUMBER: _builtins.int
+    REMEDY_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """class of the error"""
+    message: _builtins.str
+    since_ms: _builtins.int
+    remedy: _builtins.str
+    refused: _builtins.bool
+    """by the distributor; else it was not reached"""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        since_ms: _builtins.int = ...,
+        remedy: _builtins.str = ...,
+        refused: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason", "refused", b"refused", "remedy", b"remedy", "since_ms", b"since_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NoContact: _TypeAlias = NoContact  # noqa: Y015
 
 @_typing.final
 class Model(_message.Message):

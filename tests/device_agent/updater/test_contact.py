@@ -12,6 +12,7 @@ from typing import Any, NoReturn, cast
 import pytest
 
 from device_agent.fleet_link import Capabilities, CheckedIn, FleetLink, Woken
+from device_agent.records import NoContact
 from device_agent.store import Store
 from device_agent.store.filesystem import FileSystem
 from device_agent.store.journal import Journal
@@ -21,7 +22,14 @@ from device_agent.updater.loop import Loop
 from device_agent.updater.renewal import Renewal
 from device_agent.updater.report import EventLog
 from device_agent.updater.update import Update
-from edge_sdk.base import BusyError, Digest
+from edge_sdk.base import (
+    BusyError,
+    Digest,
+    EdgeError,
+    RefusedError,
+    UnauthenticatedError,
+    UnavailableError,
+)
 from edge_sdk.rpc.backoff import Backoff
 from tests.support.processes import wait_for
 
@@ -91,6 +99,7 @@ class Touch:
             self.loop,
             cast(FleetLink, self.peer),
             self.log,
+            device="gate-7",
             check_in_s=900.0,
             labels={},
             backoff=Backoff(base_s=base_s, cap_s=base_s),
@@ -113,6 +122,11 @@ class Touch:
         contact = self._contact
         assert contact is not None
         self.loop.ask(contact.check_in)
+
+    def no_contact(self) -> NoContact | None:
+        contact = self._contact
+        assert contact is not None
+        return self.loop.ask(lambda: contact.no_contact)
 
     def stop(self) -> None:
         if self._contact is not None:
@@ -243,3 +257,38 @@ def test_an_error_of_any_kind_does_not_end_the_watch(touch: Touch) -> None:
     touch.peer.wake = odd
     touch.start(watch=True, base_s=0.01)
     wait_for(lambda: touch.peer.watches > 2, "another watch")
+
+
+def test_why_there_is_no_contact(touch: Touch) -> None:
+    """Refused or not reached, since when and what to do; refused once, the same refusal goes on
+    since then; after an answer nothing is said."""
+
+    def fail(error: EdgeError) -> NoContact:
+        def raising() -> NoReturn:
+            raise error
+
+        touch.peer.on_check_in = raising
+        touch.check_in()
+        wait_for(
+            lambda: (said := touch.no_contact()) is not None and said.message == error.message,
+            "the check-in to fail",
+        )
+        said = touch.no_contact()
+        assert said is not None
+        return said
+
+    touch.start()
+    wait_for(lambda: touch.peer.check_ins == 1, "the first check-in")
+    assert touch.no_contact() is None
+    away = fail(UnavailableError("nobody is there"))
+    assert (away.reason, away.refused) == ("UnavailableError", False)
+    assert "tried again by itself" in away.remedy
+    first = fail(UnauthenticatedError("this certificate is refused: stolen"))
+    assert (first.reason, first.refused) == ("UnauthenticatedError", True)
+    assert "devices token create --name gate-7" in first.remedy
+    again = fail(UnauthenticatedError("this certificate is refused: lost"))
+    assert again.since_ms == first.since_ms
+    assert "ask who runs" in fail(RefusedError("too many devices")).remedy
+    touch.peer.on_check_in = lambda: None
+    touch.check_in()
+    wait_for(lambda: touch.no_contact() is None, "an answer")
