@@ -13,12 +13,21 @@ import pickletools
 import re
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from edge_sdk.base import FormatError
+from edge_sdk.formats.custom_operators import (
+    ORT,
+    TFLITE,
+    is_kind,
+    ort_domains,
+    tflite_models,
+    tflite_operators,
+)
 from edge_sdk.formats.model_file import ModelFile, open_file
 from edge_sdk.formats.onnx_value import read_opset
 from edge_sdk.formats.wire import LEN, VARINT, Field, Wire, tag_of
@@ -77,6 +86,9 @@ _KNOWN_DOMAINS = frozenset(
         *("com.microsoft.experimental", "com.ms.internal.nhwc", "org.pytorch.aten"),
     }
 )
+_UNREADABLE_GRAPH = "a graph that cannot be looked into"
+_MODELS_WITHIN_MAX = 1000
+_VISITS_WITHIN = 10_000  # a model has some dozens of operators
 _PYTHON_IN_GRAPH = (b"PyFunc", b"EagerPyFunc", b"PyFuncStateless")
 
 
@@ -109,6 +121,8 @@ def _reasons(file: ModelFile, suffix: str) -> Iterator[str]:
     if suffix in (".pb", ".pbtxt"):
         yield from _in_saved_model(file)
     yield from _in_onnx(file, suffix)
+    yield from _in_tflite(file, suffix)
+    yield from _in_ort(file, suffix)
 
 
 def _in_pickles(file: ModelFile) -> Iterator[str]:
@@ -198,10 +212,46 @@ def _in_onnx(file: ModelFile, suffix: str) -> Iterator[str]:
         domains = _domains(file)
     except FormatError:
         if suffix == ".onnx":
-            yield "a graph that cannot be looked into"
+            yield _UNREADABLE_GRAPH
         return
+    yield from _foreign(domains)
+
+
+def _foreign(domains: set[str]) -> Iterator[str]:
     for domain in sorted(domains - _KNOWN_DOMAINS):
         yield f"operators of a library that is not ours (domain {domain[:100]})"
+
+
+def _in_ort(file: ModelFile, suffix: str) -> Iterator[str]:
+    """ONNX Runtime's own format, by its content as ONNX Runtime tells it, whatever its name."""
+    if not is_kind(file, ORT):
+        if suffix == ".ort":
+            yield _UNREADABLE_GRAPH
+        return
+    try:
+        yield from _foreign(ort_domains(file))
+    except FormatError:
+        yield _UNREADABLE_GRAPH
+
+
+def _in_tflite(file: ModelFile, suffix: str) -> Iterator[str]:
+    """The model that a file is, and those that stand in it: bundles of tasks, packs of assets."""
+    names: list[str] = []
+    if is_kind(file, TFLITE):
+        try:
+            names += tflite_operators(file)
+        except FormatError:
+            yield _UNREADABLE_GRAPH
+    elif suffix == ".tflite":
+        yield _UNREADABLE_GRAPH
+    for number, start in enumerate(tflite_models(file)):
+        if number == _MODELS_WITHIN_MAX:
+            yield "more models than are looked into"
+            break
+        with suppress(FormatError):  # what only looks like one
+            names += tflite_operators(file, start, _VISITS_WITHIN)
+    for name in dict.fromkeys(names):
+        yield f"operators of a library that is not ours (custom operator {name[:100]!r})"
 
 
 def _domains(file: ModelFile) -> set[str]:

@@ -27,12 +27,12 @@ _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 def model(data: bytes) -> None:
     """Any file through the readers in their order: ranges lie in files and do not overlap."""
-    _check_map(open_model(_written("model", data)))
+    _check_map(open_model(written("model", data)))
 
 
 def safetensors(data: bytes) -> None:
     """As a model, and read whole: the tensors have the lengths of their ranges."""
-    path = _written("model", data)
+    path = written("model", data)
     with suppress(FormatError):
         _check_map(open_model(path))
     arrays = read_safetensors(path)
@@ -41,7 +41,7 @@ def safetensors(data: bytes) -> None:
 
 def npz(data: bytes) -> None:
     """As arrays."""
-    read_npz(_written("arrays.npz", data))
+    read_npz(written("arrays.npz", data))
 
 
 def npz_member(data: bytes) -> None:
@@ -83,7 +83,7 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
     return folder
 
 
-def _written(name: str, data: bytes) -> Path:
+def written(name: str, data: bytes) -> Path:
     path = Path(_folder().name) / name
     path.write_bytes(data)
     return path

@@ -7,6 +7,8 @@ Run it when the format changes, in an environment with the tests' packages.
 from __future__ import annotations
 
 import io
+import json
+import pickle
 import tempfile
 import zipfile
 from dataclasses import replace
@@ -47,7 +49,14 @@ from tests.fuzz.delta_targets import PREDICTED, source_elements
 from tests.fuzz.examples import EXAMPLES, SEEDS
 from tests.fuzz.file_targets import BESIDE
 from tests.fuzz.part_targets import PATCHED_AT
-from tests.support import ggml_files, onnx_models, tflite_models, torch_files
+from tests.support import (
+    evidence,
+    evidence_record,
+    ggml_files,
+    onnx_models,
+    tflite_models,
+    torch_files,
+)
 from tests.support.artifacts import make_artifact
 from tests.support.code_tables import fitting, one_table
 from tests.support.deltas import encoded, prefix_of, record_spans, safetensors, tuned, weights
@@ -440,6 +449,27 @@ def document_seeds() -> None:
         _put("assignment", name, encode_assignment(assigned))
 
 
+def gate_seeds() -> None:
+    one = tflite_models.Weights(name="w", values=np.arange(4, dtype=np.float32))
+    codes = tflite_models.Shape(codes=[tflite_models.Code("MyOp"), tflite_models.Code("Mfcc")])
+    custom = tflite_models.add_model([one], shape=codes)
+    _put("gate", "tflite", b"\2" + custom)
+    _put("gate", "tflite-within", b"\0x" + 2 * custom)
+    with tempfile.TemporaryDirectory() as folder:
+        _put("gate", "ort", b"\3" + onnx_models.ort_model(Path(folder)))
+    _put("gate", "onnx", b"\1" + onnx_models.linear(2.0).SerializeToString())
+    called = {"a": [1, "x"], "b": Version.parse("1.0.0")}
+    for protocol in (0, 2, 4):
+        _put("gate", f"pickle-{protocol}", b"\0" + pickle.dumps(called, protocol))
+    for path in sorted(evidence_record.BUNDLES.glob("*.json")):
+        if path.stem != "one-file":
+            _put("evidence", path.stem, path.read_bytes())
+    built = evidence.provenance(evidence_record.FILES)
+    _put("evidence", "bundle", evidence.bundle(built, evidence.key()))
+    envelope = evidence.envelope(built, evidence.key(1), evidence.key())
+    _put("evidence", "envelope", json.dumps(envelope).encode())
+
+
 def lane_seeds() -> None:
     number = fastlane.Place(name="y", dtype="float32", shape=(1, 10), offset=64, size_bytes=40)
     text = fastlane.Place(name="t", dtype="string", shape=(2,), offset=0, size_bytes=11)
@@ -515,5 +545,6 @@ if __name__ == "__main__":
     ggml_seeds()
     npz_seeds()
     document_seeds()
+    gate_seeds()
     lane_seeds()
     page_seeds()

@@ -187,3 +187,36 @@ def remembering() -> onnx.ModelProto:
             numpy_helper.from_array(np.array([1], np.int64), "axis"),
         ],
     )
+
+
+def ort_model(folder: Path) -> bytes:
+    """In ONNX Runtime's own format: a choice whose branches have operators of ``com.microsoft``."""
+    import os
+
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    def branch(name: str, operator: str) -> onnx.GraphProto:
+        node = helper.make_node(operator, ["x"], [name], domain="com.microsoft")
+        return helper.make_graph([node], name, [], [value(name, TensorProto.FLOAT, [4])])
+
+    choice = helper.make_node(
+        "If", ["c"], ["y"], then_branch=branch("a", "Gelu"), else_branch=branch("b", "QuickGelu")
+    )
+    graph = helper.make_graph(
+        [choice],
+        "choice",
+        [value("x", TensorProto.FLOAT, [4]), value("c", TensorProto.BOOL, [])],
+        [value("y", TensorProto.FLOAT, [4])],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    options.optimized_model_filepath = str(folder / "made.ort")
+    onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return (folder / "made.ort").read_bytes()

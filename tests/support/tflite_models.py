@@ -25,10 +25,21 @@ class Weights:
 
 
 @dataclass
+class Code:
+    """An operator that the model names beside ADD; 32 is a custom one. ``old``: as the schema
+    had it first."""
+
+    name: str | None
+    builtin: int = 32
+    old: int = 32
+
+
+@dataclass
 class Shape:
     inputs: Sequence[int] = (1, 4)
     signature: Sequence[int] | None = None
     second_graph: Sequence[Weights] = field(default_factory=list)
+    codes: Sequence[Code] = ()
 
 
 def add_model(
@@ -74,13 +85,14 @@ def _flatbuffer(
         graphs.append(
             _graph(builder, shape.second_graph, 1 + len(weights), shape, with_operator=False)
         )
-    code = _table(builder, 4, [lambda: builder.PrependInt32Slot(2, 1, 0)])
+    codes = [_table(builder, 4, [lambda: builder.PrependInt32Slot(2, 1, 0)])]
+    codes += [_code(builder, one) for one in shape.codes]
     model = _table(
         builder,
         10,
         [
             lambda: builder.PrependUint32Slot(0, 3, 0),
-            _offset(1, _vector(builder, [code])),
+            _offset(1, _vector(builder, codes)),
             _offset(2, _vector(builder, graphs)),
             _offset(3, builder.CreateString("made by hand")),
             _offset(4, _vector(builder, buffers)),
@@ -90,6 +102,16 @@ def _flatbuffer(
     )
     builder.Finish(model, b"TFL3")
     return bytes(builder.Output())
+
+
+def _code(builder: flatbuffers.Builder, one: Code) -> int:
+    fills: list[Fill] = [
+        lambda: builder.PrependInt8Slot(0, one.old, 0),
+        lambda: builder.PrependInt32Slot(3, one.builtin, 0),
+    ]
+    if one.name is not None:
+        fills.append(_offset(1, builder.CreateString(one.name)))
+    return _table(builder, 4, fills)
 
 
 Fill = Callable[..., None]

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from edge_sdk.formats.code import code_in
-from tests.support.onnx_models import linear
+from tests.support.onnx_models import linear, ort_model
+from tests.support.tflite_models import Code, Shape, Weights, add_model
 
 
 class Call:
@@ -214,6 +215,44 @@ def test_a_graph_that_cannot_be_read_is_not_trusted(tmp_path: Path) -> None:
     assert "cannot be looked into" in found(tmp_path, b"\x08\x07\x3a\xff", "model.onnx")
 
 
+def with_codes(*codes: Code) -> bytes:
+    return add_model([Weights("w", np.ones((1, 4), np.float32))], shape=Shape(codes=codes))
+
+
+def test_custom_operators_of_tflite_are_code(tmp_path: Path) -> None:
+    """By content, whatever the file is called; those that LiteRT has itself are none."""
+    custom = with_codes(Code("MyOp"))
+    assert "custom operator 'MyOp'" in found(tmp_path, custom, "model.tflite")
+    assert "custom operator 'MyOp'" in found(tmp_path, custom, "model.bin")
+    assert found(tmp_path, with_codes(Code("Mfcc"), Code("Mfcc")), "model.tflite") == ""
+
+
+def test_models_within_a_bundle_are_looked_into(tmp_path: Path) -> None:
+    """A model that is stored in a bundle of a task, or behind another, hides nothing."""
+    plain, custom = with_codes(), with_codes(Code("MyOp"))
+    for data, name in ((archive(a=plain, b=custom), "face.task"), (plain + custom, "m.tflite")):
+        assert "MyOp" in found(tmp_path, data, name)
+    assert found(tmp_path, plain + plain, "m.tflite") == ""
+    assert found(tmp_path, plain + b"TFL3 and nothing", "m.tflite") == ""
+    assert "more models" in found(tmp_path, plain + b"TFL3" * 1001, "m.tflite")
+
+
+@pytest.mark.parametrize("name", ["model.tflite", "model.ort"])
+def test_flatbuffers_that_cannot_be_read_are_not_trusted(tmp_path: Path, name: str) -> None:
+    """Neither what has the name and other content, nor what is damaged."""
+    for data in (b"", b"text", b"TFL3" * 100, b"\0\0\0\0ORTM" * 100, with_codes()[:100]):
+        assert "cannot be looked into" in found(tmp_path, data, name)
+
+
+def test_foreign_domains_of_ort_models_are_code(tmp_path: Path) -> None:
+    """ONNX Runtime tells its own format by content, so that is what counts here."""
+    model = ort_model(tmp_path)
+    foreign = model.replace(b"com.microsoft", b"com.acme-tech")
+    assert found(tmp_path, model, "model.ort") == ""
+    for name in ("model.ort", "model.onnx", "model.bin"):
+        assert "com.acme-tech" in found(tmp_path, foreign, name)
+
+
 @pytest.mark.parametrize(
     ("data", "name", "what"),
     [
@@ -239,7 +278,7 @@ def test_keras_and_tensorflow(tmp_path: Path, data: bytes, name: str, what: str)
         (lambda: b"1.0.0 fp32", "m.bin"),
         (lambda: b"", "empty"),
         (lambda: bytes(4096), "weights.bin"),
-        (lambda: b"TFL3" * 100, "model.tflite"),
+        (lambda: add_model([Weights("w", np.ones((1, 4), np.float32))]), "model.tflite"),
     ],
 )
 def test_models_that_run_no_code(tmp_path: Path, make: Callable[[], bytes], name: str) -> None:
@@ -274,7 +313,9 @@ def test_what_begins_by_taking_is_no_pickle(tmp_path: Path, opcode: pickletools.
 
 @given(
     data=st.binary(max_size=200),
-    magic=st.sampled_from([b"", b"\x80\x04", b"PK\x03\x04", b"\x93NUMPY"]),
+    magic=st.sampled_from(
+        [b"", b"\x80\x04", b"PK\x03\x04", b"\x93NUMPY", b"\x10\0\0\0TFL3", b"\x10\0\0\0ORTM"]
+    ),
 )
 @settings(max_examples=60, deadline=None)
 def test_nothing_makes_it_fail(
