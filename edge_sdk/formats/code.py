@@ -251,7 +251,7 @@ def _in_tflite(file: ModelFile, suffix: str) -> Iterator[str]:
         with suppress(FormatError):  # what only looks like one
             names += tflite_operators(file, start, _VISITS_WITHIN)
     for name in dict.fromkeys(names):
-        yield f"operators of a library that is not ours (custom operator {name[:100]!r})"
+        yield f"operators of a library that is not ours (custom operator {name!r:.100})"
 
 
 def _domains(file: ModelFile) -> set[str]:
