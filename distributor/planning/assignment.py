@@ -44,6 +44,7 @@ def change(
     wanted: Mapping[ModelName, AssignedModel | None],
     *,
     has_arrived: Callable[[Sequence[ModelName]], bool],
+    highest: Mapping[ModelName, Version] | None = None,
 ) -> Assignment:
     """``previous`` with ``wanted`` in place of what was there for those models; None: the model
     is absent, so that the device unloads it.
@@ -51,14 +52,17 @@ def change(
     Several models are a group from now on. A group of which only some change stays, with them,
     until ``has_arrived`` says that the device runs all of it: then they are free again.
 
-    A version below what was there says so. The very same value comes back unchanged: a device
-    is not woken for nothing.
+    A version below what was there says so; ``highest`` has what came to the device before a
+    model was taken away, which the device may have missed. The very same value comes back
+    unchanged: a device is not woken for nothing.
     """
     models = {one.model: one for one in previous.models}
     for model, one in wanted.items():
         old = models.pop(model, None)
         if one is not None:
-            models[model] = replace(one, downgrade_from=_downgrade_from(old, one.version))
+            before = (highest or {}).get(model) if old is None else _highest(old)
+            lower = before is not None and one.version < before
+            models[model] = replace(one, downgrade_from=before if lower else None)
     groups = _regroup(previous.groups, frozenset(wanted), frozenset(models), has_arrived)
     ordered = tuple(sorted(models.values(), key=lambda one: str(one.model)))
     if (ordered, groups) == (previous.models, previous.groups):
@@ -85,9 +89,6 @@ def _regroup(
     return tuple(sorted(after))
 
 
-def _downgrade_from(old: AssignedModel | None, version: Version) -> Version | None:
+def _highest(old: AssignedModel) -> Version:
     """A device may have missed what lies between: it goes down from the highest of all."""
-    if old is None:
-        return None
-    highest = old.version if old.downgrade_from is None else old.downgrade_from
-    return highest if version < highest else None
+    return old.version if old.downgrade_from is None else old.downgrade_from

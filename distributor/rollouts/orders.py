@@ -42,6 +42,7 @@ from distributor.rollouts.records import (
     open_rows,
     save_device,
     set_state,
+    versions_assigned,
 )
 from distributor.rollouts.together import (
     all_or_none,
@@ -258,11 +259,24 @@ def _change(
 ) -> tuple[Assignment, Touched]:
     """The device's newest assignment, once it says what is wanted; and whom to wake."""
     assignment = read_assignment(record)
-    after = change(assignment, wanted, has_arrived=partial(has_arrived, record))
+    there = {one.model for one in assignment.models}
+    missing = [model for model, one in wanted.items() if one is not None and model not in there]
+    highest = {model: seen for model in missing if (seen := _highest(connection, record, model))}
+    after = change(assignment, wanted, has_arrived=partial(has_arrived, record), highest=highest)
     if after is assignment:
         return assignment, Touched()
     written = write_assignment(connection, after, at_ms=at_ms)
     return written, Touched(devices=frozenset([record.device]))
+
+
+def _highest(connection: Connection, record: DeviceRecord, model: ModelName) -> Version | None:
+    """Of all that came to the device, or that it says it runs: one that did not hear that the
+    model was taken away goes down from there. Whoever orders a lower version means that."""
+    said = record.model(model)
+    found = versions_assigned(connection, record.device, model)
+    if said is not None and said.active_version is not None:
+        found.append(said.active_version)
+    return max(found, default=None)
 
 
 def _wanted(connection: Connection, rollout: Rollout, row: RolloutDevice) -> AssignedModel | None:

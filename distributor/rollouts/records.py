@@ -264,6 +264,17 @@ def newest_assigned(connection: Connection, device: str, model: ModelName) -> in
     return int(most or 0)
 
 
+def versions_assigned(connection: Connection, device: str, model: ModelName) -> list[Version]:
+    """Every version of the model that was ever assigned to the device."""
+    query = select(rollout_devices.c.version).where(
+        rollout_devices.c.device == device,
+        rollout_devices.c.model == str(model),
+        rollout_devices.c.counter > 0,
+        rollout_devices.c.artifact.is_not(None),
+    )
+    return [Version.parse(one) for one in connection.execute(query.distinct()).scalars()]
+
+
 def number_of(connection: Connection, rollout: str) -> int:
     return int(
         connection.execute(

@@ -54,7 +54,9 @@ from edge_sdk.trust import (
     bin_roles,
     check_signatures,
     delegated_keys,
+    floors_in,
     keys_of,
+    namespace_role,
     next_snapshot,
     next_timestamp,
     read,
@@ -186,12 +188,23 @@ def check_floor(connection: Connection, model: ModelName, version: Version) -> N
 
     Raises: RefusedError.
     """
-    floor = floor_of(connection, model)
+    floor = _floor(connection, model)
     if floor is not None and version < floor:
         raise RefusedError(
             f"{model} {version} is below {floor}, the floor that its publisher signed: no device "
             "would install it; roll out a newer version"
         )
+
+
+def _floor(connection: Connection, model: ModelName) -> Version | None:
+    """The highest that a device would find: beside the targets, and repeated in the namespace's
+    own document, also for a version that is no target any more."""
+    beside = floor_of(connection, model)
+    role = namespace_role(model.namespace)
+    held = newest(connection, role)
+    document = None if held is None else read(role, held, Targets)
+    repeated = None if document is None else floors_in([document.signed]).get(str(model))
+    return max((one for one in (beside, repeated) if one is not None), default=None)
 
 
 def _check_ours(found: Accepted, keys: OnlineKeys) -> None:

@@ -12,7 +12,8 @@ from sqlalchemy.dialects import postgresql
 from tuf.api.exceptions import ExpiredMetadataError
 from tuf.api.metadata import Snapshot, TargetFile, Timestamp
 
-from distributor import signing
+from distributor import rollouts, signing
+from distributor.rollouts import Cohort, RolloutRequest
 from distributor.signing import repository
 from distributor.signing.records import lock
 from edge_sdk import trust
@@ -212,6 +213,26 @@ def test_what_may_be_rolled_out(signed: Signing) -> None:
         signed.catalog.read(signing.check_signed, named)
     signed.put(signed.sign_target(artifact))
     signed.catalog.read(signing.check_signed, named)
+
+
+def test_a_floor_that_the_namespace_repeats(signed: Signing) -> None:
+    """Devices keep to it, so nothing below it is rolled out, although no target has it (a bin
+    that was put anew without the version that brought it)."""
+    signed.begin("team")
+    signed.publish("1.0.0")
+    document = signed.document("ns_team")
+    trust.repeat_floors(document.signed, {"team/digits": Version.parse("2.0.0")})
+    document.signed.version += 1
+    signed.put(file_of("ns_team", document, signed.publishers["team"]))
+    with pytest.raises(RefusedError, match=r"below 2\.0\.0, the floor"):
+        signed.catalog.read(signing.check_floor, DIGITS, Version.parse("1.0.0"))
+    signed.catalog.read(signing.check_floor, DIGITS, Version.parse("2.0.0"))
+    letters = ModelName.parse("team/letters")
+    signed.catalog.read(signing.check_floor, letters, Version.parse("1.0.0"))
+    signed.catalog.check_in("cam-1")
+    request = RolloutRequest(model=DIGITS, version=Version.parse("1.0.0"), cohort=Cohort())
+    with pytest.raises(RefusedError, match="no device would install it"):
+        signed.catalog.write(rollouts.create, request, at_ms=1, by="alice")
 
 
 def test_floors(signed: Signing) -> None:
