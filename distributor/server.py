@@ -32,6 +32,7 @@ from distributor.services import (
     Renewal,
     RolloutDriver,
     ServerCredentials,
+    SharedStanding,
     Wakeups,
     Ways,
     make_identity_services,
@@ -147,6 +148,9 @@ async def running(config: DistributorConfig) -> AsyncIterator[Serving]:
         await renewal.start()
         for listener in listeners:
             await listener.start()
+        shared = SharedStanding(database, own.standing)
+        stack.push_async_callback(shared.close)
+        shared.start()
         await driver.resume()
         heads.start()
         enrolment_address, operator_token = await _introduce(own, database, listeners)

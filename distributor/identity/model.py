@@ -52,6 +52,16 @@ class TokenRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedKey:
+    """A key that nobody is believed with, whose it was, and why."""
+
+    key: str
+    kind: Kind
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Vouched:
     """By what a newcomer is known: a token's secret (hashed), or a factory serial number."""
 

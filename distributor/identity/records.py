@@ -6,7 +6,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
-from distributor.identity.model import IdentityRecord, Mark, PendingMax, State, Vouched
+from distributor.identity.model import (
+    IdentityRecord,
+    Mark,
+    PendingMax,
+    RefusedKey,
+    State,
+    Vouched,
+)
 from distributor.identity.tokens import use_token
 from distributor.storage.tables_identity import identities, refused_keys
 from edge_sdk.base import ConflictError, NotFoundError, RefusedError, TrustError
@@ -219,9 +226,17 @@ def refuse(
         _refuse_key(connection, record, one, reason, at_ms=at_ms)
 
 
-def refused(connection: Connection) -> dict[str, str]:
+def refused(connection: Connection) -> list[RefusedKey]:
     """Every key that is refused, and why."""
-    return {row.key: row.reason for row in connection.execute(select(refused_keys))}
+    rows = connection.execute(select(refused_keys).order_by(refused_keys.c.key))
+    return [
+        RefusedKey(key=row.key, kind=row.kind, name=row.name, reason=row.reason) for row in rows
+    ]
+
+
+def count_refused(connection: Connection) -> int:
+    """How many keys are refused: none ever stops to be."""
+    return connection.execute(select(func.count()).select_from(refused_keys)).scalar_one()
 
 
 def find_identity(connection: Connection, kind: Kind, name: str) -> IdentityRecord | None:

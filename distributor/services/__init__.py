@@ -20,6 +20,7 @@ from distributor.services.listener import (
 )
 from distributor.services.metadata import DeviceMetadata, OperatorMetadata, Renewal
 from distributor.services.operators import Audit, Operators
+from distributor.services.shared_standing import SharedStanding
 from distributor.services.standing import Standing
 from distributor.services.wakeups import Wakeups
 from distributor.services.ways import Ways
@@ -46,6 +47,7 @@ __all__ = [
     "RolloutDriver",
     "ServerCredentials",
     "ServerTls",
+    "SharedStanding",
     "Standing",
     "Wakeups",
     "Ways",

@@ -111,7 +111,8 @@ async def make_identity_services(
         check_address(address)  # before anything is made
     names = tuple(one.strip() for one in config.names.split(",") if one.strip())
     issuer = Issuer(folder, life_s=config.certificate_days * _DAY_S)
-    standing = Standing(await database.read(identity.refused))
+    refused = await database.read(identity.refused)
+    standing = Standing({one.key: one.reason for one in refused})
     addresses = Addresses()
     tokens = TokenMaker(database, issuer, addresses, root=root)
     tls = None

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 from distributor.errors import UnauthenticatedError
 
+_OPERATOR = "operator "  # before a name; no digest of a key looks like it
+
 
 class OpenStream:
     """One stream under way, which may have to end before its time."""
@@ -51,6 +53,20 @@ class Standing:
         if reason is not None:
             raise UnauthenticatedError(f"this certificate is refused: {reason}")
 
+    @property
+    def known(self) -> int:
+        """How many keys are refused."""
+        return len(self._refused)
+
+    def knows(self, key: str) -> bool:
+        return key in self._refused
+
+    def operators(self) -> frozenset[str]:
+        """Those who have a stream open."""
+        return frozenset(
+            one.removeprefix(_OPERATOR) for one in self._open if one.startswith(_OPERATOR)
+        )
+
     def refuse(self, key: str, reason: str) -> None:
         """From now on, and in every stream that is open."""
         self._refused[key] = reason
@@ -91,4 +107,4 @@ class Standing:
 
 
 def _of(operator: str) -> str:
-    return f"operator {operator}"  # no digest of a key looks like it
+    return f"{_OPERATOR}{operator}"
