@@ -5,7 +5,13 @@ authorities that a policy names, and held against the artifact's manifest. No cl
 """
 
 from edge_sdk.evidence.bundle import EVIDENCE_BYTES_MAX
-from edge_sdk.evidence.check import EVIDENCE_MAX, Evidence, check_evidence, find_evidence
+from edge_sdk.evidence.check import (
+    EVIDENCE_MAX,
+    Evidence,
+    check_evidence,
+    find_evidence,
+    missing_evidence,
+)
 from edge_sdk.evidence.policy import EvidencePolicy, Required, load_policy
 from edge_sdk.evidence.statement import Kind
 
@@ -19,4 +25,5 @@ __all__ = [
     "check_evidence",
     "find_evidence",
     "load_policy",
+    "missing_evidence",
 ]

@@ -76,6 +76,15 @@ def find_evidence(
     return tuple(one.evidence for one in judged)
 
 
+def missing_evidence(wanted: Required, namespace: str, name: str) -> RefusedError:
+    """What whoever publishes ``name`` without it is told."""
+    return RefusedError(
+        f"namespace {namespace} has to bring evidence of kind {wanted.kind}, and {name} comes "
+        "without: publish it with --evidence FILE",
+        kind=wanted.kind,
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Judged:
     """``asked``: something requires such evidence. ``failed``: why it does not satisfy it."""
@@ -121,12 +130,8 @@ def _refuse_missing(
         for one in judged:
             if one.evidence.kind == wanted.kind and one.failed:
                 raise one.failed[0]
-        raise RefusedError(
-            f"namespace {manifest.model.namespace} has to bring evidence of kind {wanted.kind}, "
-            f"and {manifest.model} {manifest.version} {manifest.variant} comes without: publish "
-            "it with --evidence FILE",
-            kind=wanted.kind,
-        )
+        name = f"{manifest.model} {manifest.version} {manifest.variant}"
+        raise missing_evidence(wanted, manifest.model.namespace, name)
 
 
 def _signer_or_why_not(

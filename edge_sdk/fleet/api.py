@@ -19,7 +19,7 @@ from edge_sdk.base import (
     UsageError,
     Version,
 )
-from edge_sdk.evidence import EvidencePolicy, Required, check_evidence
+from edge_sdk.evidence import EvidencePolicy, Required, check_evidence, missing_evidence
 from edge_sdk.fleet.audit import AuditLog
 from edge_sdk.fleet.bearer import Bearer
 from edge_sdk.fleet.connection import Connection, Patience, default_operator
@@ -142,15 +142,19 @@ class Fleet:
         before a sample is computed or a byte is sent.
 
         Raises: FormatError, UsageError (a floor without keys, no passphrase), ForbiddenError,
-        RefusedError (no key of the namespace), TrustError, UnavailableError.
+        RefusedError (no key of the namespace, no evidence), TrustError, UnavailableError.
         """
-        model, _, floor = check_names(draft)
+        model, version, floor = check_names(draft)
         if floor is not None and self._keys is None:
             raise UsageError(_FLOOR_WITHOUT_KEYS)
         request = wire.MissingFilesRequest(model=str(model))
         self._connection.repeat(lambda: self._stub.MissingFiles(request, timeout=self._deadline_s))
         if self._keys is not None:
             self.metadata.check_keys(self._keys, model.namespace)
+        required = () if draft.evidence else self._required(model.namespace)
+        if required and self.published(draft) is None:
+            name = f"{model} {version} {draft.variant}"
+            raise missing_evidence(required[0], model.namespace, name)
 
     def published(self, draft: Draft) -> Manifest | None:
         """What is there under the name of a draft. None also where that cannot be known now:
@@ -205,16 +209,21 @@ class Fleet:
     def _check_evidence(self, prepared: Prepared) -> None:
         """Raises: RefusedError, TrustError, ProofError, FormatError."""
         manifest = prepared.manifest
-        try:
+        if prepared.evidence:
             required = self.required_evidence(manifest.model.namespace)
-        except UsageError:
-            if prepared.evidence:
-                raise
-            return  # a distributor of before there was evidence
+        else:
+            required = self._required(manifest.model.namespace)
         # A version that is there passed before, by the policy of its day.
         if prepared.evidence or (required and not self._is_there(prepared)):
             at = datetime.now(timezone.utc)
             check_evidence(prepared.evidence, required, manifest, at=at)
+
+    def _required(self, namespace: str) -> tuple[Required, ...]:
+        """Of a distributor of before there was evidence: nothing."""
+        try:
+            return self.required_evidence(namespace)
+        except UsageError:
+            return ()
 
     def _is_there(self, prepared: Prepared) -> bool:
         try:

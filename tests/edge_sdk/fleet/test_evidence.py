@@ -104,11 +104,26 @@ def test_a_mistake_is_told_before_anything_is_sent(
     assert not [one for one in objects.rglob("*") if one.is_file()]
 
 
+def test_evidence_that_is_missing_is_told_before_the_model_is_run(
+    run: Run, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Proving files and computing a golden sample can take minutes."""
+
+    def prepared(*_: object, **__: object) -> None:
+        raise AssertionError("the model was prepared")
+
+    monkeypatch.setattr("edge_sdk.fleet.cli.prepare", prepared)
+    ran = run("publish", model, "--version", "1.0.0", *PUBLISH)
+    assert ran.code == 6
+    assert "team/digits 1.0.0 fp32 comes without" in ran.err
+
+
 def test_the_distributor_believes_no_client(
     server: FleetServer, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client that checks nothing is refused there, with the same words."""
-    monkeypatch.setattr(Fleet, "_check_evidence", lambda *_: None)
+    for check in ("_check_evidence", "check_publish"):
+        monkeypatch.setattr(Fleet, check, lambda *_: None)
     with Fleet(server.serving.operator_address, operator="mallory") as fleet:
         for evidence, error in (((), RefusedError), ((model.parent / "wrong",), TrustError)):
             draft = Draft(
