@@ -10,7 +10,9 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -114,6 +116,38 @@ def _coverage() -> Coverage | None:
     except ImportError:
         return None
     return Coverage.current()
+
+
+@contextmanager
+def _only_our_modules_traced() -> Iterator[None]:
+    """While a module of a package that is measured is imported, and only then."""
+    here, plain = sys.gettrace(), SourceFileLoader.exec_module
+
+    def exec_module(self: SourceFileLoader, module: ModuleType) -> None:
+        before = sys.gettrace()
+        sys.settrace(here if module.__name__.partition(".")[0] in _MEASURED else None)
+        try:
+            plain(self, module)
+        finally:
+            sys.settrace(before)
+
+    with _not_traced():
+        SourceFileLoader.exec_module = exec_module  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            SourceFileLoader.exec_module = plain  # type: ignore[method-assign]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[object]:
+    """Collecting runs no statement of ours but those of imported modules: with coverage all of it
+    took half as long again, in every worker."""
+    measured = _coverage()
+    if measured is None or measured.get_option("run:branch"):
+        return (yield)
+    with _only_our_modules_traced():
+        return (yield)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
