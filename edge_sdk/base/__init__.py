@@ -34,6 +34,7 @@ from edge_sdk.base.errors import (
 from edge_sdk.base.files import (
     explain_os_error,
     refuse_overlap,
+    refuse_unwritable,
     sync_folder,
     whole_file,
     whole_folder,
@@ -76,6 +77,7 @@ __all__ = [
     "refuse_open_file",
     "refuse_open_folder",
     "refuse_overlap",
+    "refuse_unwritable",
     "sync_folder",
     "whole_file",
     "whole_folder",

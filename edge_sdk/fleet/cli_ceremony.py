@@ -42,6 +42,7 @@ _OUT = click.option("-o", "--output", "out", type=PathArgument(), required=True,
 _ONLINE = click.option(
     "--online", is_flag=True, help="Name the distributor's newest keys from now on."
 )
+_THRESHOLD = click.IntRange(min=1)
 _PUBLIC_BYTES_MAX = 64 << 10
 _SHOWN_TARGETS, _SHOWN_BYTES = 40, 2000
 
@@ -169,7 +170,9 @@ def draft() -> None:
 def root_options(command: Any) -> Any:
     """Who signs roots and targets."""
     for option in (
-        click.option("--targets-threshold", type=int, help="How many targets keys must sign."),
+        click.option(
+            "--targets-threshold", type=_THRESHOLD, help="How many targets keys must sign."
+        ),
         click.option(
             "--targets-key",
             "targets_keys",
@@ -178,7 +181,7 @@ def root_options(command: Any) -> Any:
             metavar="PUBLIC",
             help="A key that signs targets; again for each.",
         ),
-        click.option("--threshold", type=int, help="How many root keys must sign."),
+        click.option("--threshold", type=_THRESHOLD, help="How many root keys must sign."),
         click.option(
             "--root-key",
             "root_keys",
@@ -430,7 +433,9 @@ def _parse_namespaces(texts: Iterable[str]) -> Mapping[str, Signers]:
         name, _, rest = text.partition("=")
         names, slash, threshold = rest.rpartition("/") if _ends_in_number(rest) else (rest, "", "")
         paths = [Path(one) for one in names.split(",") if one]
-        number = int(threshold) if slash else None
+        number = int(threshold[:9]) if slash else None  # more than any number of keys
+        if number == 0:
+            raise UsageError(f"--namespace {text!r}: at least one key has to sign")
         found[named_namespace(name)] = _signers(paths, number)
     return found
 

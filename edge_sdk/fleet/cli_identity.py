@@ -5,13 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import os
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
 import click
 
-from edge_sdk.base import UsageError, whole_file
+from edge_sdk.base import EdgeError, UsageError, refuse_unwritable, whole_file
 from edge_sdk.base.command import DEVICE, json_option, note, print_json, print_table
 from edge_sdk.fleet.api import Fleet
 from edge_sdk.fleet.identities import Enrolled, Token
@@ -21,6 +22,7 @@ from edge_sdk.identity import EnrolmentToken
 _DAY_S = 86_400.0
 _TOKEN_VARIABLE = "EDGE_FLEET_TOKEN"  # noqa: S105 - the name of a variable
 _TOKEN_BYTES_MAX = 8192
+_STATES = ("pending", "approved", "active", "revoked", "cloned")
 
 
 class Target(Protocol):
@@ -102,17 +104,32 @@ def token_create(
     **asked: Any,
 ) -> None:
     """Make a token and print it: it is a secret, and is shown only now."""
+    if output is not None:
+        refuse_unwritable(Path(output), replace=False)
     with target.open() as fleet:
         text, made = fleet.identities.create_token(name=name or "", valid_s=days * _DAY_S, **asked)
-    if output is not None:
-        with whole_file(Path(output), replace=False, private=True) as stream:
-            stream.write(f"{text}\n".encode())
+        if output is not None:
+            keep_token(fleet, made, text, Path(output))
     document = asdict(made)
     if as_json:
         print_json(document if output is not None else {**document, "text": text})
     elif output is None:
         click.echo(text)
     note(f"edge-fleet: token {made.token}, good until {_time(made.expires_ms)}")
+
+
+def keep_token(fleet: Fleet, made: Token, text: str, file: Path) -> None:
+    """Into a new file for its owner alone. A token that nobody gets to know is revoked.
+
+    Raises: ConflictError, NotFoundError, ResourceError.
+    """
+    try:
+        with whole_file(file, replace=False, private=True) as stream:
+            stream.write(f"{text}\n".encode())
+    except BaseException:
+        with suppress(EdgeError):
+            fleet.identities.revoke_token(made.token)
+        raise
 
 
 @token.command("factory", epilog="Example:  edge-fleet devices token factory > fleet.token")
@@ -168,13 +185,13 @@ def pending(target: Target, as_json: bool) -> None:
 
 
 @click.command("identities", epilog="Example:  edge-fleet devices identities --state cloned")
-@click.option("--state", default="", help="pending, approved, active, revoked or cloned.")
+@click.option("--state", type=click.Choice(_STATES), help="Only these.")
 @json_option
 @_debug
 @click.pass_obj
-def identities(target: Target, state: str, as_json: bool) -> None:
+def identities(target: Target, state: str | None, as_json: bool) -> None:
     """List who is enrolled, how, and until when."""
-    _list(target, state, as_json=as_json)
+    _list(target, state or "", as_json=as_json)
 
 
 @click.command("approve", epilog="Example:  edge-fleet devices approve gate-7")

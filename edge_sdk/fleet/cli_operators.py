@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -11,7 +12,14 @@ from typing import Any
 import click
 import msgspec
 
-from edge_sdk.base import FormatError, RefusedError, check_segment, explain_os_error, whole_file
+from edge_sdk.base import (
+    EdgeError,
+    FormatError,
+    RefusedError,
+    check_segment,
+    explain_os_error,
+    refuse_unwritable,
+)
 from edge_sdk.base.command import (
     NameArgument,
     PathArgument,
@@ -21,6 +29,7 @@ from edge_sdk.base.command import (
     print_table,
 )
 from edge_sdk.fleet.bearer import Bearer
+from edge_sdk.fleet.cli_identity import keep_token
 from edge_sdk.fleet.operators import Token
 from edge_sdk.identity import Identity
 
@@ -79,12 +88,20 @@ def operators_add(
     target: Any, /, operator: str, roles: tuple[str, ...], token_output: Path | None, as_json: bool
 ) -> None:
     """Add OPERATOR with roles; they come in with the token, by edge-fleet login."""
+    if token_output is not None:
+        refuse_unwritable(token_output, replace=False)
     with target.open() as fleet:
         added = fleet.operators.add(operator, roles)
         if token_output is not None:
-            text, _ = fleet.identities.create_token(kind="operator", name=operator, valid_s=_DAY_S)
-            with whole_file(token_output, replace=False, private=True) as stream:
-                stream.write(f"{text}\n".encode())
+            try:
+                text, made = fleet.identities.create_token(
+                    kind="operator", name=operator, valid_s=_DAY_S
+                )
+                keep_token(fleet, made, text, token_output)
+            except BaseException:
+                with suppress(EdgeError):  # all of it or nothing: it can be run again
+                    fleet.operators.remove(operator)
+                raise
     _show(added, as_json=as_json)
 
 
@@ -155,6 +172,7 @@ def operators_token(
     Without --output the secret is printed on standard output, and nowhere else.
     """
     if output is not None:
+        refuse_unwritable(output, replace=False)
         _check_logged_in(target)  # before there is a token that nobody gets to know
     with target.open() as fleet:
         made = fleet.operators.token(operator=operator or "", life_s=minutes * 60, **values)

@@ -43,7 +43,22 @@ def begin(metadata: MetadataClient, keys: KeyFolder, namespaces: Sequence[str]) 
             "namespace from whoever holds them"
         )
     keys.trust_root(there)
+    _check_delegated(metadata, keys, namespaces)
     return there
+
+
+def _check_delegated(metadata: MetadataClient, keys: KeyFolder, namespaces: Sequence[str]) -> None:
+    """Raises: ConflictError where the beginning was another one."""
+    delegations = metadata.repository(keys).targets.signed.delegations
+    known = {} if delegations is None else delegations.roles or {}
+    missing = [one for one in namespaces if namespace_role(one) not in known]
+    if missing:
+        name = missing[0]
+        raise ConflictError(
+            f"the distributor has signed metadata already, without namespace {name}; to add it: "
+            f"edge-fleet keys create {name}, keys export {name} -o FILE, keys draft targets "
+            f"--namespace {name}=FILE -o FOLDER, keys sign FOLDER, keys submit FOLDER"
+        )
 
 
 def _first_root(metadata: MetadataClient) -> bytes | None:

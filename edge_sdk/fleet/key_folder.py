@@ -90,9 +90,11 @@ class KeyFolder:
     def create(self, role: str, name: str | None = None) -> ListedKey:
         """A new key for ``role`` in an encrypted file of this folder.
 
-        Raises: ConflictError (there is such a file), UsageError.
+        Raises: ConflictError (there is such a file), UsageError, FormatError (no name of a file).
         """
         name = f"{name or role}.key"
+        # Nothing is made, nor asked for, where the list could not hold it.
+        file_beside(self._list, f"{IN_FOLDER}{name}")
         self._make_folder()
         public = create_key_file(
             self.folder / name, self._passphrase("passphrase"), work=self._work

@@ -10,9 +10,11 @@ from pathlib import Path
 import msgspec
 
 from edge_sdk.base import (
+    ConflictError,
     EdgeError,
     FormatError,
     RefusedError,
+    TrustError,
     UnavailableError,
     UsageError,
     explain_os_error,
@@ -108,9 +110,15 @@ class OwnIdentity:
         anchors = first_contact(token)
         self._make_folder()
         pending_key = self.folder / f"{token.token}.key.pem"
-        if not pending_key.exists():
+        begun = pending_key.exists()
+        if not begun:
             self._write(pending_key.name, make_key())
-        answer = enrol(token, anchors, self._read(pending_key.name), name)
+        try:
+            answer = enrol(token, anchors, self._read(pending_key.name), name)
+        except (TrustError, ConflictError):
+            if not begun:  # it was answered, and bound to nothing
+                pending_key.unlink(missing_ok=True)
+            raise
         if isinstance(answer, Pending):
             raise RefusedError(f"{name} waits for an admin: edge-fleet operators approve {name}")
         where = _Where(address=token.address, enrolment_address=token.enrolment_address)

@@ -31,9 +31,11 @@ from edge_sdk.base import (
     ModelName,
     NotFoundError,
     ProofError,
+    ResourceError,
     TrustError,
     UsageError,
     Version,
+    explain_os_error,
     prove_stream,
 )
 from edge_sdk.evidence import Evidence, EvidencePolicy, find_evidence
@@ -104,7 +106,7 @@ class Proving:
         """
         name, number = ModelName.parse(model), Version.parse(version)
         documents = self._published(str(name), str(number), variant)
-        with tempfile.TemporaryDirectory(prefix="edge-fleet-") as cache, _explained():
+        with _explained(), tempfile.TemporaryDirectory(prefix="edge-fleet-") as cache:
             seen = self._metadata.verified(root)  # not older than what this machine saw before
             for role, data in (
                 ("timestamp", seen.timestamp_bytes),
@@ -255,6 +257,13 @@ class _explained:  # noqa: N801 - used as a statement
             raise TrustError(
                 f"the signed metadata do not hold: {type(error).__name__}: {error}"
             ) from error
+        if isinstance(error, OSError):
+            place = Path(tempfile.gettempdir()) if tempfile.tempdir else None
+            if place is None:
+                raise ResourceError(
+                    "no temporary folder can be written to: free some disk, or name one in TMPDIR"
+                ) from error
+            raise explain_os_error(error, place) from error
 
 
 class _Parts(io.RawIOBase):

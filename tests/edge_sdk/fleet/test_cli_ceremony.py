@@ -141,6 +141,22 @@ def test_no_public_key_and_no_namespace_are_told(edge_fleet: EdgeFleet, tmp_path
     assert not (tmp_path / "x").exists()
 
 
+def test_no_threshold_and_no_name_of_a_file(edge_fleet: EdgeFleet, tmp_path: Path) -> None:
+    """None of the keys is no threshold; a key's file lies in its folder, wherever it is said to."""
+    public = make(edge_fleet, "eve", "team")
+    said = ("--root-key", public, "--targets-key", public, "--namespace")
+    draft = ("keys", "draft", "first", "-o", "begin")
+    assert edge_fleet(*draft, *said, f"team={public}/0").code == 2
+    assert edge_fleet(*draft, *said, f"team={public}/99999999999999999999").code == 6
+    assert edge_fleet(*draft, *said, f"team={public}", "--threshold", "0").code == 2
+    assert not (tmp_path / "begin").exists()
+    for name in ("../evil", "a/b", ".hidden"):
+        ran = edge_fleet("keys", "create", "root", "--keys", "eve", "--name", name)
+        assert ran.code == 3, ran.err
+    assert {one.name for one in (tmp_path / "eve").iterdir()} == {"keys.json", "ns_team.key"}
+    assert not (tmp_path / "evil.key").exists()
+
+
 def rewritten(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     """What somebody between drafter and signer makes of a folder's root or targets."""
     file = next(

@@ -112,6 +112,17 @@ def test_init_over_metadata_of_others(run: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "b" / "root.key").exists()
 
 
+def test_init_for_a_namespace_that_came_later(run: Run, tmp_path: Path) -> None:
+    """What a second init cannot do is said, with what does it; no key is made for it."""
+    keys = ("--keys", str(tmp_path / "keys"))
+    assert run("keys", "init", *keys, "--namespace", "team").code == 0
+    ran = run("keys", "init", *keys, "--namespace", "team", "--namespace", "lab")
+    assert ran.code == 7
+    assert "without namespace lab" in ran.err
+    assert "keys draft targets --namespace lab=" in ran.err
+    assert not (tmp_path / "keys" / "ns_lab.key").exists()
+
+
 def test_publish_without_keys(run: Run, model: Path, tmp_path: Path) -> None:
     """Without keys it says that nothing was signed, where the distributor has signed metadata."""
     ran = publish(run, model, version="0.9.0")

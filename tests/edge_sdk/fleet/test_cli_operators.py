@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from edge_sdk.base import Digest
+from edge_sdk.base import Digest, ResourceError
+from edge_sdk.fleet import cli_identity
 from edge_sdk.fleet.cli import main
 from tests.support.commands import Ran, run_main
 
@@ -65,6 +67,33 @@ def test_operators_come_change_and_go(edge_fleet: EdgeFleet) -> None:
         "operator.roles",
         "operator.remove",
     ]
+
+
+def test_an_operator_comes_with_a_token_or_not_at_all(
+    edge_fleet: EdgeFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is there, or a folder that is not, is said before anybody is added; where the
+    disk fills up meanwhile, the token and the operator are taken back."""
+    (tmp_path / "there").touch()
+    add = ("operators", "add", "zoe", "--token-output")
+    assert edge_fleet(*add, tmp_path / "there").code == 7
+    assert edge_fleet(*add, tmp_path / "none" / "zoe.token").code == 7
+
+    @contextmanager
+    def full(*_: object, **__: object) -> Iterator[None]:
+        raise ResourceError("no space left")
+        yield
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cli_identity, "whole_file", full)
+        assert edge_fleet(*add, tmp_path / "zoe.token").code == 8
+        device = ("devices", "token", "create", "--output", tmp_path / "gate.token")
+        assert edge_fleet(*device).code == 8
+    assert "zoe" not in edge_fleet("operators", "list").out
+    tokens = edge_fleet("devices", "token", "list", "--json").document["tokens"]
+    assert {one["revoked"] for one in tokens} == {True}
+    assert edge_fleet(*add, tmp_path / "zoe.token").code == 0
+    edge_fleet("operators", "remove", "zoe")
 
 
 def test_wrong_roles_are_refused(edge_fleet: EdgeFleet) -> None:

@@ -109,6 +109,22 @@ def test_logging_in(fleet: SecuredFleet, tmp_path: Path, monkeypatch: pytest.Mon
         _run("login", "--token-file", str(tmp_path / "gone"))
 
 
+def test_a_login_that_is_refused_leaves_no_key(fleet: SecuredFleet, tmp_path: Path) -> None:
+    """A token that others used up, or that is for a name that is taken, leaves the folder as it
+    was; a key that waits for a lost answer stays."""
+    used = fleet.token(kind="operator", name="kim")
+    OwnIdentity(tmp_path / "a").log_in(used, "kim")
+    with pytest.raises(TrustError):
+        OwnIdentity(tmp_path / "b").log_in(used, "kim")
+    assert list((tmp_path / "b").iterdir()) == []
+    waiting = tmp_path / "b" / f"{used.token}.key.pem"
+    waiting.touch(mode=0o600)
+    waiting.write_bytes(make_key())
+    with pytest.raises(TrustError):
+        OwnIdentity(tmp_path / "b").log_in(used, "kim")
+    assert waiting.exists()
+
+
 def test_an_operator_renews_by_the_way(fleet: SecuredFleet, tmp_path: Path) -> None:
     """In the last third of its life, or after its end, a certificate is renewed by any command;
     a damaged folder says what to do."""
@@ -175,3 +191,4 @@ def test_letting_in_and_throwing_out(fleet: SecuredFleet) -> None:
     (gone,) = _json("devices", "identities", "--state", "revoked")["identities"]  # type: ignore[misc]
     assert (gone["name"], gone["reason"]) == ("gate-3", "stolen")
     assert "stolen" in _run("devices", "identities").stdout
+    assert _run("devices", "identities", "--state", "revokd").exit_code == 2

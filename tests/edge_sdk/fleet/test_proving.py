@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from edge_sdk.base import NotFoundError, ProofError, TrustError
-from edge_sdk.fleet import Draft, Fleet, KeyFolder
+from edge_sdk.base import NotFoundError, ProofError, ResourceError, TrustError
+from edge_sdk.fleet import Draft, Fleet, KeyFolder, proving
 from edge_sdk.fleet.cli import main
 from tests.support.commands import run_main
 from tests.support.signed_fleet import first_keys, key_folder
@@ -146,6 +148,16 @@ def test_another_root_is_refused(fleet: Fleet, tmp_path: Path) -> None:
     assert stranger.root() is None
     with pytest.raises(TrustError, match="signed metadata do not hold"):
         fleet.prove("team/digits", "1.0.0", root=other)
+
+
+def test_no_room_for_what_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk without room for temporary files is said so, not as something that is missing."""
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    with pytest.raises(ResourceError, match="TMPDIR"), proving._explained():
+        raise FileNotFoundError(2, "No usable temporary directory found")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(ResourceError, match="no space left"), proving._explained():
+        raise OSError(errno.ENOSPC, "full")
 
 
 def test_the_root_of_another_fleet_is_refused(fleet: Fleet, tmp_path: Path) -> None:
