@@ -24,13 +24,12 @@ from edge_sdk.formats.custom_operators import (
     ORT,
     TFLITE,
     is_kind,
-    ort_domains,
+    ort_operators,
     tflite_models,
     tflite_operators,
 )
 from edge_sdk.formats.model_file import ModelFile, open_file
-from edge_sdk.formats.onnx_value import read_opset
-from edge_sdk.formats.wire import LEN, VARINT, Field, Wire, tag_of
+from edge_sdk.formats.onnx_operators import find_onnx, operators_used
 
 _CODE_BEGINS = {
     b"\x7fELF": "a program or library (ELF)",
@@ -75,9 +74,6 @@ _SAFE = re.compile(
     r"|_codecs encode|__builtin__ (set|bytearray|complex)|builtins (set|bytearray|complex)"
 )
 
-_IR_VERSION, _GRAPH = tag_of(1, VARINT), tag_of(7, LEN)
-_OPSET, _FUNCTION = tag_of(8, LEN), tag_of(25, LEN)
-_FUNCTION_OPSET, _FUNCTION_DOMAIN = tag_of(9, LEN), tag_of(10, LEN)
 # Domains whose operators ship with ONNX Runtime itself.
 _KNOWN_DOMAINS = frozenset(
     {
@@ -86,6 +82,8 @@ _KNOWN_DOMAINS = frozenset(
         *("com.microsoft.experimental", "com.ms.internal.nhwc", "org.pytorch.aten"),
     }
 )
+# Programs for one accelerator (plans of TensorRT, contexts of NPUs) as ONNX Runtime has them.
+_COMPILED = frozenset({"EPContext"})
 _UNREADABLE_GRAPH = "a graph that cannot be looked into"
 _MODELS_WITHIN_MAX = 1000
 _VISITS_WITHIN = 10_000  # a model has some dozens of operators
@@ -207,19 +205,29 @@ def _in_saved_model(file: ModelFile) -> Iterator[str]:
 
 
 def _in_onnx(file: ModelFile, suffix: str) -> Iterator[str]:
-    """Domains that neither the runtime knows nor the model itself defines."""
+    """Operators that neither the runtime knows nor the model itself defines."""
     try:
-        domains = _domains(file)
+        model = find_onnx(file)
     except FormatError:
         if suffix == ".onnx":
             yield _UNREADABLE_GRAPH
         return
-    yield from _foreign(domains)
+    if model is None:
+        return
+    try:
+        operators = operators_used(model)
+    except FormatError:
+        yield _UNREADABLE_GRAPH
+        return
+    yield from _foreign(operators)
 
 
-def _foreign(domains: set[str]) -> Iterator[str]:
-    for domain in sorted(domains - _KNOWN_DOMAINS):
+def _foreign(operators: set[tuple[str, str]]) -> Iterator[str]:
+    """``operators``: domain and type each."""
+    for domain in sorted({domain for domain, _ in operators} - _KNOWN_DOMAINS):
         yield f"operators of a library that is not ours (domain {domain[:100]})"
+    if any(one in _COMPILED for _, one in operators):
+        yield "a part that is compiled for an accelerator"
 
 
 def _in_ort(file: ModelFile, suffix: str) -> Iterator[str]:
@@ -229,7 +237,7 @@ def _in_ort(file: ModelFile, suffix: str) -> Iterator[str]:
             yield _UNREADABLE_GRAPH
         return
     try:
-        yield from _foreign(ort_domains(file))
+        yield from _foreign(ort_operators(file))
     except FormatError:
         yield _UNREADABLE_GRAPH
 
@@ -252,32 +260,6 @@ def _in_tflite(file: ModelFile, suffix: str) -> Iterator[str]:
             names += tflite_operators(file, start, _VISITS_WITHIN)
     for name in dict.fromkeys(names):
         yield f"operators of a library that is not ours (custom operator {name!r:.100})"
-
-
-def _domains(file: ModelFile) -> set[str]:
-    """Of the operators of an ONNX model; none where the file is something else."""
-    wire = Wire(file)
-    used: set[str] = set()
-    own: set[str] = set()
-    tags = set()
-
-    def text(field: Field) -> str:
-        return wire.content(field).decode("utf-8", "replace")
-
-    for field in wire.fields(
-        0, file.size_bytes, frozenset({_IR_VERSION, _GRAPH, _OPSET, _FUNCTION})
-    ):
-        tags.add(field.tag)
-        if field.tag == _OPSET:
-            used.add(read_opset(wire, field, text)[0])
-        elif field.tag == _FUNCTION:
-            wanted = frozenset({_FUNCTION_OPSET, _FUNCTION_DOMAIN})
-            for part in wire.fields(field.start, field.end, wanted):
-                if part.tag == _FUNCTION_DOMAIN:
-                    own.add(text(part))
-                else:
-                    used.add(read_opset(wire, part, text)[0])
-    return used - own if {_IR_VERSION, _GRAPH, _OPSET} <= tags else set()
 
 
 class _NoPickleError(Exception):

@@ -25,10 +25,9 @@ _MODEL_CODES = 1
 _CODE_DEPRECATED, _CODE_NAME, _CODE_BUILTIN = 0, 1, 3
 
 _SESSION_MODEL = 1
-_MODEL_OPSETS, _MODEL_GRAPH = 1, 7
-_OPSET_DOMAIN = 0
+_MODEL_GRAPH = 7
 _GRAPH_NODES = 2
-_NODE_DOMAIN, _NODE_ATTRIBUTES = 2, 10
+_NODE_DOMAIN, _NODE_TYPE, _NODE_ATTRIBUTES = 2, 5, 10
 _ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS = 7, 12
 
 
@@ -59,21 +58,20 @@ def tflite_models(file: ModelFile) -> Iterator[int]:
         yield at - _IDENTIFIER_AT
 
 
-def ort_domains(file: ModelFile, visits: int = VISITS_MAX) -> set[str]:
-    """Domains of an .ort model, those of its operators wherever they stand. Raises: FormatError."""
+def ort_operators(file: ModelFile, visits: int = VISITS_MAX) -> set[tuple[str, str]]:
+    """Domain and type of an .ort model's operators, wherever they stand. Raises: FormatError."""
     flat = FlatBuffer(file, visits=visits)
     model = flat.child(flat.root(), _SESSION_MODEL)
     if model is None:
         raise file.damaged(0, "an .ort file without a model")
-    opsets = flat.tables(model, _MODEL_OPSETS)
-    found = {flat.text(opsets[number], _OPSET_DOMAIN) for number in range(opsets.count)}
+    found = set()
     graph = flat.child(model, _MODEL_GRAPH)
     waiting = [] if graph is None else [graph]
     while waiting:  # graphs within attributes of nodes; one that stands in many is charged so often
         nodes = flat.tables(waiting.pop(), _GRAPH_NODES)
         for number in range(nodes.count):
             node = nodes[number]
-            found.add(flat.text(node, _NODE_DOMAIN))
+            found.add((flat.text(node, _NODE_DOMAIN), flat.text(node, _NODE_TYPE)))
             waiting += _graphs_of(flat, node)
     return found
 

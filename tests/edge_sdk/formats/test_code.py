@@ -204,10 +204,56 @@ def test_operators_of_a_foreign_library_are_code(tmp_path: Path) -> None:
 
 
 def test_a_function_that_uses_a_foreign_library_is_code(tmp_path: Path) -> None:
-    """Also where only a function of the model's own imports the domain."""
+    """Also where only a function of the model's own imports the domain. An import of which
+    nothing is used, as PyTorch's exporter leaves them behind, needs no library."""
     model = onnx.load_from_string(graph("own.functions", functions=True))
     model.functions[0].opset_import.append(helper.make_opsetid("acme.ops", 1))
+    assert found(tmp_path, model.SerializeToString(), "model.onnx") == ""
+    model.functions[0].node.append(helper.make_node("Op", ["a"], ["c"], domain="acme.ops"))
     assert "acme.ops" in found(tmp_path, model.SerializeToString(), "model.onnx")
+
+
+def test_a_function_of_the_model_hides_no_other_operator(tmp_path: Path) -> None:
+    """A domain is the model's own only as far as it defines the operators that it uses."""
+    model = onnx.load_from_string(graph("acme.ops", functions=True))
+    assert found(tmp_path, model.SerializeToString(), "model.onnx") == ""
+    model.graph.node.append(helper.make_node("Other", ["x"], ["z"], domain="acme.ops"))
+    assert "acme.ops" in found(tmp_path, model.SerializeToString(), "model.onnx")
+
+
+def branches(operator: str, *, deep: bool = True) -> onnx.ModelProto:
+    """An operator of ``com.microsoft`` in a branch of a branch, or in a function."""
+    node = helper.make_node(operator, ["x"], ["y"], domain="com.microsoft")
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    functions = []
+    if not deep:
+        functions = [helper.make_function("own", "F", ["x"], ["y"], [node], opsets)]
+    for name in ("inner", "outer") if deep else ():
+        branch = helper.make_graph([node], name, [], [])
+        node = helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)
+    main = helper.make_graph([node] if deep else [], "g", [], [])
+    return helper.make_model(main, opset_imports=opsets, functions=functions)
+
+
+@pytest.mark.parametrize("deep", [True, False])
+def test_parts_that_are_compiled_are_code(tmp_path: Path, *, deep: bool) -> None:
+    """ONNX Runtime gives them to a driver, wherever they stand; what only has the name in its
+    text is none."""
+    compiled = branches("EPContext", deep=deep).SerializeToString()
+    for name in ("model.onnx", "model"):
+        assert "compiled for an accelerator" in found(tmp_path, compiled, name)
+    plain = branches("Gelu", deep=deep)
+    plain.doc_string = "EPContext"
+    assert found(tmp_path, plain.SerializeToString(), "model.onnx") == ""
+
+
+def test_nodes_that_cannot_be_read_are_not_trusted(tmp_path: Path) -> None:
+    """Where the model around them can, whatever the file is called."""
+    model = branches("Gelu")
+    data = model.SerializeToString()
+    at = data.index(b"Gelu") - 1  # the length of the text
+    damaged = data[:at] + b"\x7f" + data[at + 1 :]
+    assert "cannot be looked into" in found(tmp_path, damaged, "model")
 
 
 def test_a_graph_that_cannot_be_read_is_not_trusted(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_sdk.base import FormatError
-from edge_sdk.formats.custom_operators import ort_domains, tflite_models, tflite_operators
+from edge_sdk.formats.custom_operators import ort_operators, tflite_models, tflite_operators
 from edge_sdk.formats.model_file import ModelFile
 from tests.support.onnx_models import ort_model
 from tests.support.tflite_models import Code, Shape, Weights, add_model
@@ -66,10 +66,11 @@ def test_where_models_could_begin() -> None:
     assert [*tflite_models(opened(b"xTFL3TFL3"))] == [1]
 
 
-def test_domains_of_ort_models(ort: bytes) -> None:
-    """Those that the model imports, and those of operators in whatever branch, imported or not."""
-    assert {"", "ai.onnx.ml", "com.microsoft"} <= ort_domains(opened(ort))
-    assert ort_domains(opened(deep(3, "acme.ops"))) == {"", "acme.ops"}
+def test_operators_of_ort_models(ort: bytes) -> None:
+    """In whatever branch, their domains imported or not."""
+    gelus = {("com.microsoft", "Gelu"), ("com.microsoft", "QuickGelu")}
+    assert ort_operators(opened(ort)) == {("", "If"), *gelus}
+    assert ort_operators(opened(deep(3, "acme.ops"))) == {("", ""), ("acme.ops", "Op")}
 
 
 def test_an_ort_file_without_a_model_is_damaged() -> None:
@@ -78,7 +79,7 @@ def test_an_ort_file_without_a_model_is_damaged() -> None:
     builder.StartObject(4)
     builder.Finish(builder.EndObject(), b"ORTM")
     with pytest.raises(FormatError, match="without a model"):
-        ort_domains(opened(bytes(builder.Output())))
+        ort_operators(opened(bytes(builder.Output())))
 
 
 def deep(levels: int, domain: str = "") -> bytes:
@@ -99,7 +100,11 @@ def deep(levels: int, domain: str = "") -> bytes:
         return builder.EndObject()
 
     name = builder.CreateString(domain)
-    graph = table(2, vector(table(2, name)))
+    operator = builder.CreateString("Op")
+    builder.StartObject(13)
+    builder.PrependUOffsetTRelativeSlot(2, name, 0)
+    builder.PrependUOffsetTRelativeSlot(5, operator, 0)
+    graph = table(2, vector(builder.EndObject()))
     for _ in range(levels):
         attributes = vector(table(7, graph), table(12, vector(graph)))
         graph = table(2, vector(table(10, attributes)))
@@ -109,9 +114,9 @@ def deep(levels: int, domain: str = "") -> bytes:
 
 def test_little_that_becomes_much_is_refused() -> None:
     """Graphs that stand in each other twice at each level double what is looked at."""
-    assert ort_domains(opened(deep(4))) == {""}
+    assert ort_operators(opened(deep(4))) == {("", ""), ("", "Op")}
     with pytest.raises(FormatError, match="more tables than any model"):
-        ort_domains(opened(deep(40)), visits=1000)
+        ort_operators(opened(deep(40)), visits=1000)
 
 
 def test_damage_of_tflite_is_an_error_of_ours() -> None:
@@ -124,7 +129,7 @@ def test_damage_of_tflite_is_an_error_of_ours() -> None:
 @settings(max_examples=150, deadline=None)
 def test_changed_bytes_are_answers_or_errors(ort: bytes, data: st.DataObject) -> None:
     """Of both formats, some bytes changed at a time."""
-    reader, whole = data.draw(st.sampled_from([(tflite_operators, TFLITE), (ort_domains, ort)]))
+    reader, whole = data.draw(st.sampled_from([(tflite_operators, TFLITE), (ort_operators, ort)]))
     changed = bytearray(whole)
     for _ in range(data.draw(st.integers(1, 6))):
         at = data.draw(st.integers(0, len(changed) - 1))
@@ -133,7 +138,7 @@ def test_changed_bytes_are_answers_or_errors(ort: bytes, data: st.DataObject) ->
     _answers(reader, bytes(changed[:end] if data.draw(st.booleans()) else changed))
 
 
-@given(st.binary(max_size=300), st.sampled_from([tflite_operators, ort_domains]))
+@given(st.binary(max_size=300), st.sampled_from([tflite_operators, ort_operators]))
 @settings(max_examples=80, deadline=None)
 def test_any_bytes_are_answers_or_errors(data: bytes, reader: object) -> None:
     """Whatever stands behind the identifier."""
