@@ -94,16 +94,19 @@ def identified(
     kept.close_to_others(lambda text: note(f"edge-agent: {text}"))
     identity = kept.load()
     if identity is None and newcomer.token is not None:
-        identity = enrol_device(
-            kept,
-            newcomer.token,
-            config.device,
-            factory=newcomer.factory,
-            wait=wait,
-            keep_root=lambda root: _keep_root(store, root),
-            say=lambda text: note(f"edge-agent: {text}"),
-            chance=random.random,
-        )
+        try:
+            identity = enrol_device(
+                kept,
+                newcomer.token,
+                config.device,
+                factory=newcomer.factory,
+                wait=wait,
+                keep_root=lambda root: _keep_root(store, root),
+                say=lambda text: note(f"edge-agent: {text}"),
+                chance=random.random,
+            )
+        except OSError as error:  # a write that fails does not say of which file
+            raise explain_os_error(error, Path(error.filename or kept.root)) from error
         if identity is None:
             raise UnavailableError(
                 f"{config.device} waits for an operator: edge-fleet devices approve "

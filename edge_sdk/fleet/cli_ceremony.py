@@ -259,7 +259,7 @@ def draft_root(
     targets = _signers(chosen["targets_keys"], chosen["targets_threshold"])
     with target.open() as fleet:
         drafted = ceremonies.draft_root(
-            fleet.metadata.repository(held),
+            fleet.metadata.repository(held, replacing_root=True),
             root=root,
             targets=targets,
             online=fleet.metadata.newest_online() if chosen["online"] else None,

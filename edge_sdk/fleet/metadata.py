@@ -119,8 +119,9 @@ class MetadataClient:
         named = (parse_file_name(name) for name, _ in files)
         self._marks.put(roots, {role: version or 0 for role, version in named if role != ROOT})
 
-    def repository(self, keys: Keys) -> Repository:
-        """The newest metadata, verified from the root that ``keys`` trust.
+    def repository(self, keys: Keys, *, replacing_root: bool = False) -> Repository:
+        """The newest metadata, verified from the root that ``keys`` trust; ``replacing_root``:
+        also where that has expired.
 
         Raises: TrustError (also where it is older than what was seen here before), RefusedError
         (no root is trusted here, or none is there).
@@ -131,14 +132,14 @@ class MetadataClient:
                 "these keys come with no root to trust: copy root.json from the folder of keys of "
                 "somebody who has it, or begin a fleet's first with: edge-fleet keys init"
             )
-        return self.verified(root)
+        return self.verified(root, replacing_root=replacing_root)
 
-    def verified(self, root: bytes) -> Repository:
+    def verified(self, root: bytes, *, replacing_root: bool = False) -> Repository:
         """As ``repository``, from ``root`` on."""
         marks = self._marks
         known = marks.load()
         try:
-            repository = Repository(self.get, root, now())
+            repository = Repository(self.get, root, now(), replacing_root=replacing_root)
         except NotFoundError as error:
             raise RefusedError(
                 f"the distributor lacks signed metadata ({error.message}); is it the right one?"

@@ -51,14 +51,18 @@ class Repository:
     """The newest verified metadata, fetched as they are asked for.
 
     roots: every one from the one that is trusted on, the newest last.
+    replacing_root: for a ceremony that ends an expired root; nothing else is signed over one.
     get: a metadata file by its wire name; NotFoundError where there is none.
     """
 
-    def __init__(self, get: Get, trusted_root: bytes, at: datetime) -> None:
+    def __init__(
+        self, get: Get, trusted_root: bytes, at: datetime, *, replacing_root: bool = False
+    ) -> None:
         self._get = get
         self.roots = self._chain(trusted_root)
         self.root = self.roots[-1]
-        _check_fresh(ROOT, self.root, at)
+        if not replacing_root:
+            _check_fresh(ROOT, self.root, at)
         self.timestamp_bytes = get(file_name(TIMESTAMP, 0))
         self.timestamp = verify(TIMESTAMP, self.timestamp_bytes, Timestamp, by=self.root)
         _check_fresh(TIMESTAMP, self.timestamp, at)
@@ -134,4 +138,5 @@ def _check_fresh(
     role: str, document: Metadata[Root] | Metadata[Snapshot] | Metadata[Timestamp], at: datetime
 ) -> None:
     if document.signed.is_expired(at):
-        raise TrustError(f"metadata {role} has expired: nothing is signed over it")
+        mend = {ROOT: "; a new root is signed first: edge-fleet keys draft root"}.get(role, "")
+        raise TrustError(f"metadata {role} has expired: nothing is signed over it{mend}")

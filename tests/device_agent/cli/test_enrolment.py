@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +15,10 @@ from device_agent.cli import cli
 from device_agent.cli.enrolment import identified, make_store, named, read_newcomer
 from device_agent.config import AgentConfig
 from device_agent.errors import StateError
-from edge_sdk.base import TrustError, UnavailableError, UsageError
+from device_agent.store import Store
+from edge_sdk.base import ResourceError, TrustError, UnavailableError, UsageError
 from tests.support.enrolled import SecuredFleet, factory_device, secured_fleet
+from tests.support.recording_files import RecordingFiles
 
 pytestmark = pytest.mark.distributor
 
@@ -60,6 +64,23 @@ def test_enrolling_and_looking(fleet: SecuredFleet, tmp_path: Path) -> None:
     assert again.exit_code == 0
     other = _run("enrol", "--state", state, "--device", "gate-2")
     assert isinstance(other.exception, StateError)
+
+
+def test_enrolling_on_a_full_disk(fleet: SecuredFleet, tmp_path: Path) -> None:
+    """It is said which folder is full, and the same token brings the device in afterwards; what
+    others could get at is closed by the way."""
+    file = _token_file(fleet, tmp_path / "t", name="gate-12")
+    files = RecordingFiles()
+    store = Store.create(tmp_path / "state", files=files)
+    config = AgentConfig(device="gate-12", state_dir=str(tmp_path / "state"))
+    flags = {"token_file": file, "factory_certificate": None, "factory_key": None}
+    files.fail = lambda name, _: errno.ENOSPC if name == "write_private" else None
+    with pytest.raises(ResourceError, match="identity"):
+        identified(config, store, read_newcomer(dict(flags)), wait=False)
+    files.fail = lambda name, _: None
+    (store.root / "identity").chmod(0o777)
+    assert identified(config, store, read_newcomer(dict(flags)), wait=False).distributor
+    assert stat.S_IMODE((store.root / "identity").stat().st_mode) == 0o755
 
 
 def test_waiting_for_an_operator(fleet: SecuredFleet, tmp_path: Path) -> None:

@@ -20,13 +20,15 @@ def fleet() -> SignedFleet:
     return SignedFleet()
 
 
-def opened(fleet: SignedFleet, root: bytes | None = None) -> Repository:
+def opened(
+    fleet: SignedFleet, root: bytes | None = None, *, replacing_root: bool = False
+) -> Repository:
     def get(name: str) -> bytes:
         if name not in fleet.files:
             raise NotFoundError(f"no {name}")
         return fleet.files[name]
 
-    return Repository(get, root or fleet.root, fleet.at)
+    return Repository(get, root or fleet.root, fleet.at, replacing_root=replacing_root)
 
 
 def test_everything_newest(fleet: SignedFleet) -> None:
@@ -132,6 +134,14 @@ def _version_of_another(fleet: SignedFleet) -> None:
 def _by_another_key(fleet: SignedFleet) -> None:
     document = trust.edited(fleet.targets_of("ns_team"), expires=fleet.at + timedelta(days=1))
     fleet.put([("ns_team", document, new_key())])
+
+
+def test_an_expired_root_is_replaced(fleet: SignedFleet) -> None:
+    """Over it nothing is signed but the next root, which is said."""
+    _expired("root")(fleet)
+    with pytest.raises(TrustError, match="keys draft root"):
+        opened(fleet)
+    assert opened(fleet, replacing_root=True).root.signed.version == 2
 
 
 @pytest.mark.parametrize(
