@@ -40,7 +40,12 @@ from edge_sdk.base.files import (
     whole_folder,
 )
 from edge_sdk.base.names import ModelName, Version, check_path, check_paths, check_segment
-from edge_sdk.base.private import make_private_folder, refuse_open_file, refuse_open_folder
+from edge_sdk.base.private import (
+    make_private_folder,
+    others_can_read,
+    refuse_open_file,
+    refuse_open_folder,
+)
 
 __all__ = [
     "CHUNK_BYTES",
@@ -72,6 +77,7 @@ __all__ = [
     "explain_os_error",
     "file_digest",
     "make_private_folder",
+    "others_can_read",
     "prove_stream",
     "read_chunks",
     "refuse_open_file",

@@ -10,7 +10,7 @@ from pathlib import Path
 from edge_sdk.base.errors import RefusedError, UsageError
 from edge_sdk.base.files import explain_os_error
 
-_OTHERS, _OTHERS_WRITE = 0o077, 0o022
+_OTHERS, _OTHERS_WRITE, _OTHERS_READ = 0o077, 0o022, 0o044
 
 
 def make_private_folder(folder: Path) -> None:
@@ -47,6 +47,12 @@ def refuse_open_file(file: Path) -> None:
             f"others can get at the private key in {file} (mode {mode:04o}), so it is not used; "
             f"make it yours alone: chmod 600 {file} (or replace it, if somebody may have read it)"
         )
+
+
+def others_can_read(file: Path) -> bool:
+    """Of a secret that somebody else made or mounted, about which one can only warn."""
+    mode = _own_mode(file)
+    return mode is not None and bool(mode & _OTHERS_READ)
 
 
 def _own_mode(path: Path) -> int | None:

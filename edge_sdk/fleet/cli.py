@@ -29,7 +29,7 @@ from edge_sdk.fleet.api import DEFAULT_ADDRESS, Fleet
 from edge_sdk.fleet.bearer import Bearer
 from edge_sdk.fleet.cli_ceremony import keys  # with its ceremonies
 from edge_sdk.fleet.cli_identity import devices_commands, login
-from edge_sdk.fleet.cli_keys import ask_passphrase, chosen_folder, keys_option
+from edge_sdk.fleet.cli_keys import ask_passphrase, chosen_folder, keys_option, warn_of_readers
 from edge_sdk.fleet.cli_operators import audit, operators
 from edge_sdk.fleet.cli_rollout import rollout
 from edge_sdk.fleet.cli_verify import verify
@@ -71,6 +71,8 @@ class Target:
         settings.get("keys", None, "")  # asked for by the commands that sign
         bearer = settings.get("bearer_file", None, "")
         self.bearer = Bearer.load(Path(bearer)) if bearer else None
+        if bearer:
+            warn_of_readers(Path(bearer))
 
     def open(self, keys: KeyFolder | None = None) -> Fleet:
         """As who is logged in here; to the distributor where that was, or the one named."""

@@ -15,6 +15,7 @@ import click
 from edge_sdk.base import EdgeError, UsageError, refuse_unwritable, whole_file
 from edge_sdk.base.command import DEVICE, json_option, note, print_json, print_table
 from edge_sdk.fleet.api import Fleet
+from edge_sdk.fleet.cli_keys import warn_of_readers
 from edge_sdk.fleet.identities import Enrolled, Token
 from edge_sdk.fleet.own_identity import OwnIdentity
 from edge_sdk.identity import EnrolmentToken
@@ -64,6 +65,7 @@ def _read_token(file: str | None) -> EnrolmentToken:
         return EnrolmentToken.decode(given)
     if file == "-":
         return EnrolmentToken.decode(sys.stdin.read(_TOKEN_BYTES_MAX))
+    warn_of_readers(Path(file))
     try:
         with Path(file).open(encoding="ascii", errors="replace") as stream:
             return EnrolmentToken.decode(stream.read(_TOKEN_BYTES_MAX))

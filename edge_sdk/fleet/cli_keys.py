@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from edge_sdk.base import UsageError, check_segment
+from edge_sdk.base import UsageError, check_segment, others_can_read
 from edge_sdk.base.command import NameArgument, PathArgument, json_option, note, print_json
 from edge_sdk.fleet.first_keys import begin
 from edge_sdk.fleet.key_folder import KeyFolder
@@ -41,6 +42,12 @@ def keys_option(command: Any) -> Any:
     )(command)
 
 
+def warn_of_readers(file: Path) -> None:
+    """Says where a secret can be read by others; it may have to be so, as in a container."""
+    if others_can_read(file):
+        note(f"edge-fleet: others here can read the secret in {file}: chmod 600 {file}")
+
+
 def ask_passphrase(name: str) -> bytes:
     """From the environment, or of whoever sits at the terminal. Never from an argument.
 
@@ -48,6 +55,8 @@ def ask_passphrase(name: str) -> bytes:
     """
     found = environment_passphrase(name)
     if found is not None:
+        if not os.environ.get("EDGE_KEY_PASSPHRASE"):
+            warn_of_readers(Path(os.environ["EDGE_KEY_PASSPHRASE_FILE"]))
         return found
     if not sys.stdin.isatty():
         raise UsageError(

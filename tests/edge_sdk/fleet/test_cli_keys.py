@@ -147,6 +147,22 @@ def test_what_has_to_be_said(run: Run, model: Path, tmp_path: Path) -> None:
     assert "above 1.0.0" in ran.err
 
 
+def test_secrets_that_others_can_read(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A passphrase and a login's token in files open to others are used, and said."""
+    secret = tmp_path / "secret"
+    secret.write_text("of tests")
+    monkeypatch.delenv("EDGE_KEY_PASSPHRASE")
+    monkeypatch.setenv("EDGE_KEY_PASSPHRASE_FILE", str(secret))
+    words = f"others here can read the secret in {secret}: chmod 600 {secret}"
+    for mode in (0o644, 0o600):
+        secret.chmod(mode)
+        folder = str(tmp_path / f"{mode}")
+        assert (words in run("keys", "create", "team", "--keys", folder).err) == (mode == 0o644)
+        assert (words in run("login", "--token-file", str(secret)).err) == (mode == 0o644)
+
+
 def test_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
     """From the environment, else typed (a new one twice), never silently empty."""
     monkeypatch.setenv("EDGE_KEY_PASSPHRASE", "kept")
