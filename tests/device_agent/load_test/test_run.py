@@ -56,18 +56,26 @@ def plan(address: str, *loads: str, fast_lane: bool = True, duration_s: float = 
     )
 
 
+def measured(address: str, *loads: str, answers: int, **how: Any) -> dict[str, Any]:
+    """A run in which the last load got so many answers: a longer one where the machine is busy."""
+    for duration_s in (0.2, 1.0, 5.0, 25.0):
+        found = run_loads(plan(address, *loads, duration_s=duration_s), **how)
+        if found["loads"][-1]["answered"] >= answers:
+            break
+    return found
+
+
 @pytest.fixture(scope="module")
 def document(address: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A mix of an open and a closed loop, one with labels and a goal that cannot be met."""
     path = tmp_path_factory.mktemp("samples") / "labelled.npz"
     values = np.eye(4, dtype=np.float32)
     np.savez(path, x=values, labels=np.array([0, 1, 2, 0]))
-    return run_loads(
-        plan(
-            address,
-            "team/digits name=sensor rate=150 p50-ms=1000 p99-ms=0.001 arrivals=constant",
-            f"team/digits name=<camera> clients=2 labels='{path}' accuracy=0.7 failures=0",
-        ),
+    return measured(
+        address,
+        "team/digits name=sensor rate=150 p50-ms=60000 p99-ms=0.001 arrivals=constant",
+        f"team/digits name=<camera> clients=2 labels='{path}' accuracy=0.6 failures=0",
+        answers=20,
         observe=lambda: lambda: [SERVED],
     )
 
@@ -75,8 +83,8 @@ def document(address: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 def test_a_mix_is_measured(document: dict[str, Any]) -> None:
     """Every load asked, was answered by the version that serves, and is judged by its goals."""
     sensor, camera = document["loads"]
-    assert sensor["asked"] == pytest.approx(60, abs=1)
-    assert camera["asked"] > 2
+    assert sensor["asked"] == pytest.approx(150 * document["seconds"], abs=1)
+    assert camera["asked"] >= 20
     for load in (sensor, camera):
         assert load["answered"] == load["asked"]
         assert set(load["versions"]) == {"1.0.0"}
@@ -143,10 +151,8 @@ def test_ctrl_c_gives_what_was_measured(address: str) -> None:
 def test_sequences_are_asked_step_by_step(address: str) -> None:
     """A model with state is asked in sequences of its own for each client; without, it refuses
     and says so at once."""
-    found = run_loads(
-        plan(address, "team/remembering clients=2 sequence=3 distinct=2", duration_s=0.2)
-    )
-    assert found["loads"][0]["answered"] > 6
+    found = measured(address, "team/remembering clients=2 sequence=3 distinct=2", answers=7)
+    assert found["loads"][0]["answered"] > 6  # a second sequence of either
     assert found["loads"][0]["failures"] == 0
     with pytest.raises(EdgeError):
         run_loads(plan(address, "team/remembering clients=1", duration_s=0.2))
