@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import json
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -163,13 +167,7 @@ class Command:
         return code
 
 
-def distributor(data: Path, log: Path, *arguments: str) -> Command:
-    """A distributor on loopback ports of its own choice unless ``arguments`` name some."""
-    where = ["--data", str(data)]
-    if os.environ.get("EDGE_TEST_DATABASE_URL"):
-        from tests.support.catalog import database_setting
-
-        where += ["--database", database_setting(data)]
+def _init(*where: str) -> None:
     initialised = subprocess.run(
         [*program("distributor.cli"), "init", *where],
         capture_output=True,
@@ -178,6 +176,30 @@ def distributor(data: Path, log: Path, *arguments: str) -> Command:
         check=False,
     )
     assert initialised.returncode == 0, initialised.stderr
+
+
+@functools.cache
+def _fresh_data() -> Path:
+    """A distributor's folder as ``init`` makes it, once: each fleet gets a copy. Fleets of one
+    process of tests have the same online keys and the same CA, which only their devices see."""
+    folder = Path(tempfile.mkdtemp(prefix="edge-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _init("--data", str(folder / "data"))
+    return folder / "data"
+
+
+def distributor(data: Path, log: Path, *arguments: str) -> Command:
+    """A distributor on loopback ports of its own choice unless ``arguments`` name some."""
+    where = ["--data", str(data)]
+    if os.environ.get("EDGE_TEST_DATABASE_URL"):
+        from tests.support.catalog import database_setting
+
+        where += ["--database", database_setting(data)]
+        _init(*where)
+    elif data.exists():
+        _init(*where)
+    else:
+        shutil.copytree(_fresh_data(), data)
     addresses = []
     if "--device-address" not in arguments:
         addresses = ["--device-address", "127.0.0.1:0", "--operator-address", "127.0.0.1:0"]
