@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -82,9 +82,8 @@ def tmp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def _not_traced() -> Iterator[None]:
-    """Without coverage, here, in new threads, and in the processes that are started."""
+    """Without coverage, here and in new threads."""
     here, in_threads = sys.gettrace(), threading.gettrace()
-    around = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith("COVERAGE_")}
     threading.settrace(None)  # type: ignore[arg-type]
     sys.settrace(None)
     try:
@@ -92,20 +91,35 @@ def _not_traced() -> Iterator[None]:
     finally:
         sys.settrace(here)
         threading.settrace(in_threads)  # type: ignore[arg-type]
+
+
+@contextmanager
+def _processes_not_traced() -> Iterator[None]:
+    """Without coverage in the processes that are started."""
+    around = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith("COVERAGE_")}
+    try:
+        yield
+    finally:
         os.environ.update(around)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
     """Coverage of statements counts what the tests of a package's rooms reach, but for those that
-    take the same way thousands of times: with it such loops take three times as long. Where
-    branches are counted (``make coverage-delta``), all tests are."""
-    room = item.path.relative_to(Path(__file__).parent).parts[0]
-    counted = room in _MEASURED and not item.get_closest_marker("unmeasured")
+    take the same way thousands of times: with it such loops take three times as long. Processes
+    that a test starts are counted where it says so, since most go the way of the one before, and
+    tracing makes the start of each take half as long again. Where branches are counted
+    (``make coverage-delta``), all tests and processes are."""
     measured = _coverage()
-    if measured is None or counted or measured.get_option("run:branch"):
+    if measured is None or measured.get_option("run:branch"):
         return (yield)
-    with _not_traced():
+    room = item.path.relative_to(Path(__file__).parent).parts[0]
+    with ExitStack() as stack:
+        counted = room in _MEASURED and not item.get_closest_marker("unmeasured")
+        if not counted:
+            stack.enter_context(_not_traced())
+        if not counted or not item.get_closest_marker("processes_measured"):
+            stack.enter_context(_processes_not_traced())
         return (yield)
 
 

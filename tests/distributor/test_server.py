@@ -316,6 +316,7 @@ def test_killed_while_it_builds(tmp_path: Path) -> None:
         assert found.devices[0].state == "assigned"
 
 
+@pytest.mark.processes_measured
 def test_a_real_process_from_start_to_end(tmp_path: Path) -> None:
     """The command serves, says where, and ends with 0 on SIGTERM, quietly, leaving no process."""
     command = distributor(tmp_path / "data", tmp_path / "log", "--build-workers", "1")

@@ -80,6 +80,7 @@ def document(address: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     )
 
 
+@pytest.mark.processes_measured
 def test_a_mix_is_measured(document: dict[str, Any]) -> None:
     """Every load asked, was answered by the version that serves, and is judged by its goals."""
     sensor, camera = document["loads"]

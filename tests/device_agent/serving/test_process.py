@@ -58,6 +58,7 @@ def test_nothing_held_is_said_in_hello(store: Store) -> None:
             assert client.is_server_ready()
 
 
+@pytest.mark.processes_measured
 def test_slots_alone_start_what_serves(store: Store) -> None:
     """After a start the active artifacts answer without a word of the updater."""
     one = hold(store, onnx_models.linear(2.0), version="1.2.3")
@@ -425,6 +426,7 @@ class Load(threading.Thread):
                     self.failures.append(str(error))
 
 
+@pytest.mark.processes_measured
 def test_swaps_under_load_fail_no_request(store: Store) -> None:
     """At 200 requests a second across switches, none fails and each has its version's value."""
     values = {"1.0.0": 2.0, "2.0.0": 3.0}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from device_agent.access import own_token
 from tests.support.processes import Command, wait_for
@@ -23,6 +24,7 @@ def asked(agent: Command, one: Rest, token: str) -> dict[str, Any] | None:
         return None
 
 
+@pytest.mark.processes_measured
 def test_it_is_a_process_of_its_own(tmp_path: Path) -> None:
     """It answers for the inference process at the address that was told, is started again at the
     same one after a kill, and ends with the agent; the two others are not disturbed."""

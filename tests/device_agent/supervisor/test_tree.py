@@ -235,6 +235,7 @@ def test_a_second_agent_does_not_steal_the_socket(
         assert questions.status()["device"] == "kiosk-7"
 
 
+@pytest.mark.processes_measured
 def test_sigterm_ends_cleanly(agent: Command, tmp_path: Path) -> None:
     """Exit 0, no process, no socket left, and the folder starts again."""
     assert agent.stop() == 0

@@ -35,6 +35,7 @@ def tried() -> psutil.Process:
     return found
 
 
+@pytest.mark.processes_measured
 def test_a_setting_is_measured_through_the_dispatcher(job: Job) -> None:
     """One client gives latencies, three give more answers than one thread's; it runs at low
     priority, and has ended when the block has."""
