@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from types import FrameType
 
 import grpc
 
@@ -59,6 +60,7 @@ _METADATA = "edge.metadata.v1.MetadataService"
 _OPERATING = tuple(
     f"edge.operators.v1.{one}" for one in ("OperatorService", "AuditService", "ContentService")
 )
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 _GRACE_S = 5.0  # for calls under way once watches have said goodbye
 
 
@@ -78,7 +80,12 @@ class Serving:
 
 async def serve(config: DistributorConfig, ready: Callable[[Serving], None]) -> signal.Signals:
     """Serves until SIGTERM or SIGINT, and says which; ``ready`` is called once both listeners
-    answer."""
+    answer. The process is to end then: more of these signals are ignored from there on.
+
+    The loop's own handlers give way to Python's when it is closed. A second Ctrl-C (people are
+    impatient, and a parent that gets one passes it on) then interrupted whatever was being put
+    away, gRPC's tasks among it, and a traceback was the last word.
+    """
     loop = asyncio.get_running_loop()
     ended_by: asyncio.Future[signal.Signals] = loop.create_future()
 
@@ -86,15 +93,18 @@ async def serve(config: DistributorConfig, ready: Callable[[Serving], None]) -> 
         if not ended_by.done():
             ended_by.set_result(number)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop, number)
+    def heard(number: int, _: FrameType | None) -> None:
+        loop.call_soon_threadsafe(stop, signal.Signals(number))
+
+    for number in _ENDING:
+        signal.signal(number, heard)
     try:
         async with running(config) as serving:
             ready(serving)
             return await ended_by
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
+        for number in _ENDING:
+            signal.signal(number, signal.SIG_IGN)
 
 
 @asynccontextmanager

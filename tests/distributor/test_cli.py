@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -124,3 +126,15 @@ def test_ctrl_c_ends_it_well(tmp_path: Path) -> None:
         command.process.send_signal(number)
         assert command.process.wait(30) == code
         assert "Traceback" not in command.said()
+
+
+def test_impatience_changes_nothing(tmp_path: Path) -> None:
+    """Ctrl-C again and again, as a parent passes it on, leaves no traceback and the same code."""
+    command = distributor(tmp_path / "data", tmp_path / "log")
+    deadline_s = time.monotonic() + 30
+    while command.process.poll() is None and time.monotonic() < deadline_s:
+        command.process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            command.process.wait(0.005)
+    assert command.process.wait(30) == 130
+    assert "Traceback" not in command.said()
