@@ -111,6 +111,8 @@ def settings_options(command: Any) -> Any:
                 help="May publish models that can run code, with commas; * for all. [none]",
             ),
             click.option("--evidence-policy", help="TOML file: evidence to require. [none]"),
+            click.option("--audit-key", help="URI of its key: edge-key:FILE, hsm:... [a file]"),
+            click.option("--audit-public", help="PEM file of that key's public half."),
             click.option("--audit-head-s", type=float, help="Seconds between signed heads."),
             _FILE,
         ]
@@ -141,7 +143,7 @@ def init(data: Path | None, database: str | None, file: Path | None, as_json: bo
     created = initialise(config.data, config.database)
     folder = DataFolder(config.data)
     OnlineKeys(folder.keys).create()
-    audit_signer(folder.audit_key)
+    audit_signer(folder.audit_key, uri=config.audit_key, public=config.audit_public)
     IdentityFolder(config.data).create()
     if as_json:
         print_json({"data": str(config.data), "created": created})
@@ -243,6 +245,8 @@ def _config(settings: Settings, **flags: Any) -> DistributorConfig:
         "reconnect_cap_s": RECONNECT_CAP_S,
         "code_namespaces": "",
         "evidence_policy": "",
+        "audit_key": "",
+        "audit_public": "",
         "audit_head_s": AUDIT_HEAD_S,
     }
     data = settings.get("data", flags.get("data"), "distributor-data")

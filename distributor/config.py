@@ -57,6 +57,8 @@ class DistributorConfig:
     reconnect_cap_s: float = RECONNECT_CAP_S  # watches come back within this after a goodbye
     code_namespaces: str = ""  # may publish models that can run code, with commas; "*": all
     evidence_policy: str = ""  # TOML file: what namespaces have to bring, and whom to believe
+    audit_key: str = ""  # URI of the key that signs heads (edge-key:, hsm:, ...); empty: a file
+    audit_public: str = ""  # PEM file of its public half; an edge-key: has it itself
     audit_head_s: float = AUDIT_HEAD_S  # how often the audit log's head is signed
 
     def __post_init__(self) -> None:

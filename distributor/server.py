@@ -148,7 +148,8 @@ async def running(config: DistributorConfig) -> AsyncIterator[Serving]:
             should_renew=own.should_renew,
         )
         fleet = Fleet(database, blobs, driver=driver, wakeups=wakeups, keeper=keeper, config=config)
-        signer = await asyncio.to_thread(audit_signer, folder.audit_key)
+        key = partial(audit_signer, uri=config.audit_key, public=config.audit_public)
+        signer = await asyncio.to_thread(key, folder.audit_key)
         heads = HeadSigner(database, signer, clock_ms=now_ms, every_s=config.audit_head_s)
         stack.push_async_callback(heads.close)
         doors = _doors(own, database, blobs, keys, delivery=delivery, fleet=fleet, heads=heads)

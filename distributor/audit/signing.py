@@ -8,31 +8,49 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
     load_pem_private_key,
+    load_pem_public_key,
 )
-from securesystemslib.signer import CryptoSigner, Signer
+from securesystemslib.signer import CryptoSigner, Signer, SSlibKey
 from sqlalchemy import Connection, insert, select
 
 from distributor.audit.acts import LogState, entries, log_state
 from distributor.storage import Database
 from distributor.storage.tables_operators import audit_heads
 from edge_sdk.audit import Chain, Head, VerifierKey, open_note, sign_note
-from edge_sdk.base import EdgeError, FormatError, TrustError, explain_os_error, sync_folder
+from edge_sdk.base import (
+    EdgeError,
+    FormatError,
+    TrustError,
+    UsageError,
+    explain_os_error,
+    sync_folder,
+)
+from edge_sdk.trust import environment_passphrase, open_signer, public_at
 
 _LOG = logging.getLogger(__name__)
 _PAGE = 500
 
 
-def audit_signer(file: Path) -> Signer:
-    """The key in ``file``, made there (mode 0600) where there is none yet.
+def audit_signer(file: Path, *, uri: str = "", public: str = "") -> Signer:
+    """The key that ``uri`` names; without one that in ``file``, made there (mode 0600) where
+    there is none yet. ``public``: a PEM file with the public half, which ``edge-key:`` needs not.
 
-    Raises: FormatError (not an Ed25519 key), UsageError, ResourceError.
+    Raises: FormatError (not an Ed25519 key), UsageError, TrustError (not the private half of
+    ``public``, wrong passphrase), ResourceError.
     """
+    if uri:
+        key = _public_of(uri, public)
+        VerifierKey.of("edge-audit", key)  # Ed25519, or heads cannot be signed
+        return open_signer(uri, key, _from_environment)
+    if public:
+        raise UsageError("audit_public says whose key it is only together with audit_key")
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not file.exists():
@@ -47,6 +65,29 @@ def audit_signer(file: Path) -> Signer:
     if not isinstance(private, Ed25519PrivateKey):
         raise FormatError(f"{file} holds no Ed25519 key")
     return CryptoSigner(private)
+
+
+def _public_of(uri: str, public: str) -> SSlibKey:
+    if not public:
+        known = public_at(uri)
+        if known is None:
+            raise UsageError(f"audit_key {uri} needs its public half: audit_public")
+        return known
+    file = Path(public)
+    try:
+        return SSlibKey.from_crypto(load_pem_public_key(file.read_bytes()))
+    except OSError as error:
+        raise explain_os_error(error, file) from error
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise FormatError(f"{file} is no public key in PEM: {error}") from None
+
+
+def _from_environment(name: str) -> bytes:
+    """Nobody sits at a server who could be asked."""
+    found = environment_passphrase(name)
+    if found is None:
+        raise UsageError(f"the audit log's key asks for its {name}; set EDGE_KEY_PASSPHRASE_FILE")
+    return found
 
 
 def _make_key(file: Path) -> None:

@@ -36,6 +36,7 @@ from edge_sdk.trust.key_files import (
     create_key_file,
     open_key_file,
     open_signer,
+    public_at,
     public_of,
     uri_of,
 )
@@ -124,6 +125,7 @@ __all__ = [
     "open_signer",
     "parse_file_name",
     "peek_assignment",
+    "public_at",
     "public_of",
     "re_signed",
     "read",

@@ -123,6 +123,15 @@ def uri_of(path: Path) -> str:
     return f"{SCHEME}:{quote(str(path.absolute()))}"
 
 
+def public_at(uri: str) -> SSlibKey | None:
+    """The public half that a key file's URI leads to; None: another scheme's is elsewhere.
+
+    Raises: FormatError, NotFoundError.
+    """
+    scheme, _, path = uri.partition(":")
+    return public_of(Path(unquote(path))) if scheme == SCHEME else None
+
+
 def open_signer(uri: str, public: Key, passphrase: Callable[[str], bytes]) -> Signer:
     """A signer of whatever scheme ``uri`` names; ``passphrase`` is asked for by name if needed.
 

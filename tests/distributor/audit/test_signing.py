@@ -7,11 +7,22 @@ import stat
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from securesystemslib.signer import CryptoSigner
 from sqlalchemy import text
 
-from distributor.audit import Act, HeadSigner, append, audit_signer, entries, signed_notes
-from edge_sdk.audit import open_note, verify_log
-from edge_sdk.base import FormatError, TrustError
+from distributor.audit import (
+    Act,
+    HeadSigner,
+    append,
+    audit_signer,
+    entries,
+    log_state,
+    signed_notes,
+)
+from edge_sdk.audit import VerifierKey, open_note, verify_log
+from edge_sdk.base import FormatError, NotFoundError, TrustError, UsageError
+from edge_sdk.trust import create_key_file, uri_of
 from tests.support import postgres
 from tests.support.catalog import AT_MS, Catalog, open_catalog
 
@@ -83,6 +94,63 @@ def test_a_damaged_key_is_no_reason_for_a_new_one(tmp_path: Path) -> None:
     file.write_bytes(b"-----BEGIN nothing")
     with pytest.raises(FormatError, match="put the one from before back"):
         audit_signer(file)
+
+
+def test_a_key_behind_a_passphrase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An encrypted key file signs heads, by the passphrase that the environment names; no plain
+    key is made beside it."""
+    path, plain = tmp_path / "audit.key", tmp_path / "audit" / "key.pem"
+    public = create_key_file(path, b"geheim", work=1 << 10)
+    (tmp_path / "passphrase").write_text("geheim\n")
+    with pytest.raises(UsageError, match="EDGE_KEY_PASSPHRASE_FILE"):
+        audit_signer(plain, uri=uri_of(path))
+    monkeypatch.setenv("EDGE_KEY_PASSPHRASE_FILE", str(tmp_path / "passphrase"))
+    signer = audit_signer(plain, uri=uri_of(path))
+    assert not plain.exists()
+    with open_catalog(tmp_path) as catalog:
+        grow(catalog)
+        heads = HeadSigner(catalog.database, signer, clock_ms=lambda: AT_MS, every_s=60)
+        head = open_note(
+            asyncio.run(heads.sign()), VerifierKey.of(catalog.read(log_state).origin, public)
+        )
+        assert head.size == 1
+    monkeypatch.setenv("EDGE_KEY_PASSPHRASE_FILE", str(path))
+    with pytest.raises(TrustError):
+        audit_signer(plain, uri=uri_of(path))
+
+
+def test_a_key_elsewhere(tmp_path: Path) -> None:
+    """Of any scheme that securesystemslib knows, by URI and public half; only Ed25519 signs
+    heads, and the halves have to belong together."""
+    plain = tmp_path / "key.pem"
+
+    def halves(name: str, signer: CryptoSigner) -> tuple[str, str]:
+        private, public = tmp_path / name, tmp_path / f"{name}.pub"
+        private.write_bytes(signer.private_bytes)
+        crypto = signer._private_key.public_key()
+        public.write_bytes(crypto.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+        return f"file2:{private}", str(public)
+
+    uri, public = halves("one", CryptoSigner.generate_ed25519())
+    other_uri, other = halves("two", CryptoSigner.generate_ed25519())
+    curve_uri, curve = halves("three", CryptoSigner.generate_ecdsa())
+    assert audit_signer(plain, uri=uri, public=public).public_key.scheme == "ed25519"
+    for wrong in (
+        {"uri": uri},
+        {"public": public},
+        {"uri": curve_uri, "public": curve},
+        {"uri": "nothing:there", "public": public},
+    ):
+        with pytest.raises(UsageError):
+            audit_signer(plain, **wrong)
+    with pytest.raises((TrustError, UsageError)):
+        audit_signer(plain, uri=other_uri, public=public)
+    with pytest.raises(FormatError, match="no public key"):
+        audit_signer(plain, uri=uri, public=str(tmp_path / "one"))
+    with pytest.raises(NotFoundError):
+        audit_signer(plain, uri=uri, public="missing.pem")
+    assert not plain.exists()
+    assert other
 
 
 @pytest.mark.parametrize(
