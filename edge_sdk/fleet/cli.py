@@ -66,8 +66,8 @@ class Target:
         address = self.own.address() or DEFAULT_ADDRESS
         self._address = settings.get("distributor", values["distributor"], address)
         self.operator = settings.get("operator", values["operator"], default_operator())
-        marks = settings.get("trust_marks", values["trust_marks"], "")
-        self._marks_folder = Path(marks) if marks else None
+        kept = FleetHome.default().trust_marks
+        self._marks_folder = Path(settings.get("trust_marks", values["trust_marks"], str(kept)))
         settings.get("keys", None, "")  # asked for by the commands that sign
         bearer = settings.get("bearer_file", None, "")
         self.bearer = Bearer.load(Path(bearer)) if bearer else None
@@ -88,8 +88,7 @@ class Target:
         )
 
     def _marks(self) -> TrustMarks:
-        folder = self._marks_folder or FleetHome.default().trust_marks
-        return TrustMarks(folder, lambda words: note(f"edge-fleet: {words}"))
+        return TrustMarks(self._marks_folder, lambda words: note(f"edge-fleet: {words}"))
 
     def keys(self, flag: Path | None) -> KeyFolder | None:
         """The keys to sign with, where somebody said which."""

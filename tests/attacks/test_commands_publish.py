@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import pickle
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.support.attacked_command import assert_refused, call
+from tests.support.fleet_service import FleetInMemory, serving
 from tests.support.float_models import mlp_model
 from tests.support.onnx_models import save
 
@@ -51,6 +53,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "linked").mkdir()
     (folder / "linked" / "passwd").symlink_to("/etc/passwd")
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _distributor() -> Iterator[None]:
+    """One that lets everybody publish: who may is asked before a sample is opened."""
+    with serving(FleetInMemory()) as address, pytest.MonkeyPatch.context() as patched:
+        patched.setenv("EDGE_FLEET_DISTRIBUTOR", address)
+        yield
 
 
 @pytest.mark.parametrize(
