@@ -50,7 +50,7 @@ from edge_sdk.fleet.model import (
     Storage,
 )
 from edge_sdk.fleet.operators import Operators
-from edge_sdk.fleet.publish import Advance, Draft, Prepared, check_names, prepare
+from edge_sdk.fleet.publish import Advance, Draft, Prepared, check_files, check_names, prepare
 from edge_sdk.fleet.repository import Keys
 from edge_sdk.fleet.upload import Meter, Upload
 from edge_sdk.identity import Identity
@@ -145,6 +145,7 @@ class Fleet:
         RefusedError (no key of the namespace, no evidence), TrustError, UnavailableError.
         """
         model, version, floor = check_names(draft)
+        check_files(draft)
         if floor is not None and self._keys is None:
             raise UsageError(_FLOOR_WITHOUT_KEYS)
         request = wire.MissingFilesRequest(model=str(model))

@@ -28,7 +28,7 @@ from edge_sdk.base import (
 from edge_sdk.engines import available_engines
 from edge_sdk.evidence import EVIDENCE_BYTES_MAX
 from edge_sdk.fleet.files import kind_of, list_files
-from edge_sdk.fleet.golden import GOLDEN_PATH, GoldenSample, sample_for
+from edge_sdk.fleet.golden import GOLDEN_PATH, GoldenSample, read_sample, sample_for
 from edge_sdk.fleet.requirements import ENGINES, MEMORY_FACTOR, with_overrides
 from edge_sdk.formats import TensorMap, open_folder, open_model
 from edge_sdk.manifest import (
@@ -195,6 +195,17 @@ def prepare(
         allow_code=draft.allow_code,
         evidence=evidence,
     )
+
+
+def check_files(draft: Draft) -> None:
+    """That what stands beside the model can be read: its golden sample and its evidence.
+
+    Raises: FormatError, NotFoundError, UsageError.
+    """
+    if draft.golden is not None:
+        read_sample(draft.golden)
+    for one in draft.evidence:
+        _evidence(one)
 
 
 def _evidence(file: Path) -> bytes:
