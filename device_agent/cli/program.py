@@ -7,6 +7,7 @@ import importlib
 import click
 
 from edge_sdk.base.command import run
+from edge_sdk.base.garbage import importing
 
 # Imported when it is asked for: ``run`` stays for as long as the device is on, and needs nothing
 # of what measures and draws (half of its start, and 16 of its 56 MB).
@@ -38,7 +39,8 @@ class _Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module, _, name = _COMMANDS[cmd_name].partition(":")
-        command = getattr(importlib.import_module(module), name)
+        with importing():
+            command = getattr(importlib.import_module(module), name)
         assert isinstance(command, click.Command)
         return command
 

@@ -12,15 +12,19 @@ import sys
 # Both are read at import, so they must stand before any other import of this process.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+if __name__ == "__main__":
+    gc.disable()  # until all is imported
 
 from device_agent.config import from_json
 from device_agent.serving.process import InferenceProcess
 from device_agent.statistics_page import open_page
 from edge_sdk.base import EdgeError
+from edge_sdk.base.garbage import leave_alone
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs until told to end (SIGTERM) or the supervisor is gone. Returns the exit code."""
+    leave_alone()
     parser = argparse.ArgumentParser(prog="device_agent.serving")
     parser.add_argument("--config-json", required=True)
     parser.add_argument("--socket-fd", type=int, required=True)
@@ -54,4 +58,7 @@ def leave_alone_what_stays() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    finally:
+        leave_alone(searches=False)

@@ -6,12 +6,16 @@ Here updater and AgentService meet; neither knows the other.
 from __future__ import annotations
 
 import argparse
+import gc
 import queue
 import signal
 import socket
 import sys
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+
+if __name__ == "__main__":
+    gc.disable()  # until all is imported
 
 from device_agent.config import from_json
 from device_agent.local_api import LocalApi
@@ -21,11 +25,13 @@ from device_agent.supervisor.orphan import die_with_parent
 from device_agent.supervisor.ready import say_ready
 from device_agent.updater import Updater
 from edge_sdk.base import Digest, EdgeError, UnavailableError
+from edge_sdk.base.garbage import leave_alone
 
 _UPDATE_NOW_S = 60.0
 
 
 def main() -> None:
+    leave_alone()
     parser = argparse.ArgumentParser(prog="edge-agent-updater")
     parser.add_argument("--config-json", required=True)
     parser.add_argument("--socket-fd", type=int)
@@ -48,6 +54,7 @@ def main() -> None:
     except EdgeError as error:
         sys.stderr.write(f"edge-agent: {error.message}\n")
         sys.exit(error.exit_code)
+    leave_alone(searches=False)
     sys.exit(0)
 
 

@@ -23,6 +23,7 @@ import click
 
 from edge_sdk.base.errors import EdgeError, FormatError, ResourceError, UsageError
 from edge_sdk.base.files import explain_os_error
+from edge_sdk.base.garbage import leave_alone
 from edge_sdk.base.names import ModelName, Version, check_segment
 
 if sys.version_info >= (3, 11):
@@ -89,10 +90,12 @@ def run(command: click.Command, name: str) -> NoReturn:
     _hold_standard_streams()
     _unwind_on_signals()
     _PRINTED.set(False)
+    leave_alone()
     try:
         code = _outcome(command, name, sys.argv[1:])
     finally:
         _flush()
+    leave_alone(searches=False)  # at the interpreter's end nobody needs the memory back
     sys.exit(code)
 
 

@@ -15,6 +15,8 @@ from typing import Any
 from securesystemslib.signer import CryptoSigner
 
 from device_agent.store import Store
+from device_agent.store.filesystem import FileSystem
+from device_agent.trust import keep_factory_root
 from edge_sdk.base import Digest
 from edge_sdk.protos import delivery_v1_pb2 as wire
 from tests.support.artifacts import ArtifactBytes, make_artifact
@@ -55,6 +57,9 @@ class AttackedDevice:
         self.factory_root = self.fleet.root
         self.root_file = self.folder / "root.json"
         self.root_file.write_bytes(self.factory_root)
+        # As ``--root`` keeps it, and what the agent loads to judge a new one is a tenth of its start.
+        (self.state / "trust").mkdir(parents=True)
+        keep_factory_root(FileSystem(), self.state / "trust", self.factory_root)
 
     @property
     def state(self) -> Path:
