@@ -123,7 +123,11 @@ def test_with_all_that_is_required_it_is_kept(server: FleetServer) -> None:
         ([SIGNATURE] * (EVIDENCE_MAX + 1), UsageError),
         ([b"0" * (EVIDENCE_BYTES_MAX + 1)], UsageError),
     ],
-    ids=str,
+    ids=[
+        *("nothing", "no build", "no signature", "signed by another", "built elsewhere"),
+        *("signs other files", "built other files", "another predicate", "no bundle"),
+        *("too many", "too long"),
+    ],
 )
 def test_anything_else_is_refused(
     server: FleetServer, evidence: list[bytes], error: type[EdgeError]
