@@ -11,7 +11,14 @@ import click
 from securesystemslib.exceptions import FormatError as UnserializableError
 from securesystemslib.signer import Key
 
-from edge_sdk.base import FormatError, UsageError, check_segment, explain_os_error, whole_file
+from edge_sdk.base import (
+    FormatError,
+    RefusedError,
+    UsageError,
+    check_segment,
+    explain_os_error,
+    whole_file,
+)
 from edge_sdk.base.command import PathArgument, json_option, note, print_json, print_table
 from edge_sdk.fleet import ceremony as ceremonies
 from edge_sdk.fleet.ceremony import Ceremony, Signers
@@ -342,7 +349,8 @@ def sign_ceremony(
     drafted.check_wanted(held.public)
     if not yes:
         _show(drafted)
-        click.confirm("sign this?", abort=True, err=True)
+        if not click.confirm("sign this?", err=True):
+            raise RefusedError("nothing was signed")
     signed = drafted.signed_by(held)
     ceremonies.write(signed, ceremony, replace=True)
     _tell(signed, ceremony, as_json)

@@ -95,10 +95,9 @@ class KeyFolder:
         name = f"{name or role}.key"
         # Nothing is made, nor asked for, where the list could not hold it.
         file_beside(self._list, f"{IN_FOLDER}{name}")
+        passphrase = self._passphrase("passphrase")
         self._make_folder()
-        public = create_key_file(
-            self.folder / name, self._passphrase("passphrase"), work=self._work
-        )
+        public = create_key_file(self.folder / name, passphrase, work=self._work)
         return self._add(ListedKey(role=role, uri=f"{IN_FOLDER}{name}", public=public))
 
     def add(self, role: str, uri: str, public: Key) -> ListedKey:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import stat
 import sys
@@ -139,6 +140,20 @@ def test_no_public_key_and_no_namespace_are_told(edge_fleet: EdgeFleet, tmp_path
     assert edge_fleet("keys", "draft", "first", "--root-key", "no.json", *said, "-o", "x").code == 3
     assert edge_fleet("keys", "show", "nowhere").code == 7
     assert not (tmp_path / "x").exists()
+
+
+def test_who_does_not_want_to_sign(
+    edge_fleet: EdgeFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No is an answer: nothing is signed, nobody was interrupted (exit 6)."""
+    public = make(edge_fleet, "eve", "team")
+    keys = ("--root-key", public, "--targets-key", public, "--namespace", f"team={public}")
+    done(edge_fleet("keys", "draft", "first", *keys, "-o", "begin"))
+    before = {one: one.read_bytes() for one in (tmp_path / "begin").glob("*.json")}
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    ran = edge_fleet("keys", "sign", "begin", "--keys", "eve")
+    assert (ran.code, "nothing was signed" in ran.err) == (6, True), ran.err
+    assert {one: one.read_bytes() for one in (tmp_path / "begin").glob("*.json")} == before
 
 
 def test_no_threshold_and_no_name_of_a_file(edge_fleet: EdgeFleet, tmp_path: Path) -> None:

@@ -108,3 +108,14 @@ def test_the_passphrase_of_pipelines(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("EDGE_KEY_PASSPHRASE", "of tests")
     made = KeyFolder(folder, work=2).create("targets")
     assert key_folder(folder).signers("targets", [made.key_id])
+
+
+def test_who_gives_no_passphrase_leaves_nothing(tmp_path: Path) -> None:
+    """Ctrl-C where the passphrase is asked for leaves not even a folder."""
+
+    def interrupted(_name: str) -> bytes:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        KeyFolder(tmp_path / "keys", interrupted).create("root")
+    assert list(tmp_path.iterdir()) == []
