@@ -22,6 +22,7 @@ from distributor.services.access import permitted, rights
 from distributor.services.enrolment import Clock, Root
 from distributor.services.standing import Standing
 from distributor.services.wakeups import Wakeups
+from distributor.services.wire import clean
 from distributor.storage import Database
 from edge_sdk.base import UsageError, check_segment
 from edge_sdk.identity import EnrolmentToken, Kind
@@ -204,9 +205,10 @@ class Identities(stubs.IdentityServiceServicer):
         """Takes effect on the next call, and in streams that are open."""
         kind, at_ms = _kind(request.kind), self._now_ms()
         name = check_segment(request.name, kind)
-        act = permitted().act(f"{kind}.revoke", name, {"reason": request.reason[:200]}, at_ms=at_ms)
+        reason = clean(request.reason)
+        act = permitted().act(f"{kind}.revoke", name, {"reason": reason[:200]}, at_ms=at_ms)
         revoke = recorded(_revoke, act)
-        record, left = await self._database.write(revoke, kind, name, request.reason, at_ms=at_ms)
+        record, left = await self._database.write(revoke, kind, name, reason, at_ms=at_ms)
         self._wakeups.wake(f"rollout {one}" for one in left.rollouts)
         if record.key:
             self._standing.refuse(record.key, record.reason)

@@ -16,7 +16,7 @@ from distributor.services.access import permitted, rights
 from distributor.services.driver import now_ms
 from distributor.services.identities import Addresses
 from distributor.services.standing import Standing
-from distributor.services.wire import number
+from distributor.services.wire import clean, number
 from distributor.storage import Database
 from edge_sdk.base import ForbiddenError, RefusedError, check_segment
 from edge_sdk.protos import operators_v1_pb2 as wire
@@ -87,13 +87,14 @@ class Operators(wire_grpc.OperatorServiceServicer):
     ) -> wire.MintTokenResponse:
         call, permit, at_ms = rights(), permitted(), now_ms()
         name = check_segment(request.operator or call.caller.name, "operator")
+        purpose = clean(request.purpose)
         if name != call.caller.name and not any(
             one.gives(ADMIN, EVERYWHERE) for one in call.grants
         ):
             raise ForbiddenError(f"only an admin makes tokens for others; you are {permit.by}")
 
         def act(made: Minted) -> audit.Act:
-            facts = _facts(made.grants) | {"token": made.token, "purpose": request.purpose}
+            facts = _facts(made.grants) | {"token": made.token, "purpose": purpose}
             facts["expires_ms"] = str(made.expires_ms)
             return permit.act("token.mint", name, facts, at_ms=at_ms)
 
@@ -102,7 +103,7 @@ class Operators(wire_grpc.OperatorServiceServicer):
             name,
             _grants(request.roles),
             life_s=request.life_s,
-            purpose=request.purpose,
+            purpose=purpose,
             at_ms=at_ms,
         )
         return wire.MintTokenResponse(

@@ -148,9 +148,10 @@ def explained() -> Iterator[None]:
 
 
 def _engine(url: str | URL) -> Engine:
+    # Looked at before each use: a server may have been started again meanwhile.
+    elsewhere = make_url(url).get_backend_name() != "sqlite"
     try:
-        # Looked at before each use: a server may have been started again meanwhile.
-        return create_engine(url, pool_size=_READERS + 1, max_overflow=1, pool_pre_ping=True)
+        return create_engine(url, pool_size=_READERS + 1, max_overflow=1, pool_pre_ping=elsewhere)
     except ModuleNotFoundError:
         raise UsageError(
             "PostgreSQL needs its driver: pip install 'edge-model-sdk[distributor,postgresql]'"

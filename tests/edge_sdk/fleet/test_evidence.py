@@ -180,10 +180,11 @@ def test_evidence_that_was_exchanged_is_noticed(
 def _exchange(server: FleetServer, document: bytes | None) -> None:
     from sqlalchemy import delete, update
 
-    from distributor.storage import Database, sqlite_url
+    from distributor.storage import Database
     from distributor.storage.tables import evidence
+    from tests.support.catalog import url_of
 
-    database = Database(sqlite_url(server.config.data / "catalog.db"))
+    database = Database(url_of(server.config.data))
     try:
         with database.transaction(write=True) as connection:
             change = (
