@@ -13,6 +13,7 @@ from grpc_status import rpc_status
 
 from device_agent.access.apps import AppTokens
 from device_agent.access.roles import Role, may_call
+from device_agent.access.threads import DoorThreads, refuse_here
 from edge_sdk.base import BusyError, EdgeError, TrustError, UnauthenticatedError
 from edge_sdk.rpc import bearer_token, to_status
 
@@ -27,15 +28,26 @@ class Guard(grpc.ServerInterceptor):
     ) -> None:
         self._roles = None if roles is None else frozenset(roles)
         self._tokens = tokens
+        self._threads: DoorThreads | None = None
+
+    def admit_to(self, threads: DoorThreads) -> None:
+        """Before the server starts: apps share its threads, and none takes all of them."""
+        self._threads = threads
 
     def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Any],
         details: grpc.HandlerCallDetails,
     ) -> Any:
+        metadata = details.invocation_metadata
         try:
-            self.check(details.method, details.invocation_metadata)
+            self.check(details.method, metadata)
+            if self._threads is not None:
+                # On a socket nobody is told apart.
+                self._threads.admit("" if self._roles is not None else bearer_token(metadata))
         except EdgeError as error:
+            if self._threads is not None:
+                refuse_here()
             return _refusing(error)
         return continuation(details)
 

@@ -28,7 +28,7 @@ LOCAL_LIMITS: Mapping[str, MethodLimits] = MappingProxyType(
         **dict.fromkeys(ALLOWED, SMALL),
         _AGENT + "Events": _STREAM,
         _AGENT + "Hold": _STREAM,
-        _INFERENCE + "ModelInfer": MethodLimits(message_bytes=_TENSORS, each=256, all=256),
+        _INFERENCE + "ModelInfer": MethodLimits(message_bytes=_TENSORS, each=256, all=1024),
         _INFERENCE + "ModelStreamInfer": MethodLimits(
             message_bytes=_TENSORS, each=8, all=8, stall_s=30.0
         ),

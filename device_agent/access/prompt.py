@@ -11,12 +11,14 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
+from device_agent.access.guard import Guard
 from device_agent.access.limits import LOCAL_LIMITS
 from device_agent.access.threads import heard
 from edge_sdk.base import EdgeError, FormatError, ResourceError
 from edge_sdk.rpc import limits_of, to_status
 
 _NOTHING = object()
+_LATE_S = 0.05
 Context = grpc.ServicerContext
 
 
@@ -54,7 +56,8 @@ class Silent:
 class Prompt(grpc.ServerInterceptor):
     """``prompt`` for every method of a server."""
 
-    def __init__(self) -> None:
+    def __init__(self, guard: Guard | None = None) -> None:
+        self._guard = guard
         self._wrapped: dict[str, tuple[Any, Any]] = {}
 
     def intercept_service(
@@ -67,7 +70,7 @@ class Prompt(grpc.ServerInterceptor):
             return None
         known = self._wrapped.get(details.method)
         if known is None or known[0] is not handler:
-            known = (handler, prompt(handler, details.method))
+            known = (handler, prompt(handler, details.method, self._guard))
             self._wrapped[details.method] = known
         return known[1]
 
@@ -81,13 +84,17 @@ class _Unfit:
         self.error = error
 
 
-def prompt(handler: Any, method: str) -> Any:
+def prompt(handler: Any, method: str, guard: Guard | None = None) -> Any:
     """``handler``, which says when its request is here, and is given none that is larger than
-    ``method`` takes."""
+    ``method`` takes, nor one that came so late that ``guard`` may think otherwise by now."""
     act = _act(handler)
 
     def answer(request: Any, context: Context) -> Any:
-        heard()
+        if heard() > _LATE_S and guard is not None:
+            try:
+                guard.check(method, context.invocation_metadata())
+            except EdgeError as error:
+                _abort(context, error)
         if type(request) is _Unfit:
             _abort(context, request.error)
         return act(request, context)

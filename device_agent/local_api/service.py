@@ -27,6 +27,7 @@ from edge_sdk.protos import agent_v1_pb2_grpc as stubs
 from edge_sdk.rpc import SERVER_OPTIONS, small_messages, to_status
 
 _THREADS = 32  # each open stream (Hold, Events) keeps one
+_CALLS_MAX, _CALLS_EACH = 256, 64  # inside, and waiting for a thread
 _EVENTS, _HOLD = "/edge.agent.v1.AgentService/Events", "/edge.agent.v1.AgentService/Hold"
 _STREAMS_MAX, _STREAMS_EACH = LOCAL_LIMITS[_HOLD].all, LOCAL_LIMITS[_HOLD].each
 _POLL_S = 0.5
@@ -66,12 +67,14 @@ class LocalApi:
     def _listen(self, place: Place, opened: ExitStack) -> str:
         """The address that it really got."""
         own = opened.enter_context(OwnSocket(place.uri, place.access))
-        threads = DoorThreads(_THREADS, name="agent-api")
+        threads = DoorThreads(_THREADS, name="agent-api", each_max=_CALLS_EACH)
+        place.guard.admit_to(threads)
         opened.callback(threads.close)
         server = grpc.server(
             cast(ThreadPoolExecutor, threads),
-            interceptors=[place.guard, Prompt()],
+            interceptors=[place.guard, Prompt(place.guard)],
             options=_OPTIONS,
+            maximum_concurrent_rpcs=_CALLS_MAX,
         )
         stubs.add_AgentServiceServicer_to_server(
             _Service(self._door, self._closing, place.guard), server

@@ -60,7 +60,7 @@ SERVICE = "inference.GRPCInferenceService"
 _THREADS = 128
 _STREAM_METHOD = f"/{SERVICE}/ModelStreamInfer"
 _STREAM = LOCAL_LIMITS[_STREAM_METHOD]  # each keeps a thread as well
-_PENDING_MAX = LOCAL_LIMITS[f"/{SERVICE}/ModelInfer"].all  # inside, and waiting for a thread
+_PENDING = LOCAL_LIMITS[f"/{SERVICE}/ModelInfer"]  # inside, and waiting for a thread
 _GRACE_S = 2.0
 _OVER_S = 0.001
 _EXTENSIONS = (
@@ -105,7 +105,7 @@ class InferenceDoor:
         self._silent_streams = Silent(_STREAM.stall_s)
         self._streams = Streams(_STREAM.all, _STREAM.each)
         self._guard: Guard | None = None
-        self._threads = DoorThreads(_THREADS, name="inference")
+        self._threads = DoorThreads(_THREADS, name="inference", each_max=_PENDING.each)
         self._server: grpc.Server | None = None
         self._own: OwnSocket | None = None
         self.address = ""
@@ -134,11 +134,13 @@ class InferenceDoor:
     def _listen(self, own: OwnSocket, guard: Guard | None) -> None:
         address = own.address
         self._guard = guard
+        if guard is not None:
+            guard.admit_to(self._threads)
         server = grpc.server(
             cast(ThreadPoolExecutor, self._threads),
             interceptors=[] if guard is None else [guard],
             options=small_messages(SERVER_OPTIONS, MESSAGE_BYTES_MAX),
-            maximum_concurrent_rpcs=_PENDING_MAX,
+            maximum_concurrent_rpcs=_PENDING.each if guard is None else _PENDING.all,
         )
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(SERVICE, self._handlers()),)
@@ -189,7 +191,9 @@ class InferenceDoor:
             request_deserializer=None,
             response_serializer=None,
         )
-        return {name: prompt(one, f"/{SERVICE}/{name}") for name, one in handlers.items()}
+        return {
+            name: prompt(one, f"/{SERVICE}/{name}", self._guard) for name, one in handlers.items()
+        }
 
     def _live(self, _request: pb.ServerLiveRequest, _context: Context) -> pb.ServerLiveResponse:
         return pb.ServerLiveResponse(live=True)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from device_agent.access.threads import DoorThreads, heard
+from device_agent.access.threads import DoorThreads, heard, refuse_here
+from edge_sdk.base import BusyError
 from tests.support.processes import wait_for
 
 
@@ -157,4 +158,66 @@ def test_silent_calls_stay_while_there_are_threads() -> None:
         wait_for(lambda: bool(threads._idle), "an idle thread")
     assert not slow.over.is_set()
     slow.cancel()
+    threads.close()
+
+
+def test_patience_is_short_where_most_are_silent() -> None:
+    """Whoever begins its silent calls again and again does not keep others out for long."""
+    threads = DoorThreads(2, name="door", patience_s=20.0)
+    silent = [Call() for _ in range(6)]
+    for one in silent:
+        threads.submit(lambda call: call.over.wait(20), one)
+    done = threading.Event()
+    threads.submit(done.set)
+    assert done.wait(15)
+    for one in silent:
+        one.cancel()
+    threads.close()
+
+
+def test_callers_wait_in_lines_of_their_own() -> None:
+    """Who asks for little is not behind all that another asked for."""
+    threads = DoorThreads(1, name="door")
+    go, seen = threading.Event(), list[str]()
+    threads.submit(go.wait, 20)
+    for caller, count in (("greedy", 5), ("honest", 2)):
+        for number in range(count):
+            threads.admit(caller)
+            threads.submit(seen.append, f"{caller} {number}")
+    go.set()
+    wait_for(lambda: len(seen) == 7, "all tasks")
+    assert seen[:5] == ["greedy 0", "honest 0", "greedy 1", "honest 1", "greedy 2"]
+    threads.close()
+
+
+def test_a_caller_has_so_many_calls() -> None:
+    """Those that wait count; others come in, and so does it once some are over."""
+    threads = DoorThreads(1, name="door", each_max=3)
+    go = threading.Event()
+    for _ in range(3):
+        threads.admit("greedy")
+        threads.submit(go.wait, 20)
+    with pytest.raises(BusyError, match="3 calls of this app"):
+        threads.admit("greedy")
+    threads.admit("honest")
+    threads.submit(go.wait, 20)
+    go.set()
+    wait_for(lambda: not threads._calls, "the end of all")
+    threads.admit("greedy")
+    threads.submit(lambda: None)
+    threads.close()
+
+
+def test_what_is_refused_takes_no_thread() -> None:
+    """It is answered in the thread that took the call, though all others are at work."""
+    threads = DoorThreads(1, name="door")
+    go, seen = threading.Event(), list[int]()
+    threads.submit(go.wait, 20)
+    refuse_here()
+    threads.submit(lambda: seen.append(threading.get_ident()))
+    assert seen == [threading.get_ident()]
+    threads.submit(seen.append, 2)
+    assert seen == [threading.get_ident()]  # that one waits again
+    go.set()
+    wait_for(lambda: len(seen) == 2, "the task")
     threads.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 import tritonclient.grpc as triton
 
 from device_agent.access import AppTokens, Guard, Silent
+from device_agent.access.threads import heard
 from edge_sdk.base import UnauthenticatedError
 from edge_sdk.client import connect
 from edge_sdk.protos import inference_v2_pb2 as pb
@@ -103,6 +105,75 @@ def test_a_stream_ends_with_its_app(served: Serving, tokens: AppTokens) -> None:
             next(stream)
         assert ended.value.code() == grpc.StatusCode.UNAUTHENTICATED
         requests.put(None)
+
+
+def test_one_app_keeps_no_other_out(served: Serving, tokens: AppTokens) -> None:
+    """Calls that say nothing, begun again as they end, by one that may only look on."""
+    watcher = [("authorization", f"Bearer {tokens.add('wall', ['observe'])}")]
+    camera = [("authorization", f"Bearer {tokens.add('camera', ['infer'])}")]
+    over = threading.Event()
+
+    def nothing() -> Iterator[bytes]:
+        over.wait(60)
+        yield from ()
+
+    with grpc.insecure_channel(served.door.address) as channel:
+        live = channel.stream_unary("/inference.GRPCInferenceService/ServerLive")
+
+        def begin(_ended: object = None) -> None:
+            if not over.is_set():
+                call = live.future(nothing(), metadata=watcher)
+                refused.append(call)
+                call.add_done_callback(begin)
+
+        refused: list[grpc.Call] = []
+        for _ in range(200):
+            begin()
+        wait_for(lambda: served.door._threads.silent >= 100, "most threads to be taken")
+        with grpc.insecure_channel(served.door.address, [("apart", 1)]) as other:
+            ask = other.unary_unary(INFER)
+            assert all(ask(_request(), metadata=camera, timeout=20) for _ in range(5))
+        over.set()
+        for call in refused:
+            call.cancel()
+
+
+def test_who_has_no_token_takes_no_thread(served: Serving, tokens: AppTokens) -> None:
+    """It is told so, though every thread is at work; one app has so many calls and no more."""
+    watcher = [("authorization", f"Bearer {tokens.add('wall', ['observe'])}")]
+    threads = served.door._threads
+    threads._each_max, go = 2, threading.Event()
+    for _ in range(128):
+        threads.submit(lambda: (heard(), go.wait(30)))
+    with grpc.insecure_channel(served.door.address) as channel:
+        live = channel.unary_unary("/inference.GRPCInferenceService/ServerLive")
+        with pytest.raises(grpc.RpcError) as refused:
+            live(b"", timeout=20)
+        assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
+        waiting = [live.future(b"", metadata=watcher, timeout=30) for _ in range(2)]
+        wait_for(lambda: sum(threads._calls.values()) == 2, "two calls")
+        with pytest.raises(grpc.RpcError) as refused:
+            live(b"", metadata=watcher, timeout=20)
+        assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        go.set()
+        assert all(one.result() for one in waiting)
+
+
+def test_a_request_that_comes_after_its_app_was_removed(served: Serving, tokens: AppTokens) -> None:
+    """Its call was begun before."""
+    token = tokens.add("camera", ["infer"])
+    requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+    with grpc.insecure_channel(served.door.address) as channel:
+        call = channel.stream_unary(INFER).future(
+            iter(requests.get, None), metadata=[("authorization", f"Bearer {token}")], timeout=30
+        )
+        wait_for(lambda: served.door._threads.silent == 1, "the call")
+        tokens.remove("camera")
+        begun_s = served.door._threads._silent()[0].begun_s
+        wait_for(lambda: time.monotonic() - begun_s > 0.06, "it to be late")
+        requests.put(_request())
+        requests.put(None)
+        assert call.code() == grpc.StatusCode.UNAUTHENTICATED
 
 
 @pytest.fixture
