@@ -59,6 +59,7 @@ class Rights:
     via: str
     request: Any = None  # the message; none: a stream
     until_ms: int | None = None  # when what proves it ends, where that is a token
+    since: int = 0  # changes of the standing before the grants were read
 
     @property
     def by_token(self) -> bool:

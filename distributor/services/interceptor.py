@@ -21,7 +21,7 @@ import grpc
 from grpc_status import rpc_status
 
 from distributor.errors import UnauthenticatedError
-from distributor.services.access import Access, enter, rights
+from distributor.services.access import Access, Rights, enter, rights
 from distributor.services.standing import OpenStream, Standing
 from edge_sdk.base import EdgeError, FormatError, check_segment
 from edge_sdk.identity import CertificateFacts, read_certificate
@@ -43,6 +43,16 @@ class Caller:
     kind: Literal["device", "operator"]
     name: str
     certificate: CertificateFacts | None = None
+
+    @property
+    def key(self) -> str:
+        """The SHA-256 of the public half; "": none was shown."""
+        return "" if self.certificate is None else self.certificate.key
+
+    @property
+    def operator(self) -> str:
+        """The name, where it is an operator's; else ""."""
+        return self.name if self.kind == "operator" else ""
 
 
 _CALLER: ContextVar[Caller] = ContextVar("caller")
@@ -106,20 +116,32 @@ class Door(grpc.aio.ServerInterceptor):
             return await self._enter_by_token(context, method, request)
         who = self._proved(context) if self._standing is not None else self._said(context)
         if who is not None:
-            rights = await self._access.rights(who, method)
-            _CALLER.set(who)
-            enter(replace(rights, request=request))
+            since = self._changes()
+            self._let_in(who, await self._access.rights(who, method), request, since)
         return who
 
     async def _enter_by_token(self, context: Context, method: str, request: Any) -> Caller:
         """A pipeline, which has no certificate: only on a listener that has none but TLS."""
         check_tls_version(context.auth_context())
         metadata: Any = context.invocation_metadata() or ()
+        since = self._changes()
         rights = await self._access.bearer(bearer_token(metadata), method)
         who = Caller(kind="operator", name=rights.caller.name)
-        _CALLER.set(who)
-        enter(replace(rights, request=request))
+        self._let_in(who, rights, request, since)
         return who
+
+    def _changes(self) -> int:
+        return 0 if self._standing is None else self._standing.changes
+
+    def _let_in(self, who: Caller, rights: Rights, request: Any, since: int) -> None:
+        """While ``rights`` were read, somebody may have taken them, or refused the key.
+
+        Raises: UnauthenticatedError.
+        """
+        if self._standing is not None:
+            self._standing.check_since(since, who.key, who.operator)
+        _CALLER.set(who)
+        enter(replace(rights, request=request, since=since))
 
     def _proved(self, context: Context) -> Caller | None:
         assert self._standing is not None
@@ -195,15 +217,21 @@ class Door(grpc.aio.ServerInterceptor):
         """For as long as what proves the caller is good; None where nothing was proved."""
         if self._standing is None or who is None:
             return None
-        operator = who.name if who.kind == "operator" else ""
+        call = rights()
         if who.certificate is not None:
-            left_s = who.certificate.not_after_s - self._clock()
-            return self._standing.following(who.certificate.key, left_s, operator=operator)
-        until_ms = rights().until_ms
-        if until_ms is None:
+            until_s, what = who.certificate.not_after_s, "certificate"
+        elif call.until_ms is not None:
+            until_s, what = call.until_ms / 1000, "token"
+        else:
             return None
-        left_s = until_ms / 1000 - self._clock()
-        return self._standing.following("", left_s, operator=operator, what="token")
+        return self._standing.following(
+            who.key,
+            until_s - self._clock(),
+            operator=who.operator,
+            grants=call.grants,
+            since=call.since,
+            what=what,
+        )
 
     async def _received(
         self, handler: Any, requests: Any, context: Context, who: Caller | None

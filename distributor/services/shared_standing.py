@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 from sqlalchemy import Connection
 
@@ -21,8 +21,6 @@ from edge_sdk.base import EdgeError
 _LOG = logging.getLogger(__name__)
 _LOOK_EVERY_S = 2.0
 
-Grants = Mapping[str, frozenset[Grant] | None]  # by operator; None: there is none of that name
-
 
 class SharedStanding:
     """Keeps ``standing`` up with the database, for as long as this process lives."""
@@ -33,7 +31,6 @@ class SharedStanding:
         self._database = database
         self._standing = standing
         self._every_s = every_s
-        self._grants: Grants = {}
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -48,15 +45,16 @@ class SharedStanding:
         """Once, now. Raises: UnavailableError, ResourceError."""
         if await self._database.read(identity.count_refused) != self._standing.known:
             await self._refuse_new()
-        names = self._standing.operators()
-        grants = await self._database.read(_grants, names) if names else {}
+        # What opens while this reads is looked at the next time: it may know newer grants.
+        streams = self._standing.of_operators()
+        grants = await self._database.read(_grants, streams) if streams else {}
         for name, now in grants.items():
-            before = self._grants.get(name)
             if now is None:
                 self._standing.end_of(name, "this operator was removed")
-            elif before is not None and not operators.within(before, now):
-                self._standing.end_of(name, "roles of this operator were taken away")
-        self._grants = grants
+                continue
+            for stream in streams[name]:
+                if not operators.within(stream.grants, now):
+                    stream.end("roles of this operator were taken away")
 
     async def _refuse_new(self) -> None:
         for one in await self._database.read(identity.refused):
@@ -77,6 +75,7 @@ class SharedStanding:
                 _LOG.exception("which keys are refused cannot be looked up")
 
 
-def _grants(connection: Connection, names: Collection[str]) -> dict[str, frozenset[Grant] | None]:
-    found = {one.name: frozenset(one.grants) for one in operators.list_operators(connection)}
+def _grants(connection: Connection, names: Collection[str]) -> dict[str, tuple[Grant, ...] | None]:
+    """By operator; None: there is none of that name."""
+    found = {one.name: one.grants for one in operators.list_operators(connection)}
     return {name: found.get(name) for name in names}

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from distributor.errors import UnauthenticatedError
+from distributor.operators import Grant
 
 _OPERATOR = "operator "  # before a name; no digest of a key looks like it
 
 
 class OpenStream:
-    """One stream under way, which may have to end before its time."""
+    """One stream under way, which may have to end before its time. ``grants``: what its caller
+    was let in with."""
 
-    def __init__(self, task: asyncio.Task[object]) -> None:
+    def __init__(self, task: asyncio.Task[object], grants: Iterable[Grant] = ()) -> None:
         self._task = task
+        self.grants = tuple(grants)
         self.waiting = False  # for what comes next; else for a reader
         self.ended = ""
 
@@ -46,12 +49,27 @@ class Standing:
     def __init__(self, refused: Mapping[str, str] | None = None) -> None:
         self._refused = dict(refused or {})
         self._open: defaultdict[str, set[OpenStream]] = defaultdict(set)
+        self._ended: dict[str, tuple[int, str]] = {}  # by operator: the change, and why
+
+        self.changes = 0  # so far, of what operators may do
 
     def check(self, key: str) -> None:
         """Raises: UnauthenticatedError."""
         reason = self._refused.get(key)
         if reason is not None:
             raise UnauthenticatedError(f"this certificate is refused: {reason}")
+
+    def check_since(self, changes: int, key: str, operator: str) -> None:
+        """Whether a caller whose rights were read meanwhile is still who they were.
+
+        ``changes``: as many as there were before that. ``key``, ``operator``: "" for none.
+        Raises: UnauthenticatedError.
+        """
+        if key:
+            self.check(key)
+        change, reason = self._ended.get(operator, (0, ""))
+        if change > changes:
+            raise UnauthenticatedError(reason)
 
     @property
     def known(self) -> int:
@@ -61,11 +79,13 @@ class Standing:
     def knows(self, key: str) -> bool:
         return key in self._refused
 
-    def operators(self) -> frozenset[str]:
-        """Those who have a stream open."""
-        return frozenset(
-            one.removeprefix(_OPERATOR) for one in self._open if one.startswith(_OPERATOR)
-        )
+    def of_operators(self) -> dict[str, tuple[OpenStream, ...]]:
+        """The streams that are open, by operator."""
+        return {
+            one.removeprefix(_OPERATOR): tuple(streams)
+            for one, streams in self._open.items()
+            if one.startswith(_OPERATOR)
+        }
 
     def refuse(self, key: str, reason: str) -> None:
         """From now on, and in every stream that is open."""
@@ -74,20 +94,34 @@ class Standing:
             stream.end(f"this certificate is refused: {reason}")
 
     def end_of(self, operator: str, reason: str) -> None:
-        """Ends the streams that an operator has open, by whatever certificate or token; the
-        next call is judged anew."""
+        """Ends the streams that an operator has open or is opening, by whatever certificate or
+        token; the next call is judged anew."""
+        self.changes += 1
+        self._ended[operator] = self.changes, reason
         for stream in tuple(self._open.get(_of(operator), ())):
             stream.end(reason)
 
     @contextmanager
     def following(
-        self, key: str, left_s: float | None, *, operator: str = "", what: str = "certificate"
+        self,
+        key: str,
+        left_s: float | None,
+        *,
+        operator: str = "",
+        grants: Iterable[Grant] = (),
+        since: int | None = None,
+        what: str = "certificate",
     ) -> Iterator[OpenStream]:
         """A stream of the caller with ``key`` ("": a token's), whose certificate is good for
-        ``left_s`` more seconds (None: no certificate). ``operator``: whose it is, if one's."""
+        ``left_s`` more seconds (None: no certificate). ``operator``: whose it is, if one's, who
+        was let in with ``grants``. ``since``: how many changes there were before those were read.
+
+        Raises: UnauthenticatedError (what changed meanwhile found no stream that it could end).
+        """
         task = asyncio.current_task()
         assert task is not None
-        stream = OpenStream(task)
+        self.check_since(self.changes if since is None else since, key, operator)
+        stream = OpenStream(task, grants)
         timer = None
         if left_s is not None:
             loop = asyncio.get_running_loop()

@@ -61,17 +61,21 @@ def test_a_device_revoked_here_is_refused_there(tmp_path: Path) -> None:
 
 
 def ended(catalog: Catalog, change: Callable[[], None]) -> str:
-    """Why a stream of ada's pipeline ends when another process makes ``change``; "": it goes on."""
+    """Why a stream of ada's pipeline ends when another process makes ``change`` before anybody
+    here looked; "": it goes on."""
 
     async def act() -> str:
         standing = Standing()
         shared = SharedStanding(catalog.database, standing)
-        with standing.following("", None, operator="ada") as stream:
-            await shared.look()
+        await shared.look()
+        grants = catalog.read(operators.find_operator, "ada").grants
+        with standing.following("", None, operator="ada", grants=grants) as stream:
             change()
             await shared.look()
+            first = stream.ended
             await shared.look()
-            return stream.ended
+            assert stream.ended == first
+            return first
 
     return asyncio.run(act())
 
@@ -104,6 +108,22 @@ def test_what_an_operator_lost_elsewhere(tmp_path: Path, roles: list[str] | None
                 catalog.write(operators.set_grants, "ada", grants)
 
         assert ended(catalog, change) == why
+
+
+def test_a_role_that_a_stream_has_no_use_for(tmp_path: Path) -> None:
+    """A pipeline whose token says less than its operator may goes on when the rest is taken."""
+
+    async def act(catalog: Catalog) -> str:
+        standing = Standing()
+        only = [Grant.parse("publisher@team")]
+        with standing.following("", None, operator="ada", grants=only) as stream:
+            catalog.write(operators.set_grants, "ada", only)
+            await SharedStanding(catalog.database, standing).look()
+            return stream.ended
+
+    with open_catalog(tmp_path) as catalog:
+        add(catalog, "viewer", "publisher@team")
+        assert asyncio.run(act(catalog)) == ""
 
 
 def test_keys_refused_before_are_not_refused_again(tmp_path: Path) -> None:
