@@ -6,6 +6,7 @@ Functions over a connection, called within one transaction; never touches a blob
 from distributor.catalog.artifacts import (
     CatalogArtifact,
     Published,
+    StoredBytes,
     add_artifact,
     blob_size,
     check_new,
@@ -16,6 +17,8 @@ from distributor.catalog.artifacts import (
     list_artifacts,
     mark_damaged,
     missing_blobs,
+    note_bytes,
+    stored_bytes,
     unknown_blobs,
     variants_of,
 )
@@ -36,6 +39,7 @@ __all__ = [
     "CatalogDelta",
     "KeptEvidence",
     "Published",
+    "StoredBytes",
     "add_artifact",
     "add_delta",
     "add_with_evidence",
@@ -53,7 +57,9 @@ __all__ = [
     "list_deltas",
     "mark_damaged",
     "missing_blobs",
+    "note_bytes",
     "remove_deltas",
+    "stored_bytes",
     "unknown_blobs",
     "variants_of",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
@@ -106,13 +106,15 @@ def _check_parent(connection: Connection, manifest: Manifest) -> None:
 def add_artifact(
     connection: Connection, document: bytes, manifest: Manifest, *, at_ms: int, by: str
 ) -> bool:
-    """Adds an artifact whose blobs are durable already; false where it is there already.
+    """Adds an artifact whose blobs are durable already, and all that it says of them proved;
+    false where it is there already.
 
     Raises: as ``check_new``.
     """
     artifact = Digest.of(document)
     created = check_new(connection, artifact, manifest)
-    add_blobs(connection, {entry.digest: entry.size_bytes for entry in manifest.files})
+    stated = {one.digest: StoredBytes(one.size_bytes, one.sha256) for one in manifest.files}
+    add_blobs(connection, stated)
     if not created:
         return False
     connection.execute(
@@ -139,18 +141,48 @@ def add_artifact(
     return True
 
 
-def add_blobs(connection: Connection, sizes: Mapping[Digest, int]) -> None:
+class StoredBytes(NamedTuple):
+    """What is known of a blob's bytes. ``sha256``: none where nobody computed it yet."""
+
+    size_bytes: int
+    sha256: Digest | None
+
+
+def add_blobs(connection: Connection, stored: Mapping[Digest, StoredBytes]) -> None:
     """Records blobs that are durable and whole; one that was damaged is so no more."""
-    known = _known(connection, sizes)
-    again = [str(one) for one in sizes if known.get(str(one), False)]
+    known = _known(connection, stored)
+    again = [str(one) for one in stored if known.get(str(one), False)]
     for part in parts(again):
         connection.execute(update(blobs).where(blobs.c.digest.in_(part)).values(damaged=False))
-    new = [one for one in sizes if str(one) not in known]
+    new = [one for one in stored if str(one) not in known]
     if new:
-        connection.execute(
-            insert(blobs),
-            [{"digest": str(one), "size_bytes": sizes[one], "damaged": False} for one in new],
-        )
+        connection.execute(insert(blobs), [_row(one, stored[one]) for one in new])
+
+
+def _row(digest: Digest, stored: StoredBytes) -> dict[str, object]:
+    sha256 = None if stored.sha256 is None else str(stored.sha256)
+    size_bytes = stored.size_bytes
+    return {"digest": str(digest), "size_bytes": size_bytes, "damaged": False, "sha256": sha256}
+
+
+def stored_bytes(connection: Connection, digests: Iterable[Digest]) -> dict[Digest, StoredBytes]:
+    """Those of them that are known here."""
+    found = {}
+    for part in parts([*digests]):
+        query = select(blobs.c.digest, blobs.c.size_bytes, blobs.c.sha256)
+        for row in connection.execute(query.where(blobs.c.digest.in_(part))):
+            sha256 = None if row.sha256 is None else Digest.parse(row.sha256)
+            found[Digest.parse(row.digest)] = StoredBytes(row.size_bytes, sha256)
+    return found
+
+
+def note_bytes(connection: Connection, digest: Digest, size_bytes: int, sha256: Digest) -> None:
+    """Keeps what a blob's bytes were found to be: that never changes."""
+    connection.execute(
+        update(blobs)
+        .where(blobs.c.digest == str(digest))
+        .values(size_bytes=size_bytes, sha256=str(sha256))
+    )
 
 
 def mark_damaged(connection: Connection, digest: Digest) -> None:

@@ -8,7 +8,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, select
 
-from distributor.catalog.artifacts import add_blobs, forget_blobs, mark_damaged, parts
+from distributor.catalog.artifacts import (
+    StoredBytes,
+    add_blobs,
+    forget_blobs,
+    mark_damaged,
+    parts,
+)
 from distributor.planning import StoredDelta
 from distributor.storage.tables import blobs, deltas
 from edge_sdk.base import Digest
@@ -41,7 +47,7 @@ def add_delta(connection: Connection, delta: CatalogDelta) -> CatalogDelta:
     for known in find_deltas(connection, delta.target, capability=delta.capability):
         if known.source == delta.source:
             return known
-    add_blobs(connection, {delta.delta: delta.size_bytes})
+    add_blobs(connection, {delta.delta: StoredBytes(delta.size_bytes, None)})
     connection.execute(
         insert(deltas).values(
             source=_FROM_NOTHING if delta.source is None else str(delta.source),

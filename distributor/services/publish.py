@@ -21,6 +21,7 @@ from distributor.catalog import Added, add_with_evidence, check_new, missing_blo
 from distributor.services.access import Permit
 from distributor.services.driver import now_ms
 from distributor.services.gate import CodeGate, EvidenceGate
+from distributor.services.stored import prove_stored
 from distributor.storage import Blobs, Database, Staging
 from edge_sdk.base import (
     CHUNK_BYTES,
@@ -135,6 +136,7 @@ async def publish(
     try:
         async with blobs.stage() as staging:
             await _stage(staging, manifest, frames, set(missing))
+            await prove_stored(database, blobs, manifest, staging.digests)
             code: tuple[str, ...] = ()
             if new or missing:
                 code = await gates.code.check(
@@ -168,6 +170,7 @@ async def _stage(
     staging: Staging, manifest: Manifest, frames: Frames, missing: set[Digest]
 ) -> None:
     """Takes the files that come, and sees to it that none of the missing stays away."""
+    # Entries of one digest say the same of it: no manifest is read where they do not.
     entries = {entry.digest: entry for entry in manifest.files}
     while (frame := await frames.peek()) is not None:
         entry = entries.get(Digest(frame.digest))

@@ -8,6 +8,7 @@ here before anybody writes a catalog row that speaks of them.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import secrets
 from collections.abc import AsyncIterator, Collection
@@ -19,6 +20,7 @@ from obstore.store import LocalStore
 from edge_sdk.base import (
     CHUNK_BYTES,
     Digest,
+    FileProof,
     NotFoundError,
     explain_os_error,
     file_digest,
@@ -73,13 +75,25 @@ class Blobs:
 
     async def intact(self, digest: Digest) -> bool:
         """Whether the blob is here with the bytes that its name promises; reads all of it."""
+        return await self.prove(digest) is not None
+
+    async def prove(self, digest: Digest) -> FileProof | None:
+        """What the blob's bytes are, by reading all of them; none where it is not here with the
+        bytes that its name promises."""
         size = await self.size(digest)
         if size is None:
-            return False
-        chunks = [
-            await asyncio.to_thread(Digest.of, part) async for part in self.stream(digest, 0, size)
-        ]
-        return file_digest(chunks) == digest
+            return None
+        plain = hashlib.sha256()
+        try:
+            chunks = [
+                await asyncio.to_thread(_hash_chunk, part, plain)
+                async for part in self.stream(digest, 0, size)
+            ]
+        except NotFoundError:
+            return None  # it went meanwhile
+        if file_digest(chunks) != digest:
+            return None
+        return FileProof(size_bytes=size, chunks=tuple(chunks), sha256=Digest(plain.digest()))
 
     def path(self, digest: Digest) -> Path:
         """Where the blob lies on this machine, for delta builds. Raises: NotFoundError."""
@@ -172,6 +186,11 @@ class Staging:
         folder = (self._folder / _key(digest)).parent
         for one in (folder, folder.parent, self._folder):
             sync_folder(one)
+
+
+def _hash_chunk(data: memoryview, plain: hashlib._Hash) -> Digest:
+    plain.update(data)
+    return Digest.of(data)
 
 
 def _sync_file(path: Path) -> None:

@@ -44,6 +44,7 @@ blobs = Table(
     Column("digest", DIGEST, primary_key=True),
     Column("size_bytes", BigInteger, nullable=False),
     Column("damaged", Boolean, nullable=False),  # its bytes were found not to be its name's
+    Column("sha256", DIGEST),  # of its bytes; none: not computed yet
 )
 
 artifacts = Table(

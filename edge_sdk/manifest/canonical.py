@@ -23,6 +23,7 @@ ASSIGNMENT_BYTES_MAX = 4 << 20
 _NUMBER_MAX = 2**53 - 1
 _DECIMAL = re.compile(r"\d{1,20}(\.\d{1,40})?(e-?\d{1,3})?\Z", re.ASCII)
 _LABEL_VALUE_MAX = 1024
+_NO_BYTES = Digest.of(b"")
 
 T = TypeVar("T")
 
@@ -108,8 +109,14 @@ def _check_manifest(manifest: Manifest) -> None:
     paths = [entry.path for entry in manifest.files]
     check_paths(paths)
     _check(paths == sorted(paths), "the files of a manifest are sorted by path")
+    stated: dict[Digest, FileEntry] = {}
     for entry in manifest.files:
         _check_file(entry)
+        same = stated.setdefault(entry.digest, entry)
+        _check(
+            (same.size_bytes, same.sha256) == (entry.size_bytes, entry.sha256),
+            f"files {same.path!r} and {entry.path!r} have one digest and differ in size or SHA-256",
+        )
     _check(manifest.file(manifest.entry) is not None, f"entry {manifest.entry!r} is not a file")
     _check_number(manifest.requires.memory_bytes, "requires.memory_bytes")
     for tensor in (*manifest.signature.inputs, *manifest.signature.outputs):
@@ -140,6 +147,11 @@ def _check_file(entry: FileEntry) -> None:
         file_digest(entry.chunks) == entry.digest,
         f"the digest of file {entry.path!r} is not that of its chunks",
     )
+    if len(entry.chunks) < 2:
+        whole = entry.chunks[0] if entry.chunks else _NO_BYTES
+        _check(
+            entry.sha256 == whole, f"the SHA-256 of file {entry.path!r} is not that of its chunk"
+        )
 
 
 def _check_tensor(tensor: TensorSpec) -> None:

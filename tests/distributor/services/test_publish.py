@@ -123,7 +123,7 @@ def test_a_wrong_plain_sha256(server: FleetServer) -> None:
     """The plain SHA-256 of a file is checked at publish too."""
     from dataclasses import replace
 
-    honest = make_artifact({"m.bin": b"weights"}, model="team/plain")
+    honest = make_artifact({"m.bin": noise(1_048_577)}, model="team/plain")
     entry = replace(honest.manifest.files[0], sha256=Digest.of(b"other"))
     lying = ArtifactBytes(manifest=replace(honest.manifest, files=(entry,)), files=honest.files)
     _refused(server, lying, publish_parts(lying), ProofError, "SHA-256 of m.bin")

@@ -39,15 +39,15 @@ WORDS = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=
 
 
 def entry_of(path: str, size_bytes: int = 3, seed: bytes = b"") -> FileEntry:
-    chunks = tuple(
-        Digest.of(seed + str(number).encode()) for number in range(-(-size_bytes // CHUNK_BYTES))
-    )
+    count = -(-size_bytes // CHUNK_BYTES)
+    seed += b"%d " % size_bytes
+    chunks = tuple(Digest.of(seed + str(number).encode()) for number in range(count))
     return FileEntry(
         path=path,
         size_bytes=size_bytes,
         chunks=chunks,
         digest=file_digest(chunks),
-        sha256=Digest.of(seed),
+        sha256=Digest.of(seed) if count > 1 else (*chunks, Digest.of(b""))[0],
     )
 
 
@@ -251,6 +251,8 @@ def test_deep_nesting_is_refused() -> None:
 
 
 FIRST, SECOND = some_manifest().files
+NONE = Digest.of(b"none")
+AGAIN = dataclasses.replace(SECOND, path="other")
 
 
 @pytest.mark.parametrize(
@@ -266,6 +268,9 @@ FIRST, SECOND = some_manifest().files
         ({"files": (dataclasses.replace(FIRST, size_bytes=1), SECOND)}, "chunks"),
         ({"files": (FIRST, dataclasses.replace(SECOND, digest=FIRST.digest))}, "its chunks"),
         ({"files": (FIRST, dataclasses.replace(SECOND, chunks=()))}, "chunks"),
+        ({"files": (dataclasses.replace(FIRST, sha256=NONE), SECOND)}, "its chunk"),
+        ({"files": (FIRST, SECOND, dataclasses.replace(AGAIN, sha256=NONE))}, "differ"),
+        ({"files": (FIRST, SECOND, dataclasses.replace(AGAIN, size_bytes=2 * CHUNK_BYTES))}, "differ"),
         ({"entry": "other.onnx"}, "is not a file"),
         ({"requires": Requirements(memory_bytes=-1)}, "memory_bytes"),
         ({"requires": Requirements(memory_bytes=2**53)}, "memory_bytes"),
