@@ -57,8 +57,9 @@ def admit(
     if record is not None and record.state is State.ACTIVE:
         return record
     state = State.PENDING if waits and not expected else State.ACTIVE
-    if state is State.PENDING and record is None:
-        _check_pending(connection, vouched, pending_max)
+    serial = vouched.factory_serial
+    if state is State.PENDING:
+        serial = _waits_by(connection, record, vouched, pending_max)
     _write(
         connection,
         request.kind,
@@ -67,11 +68,35 @@ def admit(
         reason="",
         how=how,
         key=request.key,
-        factory_serial=vouched.factory_serial,
+        factory_serial=serial,
         changed_ms=at_ms,
         mark="",
     )
     return get_identity(connection, request.kind, request.name)
+
+
+def _waits_by(
+    connection: Connection,
+    record: IdentityRecord | None,
+    vouched: Vouched,
+    most: PendingMax,
+) -> str:
+    """The factory certificate that this wait counts for, from its beginning to its end: a
+    second certificate would otherwise free the first for another name.
+
+    Raises: TrustError, RefusedError.
+    """
+    already = "" if record is None else record.factory_serial
+    if already and vouched.factory_serial not in ("", already):
+        assert record is not None
+        raise TrustError(
+            f"{record.name} waits already by another factory certificate: an operator approves or "
+            "revokes that first",
+            factory_serial=vouched.factory_serial,
+        )
+    if record is None or vouched.factory_serial != already == "":
+        _check_pending(connection, vouched, most)
+    return already or vouched.factory_serial
 
 
 def _check_pending(connection: Connection, vouched: Vouched, most: PendingMax) -> None:

@@ -84,6 +84,27 @@ def test_a_factory_certificate_waits_under_one_name(catalog: Catalog) -> None:
     assert names == ["gate-2", "gate-3", "gate-4"]
 
 
+def test_two_factory_certificates_wait_under_two_names(catalog: Catalog) -> None:
+    """A wait counts for the certificate that it began with: neither another one, nor a token,
+    takes it over and so frees the first."""
+    first, second = Vouched(factory_serial="SN-1"), Vouched(factory_serial="SN-2")
+    waits = token(catalog, uses=9, approval=True)
+    wait_as(catalog, 1, first)
+    with pytest.raises(TrustError, match="gate-1 waits already by another factory"):
+        wait_as(catalog, 1, second)
+    assert wait_as(catalog, 1, waits).factory_serial == "SN-1"
+    with pytest.raises(RefusedError, match="waits already as gate-1"):
+        wait_as(catalog, 2, first)
+    assert wait_as(catalog, 2, waits).factory_serial == ""
+    with pytest.raises(RefusedError, match="waits already as gate-1"):
+        wait_as(catalog, 2, first)
+    assert wait_as(catalog, 2, second).factory_serial == "SN-2"
+    with pytest.raises(RefusedError, match="waits already as gate-2"):
+        wait_as(catalog, 3, second)
+    assert wait_as(catalog, 1, token(catalog)).state is State.ACTIVE
+    assert wait_as(catalog, 3, first).state is State.PENDING
+
+
 def test_only_so_many_wait(catalog: Catalog) -> None:
     """Whatever they show; who needs no approval, or was expected, comes in all the same."""
     waits = token(catalog, uses=9, approval=True)
