@@ -15,8 +15,9 @@ from sqlalchemy import Connection
 
 from distributor import identity, operators, rollouts
 from distributor.audit import Act, recorded
-from distributor.identity import IdentityRecord, Issuer, TokenRecord
+from distributor.identity import IdentityRecord, Issuer, State, TokenRecord
 from distributor.identity.tokens import VALID_S_MAX
+from distributor.operators import ADMIN, EVERYWHERE, Operator
 from distributor.rollouts import Touched
 from distributor.services.access import permitted, rights
 from distributor.services.enrolment import Clock, Root
@@ -24,7 +25,7 @@ from distributor.services.standing import Standing
 from distributor.services.wakeups import Wakeups
 from distributor.services.wire import clean
 from distributor.storage import Database
-from edge_sdk.base import UsageError, check_segment
+from edge_sdk.base import RefusedError, UsageError, check_segment
 from edge_sdk.identity import EnrolmentToken, Kind
 from edge_sdk.protos import identity_v1_pb2 as wire
 from edge_sdk.protos import identity_v1_pb2_grpc as stubs
@@ -208,7 +209,9 @@ class Identities(stubs.IdentityServiceServicer):
         reason = clean(request.reason)
         act = permitted().act(f"{kind}.revoke", name, {"reason": reason[:200]}, at_ms=at_ms)
         revoke = recorded(_revoke, act)
-        record, left = await self._database.write(revoke, kind, name, reason, at_ms=at_ms)
+        record, left = await self._database.write(
+            revoke, kind, name, reason, at_ms=at_ms, by_token=rights().by_token
+        )
         self._wakeups.wake(f"rollout {one}" for one in left.rollouts)
         if record.key:
             self._standing.refuse(record.key, record.reason)
@@ -220,13 +223,42 @@ class Identities(stubs.IdentityServiceServicer):
         return int(self._clock() * 1000)
 
 
+def check_admin_left(connection: Connection, *, by_token: bool) -> None:
+    """That somebody who is admin of everything by name can log in, too: the key is not refused.
+
+    ``by_token``: a pipeline asks, which may not count on admins who never came here.
+    Raises: RefusedError.
+    """
+    for one in operators.list_operators(connection):
+        if not _is_admin(one):
+            continue
+        found = identity.find_identity(connection, "operator", one.name)
+        # None: has not come yet, or has a certificate of an outside authority.
+        if found.state is State.ACTIVE if found is not None else not by_token:
+            return
+    raise RefusedError(
+        "no admin who can log in would be left; make somebody else admin first, who logs in: "
+        "edge-fleet operators add NAME --role admin"
+    )
+
+
+def _is_admin(one: Operator) -> bool:
+    return any(grant.gives(ADMIN, EVERYWHERE) for grant in one.grants)
+
+
 def _revoke(
-    connection: Connection, kind: Kind, name: str, reason: str, *, at_ms: int
+    connection: Connection, kind: Kind, name: str, reason: str, *, at_ms: int, by_token: bool
 ) -> tuple[IdentityRecord, Touched]:
     """Also what the key may have made: whoever stole it has tokens for pipelines by now. No
-    rollout waits any longer for a device."""
+    rollout waits any longer for a device.
+
+    Raises: NotFoundError, RefusedError (the last admin's key).
+    """
     record = identity.revoke(connection, kind, name, reason, at_ms=at_ms)
     if kind == "operator":
+        named = [one for one in operators.list_operators(connection) if one.name == name]
+        if any(map(_is_admin, named)):
+            check_admin_left(connection, by_token=by_token)
         operators.forget_tokens(connection, name)
         return record, Touched()
     return record, rollouts.leave(connection, name, record.reason, at_ms=at_ms)

@@ -14,7 +14,7 @@ from distributor.audit import HeadSigner, recorded
 from distributor.operators import ADMIN, EVERYWHERE, Grant, Minted, Operator
 from distributor.services.access import permitted, rights
 from distributor.services.driver import now_ms
-from distributor.services.identities import Addresses
+from distributor.services.identities import Addresses, check_admin_left
 from distributor.services.standing import Standing
 from distributor.services.wire import clean, number
 from distributor.storage import Database
@@ -76,7 +76,9 @@ class Operators(wire_grpc.OperatorServiceServicer):
         name = check_segment(request.operator, "operator")
         at_ms = now_ms()
         act = permitted().act("operator.remove", name, at_ms=at_ms)
-        gone, key = await self._database.write(recorded(_remove, act), name, at_ms=at_ms)
+        gone, key = await self._database.write(
+            recorded(_remove, act), name, at_ms=at_ms, by_token=rights().by_token
+        )
         if key:
             self._standing.refuse(key, _REMOVED)
         self._standing.end_of(name, _REMOVED)
@@ -150,13 +152,20 @@ def _change(connection: Connection, name: str, grants: Sequence[Grant]) -> tuple
     """The operator with other roles, and whether something is not allowed any more."""
     before = operators.find_operator(connection, name).grants
     changed = operators.set_grants(connection, name, grants)
-    return changed, not operators.within(before, changed.grants)
+    lost = not operators.within(before, changed.grants)
+    if lost:
+        check_admin_left(connection, by_token=False)
+    return changed, lost
 
 
-def _remove(connection: Connection, name: str, *, at_ms: int) -> tuple[Operator, str]:
+def _remove(
+    connection: Connection, name: str, *, at_ms: int, by_token: bool
+) -> tuple[Operator, str]:
     """The operator, and the key that is refused from now on: whoever is given the name later
     must not be somebody who had it before."""
     gone = operators.remove_operator(connection, name)
+    if Grant(role=ADMIN, namespace=EVERYWHERE) in gone.grants:
+        check_admin_left(connection, by_token=by_token)
     if identity.find_identity(connection, "operator", name) is None:
         return gone, ""
     return gone, identity.revoke(connection, "operator", name, _REMOVED, at_ms=at_ms).key

@@ -1,19 +1,21 @@
-"""Devices whose key is refused, in a catalog without a server."""
+"""Who came in, and whose key is refused, in a catalog without a server."""
 
 from __future__ import annotations
 
 from distributor import identity
 from distributor.identity import Vouched
 from edge_sdk.base import Digest
-from edge_sdk.identity import RequestFacts, secret_hash
+from edge_sdk.identity import Kind, RequestFacts, secret_hash
 from tests.support.catalog import AT_MS, Catalog
 
 
-def enrol(one: Catalog, device: str, *, name: str = "", key: str = "a") -> None:
-    """Lets a device in with a token, made for ``name``, and a key of its own."""
+def enrol(
+    one: Catalog, device: str, *, name: str = "", key: str = "a", kind: Kind = "device"
+) -> None:
+    """Lets a device (or an operator) in with a token, made for ``name``, and a key of its own."""
     secret, _ = one.write(
         identity.create_token,
-        kind="device",
+        kind=kind,
         name=name,
         uses=1,
         approval=False,
@@ -22,7 +24,7 @@ def enrol(one: Catalog, device: str, *, name: str = "", key: str = "a") -> None:
         at_ms=0,
     )
     mark = str(Digest.of(f"{device} {key}".encode()))
-    asked = RequestFacts(kind="device", name=device, key=mark, der=b"")
+    asked = RequestFacts(kind=kind, name=device, key=mark, der=b"")
     vouched = Vouched(secret_hash=secret_hash(bytes.fromhex(secret)))
     one.write(identity.admit, asked, vouched, at_ms=1)
 

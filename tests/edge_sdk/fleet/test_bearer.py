@@ -16,6 +16,7 @@ from edge_sdk.base import (
     EdgeError,
     ForbiddenError,
     FormatError,
+    RefusedError,
     ResourceError,
     TrustError,
     UnavailableError,
@@ -230,7 +231,7 @@ def test_a_watch_ends_with_what_allowed_it(
 
 def test_an_admins_token_makes_nobody_who_stays(root: Identity) -> None:
     """Whoever gets hold of it for minutes lets in no operator, gives nobody roles, says not
-    whom a fresh fleet believes, and makes no devices' tokens for years."""
+    whom a fresh fleet believes, makes no devices' tokens for years, and leaves an admin."""
     with Fleet(root.address, identity=root, patience=ONCE) as fleet:
         bearer = bearer_of(fleet, root)
         fleet.operators.add("eve", ["viewer"])
@@ -247,6 +248,12 @@ def test_an_admins_token_makes_nobody_who_stays(root: Identity) -> None:
             with pytest.raises(ForbiddenError, match="would outlive a token"):
                 attempt()
         assert pipeline.identities.create_token(name="cam-9")[1].name == "cam-9"
+        for attempt in (
+            lambda: pipeline.identities.revoke("root", kind="operator"),
+            lambda: pipeline.operators.remove("root"),
+        ):
+            with pytest.raises(RefusedError, match="admin"):
+                attempt()
 
 
 def test_a_token_goes_to_nobody_else(root: Identity) -> None:
