@@ -53,7 +53,7 @@ _FILE = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group()
 @click.version_option(version("edge-model-sdk"), prog_name="edge-distributor")
 @_DEBUG
 def cli() -> None:
@@ -191,7 +191,7 @@ def serve(file: Path | None, as_json: bool, **flags: Any) -> None:
         raise click.exceptions.Exit(EXIT_INTERRUPTED)
 
 
-@cli.group("config")
+@cli.group("config", epilog="Example:  edge-distributor config show --config edge.toml")
 def config_group() -> None:
     """The configuration."""
 

@@ -24,7 +24,7 @@ def _options(command: Any) -> Any:
     return _DATA(json_option(_DEBUG(command)))
 
 
-@click.group()
+@click.group(epilog="Example:  edge-distributor ca show --data ./distributor-data")
 @_DEBUG
 def ca() -> None:
     """Authorities that sign the certificates of devices, operators and listeners.

@@ -43,7 +43,7 @@ _FILE = click.option(
 )
 
 
-@click.group()
+@click.group(epilog="Example:  edge-distributor keys list --data ./distributor-data")
 @_DEBUG
 def keys() -> None:
     """The keys that sign snapshot, timestamp and assignments."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from edge_sdk.base import RefusedError
 from edge_sdk.base.command import (
     PathArgument,
     bytes_text,
@@ -19,10 +21,11 @@ from edge_sdk.base.command import (
 )
 from quantize.profiles import load_profile, profile_names
 
+_PACKAGES = ("onnx", "onnxruntime")
 _DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group()
 @click.version_option(package_name="edge-model-sdk", prog_name="edge-quantize")
 @_DEBUG
 def cli() -> None:
@@ -56,6 +59,7 @@ def compile_command(
     Example:
       edge-quantize compile digits.onnx --target onnx-cpu-x86 --calibration samples.npz -o int8
     """
+    _check_installed()
     # Heavy: the engine and its quantiser, which --help must not wait for.
     from quantize.compile import compile_model
 
@@ -68,6 +72,15 @@ def compile_command(
         print_json({"folder": str(made.folder), "model": str(made.model), "report": made.report})
     else:
         _show(made.model, made.report)
+
+
+def _check_installed() -> None:
+    """Raises: RefusedError (a package is missing)."""
+    if any(importlib.util.find_spec(one) is None for one in _PACKAGES):
+        raise RefusedError(
+            "quantising needs packages that are not installed: pip install "
+            "'edge-model-sdk[quantize]'"
+        )
 
 
 def _show(model: Path, report: dict[str, Any]) -> None:

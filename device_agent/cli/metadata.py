@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_sdk.base import EdgeError, UsageError
-from edge_sdk.base.command import PathArgument, note
+from edge_sdk.base.command import PathArgument, json_option, note, print_json
 
 if TYPE_CHECKING:
     from device_agent.trust.client import TrustedMetadata
@@ -38,31 +38,42 @@ def metadata(context: click.Context, /, **options: object) -> None:
 
 @metadata.command(epilog="Example: edge-agent metadata --metadata-dir ./metadata init root.json")
 @click.argument("root", type=PathArgument())
+@json_option
 @click.pass_obj
-def init(options: dict[str, object], root: Path) -> None:
+def init(options: dict[str, object], root: Path, as_json: bool) -> None:
     """Trust begins with the file ROOT."""
     from device_agent.trust.metadata_folder import MetadataFolder
 
-    with _failing_with_one():
-        MetadataFolder(_path(options, "metadata_dir")).init(root.read_bytes())
+    folder = _path(options, "metadata_dir")
+    with _failing_with_one(as_json):
+        MetadataFolder(folder).init(root.read_bytes())
+    if as_json:
+        print_json({"metadata_dir": str(folder)})
 
 
 @metadata.command(epilog=_EXAMPLE)
+@json_option
 @click.pass_obj
-def refresh(options: dict[str, object]) -> None:
+def refresh(options: dict[str, object], as_json: bool) -> None:
     """Fetches what is newer, and keeps what is signed as it has to be."""
-    with _failing_with_one():
+    with _failing_with_one(as_json):
         _client(options).refresh()
+    if as_json:
+        print_json({"metadata_dir": str(options["metadata_dir"])})
 
 
 @metadata.command(epilog=_EXAMPLE.replace("refresh", "--target-name x ... download"))
+@json_option
 @click.pass_obj
-def download(options: dict[str, object]) -> None:
+def download(options: dict[str, object], as_json: bool) -> None:
     """Fetches a file that the metadata vouch for."""
-    with _failing_with_one():
+    with _failing_with_one(as_json):
         file = _client(options).download(
             _text(options, "target_name"), _path(options, "target_dir")
         )
+    if as_json:
+        print_json({"file": str(file)})
+    else:
         note(str(file))
 
 
@@ -88,7 +99,7 @@ def _path(options: dict[str, object], name: str) -> Path:
 
 
 @contextmanager
-def _failing_with_one() -> Iterator[None]:
+def _failing_with_one(as_json: bool) -> Iterator[None]:
     """Whatever is refused or cannot be had ends with 1, as suites expect; not with our codes."""
     try:
         yield
@@ -96,4 +107,7 @@ def _failing_with_one() -> Iterator[None]:
         raise
     except (EdgeError, OSError) as error:
         note(f"edge-agent: {error}")
+        if as_json:
+            reason = error.reason if isinstance(error, EdgeError) else type(error).__name__
+            print_json({"error": {"reason": reason, "message": str(error), "exit_code": 1}})
         raise click.exceptions.Exit(1) from None

@@ -7,9 +7,11 @@ is shown only with ``--debug``.
 
 from __future__ import annotations
 
+import difflib
 import io
 import json
 import os
+import re
 import signal
 import stat
 import sys
@@ -39,6 +41,9 @@ _TERMINAL_NAMES = ("FORCE_COLOR", "TTY_COMPATIBLE")
 
 # Whether a document is on standard output: an error after it must not become a second one.
 _PRINTED: ContextVar[bool] = ContextVar("printed", default=False)
+
+# Of every command and sub-command.
+_HELP = ["-h", "--help"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -160,7 +165,9 @@ def _outcome(command: click.Command, name: str, arguments: list[str]) -> int:
 def _invoke(command: click.Command, name: str, arguments: list[str]) -> int:
     stdout = sys.stdout
     try:
-        ended = command.main(args=arguments, prog_name=name, standalone_mode=False)
+        ended = command.main(
+            args=arguments, prog_name=name, standalone_mode=False, help_option_names=_HELP
+        )
     except SystemExit:
         # When the reader of our output went away, click wraps the streams and exits with 1,
         # which is our code for a defect (test_closed_pipe_is_quiet).
@@ -177,7 +184,26 @@ def _wrong_usage(error: click.ClickException) -> UsageError:
     hint = f" (see '{context.command_path} --help')" if context else ""
     # Its message is the whole help.
     bare = type(error).__name__ == "NoArgsIsHelpError"
-    return UsageError(("a command is missing" if bare else error.format_message()) + hint)
+    words = "a command is missing" if bare else error.format_message() + _instead(error)
+    return UsageError(words + hint)
+
+
+def _instead(error: click.ClickException) -> str:
+    """For a command that there is not: which one is meant, else which there are."""
+    message = error.format_message()
+    context = getattr(error, "ctx", None)
+    found = re.match("No such command '([^']*)'", message)
+    if found is None or context is None or "Did you mean" in message:
+        return ""
+    known = sorted(context.command.list_commands(context))
+    like = difflib.get_close_matches(found[1], known) or [
+        one for one in known if one[:2] == found[1][:2]
+    ]
+    return (
+        f" Did you mean {' or '.join(map(repr, like))}?"
+        if like
+        else f" There are {', '.join(known)}."
+    )
 
 
 def _typed(error: BaseException) -> EdgeError | None:

@@ -59,7 +59,7 @@ _threads = click.option(
 _force = click.option("--force", is_flag=True, help="Replace what is already there.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group()
 @click.version_option(package_name="edge-model-sdk")
 @_debug
 def cli() -> None:

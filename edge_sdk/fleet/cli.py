@@ -71,7 +71,8 @@ class Target:
         settings.get("keys", None, "")  # asked for by the commands that sign
         bearer = settings.get("bearer_file", None, "")
         self.bearer = Bearer.load(Path(bearer)) if bearer else None
-        if bearer:
+        if self.bearer is not None:
+            settings.add_shown("distributor", self.bearer.address, f"token file {bearer}")
             warn_of_readers(Path(bearer))
 
     def open(self, keys: KeyFolder | None = None) -> Fleet:
@@ -404,7 +405,7 @@ def explain(
         print_explanation(explanation)
 
 
-@cli.group()
+@cli.group(epilog="Example:  edge-fleet config show --json")
 @debug_option
 def config() -> None:
     """See the settings."""

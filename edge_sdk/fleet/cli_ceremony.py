@@ -169,7 +169,9 @@ def export(
 # -- ceremonies ----------------------------------------------------------------------------------
 
 
-@keys.group()
+@keys.group(
+    epilog="Example:  edge-fleet keys draft targets --namespace vision=vision.json -o ceremony"
+)
 def draft() -> None:
     """Draft a ceremony: a folder of metadata for others to sign."""
 
@@ -347,10 +349,10 @@ def sign_ceremony(
     drafted = ceremonies.open_folder(ceremony)
     held = KeyFolder(_folder(target, folder), ask_passphrase)
     drafted.check_wanted(held.public)
-    if not yes:
+    if not (yes and as_json):
         _show(drafted)
-        if not click.confirm("sign this?", err=True):
-            raise RefusedError("nothing was signed")
+    if not yes and not click.confirm("sign this?", err=True):
+        raise RefusedError("nothing was signed")
     signed = drafted.signed_by(held)
     ceremonies.write(signed, ceremony, replace=True)
     _tell(signed, ceremony, as_json)

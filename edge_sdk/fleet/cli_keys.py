@@ -83,7 +83,7 @@ def chosen_folder(settings: Any, flag: Path | None) -> Path | None:
     return Path(text) if text else None
 
 
-@click.group()
+@click.group(epilog="Example:  edge-fleet keys init --keys ~/edge-keys --namespace team")
 @click.option("--debug", is_flag=True, expose_value=False, hidden=True)
 def keys() -> None:
     """Make and change the keys that sign."""

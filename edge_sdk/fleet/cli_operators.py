@@ -48,7 +48,7 @@ def _debug(command: Any) -> Any:
     return click.option("--debug", is_flag=True, expose_value=False, hidden=True)(command)
 
 
-@click.group()
+@click.group(epilog="Example:  edge-fleet operators add ada --role publisher@team")
 @_debug
 def operators() -> None:
     """Say who may operate the fleet, and as what.
@@ -212,7 +212,7 @@ def _bearer(target: Any, made: Token) -> Bearer:
     )
 
 
-@click.group()
+@click.group(epilog="Example:  edge-fleet audit list --actor ada --last 20")
 @_debug
 def audit() -> None:
     """Read the log of every change, and prove that nobody rewrote it."""

@@ -56,7 +56,7 @@ def _together(command: Any) -> Any:
     )(command)
 
 
-@click.group()
+@click.group(epilog="Example:  edge-fleet rollout create team/digits 2.0.0 --selector site=berlin")
 @_debug
 def rollout() -> None:
     """Bring a version to devices, and see how it goes."""

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
-from quantize.cli import cli
+from quantize.cli import cli, main
 from tests.support.float_models import mlp_model, write_calibration
 
 
@@ -81,6 +81,18 @@ def test_bad_input_is_one_line(folder: Path, change, code: int, says: str) -> No
     assert ended.stderr.count("\n") == 1
     assert json.loads(ended.stdout)["error"]["exit_code"] == code
     assert sorted(folder.iterdir()) == before
+
+
+def test_packages_that_are_not_installed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The extra is named, and it is no defect; listing the targets needs nothing of it."""
+    monkeypatch.setattr("quantize.cli._PACKAGES", ("onnx", "no_such_package"))
+    monkeypatch.setattr(sys, "argv", ["edge-quantize", *compile_arguments(folder)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert (ended.value.code, "'edge-model-sdk[quantize]'" in capsys.readouterr().err) == (6, True)
+    assert CliRunner().invoke(cli, ["targets"]).exit_code == 0
 
 
 def test_missing_options_are_wrong_usage() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -51,7 +52,9 @@ def run(*arguments: str | Path) -> int:
     return 0 if code is None else int(code)
 
 
-def test_init_refresh_download(tmp_path: Path, repository: Repository, url: str) -> None:
+def test_init_refresh_download(
+    tmp_path: Path, repository: Repository, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The whole way, with options in the suites' order; what is refused ends with 1."""
     folder, downloads, root = tmp_path / "m", tmp_path / "d", tmp_path / "root.json"
     folder.mkdir()
@@ -65,15 +68,18 @@ def test_init_refresh_download(tmp_path: Path, repository: Repository, url: str)
         f"{role}.json" for role in ("root", "timestamp", "snapshot", "targets")
     }
     wanted = ["--target-dir", downloads, "--target-base-url", f"{url}/targets"]
-    assert run(*there, "--target-name", "path/file.txt", *wanted, "download") == 0
-    assert [path.read_bytes() for path in downloads.iterdir()] == [b"content"]
+    assert run(*there, "--target-name", "path/file.txt", *wanted, "download", "--json") == 0
+    (file,) = downloads.iterdir()
+    assert json.loads(capsys.readouterr().out) == {"file": str(file)}
+    assert file.read_bytes() == b"content"
     assert run(*there, "--target-name", "missing", *wanted, "download") == 1
     repository.resign("timestamp.json", [])
     assert run(*there, "refresh") == 1
 
 
-def test_without_init(tmp_path: Path, url: str) -> None:
-    """Nothing is trusted, and nobody is asked."""
+def test_without_init(tmp_path: Path, url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is trusted, and nobody is asked; with ``--json`` that is a document."""
     there = ["--metadata-url", f"{url}/metadata", "--metadata-dir", tmp_path]
-    assert run(*there, "refresh") == 1
+    assert run(*there, "refresh", "--json") == 1
+    assert json.loads(capsys.readouterr().out)["error"]["exit_code"] == 1
     assert list(tmp_path.iterdir()) == []

@@ -95,6 +95,21 @@ def test_json_is_one_document(outcome: Runner) -> None:
     assert (code, json.loads(out), err) == (0, {"done": True}, "")
 
 
+def test_h_is_help_everywhere(outcome: Runner) -> None:
+    """``-h`` is listed and works, in the command and below it."""
+    for typed in (("-h",), ("good", "-h")):
+        code, out, err = outcome(*typed)
+        assert (code, "-h, --help" in out, err) == (0, True, "")
+
+
+def test_a_command_that_there_is_not(outcome: Runner) -> None:
+    """The one that is like it is named, or one that begins as it does, or all."""
+    assert "Did you mean" in outcome("goodd")[2]
+    assert "Did you mean 'good'?" in outcome("godfather")[2]
+    code, _, err = outcome("xyz")
+    assert (code, "There are bad, good." in err) == (2, True)
+
+
 def test_error_is_one_line(outcome: Runner) -> None:
     """An error is one line on standard error, with the exit code of its class."""
     assert outcome("bad", "delta") == (3, "", "edge-test: delta d.bin: truncated\n")

@@ -16,6 +16,7 @@ import pytest
 
 from edge_sdk.base import UnavailableError
 from edge_sdk.fleet import connection
+from edge_sdk.fleet.bearer import Bearer
 from edge_sdk.fleet.cli import cli, main, pairs
 from edge_sdk.protos import fleet_v1_pb2 as wire
 from tests.support.commands import Ran, run_main
@@ -260,6 +261,17 @@ def test_config_show_says_where_from(
     assert next(line for line in table.splitlines() if "operator" in line).split() == [
         *("operator", "ada", "flag"),
     ]
+
+
+def test_config_show_says_where_a_token_leads(
+    edge_fleet: EdgeFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token file says itself where it is taken: that wins, and that is shown."""
+    file = tmp_path / "ci.token"
+    Bearer(address="fleet.example:7446", authorities="", secret="s", expires_ms=1).save(file)
+    monkeypatch.setenv("EDGE_FLEET_BEARER_FILE", str(file))
+    settings = edge_fleet("--distributor", "x:1", "config", "show", "--json").document["fleet"]
+    assert settings["distributor"] == {"value": "fleet.example:7446", "from": f"token file {file}"}
 
 
 def test_default_address_and_operator(

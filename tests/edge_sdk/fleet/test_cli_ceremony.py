@@ -156,6 +156,20 @@ def test_who_does_not_want_to_sign(
     assert {one: one.read_bytes() for one in (tmp_path / "begin").glob("*.json")} == before
 
 
+def test_who_is_not_asked_sees_what_is_signed(edge_fleet: EdgeFleet) -> None:
+    """``--yes`` leaves out the question, not what it was about; with ``--json`` it is one
+    document."""
+    public = make(edge_fleet, "eve", "team")
+    keys = ("--root-key", public, "--targets-key", public, "--namespace", f"team={public}")
+    done(edge_fleet("keys", "draft", "first", *keys, "-o", "begin"))
+    signed = done(edge_fleet("keys", "sign", "begin", "--keys", "eve", "--yes"))
+    assert "1.root.json, until" in signed.out + signed.err
+    assert "ns_team" in signed.out + signed.err
+    done(edge_fleet("keys", "draft", "first", *keys, "-o", "again"))
+    signed = done(edge_fleet("keys", "sign", "again", "--keys", "eve", "--yes", "--json"))
+    assert set(signed.document) == {"wanted", "missing"}
+
+
 def test_no_threshold_and_no_name_of_a_file(edge_fleet: EdgeFleet, tmp_path: Path) -> None:
     """None of the keys is no threshold; a key's file lies in its folder, wherever it is said to."""
     public = make(edge_fleet, "eve", "team")

@@ -34,6 +34,11 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE)
 
 
+def release_script() -> str:
+    (script,) = (one for one in blocks("bash") if one.startswith("#!"))
+    return script
+
+
 def commands() -> list[str]:
     """Every ``edge-fleet`` command of the shell blocks, one line each, without what is the
     shell's own: redirections, pipes, substitutions."""
@@ -62,7 +67,7 @@ def test_command_exists(line: str) -> None:
 
 def test_document_shows_every_step() -> None:
     """The document has a script, a job and the Python form, and the steps in their order."""
-    script = blocks("bash")[0]
+    script = release_script()
     steps = ["publish", "rollout plan", "rollout create", "rollout watch", "rollout undo"]
     assert all(f"edge-fleet {step}" in script for step in steps)
     assert len(blocks("yaml")) == len(blocks("python")) == 1
@@ -146,7 +151,7 @@ def test_release_script_brings_a_version_to_devices(
 ) -> None:
     """The script publishes, plans, rolls out to the canary and then to all, and ends with 0."""
     with obeying(canary, "committed"):
-        ran = run_block(server, tmp_path / "job", ["bash"], blocks("bash")[0], "1.0.0")
+        ran = run_block(server, tmp_path / "job", ["bash"], release_script(), "1.0.0")
     assert ran.returncode == 0, ran.stderr
     assert "1 of 1 devices get team/digits 1.0.0" in ran.stdout
     with Fleet(server.serving.operator_address) as fleet:
@@ -164,13 +169,34 @@ def test_release_script_goes_back_when_it_fails(
     """Where the canary rolls back, the script undoes the rollout, ends with 6 and goes no
     further."""
     with obeying(canary, "rolled_back"):
-        ran = run_block(server, tmp_path / "job", ["bash"], blocks("bash")[0], "1.0.0")
+        ran = run_block(server, tmp_path / "job", ["bash"], release_script(), "1.0.0")
     assert ran.returncode == 6, ran.stderr
     assert "rollout r1 was rolled back on gate-7" in ran.stderr
     with Fleet(server.serving.operator_address) as fleet:
         undo, rollout = fleet.rollout_list("team/digits")
     assert undo.undoes == rollout.rollout
     assert rollout.cohort.selector == "ring=canary"
+
+
+def test_release_script_keeps_the_code_of_what_was_refused(tmp_path: Path) -> None:
+    """Where no rollout can be created, the script ends with the code of that, and nothing of
+    what it does next adds an error of its own."""
+    command = tmp_path / "edge-fleet"
+    command.write_text(
+        "#!/bin/sh\n"
+        'case "$1 $2" in "rollout create") ;; *) exit 0 ;; esac\n'
+        "echo '{\"error\": {\"exit_code\": 7}}'\necho 'edge-fleet: no such model' >&2\nexit 7\n"
+    )
+    command.chmod(0o755)
+    ran = subprocess.run(
+        ["bash", "-c", release_script(), "release.sh", "digits.onnx", "1.0.0"],
+        env={**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (7, "", "edge-fleet: no such model\n")
 
 
 @pytest.mark.distributor
