@@ -8,15 +8,22 @@ evidence (``evidence_policy``): statements that others signed about the very fil
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from distributor.operators import EVERYWHERE
-from edge_sdk.base import Digest, RefusedError
-from edge_sdk.evidence import Evidence, EvidencePolicy, Required, check_evidence, load_policy
-from edge_sdk.formats import code_in
-from edge_sdk.manifest import FileEntry, Manifest
+from edge_sdk.base import Digest, FormatError, ProofError, RefusedError
+from edge_sdk.evidence import (
+    Evidence,
+    EvidencePolicy,
+    Required,
+    check_evidence,
+    load_policy,
+    made_sample,
+)
+from edge_sdk.formats import code_in, external_locations, safetensors_names
+from edge_sdk.manifest import GOLDEN_PATH, FileEntry, Manifest
 
 _SHOWN_MAX = 5
 
@@ -72,6 +79,41 @@ class EvidenceGate:
         required = self._policy.of(manifest.model.namespace)
         at = datetime.fromtimestamp(at_ms / 1000, UTC)
         return await asyncio.to_thread(check_evidence, documents, required, manifest, at=at)
+
+    async def check_sample(self, manifest: Manifest, path_of: Callable[[Digest], Path]) -> None:
+        """Proves that the file of which no evidence speaks is a golden sample, and that the model
+        does not take its weights from it. ``path_of``: as in ``CodeGate``.
+
+        Raises: ProofError, FormatError.
+        """
+        sample = made_sample(manifest)
+        if sample is not None and self._policy.of(manifest.model.namespace):
+            await asyncio.to_thread(_prove_sample, manifest, sample, path_of)
+
+
+def _prove_sample(manifest: Manifest, sample: FileEntry, path_of: Callable[[Digest], Path]) -> None:
+    names = _read(safetensors_names, sample, path_of)
+    foreign = [one for one in names if not one.startswith(("input.", "output."))]
+    if foreign:
+        raise ProofError(
+            f"{sample.path} is no golden sample, of which evidence need not speak: it holds "
+            f"{foreign[0][:200]!r}"
+        )
+    for entry in manifest.files:
+        for location in _read(external_locations, entry, path_of):
+            if location.replace("\\", "/").rpartition("/")[2].casefold() == GOLDEN_PATH:
+                raise ProofError(
+                    f"{entry.path} takes weights from {GOLDEN_PATH}, of which no evidence speaks"
+                )
+
+
+def _read(
+    what: Callable[[Path], Iterable[str]], entry: FileEntry, path_of: Callable[[Digest], Path]
+) -> Iterable[str]:
+    try:
+        return what(path_of(entry.digest))
+    except FormatError as error:  # which names where it lies here
+        raise FormatError(f"{entry.path}: {error.message.partition(': ')[2]}") from None
 
 
 def _look(files: tuple[FileEntry, ...], path_of: Callable[[Digest], Path]) -> tuple[str, ...]:

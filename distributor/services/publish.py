@@ -137,6 +137,8 @@ async def publish(
         async with blobs.stage() as staging:
             await _stage(staging, manifest, frames, set(missing))
             await prove_stored(database, blobs, manifest, staging.digests)
+            if evidence:
+                await gates.evidence.check_sample(manifest, partial(_path, blobs, staging))
             code: tuple[str, ...] = ()
             if new or missing:
                 code = await gates.code.check(

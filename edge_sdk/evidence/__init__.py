@@ -13,7 +13,7 @@ from edge_sdk.evidence.check import (
     missing_evidence,
 )
 from edge_sdk.evidence.policy import EvidencePolicy, Required, load_policy
-from edge_sdk.evidence.statement import Kind
+from edge_sdk.evidence.statement import Kind, made_sample
 
 __all__ = [
     "EVIDENCE_BYTES_MAX",
@@ -25,5 +25,6 @@ __all__ = [
     "check_evidence",
     "find_evidence",
     "load_policy",
+    "made_sample",
     "missing_evidence",
 ]

@@ -15,7 +15,7 @@ import msgspec
 
 from edge_sdk.base import Digest, FormatError, ProofError
 from edge_sdk.evidence.bundle import decode
-from edge_sdk.manifest import FileEntry, Manifest
+from edge_sdk.manifest import GOLDEN_PATH, FileEntry, Manifest
 
 Kind = Literal["model-signing", "slsa-provenance"]
 
@@ -156,13 +156,20 @@ def _sha256s(subjects: Iterable[_Subject]) -> Iterable[Digest]:
     return (Digest.parse(one.digest["sha256"]) for one in subjects if "sha256" in one.digest)
 
 
+def made_sample(manifest: Manifest) -> FileEntry | None:
+    """The golden sample where publishing puts the one that it makes: no evidence speaks of it,
+    so whoever takes the artifact has to prove that it is a sample and nothing else."""
+    if manifest.golden is None or manifest.golden.path != GOLDEN_PATH:
+        return None
+    return None if manifest.entry == GOLDEN_PATH else manifest.file(GOLDEN_PATH)
+
+
 def _without_sample(manifest: Manifest, stated: Iterable[str]) -> list[FileEntry]:
     """The files that evidence has to speak of: the golden sample is made when publishing, after
     whoever signed, and no engine loads it. One that was there before is a file like others."""
-    sample = "" if manifest.golden is None else manifest.golden.path
-    if sample in stated or sample == manifest.entry:
-        sample = ""
-    return [one for one in manifest.files if one.path != sample]
+    sample = made_sample(manifest)
+    exempt = "" if sample is None or sample.path in stated else sample.path
+    return [one for one in manifest.files if one.path != exempt]
 
 
 def _refuse(what: str, paths: list[str]) -> None:

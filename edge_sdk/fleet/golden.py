@@ -30,7 +30,6 @@ from edge_sdk.formats import (
 )
 from edge_sdk.manifest import Signature, TensorSpec, Tolerance
 
-GOLDEN_PATH = "golden.safetensors"
 INPUT = "input."
 OUTPUT = "output."
 

@@ -28,10 +28,11 @@ from edge_sdk.base import (
 from edge_sdk.engines import available_engines
 from edge_sdk.evidence import EVIDENCE_BYTES_MAX
 from edge_sdk.fleet.files import kind_of, list_files
-from edge_sdk.fleet.golden import GOLDEN_PATH, GoldenSample, read_sample, sample_for
+from edge_sdk.fleet.golden import GoldenSample, read_sample, sample_for
 from edge_sdk.fleet.requirements import ENGINES, MEMORY_FACTOR, with_overrides
 from edge_sdk.formats import TensorMap, open_folder, open_model
 from edge_sdk.manifest import (
+    GOLDEN_PATH,
     FileEntry,
     Golden,
     Manifest,

@@ -8,8 +8,13 @@ format is told from the others, and what is an error instead: ``detect.py``.
 from edge_sdk.formats.code import code_in
 from edge_sdk.formats.detect import FORMATS, open_folder, open_model
 from edge_sdk.formats.npz import is_npz, read_npz
+from edge_sdk.formats.onnx import external_locations
 from edge_sdk.formats.onnx_skeleton import onnx_skeleton
-from edge_sdk.formats.safetensors import read_safetensors, write_safetensors
+from edge_sdk.formats.safetensors import (
+    read_safetensors,
+    safetensors_names,
+    write_safetensors,
+)
 from edge_sdk.formats.tensor_map import (
     DTYPE_BITS,
     ModelFacts,
@@ -27,6 +32,7 @@ __all__ = [
     "TensorMap",
     "TensorRange",
     "code_in",
+    "external_locations",
     "is_npz",
     "onnx_skeleton",
     "open_folder",
@@ -34,5 +40,6 @@ __all__ = [
     "packed_bytes",
     "read_npz",
     "read_safetensors",
+    "safetensors_names",
     "write_safetensors",
 ]

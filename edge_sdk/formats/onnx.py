@@ -10,7 +10,9 @@ file.
 
 from __future__ import annotations
 
-from edge_sdk.formats.model_file import Contents, Format, ModelFile
+from pathlib import Path
+
+from edge_sdk.formats.model_file import Contents, Format, ModelFile, open_file
 from edge_sdk.formats.onnx_graph import GraphWalk
 from edge_sdk.formats.onnx_tensor import place
 from edge_sdk.formats.onnx_value import read_opset, read_value
@@ -48,6 +50,23 @@ def read(file: ModelFile) -> Contents | None:
         raise walk.problem
     tensors, external_files = place(file, walk.tensors)
     return Contents(tensors=tensors, external_files=external_files, facts=_facts(walk, model))
+
+
+def external_locations(path: Path) -> frozenset[str]:
+    """The files that an ONNX model names for its tensors, as it spells them; none where the file
+    is something else. Raises: FormatError (a model that cannot be read), NotFoundError."""
+    with open_file(path) as file:
+        walk = GraphWalk(file, Wire(file))
+        try:
+            model = _walk_model(file, walk)
+        except WireError:
+            if _begins_as_onnx(file):
+                raise
+            return frozenset()
+        if model is not None and walk.problem:
+            raise walk.problem
+        entries = [entry for tensor in walk.tensors for entry in tensor.entries]
+        return frozenset(value for key, value in entries if key == "location")
 
 
 class _Model:

@@ -194,6 +194,14 @@ def _check_cover(file: ModelFile, start: int, entries: list[_Entry]) -> None:
         )
 
 
+def safetensors_names(path: Path) -> tuple[str, ...]:
+    """The names of all tensors. Raises: FormatError (it is something else), NotFoundError."""
+    with open_file(path) as file:
+        if not _begins(file):
+            raise file.damaged(0, "not a safetensors file")
+        return tuple(entry.name for entry in _read_header(file)[1])
+
+
 def read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
     """All tensors of a file, copied into memory; what NumPy has no type for as bit patterns.
 

@@ -10,6 +10,7 @@ from edge_sdk.manifest.canonical import (
     encode_manifest,
 )
 from edge_sdk.manifest.model import (
+    GOLDEN_PATH,
     AssignedModel,
     Assignment,
     FileEntry,
@@ -22,6 +23,7 @@ from edge_sdk.manifest.model import (
 )
 
 __all__ = [
+    "GOLDEN_PATH",
     "AssignedModel",
     "Assignment",
     "FileEntry",

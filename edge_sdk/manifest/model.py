@@ -10,6 +10,7 @@ from edge_sdk.base.digest import Digest
 from edge_sdk.base.names import ModelName, Version
 
 SCHEMA = 1
+GOLDEN_PATH = "golden.safetensors"  # where publishing puts the sample that it makes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

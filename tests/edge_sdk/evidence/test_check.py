@@ -143,18 +143,22 @@ def test_provenance_of_other_files_is_refused() -> None:
 
 def test_only_the_golden_sample_needs_no_evidence() -> None:
     """It is made after the model was signed. One that the signer saw is a file like others, and
-    no file becomes a sample that the engine is given."""
-    sampled = {**FILES, "sample.safetensors": b"sample"}
-    about = manifest(sampled, sample="sample.safetensors")
+    no file becomes a sample that the engine is given, or that publishing did not make."""
+    sampled = {**FILES, "golden.safetensors": b"sample"}
+    about = manifest(sampled, sample="golden.safetensors")
     for statement, by in ((model_statement, SIGNED), (provenance, BUILT)):
         check(bundle(statement(FILES), key()), about=about, by=(by,))
         check(bundle(statement(sampled), key()), about=about, by=(by,))
-        entry = replace(about, entry="sample.safetensors")
+        entry = replace(about, entry="golden.safetensors")
         with pytest.raises(ProofError):
             check(bundle(statement(FILES), key()), about=entry, by=(by,))
-    changed = {**FILES, "sample.safetensors": b"another"}
+    changed = {**FILES, "golden.safetensors": b"another"}
     with pytest.raises(ProofError, match="other bytes"):
         check(bundle(model_statement(changed), key()), about=about)
+    named = {**FILES, "sample.safetensors": b"sample"}
+    with pytest.raises(ProofError, match="bytes of sample"):
+        about = manifest(named, sample="sample.safetensors")
+        check(bundle(provenance(FILES), key()), about=about, by=(BUILT,))
 
 
 def test_another_key_is_refused() -> None:
