@@ -11,15 +11,25 @@ from a stolen key. A fleet is known by its roots, not by an address.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Timestamp
 
-from edge_sdk.base import FormatError, TrustError, explain_os_error, make_private_folder, whole_file
+from edge_sdk.base import (
+    FormatError,
+    RefusedError,
+    TrustError,
+    explain_os_error,
+    make_private_folder,
+    refuse_open_folder,
+    whole_file,
+)
 from edge_sdk.fleet.repository import Repository
 from edge_sdk.trust import ROOT, SNAPSHOT, TIMESTAMP, verify
 
@@ -45,7 +55,12 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     put: dict[str, int] = {}
 
 
-Known = Mapping[Path, Seen]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What is marked, by file. ``unread``: why a mark cannot be read."""
+
+    seen: Mapping[Path, Seen]
+    unread: Mapping[Path, Exception]
 
 
 class TrustMarks:
@@ -57,13 +72,18 @@ class TrustMarks:
 
     def load(self) -> Known:
         """Everything that is marked; to be read before anything is fetched, since others may
-        see something newer meanwhile. Raises: FormatError (a mark is damaged: it must not be
-        taken for a first time)."""
-        return {file: _read(file) for file in sorted(self.folder.glob("*.json"))}
+        see something newer meanwhile. Raises: RefusedError (the folder is another's), UsageError
+        (it cannot be read)."""
+        marks = {file: _read(file) for file in self._files()}
+        return Known(
+            seen={file: one for file, one in marks.items() if isinstance(one, Seen)},
+            unread={file: one for file, one in marks.items() if not isinstance(one, Seen)},
+        )
 
     def follow(self, repository: Repository, known: Known) -> None:
         """Marks what ``repository`` verified. Raises: TrustError where that is older than what
-        was ``known`` before it was fetched."""
+        was ``known`` before it was fetched, FormatError (its mark is damaged: it must not be
+        taken for a first time)."""
         roots = tuple(root_digest(one) for one in repository.roots)
         file, seen = self._of(known, roots)
         if seen is not None:
@@ -94,11 +114,33 @@ class TrustMarks:
             )
 
     def _of(self, known: Known, roots: tuple[str, ...]) -> tuple[Path, Seen | None]:
-        """The file of the fleet that one of ``roots`` is of, and what it holds."""
-        for file, seen in known.items():
+        """The file of the fleet that one of ``roots`` is of, and what it holds.
+
+        Raises: FormatError (or why else a mark cannot be read) where that may be of this fleet:
+        it bears its name, or the fleet has no other.
+        """
+        found: tuple[Path, Seen | None] = self.folder / _name(roots[0]), None
+        for file, seen in known.seen.items():
             if not set(roots).isdisjoint(seen.roots):
-                return file, seen
-        return self.folder / f"{roots[0][:16]}.json", None
+                found = file, seen
+                break
+        for file, error in known.unread.items():
+            if found[1] is None or file.name in map(_name, roots):
+                raise error
+        return found
+
+    def _files(self) -> list[Path]:
+        """A folder that is not there has none; one that cannot be read is not empty."""
+        try:
+            with os.scandir(self.folder) as entries:
+                names = sorted(one.name for one in entries if one.name.endswith(".json"))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise explain_os_error(error, self.folder) from error
+        refuse_open_folder(self.folder)
+        _refuse_anothers(self.folder)
+        return [self.folder / one for one in names]
 
     def _write(self, file: Path, seen: Seen) -> None:
         with whole_file(file, replace=True, private=True) as stream:
@@ -108,10 +150,11 @@ class TrustMarks:
     def _locked(self) -> Iterator[None]:
         """One at a time: of two publishers on one machine neither takes the other's marks back."""
         make_private_folder(self.folder)
+        _refuse_anothers(self.folder)
         try:
-            lock = (self.folder / ".lock").open("wb")
+            lock = open(self.folder / ".lock", "ab", opener=_open_no_link)  # noqa: SIM115 - below
         except OSError as error:
-            raise explain_os_error(error, self.folder) from error
+            raise explain_os_error(error, self.folder / ".lock") from error
         with lock:
             if fcntl is not None:
                 with suppress(OSError):  # no locks on this disk
@@ -124,14 +167,33 @@ def root_digest(root: Metadata[Root]) -> str:
     return hashlib.sha256(root.signed_bytes).hexdigest()
 
 
-def _read(file: Path) -> Seen:
+def _name(root: str) -> str:
+    return f"{root[:16]}.json"
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    """A link would lead somebody else's file here."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
+
+
+def _refuse_anothers(folder: Path) -> None:
+    """Who owns it can take marks back. Raises: RefusedError."""
+    if os.name == "posix" and folder.stat().st_uid != os.geteuid():
+        raise RefusedError(
+            f"{folder} belongs to another user, who could take back what is marked in it; name a "
+            "folder of your own: --trust-marks, or EDGE_FLEET_HOME"
+        )
+
+
+def _read(file: Path) -> Seen | Exception:
+    """The mark, or why it cannot be read: that is said only to whose mark it is."""
     try:
         with file.open("rb") as stream:
             return msgspec.json.decode(stream.read(_BYTES_MAX), type=Seen)
     except OSError as error:
-        raise explain_os_error(error, file) from error
+        return explain_os_error(error, file)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise _damaged(file) from None
+        return _damaged(file)
 
 
 def _damaged(file: Path) -> FormatError:

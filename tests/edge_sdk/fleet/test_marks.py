@@ -13,7 +13,7 @@ import pytest
 from tuf.api.metadata import Root
 
 from edge_sdk import trust
-from edge_sdk.base import FormatError, NotFoundError, TrustError, UsageError
+from edge_sdk.base import FormatError, NotFoundError, RefusedError, TrustError, UsageError
 from edge_sdk.fleet import TrustMarks
 from edge_sdk.fleet.repository import Repository
 from tests.support.artifacts import make_artifact
@@ -141,7 +141,7 @@ def test_what_was_put_from_here(fleet: SignedFleet, marks: TrustMarks) -> None:
     with pytest.raises(TrustError, match=r"ns_team.*version 1 of it, where version 2"):
         look(marks, past)
     look(marks, fleet)
-    assert [one.put for one in marks.load().values()] == [{}]
+    assert [one.put for one in marks.load().seen.values()] == [{}]
 
 
 def test_somebody_else_was_faster(fleet: SignedFleet, marks: TrustMarks) -> None:
@@ -164,7 +164,7 @@ def test_publishers_at_once(fleet: SignedFleet, marks: TrustMarks) -> None:
         one.join(30)
     publish(fleet, "1.0.0")
     look(marks, fleet)
-    assert [one.timestamp_version for one in marks.load().values()] == [2]
+    assert [one.timestamp_version for one in marks.load().seen.values()] == [2]
 
 
 def test_fleets_are_known_by_their_roots(
@@ -181,13 +181,13 @@ def test_fleets_are_known_by_their_roots(
     look(marks, fleet)
     look(marks, fleet, root=fleet.files["2.root.json"])
     assert len(said) == 2
-    assert len(marks.load()) == 2
+    assert len(marks.load().seen) == 2
 
 
 def test_a_damaged_mark_is_no_first_time(fleet: SignedFleet, marks: TrustMarks) -> None:
     """Whatever becomes of the file, it is refused until a person says what to do."""
     look(marks, fleet)
-    (file,) = marks.load()
+    (file,) = marks.load().seen
     whole = file.read_bytes()
     for damaged in (b"", whole[:-9], b"[]", whole.replace(b'"timestamp":"', b'"timestamp":"AAAA')):
         file.write_bytes(damaged)
@@ -197,10 +197,80 @@ def test_a_damaged_mark_is_no_first_time(fleet: SignedFleet, marks: TrustMarks) 
     look(marks, fleet)
 
 
+def test_a_damaged_mark_of_another_fleet(fleet: SignedFleet, marks: TrustMarks) -> None:
+    """Who has a mark that is whole goes on; a fleet that has none yet might be whose it was."""
+    other = SignedFleet()
+    look(marks, other)
+    (file,) = marks.load().seen
+    look(marks, fleet)
+    whole = file.read_bytes()
+    file.write_bytes(b"")
+    past = older(fleet)
+    publish(fleet, "1.0.0")
+    look(marks, fleet)
+    with pytest.raises(TrustError, match="was seen before"):
+        look(marks, past)
+    for one in (other, SignedFleet()):
+        with pytest.raises(FormatError, match="damaged"):
+            look(marks, one)
+    file.write_bytes(whole)
+    look(marks, other)
+
+
+def test_a_folder_that_cannot_be_read_is_not_empty(
+    fleet: SignedFleet, marks: TrustMarks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is found there, which must not be taken for a first time (mode 0300)."""
+    past = older(fleet)
+    publish(fleet, "1.0.0")
+    look(marks, fleet)
+    scandir = os.scandir
+
+    def refused(path: object = ".") -> object:
+        if str(path) == str(marks.folder):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)  # type: ignore[call-overload]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", refused)
+        with pytest.raises(UsageError, match="no permission for"):
+            look(marks, past)
+    with pytest.raises(TrustError, match="was seen before"):
+        look(marks, past)
+
+
+def test_the_folder_of_another_user(
+    fleet: SignedFleet, marks: TrustMarks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing in it is believed, and nothing is written there."""
+    look(marks, fleet)
+    nobody = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: nobody)
+    with pytest.raises(RefusedError, match="belongs to another user"):
+        marks.load()
+    with pytest.raises(RefusedError, match="belongs to another user"):
+        marks.put([trust.read("root", fleet.newest("root"), Root)], {"ns_team": 9})
+
+
+def test_a_lock_that_is_a_link(fleet: SignedFleet, marks: TrustMarks, tmp_path: Path) -> None:
+    """What it leads to is neither opened nor emptied; nor is a lock."""
+    look(marks, fleet)
+    lock, precious = marks.folder / ".lock", tmp_path / "precious"
+    lock.write_text("somebody's")
+    look(marks, fleet)
+    assert lock.read_text() == "somebody's"
+    precious.write_text("precious")
+    lock.unlink()
+    lock.symlink_to(precious)
+    with pytest.raises(UsageError, match=r"\.lock cannot be used"):
+        look(marks, fleet)
+    assert precious.read_text() == "precious"
+
+
 def test_files_are_for_their_owner(fleet: SignedFleet, marks: TrustMarks) -> None:
     """Nobody else can read or change what was seen."""
     look(marks, fleet)
-    (file,) = marks.load()
+    (file,) = marks.load().seen
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(marks.folder.stat().st_mode) == 0o700
 
