@@ -11,9 +11,10 @@ from typing import Any
 import click
 
 from device_agent.cli.settings import config_options, read_config
+from device_agent.identity import KeptIdentity
 from device_agent.store import Store
 from device_agent.store.filesystem import FileSystem
-from device_agent.trust import read_factory_root
+from device_agent.trust import ROOT_MISSING, read_factory_root
 from device_agent.updater.trial import find_engines
 from edge_sdk.base import EdgeError, RefusedError
 from edge_sdk.base.command import json_option, print_json, print_table
@@ -50,10 +51,17 @@ def _check_folder(root: Path) -> dict[str, Any]:
 def _check_trust(root: Path) -> dict[str, Any]:
     """Without a whole one nothing new is believed; a device that is to be enrolled has none."""
     kept = read_factory_root(FileSystem(), root / "trust")
-    if kept is None:
+    if kept is None and not _is_enrolled(root):
         return _check("factory root", True, "none yet: enrol, or run with --root")
-    message = "kept" if kept else f"both copies in {root / 'trust'} are damaged: give --root again"
-    return _check("factory root", bool(kept), message)
+    damaged = "none" if kept is None else f"both copies in {root / 'trust'} are damaged"
+    return _check("factory root", bool(kept), "kept" if kept else f"{damaged}: {ROOT_MISSING}")
+
+
+def _is_enrolled(root: Path) -> bool:
+    try:
+        return KeptIdentity(Store(root)).load() is not None
+    except EdgeError:  # it is damaged, which takes more than a root
+        return True
 
 
 def _check_links(root: Path) -> dict[str, Any]:

@@ -15,11 +15,11 @@ import click
 from device_agent.cli.settings import check_named, read_config
 from device_agent.config import AgentConfig
 from device_agent.errors import StateError
-from device_agent.identity import KeptIdentity, enrol_device, read_token
+from device_agent.identity import KeptIdentity, enrol_device, newer_root, read_token
 from device_agent.store import Store
 from device_agent.store.durable import make_folder
-from device_agent.trust import keep_factory_root, read_factory_root
-from edge_sdk.base import UnavailableError, UsageError, explain_os_error
+from device_agent.trust import ROOT_MISSING, keep_factory_root, read_factory_root
+from edge_sdk.base import EdgeError, UnavailableError, UsageError, explain_os_error
 from edge_sdk.base.command import PathArgument, json_option, note, print_json
 from edge_sdk.identity import EnrolmentToken, FactoryKey
 from edge_sdk.rpc import allow_plaintext, check_address, plaintext_for_tests
@@ -132,6 +132,42 @@ def _keep_root(store: Store, root: bytes) -> None:
         keep_factory_root(store.files, folder, root)
 
 
+def take_root(config: AgentConfig, store: Store, newcomer: Newcomer) -> None:
+    """Where the device came in before the fleet had a root, a newer token brings it.
+
+    Raises: UsageError, TrustError, UnavailableError, ResourceError.
+    """
+    identity = KeptIdentity(store).load()
+    if newcomer.token is None or identity is None or _has_root(store):
+        return
+    root = newer_root(identity, newcomer.token)
+    try:
+        _keep_root(store, root)
+    except OSError as error:
+        raise explain_os_error(error, Path(error.filename or store.root)) from error
+    note(f"edge-agent: {config.device} took the fleet's root from the token")
+
+
+def look_for_root(config: AgentConfig, store: Store, newcomer: Newcomer) -> None:
+    """What the device holds is served also where the token is no good for that."""
+    try:
+        if newcomer.token is not None and newcomer.token.root:
+            take_root(config, store, newcomer)
+    except EdgeError as error:
+        note(f"edge-agent: no factory root came with the token: {error.message}")
+    warn_without_root(config, store)
+
+
+def warn_without_root(config: AgentConfig, store: Store) -> None:
+    """Enrolled, connected, and yet nothing will ever be installed: that is said at once."""
+    if config.distributor and not config.root and not _has_root(store):
+        note(f"edge-agent: {config.device} has no whole factory root: {ROOT_MISSING}")
+
+
+def _has_root(store: Store) -> bool:
+    return bool(read_factory_root(store.files, store.root / "trust"))
+
+
 def _check_without(config: AgentConfig) -> None:
     """An agent without an identity serves what it holds, and speaks to no distributor."""
     if not config.distributor:
@@ -153,14 +189,21 @@ def _check_without(config: AgentConfig) -> None:
 @enrolment_options
 @json_option
 def enrol(as_json: bool, wait: bool, **flags: Any) -> None:
-    """Gives this device an identity. 'run' does the same when it has none."""
+    """Gives this device an identity. 'run' does the same when it has none.
+
+    To one that came in before its fleet had a root, a newer token brings that.
+    """
     newcomer = read_newcomer(flags)
     config, _ = read_config(flags, device_needed=False)
     config = named(config, newcomer)
     store = make_store(Path(config.state_dir))
-    if newcomer.token is None and KeptIdentity(store).load() is None:
+    known = KeptIdentity(store).load() is not None
+    if newcomer.token is None and not known:
         raise UsageError("give the token: --token-file FILE (-: standard input)")
-    identified(config, store, newcomer, wait=wait)
+    config = identified(config, store, newcomer, wait=wait)
+    if known:
+        take_root(config, store, newcomer)
+    warn_without_root(config, store)
     _show(KeptIdentity(store), as_json=as_json)
 
 

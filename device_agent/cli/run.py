@@ -15,6 +15,7 @@ from device_agent.access import own_token
 from device_agent.cli.enrolment import (
     enrolment_options,
     identified,
+    look_for_root,
     make_store,
     named,
     read_newcomer,
@@ -54,6 +55,7 @@ def run_agent(as_json: bool, **flags: Any) -> None:
     )
     store = make_store(Path(config.state_dir))
     config = identified(config, store, newcomer)
+    look_for_root(config, store, newcomer)
     doors = (config.agent_uri, config.inference_uri, config.rest_address)
     if not all(uri.startswith("unix:") for uri in doors if uri):
         # With it the agent's own commands and processes ask.

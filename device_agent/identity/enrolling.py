@@ -11,7 +11,7 @@ from pathlib import Path
 
 from device_agent.errors import StateError
 from device_agent.identity.kept import KeptIdentity
-from edge_sdk.base import UnavailableError, UsageError
+from edge_sdk.base import TrustError, UnavailableError, UsageError
 from edge_sdk.identity import (
     EnrolmentToken,
     FactoryKey,
@@ -19,7 +19,9 @@ from edge_sdk.identity import (
     Issued,
     Pending,
     enrol,
+    fingerprint,
     first_contact,
+    to_der,
 )
 from edge_sdk.rpc.backoff import Backoff
 
@@ -90,6 +92,24 @@ def enrol_device(
         _wait(answer, name, say, sleep)
 
 
+def newer_root(identity: Identity, token: EnrolmentToken) -> bytes:
+    """The TUF root that a token names, for a device that came into the same fleet before there
+    was one. The token's secret is not said, so none of its uses is spent.
+
+    Raises: UsageError, TrustError (another fleet's, or what answers shows another root),
+    UnavailableError.
+    """
+    _check_for(token, identity.facts.name)
+    if not token.root:
+        raise UsageError(
+            "this token names no root, as the fleet had none when it was made: another one, made "
+            "after 'edge-fleet keys init', brings it"
+        )
+    if token.authority not in {fingerprint(one) for one in to_der(identity.authorities)}:
+        raise TrustError("this token is of another fleet than the one this device belongs to")
+    return first_contact(token).root
+
+
 def _wait(
     pending: Pending, name: str, say: Callable[[str], None], sleep: Callable[[float], None]
 ) -> None:
@@ -99,13 +119,18 @@ def _wait(
 
 def _check_name(kept: KeptIdentity, token: EnrolmentToken, name: str) -> None:
     """Raises: UsageError, StateError."""
-    if token.kind != "device":
-        raise UsageError(f"this token is for an {token.kind}, not for a device")
-    if token.name not in ("", name):
-        raise UsageError(f"this token is for the device {token.name}, not for {name}")
+    _check_for(token, name)
     begun = kept.shown().name
     if begun not in ("", name):
         raise StateError(
             f"{kept.root} belongs to device {begun!r}, not {name!r}: give its own name or "
             "another folder"
         )
+
+
+def _check_for(token: EnrolmentToken, name: str) -> None:
+    """Raises: UsageError."""
+    if token.kind != "device":
+        raise UsageError(f"this token is for an {token.kind}, not for a device")
+    if token.name not in ("", name):
+        raise UsageError(f"this token is for the device {token.name}, not for {name}")

@@ -6,9 +6,15 @@ installed, never on the way of a request, and decides nothing about what serves 
 """
 
 from device_agent.trust.assignment import AssignmentKeeper, accept
-from device_agent.trust.factory import keep_factory_root, open_gate, read_factory_root
+from device_agent.trust.factory import (
+    ROOT_MISSING,
+    keep_factory_root,
+    open_gate,
+    read_factory_root,
+)
 
 __all__ = [
+    "ROOT_MISSING",
     "AssignmentKeeper",
     "accept",
     "keep_factory_root",

@@ -20,6 +20,7 @@ from device_agent.store import durable
 from device_agent.store.filesystem import FileSystem
 from device_agent.trust import marks as marked
 from device_agent.trust.explain import NO_ROOM, disk_or_trust, explain
+from device_agent.trust.factory import ROOT_MISSING
 from device_agent.trust.marks import Marks
 from device_agent.trust.verified import Verified
 from edge_sdk.base import NotFoundError, TrustError
@@ -131,7 +132,7 @@ class TrustedMetadata:
     """Looks for newer metadata and answers with what is verified. One call at a time.
 
     ``folder`` (``<state>/trust``) holds cache and marks; ``factory_root`` is where all trust
-    begins.
+    begins; where there is none, ``root_later`` is asked at each look.
     """
 
     def __init__(
@@ -145,10 +146,12 @@ class TrustedMetadata:
         cache: Path | None = None,
         base_url: str = _BASE,
         target_base_url: str | None = None,
+        root_later: Callable[[], bytes] = bytes,
     ) -> None:
         self._folder = folder
         self._cache = cache or folder / "metadata"
         self._factory_root = factory_root
+        self._root_later = root_later
         self._fetcher = fetcher
         self._files = files or FileSystem()
         self.clock = clock
@@ -188,11 +191,10 @@ class TrustedMetadata:
             raise disk_or_trust(error) from error
 
     def _attempt(self) -> Client:
+        self._factory_root = self._factory_root or self._root_later()
         if not self._factory_root:
             raise TrustError(
-                "no whole factory root is on this device, so nothing new is believed: enrol it, or "
-                "start the agent with --root FILE",
-                check="factory root",
+                f"no whole factory root is on this device: {ROOT_MISSING}", check="factory root"
             )
         try:
             return self._look()

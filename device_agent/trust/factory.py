@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from device_agent.trust.gate import Gate
 
 _NAMES = ("root.json", "root.copy.json")
+ROOT_MISSING = (
+    "nothing new is believed until one is given: edge-agent enrol --token-file FILE, with a token "
+    "that was made since 'edge-fleet keys init', or start the agent with --root FILE"
+)
 
 
 def keep_factory_root(files: FileSystem, folder: Path, root: bytes) -> None:
@@ -55,14 +59,17 @@ def read_factory_root(files: FileSystem, folder: Path) -> bytes | None:
 
 
 def open_gate(files: FileSystem, folder: Path, source: MetadataSource) -> Gate:
-    """Without a factory root it lets nothing through, and says so."""
+    """Without a factory root it lets nothing through, and says so; one that comes later is
+    found."""
     from device_agent.trust.client import TrustedMetadata, size_max
     from device_agent.trust.fetcher import GuardedFetcher, from_source
     from device_agent.trust.gate import Gate
 
-    root = read_factory_root(files, folder)
+    def root() -> bytes:
+        return read_factory_root(files, folder) or b""
+
     fetcher = GuardedFetcher(from_source(source), size_max=size_max)
-    return Gate(TrustedMetadata(folder, root or b"", fetcher, files=files))
+    return Gate(TrustedMetadata(folder, root(), fetcher, files=files, root_later=root))
 
 
 def _follows(old: bytes, new: bytes) -> bool:

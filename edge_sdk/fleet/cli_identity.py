@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import click
 
-from edge_sdk.base import EdgeError, UsageError, refuse_unwritable, whole_file
+from edge_sdk.base import EdgeError, RefusedError, UsageError, refuse_unwritable, whole_file
 from edge_sdk.base.command import DEVICE, json_option, note, print_json, print_table
 from edge_sdk.fleet.api import Fleet
 from edge_sdk.fleet.cli_keys import warn_of_readers
@@ -37,6 +37,12 @@ class Target(Protocol):
 
 def _debug(command: Any) -> Any:
     return click.option("--debug", is_flag=True, expose_value=False, hidden=True)(command)
+
+
+def _without_root(command: Any) -> Any:
+    return click.option(
+        "--without-root", is_flag=True, help="Also while the fleet has no signed metadata yet."
+    )(command)
 
 
 @click.command(epilog="Example:  edge-fleet login --token-file first-operator.token")
@@ -92,6 +98,7 @@ Examples:
 @click.option("--days", type=float, default=1.0, show_default=True, help="How long it is good.")
 @click.option("--approval", is_flag=True, help="Whom it brings waits for 'devices approve'.")
 @click.option("--output", metavar="FILE", help="Write it there, readable by you alone.")
+@_without_root
 @json_option
 @_debug
 @click.pass_obj
@@ -102,6 +109,7 @@ def token_create(
     name: str | None,
     output: str | None,
     days: float,
+    without_root: bool,
     as_json: bool,
     **asked: Any,
 ) -> None:
@@ -109,6 +117,8 @@ def token_create(
     if output is not None:
         refuse_unwritable(Path(output), replace=False)
     with target.open() as fleet:
+        if not without_root:
+            _check_root(fleet.identities.factory_token())
         text, made = fleet.identities.create_token(name=name or "", valid_s=days * _DAY_S, **asked)
         if output is not None:
             keep_token(fleet, made, text, Path(output))
@@ -135,17 +145,30 @@ def keep_token(fleet: Fleet, made: Token, text: str, file: Path) -> None:
 
 
 @token.command("factory", epilog="Example:  edge-fleet devices token factory > fleet.token")
+@_without_root
 @json_option
 @_debug
 @click.pass_obj
-def token_factory(target: Target, as_json: bool) -> None:
+def token_factory(target: Target, without_root: bool, as_json: bool) -> None:
     """Print a token without a secret, for devices with a factory certificate (802.1AR)."""
     with target.open() as fleet:
         text = fleet.identities.factory_token()
+    if not without_root:
+        _check_root(text)
     if as_json:
         print_json({"text": text})
     else:
         click.echo(text)
+
+
+def _check_root(text: str) -> None:
+    """Of what a token would say now. Raises: RefusedError."""
+    if not EnrolmentToken.decode(text).root:
+        raise RefusedError(
+            "the fleet has no root yet, so a token names none, and a device that comes with it "
+            "installs nothing: first 'edge-fleet keys init' (or --without-root, where each device "
+            "is given the root itself, or a newer token later)"
+        )
 
 
 @token.command("list", epilog="Example:  edge-fleet devices token list")

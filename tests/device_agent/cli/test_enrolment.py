@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from device_agent.cli import cli
-from device_agent.cli.enrolment import identified, make_store, named, read_newcomer
+from device_agent.cli.enrolment import (
+    Newcomer,
+    identified,
+    look_for_root,
+    make_store,
+    named,
+    read_newcomer,
+)
 from device_agent.config import AgentConfig
 from device_agent.errors import StateError
+from device_agent.identity import enrolling, newer_root
 from device_agent.store import Store
-from edge_sdk.base import ResourceError, TrustError, UnavailableError, UsageError
+from device_agent.trust import open_gate, read_factory_root
+from edge_sdk.base import EdgeError, ResourceError, TrustError, UnavailableError, UsageError
+from edge_sdk.identity import Anchors
 from tests.support.enrolled import SecuredFleet, factory_device, secured_fleet
+from tests.support.metadata_files import MetadataFiles
 from tests.support.recording_files import RecordingFiles
+from tests.support.trust import SignedFleet
 
 pytestmark = pytest.mark.distributor
 
@@ -136,3 +150,61 @@ def test_without_an_identity(fleet: SecuredFleet, tmp_path: Path) -> None:
     )
     with pytest.raises(UsageError, match="not enrolled"):
         identified(config, store, newcomer)
+
+
+def test_a_root_that_came_after_the_device(
+    fleet: SecuredFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who enrolled before the fleet had a root is told so by every command, and takes it from a
+    newer token of the same fleet, of which no use is spent; other tokens bring it nothing."""
+    state = str(tmp_path / "state")
+    file = _token_file(fleet, tmp_path / "t", name="gate-20")
+    came = _run("enrol", "--state", state, "--token-file", file)
+    assert came.exit_code == 0
+    assert "has no whole factory root" in came.stderr
+    checked = _run("doctor", "--state", state)
+    assert "factory root" in checked.exception.message
+    assert "edge-agent enrol --token-file" in checked.stdout
+    rootless = _run("enrol", "--state", state, "--token-file", file)
+    assert isinstance(rootless.exception, UsageError)
+    assert "keys init" in rootless.exception.message
+
+    signed, token = SignedFleet(), fleet.token(uses=2)
+    root = signed.root
+    newer = replace(token, root=hashlib.sha256(root).hexdigest())
+    anchors = Anchors(authority=b"", root=root)
+    monkeypatch.setattr(enrolling, "first_contact", lambda given: anchors)
+    for wrong in (replace(newer, authority="0" * 64), replace(newer, name="gate-21")):
+        with pytest.raises(EdgeError):
+            newer_root(fleet.enrolled("gate-20", token=fleet.token(name="gate-20")), wrong)
+    (tmp_path / "n").write_text(newer.encode())
+    (tmp_path / "n").chmod(0o600)
+    flags = {"token_file": str(tmp_path / "n"), "factory_certificate": None, "factory_key": None}
+    store, newcomer = Store(tmp_path / "state"), read_newcomer(dict(flags))
+    config = identified(named(AgentConfig(device="", state_dir=state), newcomer), store, newcomer)
+    gate = open_gate(store.files, store.root / "trust", MetadataFiles(signed.files))
+    with pytest.raises(TrustError, match="edge-agent enrol"):
+        gate.look()
+    look_for_root(config, store, newcomer)
+    assert read_factory_root(store.files, store.root / "trust") == root
+    gate.look()  # an agent that runs finds it as well
+    assert _run("doctor", "--state", state).exit_code == 0
+    used = [one for one in fleet.operator().identities.tokens() if one.token == token.token]
+    assert [one.used_by for one in used] == [()]
+
+
+def test_an_agent_without_a_root_starts_and_says_so(
+    fleet: SecuredFleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A token that brings none, of another fleet or at an address where nobody is, is no reason
+    not to serve what is held."""
+    file = _token_file(fleet, tmp_path / "t", name="gate-22")
+    assert _run("enrol", "--state", str(tmp_path / "s"), "--token-file", file).exit_code == 0
+    token = replace(fleet.token(), root="1" * 64, enrolment_address="127.0.0.1:1")
+    config = AgentConfig(device="gate-22", state_dir=str(tmp_path / "s"), distributor="h:1")
+    for wrong in (token, replace(token, authority="0" * 64), None):
+        newcomer = Newcomer(token=wrong, factory=None)
+        look_for_root(config, Store(tmp_path / "s"), newcomer)
+        said = capsys.readouterr().err
+        assert "has no whole factory root: nothing new is believed" in said
+        assert ("no factory root came with the token" in said) == (wrong is not None)

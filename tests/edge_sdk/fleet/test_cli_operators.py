@@ -87,8 +87,8 @@ def test_an_operator_comes_with_a_token_or_not_at_all(
     with monkeypatch.context() as patched:
         patched.setattr(cli_identity, "whole_file", full)
         assert edge_fleet(*add, tmp_path / "zoe.token").code == 8
-        device = ("devices", "token", "create", "--output", tmp_path / "gate.token")
-        assert edge_fleet(*device).code == 8
+        device = ("devices", "token", "create", "--without-root", "--output")
+        assert edge_fleet(*device, tmp_path / "gate.token").code == 8
     assert "zoe" not in edge_fleet("operators", "list").out
     tokens = edge_fleet("devices", "token", "list", "--json").document["tokens"]
     assert {one["revoked"] for one in tokens} == {True}

@@ -151,16 +151,17 @@ def test_an_operator_renews_by_the_way(fleet: SecuredFleet, tmp_path: Path) -> N
 def test_tokens(fleet: SecuredFleet, tmp_path: Path) -> None:
     """Made to a file for its owner or to standard output, listed without secrets, revoked."""
     file = tmp_path / "t"
-    made = _json("devices", "token", "create", "--uses", "2", "--output", str(file))
+    create = ("devices", "token", "create", "--without-root")
+    made = _json(*create, "--uses", "2", "--output", str(file))
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     decoded = EnrolmentToken.decode(file.read_text())
     assert decoded.token == made["token"]
     assert decoded.secret not in json.dumps(made)
     with pytest.raises(ConflictError):
-        _run("devices", "token", "create", "--output", str(file))
-    shown = _run("devices", "token", "create", "--name", "gate-1", "--approval").stdout
+        _run(*create, "--output", str(file))
+    shown = _run(*create, "--name", "gate-1", "--approval").stdout
     assert EnrolmentToken.decode(shown.splitlines()[0]).name == "gate-1"
-    assert "text" in _json("devices", "token", "create")
+    assert "text" in _json(*create)
     listed = _run("devices", "token", "list").stdout
     assert "gate-1" in listed
     assert decoded.secret not in listed
@@ -172,8 +173,20 @@ def test_tokens(fleet: SecuredFleet, tmp_path: Path) -> None:
         enrol(decoded, first_contact(decoded), make_key(), "gate-2")
     with pytest.raises(NotFoundError):
         _run("devices", "token", "revoke", "nothing")
-    assert EnrolmentToken.decode(_run("devices", "token", "factory").stdout).secret == ""
-    assert EnrolmentToken.decode(str(_json("devices", "token", "factory")["text"])).uses == 0
+    factory = _run("devices", "token", "factory", "--without-root").stdout
+    assert EnrolmentToken.decode(factory).secret == ""
+    asked = _json("devices", "token", "factory", "--without-root")
+    assert EnrolmentToken.decode(str(asked["text"])).uses == 0
+
+
+@pytest.mark.usefixtures("as_ann")
+def test_a_token_that_names_no_root(fleet: SecuredFleet) -> None:
+    """Whoever came with it would install nothing, so none is made before the fleet has a root."""
+    before = len(fleet.operator().identities.tokens())
+    for kind in ("create", "factory"):
+        with pytest.raises(RefusedError, match="keys init"):
+            _run("devices", "token", kind)
+    assert len(fleet.operator().identities.tokens()) == before
 
 
 @pytest.mark.usefixtures("as_ann")
