@@ -31,7 +31,13 @@ from distributor.catalog.deltas import (
     list_deltas,
     remove_deltas,
 )
-from distributor.catalog.evidence import Added, KeptEvidence, add_with_evidence, evidence_of
+from distributor.catalog.evidence import (
+    Added,
+    KeptEvidence,
+    add_with_evidence,
+    evidence_of,
+    get_evidence,
+)
 
 __all__ = [
     "Added",
@@ -52,6 +58,7 @@ __all__ = [
     "find_artifacts",
     "find_deltas",
     "get_artifact",
+    "get_evidence",
     "history_of",
     "list_artifacts",
     "list_deltas",

@@ -46,8 +46,9 @@ class Contents(wire_grpc.ContentServiceServicer):
     async def FetchEvidence(
         self, request: wire.FetchEvidenceRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[wire.EvidenceFile]:
-        """What an artifact was published with, the oldest first."""
+        """What an artifact was published with, the oldest first; one of it in memory."""
         found = await self._database.read(catalog.get_artifact, to_digest(request.artifact))
         permitted(found.model.namespace)
-        for one in await self._database.read(catalog.evidence_of, found.artifact):
+        for digest in await self._database.read(catalog.evidence_of, found.artifact):
+            one = await self._database.read(catalog.get_evidence, found.artifact, digest)
             yield wire.EvidenceFile(document=one.document, added_ms=one.added_ms)

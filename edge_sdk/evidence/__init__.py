@@ -6,6 +6,8 @@ authorities that a policy names, and held against the artifact's manifest. No cl
 
 from edge_sdk.evidence.bundle import EVIDENCE_BYTES_MAX
 from edge_sdk.evidence.check import (
+    EVIDENCE_KEPT_BYTES_MAX,
+    EVIDENCE_KEPT_MAX,
     EVIDENCE_MAX,
     Evidence,
     check_evidence,
@@ -17,6 +19,8 @@ from edge_sdk.evidence.statement import Kind, made_sample
 
 __all__ = [
     "EVIDENCE_BYTES_MAX",
+    "EVIDENCE_KEPT_BYTES_MAX",
+    "EVIDENCE_KEPT_MAX",
     "EVIDENCE_MAX",
     "Evidence",
     "EvidencePolicy",

@@ -19,6 +19,9 @@ from edge_sdk.evidence.statement import Kind, Provenance, Statement, read_statem
 from edge_sdk.manifest import Manifest
 
 EVIDENCE_MAX = 8  # of one artifact at a time
+# Of one artifact altogether: more can be attached to what is published.
+EVIDENCE_KEPT_MAX = 32
+EVIDENCE_KEPT_BYTES_MAX = 16 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

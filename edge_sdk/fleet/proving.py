@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -38,7 +38,13 @@ from edge_sdk.base import (
     explain_os_error,
     prove_stream,
 )
-from edge_sdk.evidence import Evidence, EvidencePolicy, find_evidence
+from edge_sdk.evidence import (
+    EVIDENCE_KEPT_BYTES_MAX,
+    EVIDENCE_KEPT_MAX,
+    Evidence,
+    EvidencePolicy,
+    find_evidence,
+)
 from edge_sdk.fleet.connection import Connection
 from edge_sdk.fleet.metadata import MetadataClient
 from edge_sdk.manifest import FileEntry, Manifest, decode_manifest
@@ -202,7 +208,9 @@ class Proving:
         """Certificates are judged by the day on which the evidence came, as it is said here."""
         request = wire.FetchEvidenceRequest(artifact=artifact.raw)
         try:
-            kept = self._connection.repeat(lambda: list(self._contents.FetchEvidence(request)))
+            kept = self._connection.repeat(
+                lambda: _within_limits(self._contents.FetchEvidence(request))
+            )
         except UsageError:
             kept = []  # a distributor of before there was evidence
         required = () if policy is None else policy.of(manifest.model.namespace)
@@ -222,6 +230,18 @@ class Proving:
                 "what its signed manifest says",
                 path=entry.path,
             )
+
+
+def _within_limits(evidence: Iterable[wire.EvidenceFile]) -> list[wire.EvidenceFile]:
+    """All of it. Raises: FormatError (more than a version may have)."""
+    found: list[wire.EvidenceFile] = []
+    left_bytes = EVIDENCE_KEPT_BYTES_MAX
+    for one in evidence:
+        left_bytes -= len(one.document)
+        if len(found) == EVIDENCE_KEPT_MAX or left_bytes < 0:
+            raise FormatError("the distributor has more evidence than a version may have")
+        found.append(one)
+    return found
 
 
 def _date(at_ms: int) -> datetime:
