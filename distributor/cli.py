@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import signal
 import sys
 from importlib.metadata import version
@@ -149,7 +150,10 @@ def init(data: Path | None, database: str | None, file: Path | None, as_json: bo
         print_json({"data": str(config.data), "created": created})
     else:
         done = "made" if created else "is there already and up to date"
-        note(f"{config.data} {done}; start it with: edge-distributor serve --data {config.data}")
+        start = ["edge-distributor", "serve", "--data", str(config.data)]
+        start += ["--database", database] if database else []
+        start += ["--config", str(file)] if file else []
+        note(f"{config.data} {done}; start it with: {shlex.join(start)}")
 
 
 @cli.command()

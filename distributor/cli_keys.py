@@ -148,12 +148,12 @@ def _keys_in_use(
 ) -> list[tuple[ListedKey, bool | None]]:
     """Every key, and whether metadata name it; None where the catalog is of another release."""
     from distributor.signing import online_keys
-    from distributor.storage import Database, DataFolder, catalog_url, schema_version
+    from distributor.storage import Database, DataFolder, catalog_of, schema_version
 
     root = _data_folder(data, file)
     keys = _online(root)
     setting = Settings("distributor", file).get("database", database, "")
-    catalog = Database(catalog_url(DataFolder(root).catalog, setting))
+    catalog = Database(catalog_of(DataFolder(root), setting))
     try:
         has, wanted = schema_version(catalog)
         if has != wanted:

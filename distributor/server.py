@@ -41,7 +41,7 @@ from distributor.services import (
     open_listener,
 )
 from distributor.signing import OnlineKeys, find_root
-from distributor.storage import Blobs, Database, DataFolder, catalog_url, upgrade
+from distributor.storage import Blobs, Database, DataFolder, catalog_of, remember_catalog, upgrade
 from edge_sdk.protos.delivery_v1_pb2_grpc import add_DeliveryServiceServicer_to_server
 from edge_sdk.protos.fleet_v1_pb2_grpc import add_FleetServiceServicer_to_server
 from edge_sdk.protos.identity_v1_pb2_grpc import (
@@ -118,9 +118,11 @@ async def running(config: DistributorConfig) -> AsyncIterator[Serving]:
     folder.check()
     async with AsyncExitStack() as stack:
         stack.enter_context(folder.owned())
-        database = Database(catalog_url(folder.catalog, config.database))
+        url = catalog_of(folder, config.database)
+        database = Database(url)
         stack.callback(database.close)
         await asyncio.to_thread(upgrade, database)
+        remember_catalog(folder, url)  # of a folder that an earlier release made
         blobs = Blobs(folder.objects)
         await _tidy_up(database, blobs)
         keeper = Keeper(database, blobs, budget_bytes=config.delta_storage_bytes)

@@ -6,6 +6,7 @@ Never answers a question itself: the doors ask here before they do.
 from device_agent.access.apps import App, AppTokens, own_token
 from device_agent.access.guard import Guard, Streams
 from device_agent.access.limits import LOCAL_LIMITS, SMALL
+from device_agent.access.listening import listening, running_address
 from device_agent.access.prompt import Prompt, Silent, prompt
 from device_agent.access.roles import ALLOWED, ROLES, Role, may_call
 from device_agent.access.sockets import OWNER, Access, OwnSocket, access_of, remove_dead
@@ -28,8 +29,10 @@ __all__ = [
     "Silent",
     "Streams",
     "access_of",
+    "listening",
     "may_call",
     "own_token",
     "prompt",
     "remove_dead",
+    "running_address",
 ]

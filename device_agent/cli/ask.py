@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from device_agent.access import own_token
+from device_agent.access import own_token, running_address
 from device_agent.cli.settings import read_config
 from device_agent.config import AgentConfig
 from device_agent.local_api.asking import AgentQuestions
@@ -32,12 +33,20 @@ def shown_token(config: AgentConfig) -> str | None:
     return app_token() or own_token(Path(config.state_dir)) or None
 
 
-@contextmanager
-def agent(state_dir: str | None, local_address: str | None) -> Iterator[AgentQuestions]:
-    """Raises: UnavailableError where no agent answers there."""
+def running_config(state_dir: str | None, local_address: str | None) -> AgentConfig:
+    """Settings as they were given; where none names an address, that of the agent which runs."""
     config, _ = read_config(
         {"state_dir": state_dir, "local_address": local_address}, device_needed=False
     )
+    if config.local_address:
+        return config
+    return dataclasses.replace(config, local_address=running_address(Path(config.state_dir)))
+
+
+@contextmanager
+def agent(state_dir: str | None, local_address: str | None) -> Iterator[AgentQuestions]:
+    """Raises: UnavailableError where no agent answers there."""
+    config = running_config(state_dir, local_address)
     uri = config.agent_uri
     with AgentQuestions(uri, shown_token(config)) as questions:
         if uri.startswith("unix:") and not Path(uri.removeprefix("unix:")).exists():

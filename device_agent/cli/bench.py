@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from device_agent.cli.ask import shown_token
+from device_agent.cli.ask import running_config, shown_token
 from device_agent.cli.live import status_line
-from device_agent.cli.settings import read_config
 from edge_sdk.base import EdgeError, RefusedError, UnavailableError, UsageError
 from edge_sdk.base.command import (
     EXIT_INTERRUPTED,
@@ -110,8 +109,7 @@ def _where(
 
     if inference:
         return Where(inference=inference, fast_lane=fast_lane)
-    flags = {"state_dir": state_dir, "local_address": local}
-    config, _ = read_config(flags, device_needed=False)
+    config = running_config(state_dir, local)
     uri = config.agent_uri
     if uri.startswith("unix:") and not Path(uri.removeprefix("unix:")).exists():
         raise UnavailableError(

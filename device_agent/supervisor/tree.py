@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from device_agent.access import remove_dead
+from device_agent.access import listening, remove_dead
 from device_agent.config import AgentConfig, to_json
 from device_agent.statistics_page import create_page
 from device_agent.supervisor.only_one import only_one
@@ -105,7 +105,8 @@ class Supervisor:
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
-        with only_one(Path(self._config.state_dir)):
+        state = Path(self._config.state_dir)
+        with only_one(state), listening(state, self._config.agent_uri):
             try:
                 wait_until_free(self._config.agent_uri)
                 if self._serve:

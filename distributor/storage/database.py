@@ -48,7 +48,7 @@ def catalog_url(file: Path, setting: str) -> URL:
         raise UsageError(
             "the database is given as postgresql://USER@HOST/NAME, or as sqlite:////FILE"
         ) from None
-    if url.password is not None:
+    if url.password is not None or "password" in url.query:
         raise UsageError(
             "a password does not belong into the database's URL, where others may see it: put it "
             "into ~/.pgpass, or into the file that PGPASSFILE names"

@@ -22,7 +22,7 @@ _FORMAT = "edge-distributor 1\n"
 
 class DataFolder:
     """Paths within one data folder: ``catalog.db``, ``objects/``, ``keys/``, ``work/``,
-    ``format``."""
+    ``format``, ``database``."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
@@ -31,6 +31,7 @@ class DataFolder:
         self.keys = self.root / "keys"  # what the distributor signs with; made by its room
         self.work = self.root / "work"  # of delta builds; of no value after a start
         self.audit_key = self.root / "audit" / "key.pem"
+        self.elsewhere = self.root / "database"  # where the catalog is, if not here
         self._format = self.root / "format"
 
     def create(self) -> bool:

@@ -11,7 +11,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
-from distributor.storage.database import Database, catalog_url
+from distributor.storage.database import Database
+from distributor.storage.elsewhere import catalog_of, remember_catalog
 from distributor.storage.folder import DataFolder
 from edge_sdk.base import RefusedError
 
@@ -24,7 +25,7 @@ def initialise(root: Path, database_setting: str = "") -> bool:
     False where they were there already. Raises: ConflictError, UsageError, ResourceError.
     """
     folder = DataFolder(root)
-    url = catalog_url(folder.catalog, database_setting)
+    url = catalog_of(folder, database_setting)
     created = folder.create()
     with folder.discarded_on_failure() if created else contextlib.nullcontext(), folder.owned():
         database = Database(url)
@@ -32,6 +33,7 @@ def initialise(root: Path, database_setting: str = "") -> bool:
             upgrade(database)
         finally:
             database.close()
+        remember_catalog(folder, url)
     return created
 
 

@@ -36,6 +36,21 @@ def test_init(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     assert "is there already" in second.err
 
 
+def test_a_folder_knows_that_its_catalog_is_elsewhere(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """The hint after ``init`` repeats where, and nothing begins another catalog by mistake."""
+    data, database = str(tmp_path / "data"), f"sqlite:///{tmp_path}/fleet.db"
+    made = run("init", "--data", data, "--database", database)
+    assert f"serve --data {data} --database {database}" in made.err
+    assert (tmp_path / "data" / "database").read_text() == f"{database}\n"
+    for command in (("serve",), ("init",), ("keys", "list")):
+        ran = run(*command, "--data", data)
+        assert (ran.code, database in ran.err, "--database" in ran.err) == (7, True, True), command
+    other = run("init", "--data", data, "--database", f"{database}.new")
+    assert (other.code, "if it was moved" in other.err) == (7, True)
+    assert sorted(one.name for one in tmp_path.glob("**/*.db*")) == ["fleet.db"]
+    assert run("keys", "list", "--data", data, "--database", database).code == 0
+
+
 def test_init_refuses_a_foreign_folder(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """A folder with other things in it ends with exit code 7 and one line."""
     (tmp_path / "thesis.txt").write_text("mine")

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from device_agent.access import AppTokens
+from device_agent.access import AppTokens, listening
 from device_agent.cli import main
 from device_agent.cli.settings import read_config, with_free_port
 from device_agent.config import CacheConfig, LocalConfig, ModelConfig, ProbationConfig
@@ -198,6 +198,19 @@ def test_no_agent_there(tmp_path: Path, command: str, edge_agent: Callable[..., 
         f"edge-agent: no agent runs at unix:{tmp_path}/agent.sock: start it with 'edge-agent "
         "run', or say where it is with --state or --local-address\n"
     )
+
+
+@pytest.mark.parametrize("command", ["status", "models", "update", "events", "bench"])
+def test_a_running_agent_is_found_by_its_folder(
+    tmp_path: Path, command: str, edge_agent: Callable[..., Ran]
+) -> None:
+    """Wherever it listens, over TCP too; who names an address asks there."""
+    with listening(tmp_path, f"unix:{tmp_path}/one.sock"):
+        ran = edge_agent(command, "--state", str(tmp_path))
+        assert (ran.code, f"unix:{tmp_path}/one.sock" in ran.err) == (5, True), ran.err
+        there = ("--local-address", f"unix:{tmp_path}/other.sock")
+        ran = edge_agent(command, "--state", str(tmp_path), *there)
+        assert (ran.code, f"unix:{tmp_path}/other.sock" in ran.err) == (5, True), ran.err
 
 
 def test_an_agent_that_is_gone(tmp_path: Path, edge_agent: Callable[..., Ran]) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from device_agent.access import own_token
+from device_agent.access import own_token, running_address
 from device_agent.config import AgentConfig
 from device_agent.local_api.asking import AgentQuestions
 from device_agent.store import Store
@@ -360,6 +360,7 @@ def test_an_updater_started_again_answers_at_the_same_port(
         old.kill()
         psutil.wait_procs([old])
         token = own_token(tmp_path / "s")
+        assert running_address(tmp_path / "s") == agent.ready["agent_address"]
         with AgentQuestions(agent.ready["agent_address"], token) as questions:
             status = wait_for(lambda: answered(questions), "the updater")
         assert status["inference_address"] == agent.ready["inference_address"]

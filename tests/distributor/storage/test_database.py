@@ -121,6 +121,7 @@ def test_where_the_catalog_is(setting: str, shown: str) -> None:
     ("setting", "why"),
     [
         ("postgresql://edge:geheim@db.example/fleet", "pgpass"),
+        ("postgresql://edge@db.example/fleet?password=geheim", "pgpass"),
         ("mysql://edge@db.example/fleet", "not in mysql"),
         ("db.example", "is given as"),
     ],
