@@ -16,7 +16,7 @@ from securesystemslib.dsse import Envelope
 from edge_sdk.base import Digest, FormatError
 
 EVIDENCE_BYTES_MAX = 2 << 20  # a signature over some eight thousand files
-_SIGNATURES_MAX = 16
+_SIGNATURES_MAX = 4  # each is tried with each key of a policy
 _CERTIFICATES_MAX = 8
 _PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _MEDIA_TYPES = frozenset(

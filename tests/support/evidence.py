@@ -133,6 +133,7 @@ def certificate(
     names: Sequence[x509.GeneralName] = (),
     signs: bool = True,
     signs_code: bool = False,
+    uses: Sequence[x509.ObjectIdentifier] = (),
 ) -> x509.Certificate:
     """Valid around ``AT``."""
     builder = (
@@ -148,9 +149,9 @@ def certificate(
     )
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-    if signs_code:
-        uses = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING])
-        builder = builder.add_extension(uses, critical=False)
+    every = [*uses, *([ExtendedKeyUsageOID.CODE_SIGNING] if signs_code else [])]
+    if every:
+        builder = builder.add_extension(x509.ExtendedKeyUsage(every), critical=False)
     return builder.sign(issuer_key, hashes.SHA256())
 
 

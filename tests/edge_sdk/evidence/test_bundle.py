@@ -67,8 +67,8 @@ def test_both_alphabets_of_base64() -> None:
         ("dsseEnvelope.payloadType", "application/json", IN_TOTO.replace("+", r"\+")),
         ("dsseEnvelope.payload", "not base64!", "base64"),
         ("dsseEnvelope.payload", 7, "no evidence known here"),
-        ("dsseEnvelope.signatures", [], "1 to 16 signatures"),
-        ("dsseEnvelope.signatures", [{"sig": "AA=="}] * 17, "1 to 16 signatures"),
+        ("dsseEnvelope.signatures", [], "1 to 4 signatures"),
+        ("dsseEnvelope.signatures", [{"sig": "AA=="}] * 5, "1 to 4 signatures"),
         ("dsseEnvelope.signatures", [{}], "no evidence known here"),
         ("dsseEnvelope", None, "no evidence known here"),
         (

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
+from unittest import mock
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from edge_sdk.base import EdgeError, FormatError, ProofError, RefusedError, TrustError
 from edge_sdk.evidence import EVIDENCE_MAX, Evidence, Required, check_evidence, find_evidence
@@ -292,6 +295,73 @@ def test_a_certificate_that_is_not_for_signing_is_refused() -> None:
         check(document, by=(BY_AUTHORITY,))
     document = bundle(model_statement(FILES), key(3), chain=vouched(**only, signs_code=True))
     check(document, by=(BY_AUTHORITY,))
+
+
+SERVERS, CODE = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CODE_SIGNING
+ANY_USE = ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE
+
+
+@pytest.mark.parametrize(
+    ("between", "own", "why"),
+    [
+        ((SERVERS,), (CODE,), "no authority of the policy vouches"),
+        ((SERVERS,), (), "no authority of the policy vouches"),
+        ((), (SERVERS,), "not for signing"),
+        ((CODE,), (CODE,), ""),
+        ((SERVERS, ANY_USE), (SERVERS, CODE), ""),
+    ],
+)
+def test_certificates_of_servers_sign_nothing(
+    between: Sequence[x509.ObjectIdentifier], own: Sequence[x509.ObjectIdentifier], why: str
+) -> None:
+    """Neither they nor what an authority for servers vouches for."""
+    names = [x509.UniformResourceIdentifier(URI)]
+    middle = certificate("middle", key(5), "root", key(100), is_authority=True, uses=between)
+    mine = certificate("ada", key(3), "middle", key(5), names=names, uses=own)
+    document = bundle(model_statement(FILES), key(3), chain=[mine, middle])
+    if not why:
+        check(document, by=(BY_AUTHORITY,))
+        return
+    with pytest.raises(TrustError, match=why):
+        check(document, by=(BY_AUTHORITY,))
+
+
+@pytest.mark.parametrize(
+    ("name", "believed"),
+    [
+        (x509.DNSName("CN=boss"), "CN=boss"),
+        (x509.UniformResourceIdentifier("CN=boss"), "CN=boss"),
+        (x509.DNSName("https://example.com/boss"), "https://example.com/boss"),
+        (x509.UniformResourceIdentifier("boss@example.com"), "boss@example.com"),
+    ],
+    ids=str,
+)
+def test_a_name_is_compared_with_its_own_kind(name: x509.GeneralName, believed: str) -> None:
+    """A host, address or URI does not pass for another one's subject."""
+    own = certificate("ada", key(3), "root", key(100), names=[name])
+    document = bundle(model_statement(FILES), key(3), chain=[own])
+    with pytest.raises(TrustError, match="signed by CN=ada, whom the policy does not name"):
+        check(document, by=(replace(BY_AUTHORITY, identities=(believed,)),))
+    (one,) = check(document, by=(replace(BY_AUTHORITY, identities=("*",)),))
+    assert one.signer == "certificate CN=ada"
+
+
+def test_names_of_each_kind_are_believed() -> None:
+    """As the policy spells them."""
+    for name in (x509.DNSName("models.example"), x509.RFC822Name("ada@models.example")):
+        own = certificate("ada", key(3), "root", key(100), names=[name])
+        document = bundle(model_statement(FILES), key(3), chain=[own])
+        check(document, by=(replace(BY_AUTHORITY, identities=(name.value,)),))
+
+
+def test_many_keys_cost_little() -> None:
+    """Large evidence is hashed once, not for each key; that is counted, not timed."""
+    keys = tuple(pem(key(one)) for one in range(1, 60))
+    document = bundle(model_statement(FILES), key(70), key(0))
+    by = Required(kind="model-signing", keys=(*keys, pem(key(0))))
+    with mock.patch("edge_sdk.evidence.signers.hashlib.new", wraps=hashlib.new) as hashing:
+        check(document, by=(by,))
+    assert hashing.call_count == 1
 
 
 def test_a_certificate_that_is_no_authority_vouches_for_nobody() -> None:
