@@ -127,6 +127,20 @@ def test_a_change_while_the_roles_are_read(
         assert called(HANDLERS[handler], door, certificate) == "answered"
 
 
+@pytest.mark.parametrize("kind", ["operator", "token"])
+def test_an_open_stream_knows_what_it_was_let_in_with(kind: Any, certificate: bytes) -> None:
+    """So that what another process takes away is compared with that, at the first look."""
+    standing = Standing()
+
+    async def grants(request: Any, context: Any) -> AsyncIterator[str]:
+        for one in standing.of_operators()["bob"]:
+            yield str(*one.grants)
+
+    door = Door(kind, cast(Access, SlowAccess(lambda: None)), standing)
+    handler = grpc.unary_stream_rpc_method_handler(grants)
+    assert called(handler, door, certificate) == "publisher@team"
+
+
 def test_a_stream_of_who_is_refused_by_now(certificate: bytes) -> None:
     """Whatever was asked before it opened: it does not open."""
 
