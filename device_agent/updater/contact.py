@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -65,6 +66,7 @@ class Contact:
         renewal: Renewal,
     ) -> None:
         self.connected = False
+        self._was_reached = False
         self._failed: NoContact | None = None
         self._renewal = renewal
         self._loop = loop
@@ -194,6 +196,9 @@ class Contact:
     def _reached(self) -> None:
         if not self.connected:
             self.connected = True
+            if not self._was_reached:  # from now on operators can name it
+                sys.stderr.write(f"edge-agent: {self._device} checked in with the distributor\n")
+                self._was_reached = True
             self._on_reached()
         self.report()
 

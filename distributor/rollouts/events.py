@@ -9,7 +9,7 @@ from sqlalchemy import Connection, insert, update
 
 from distributor.devices import DeviceRecord, Refusal, get_device, note_refusal, note_update
 from distributor.rollouts.model import COMMITTED, DEVICE_STATES, REFUSED, Touched
-from distributor.rollouts.progress import DeviceEvent, advance, settled, shown
+from distributor.rollouts.progress import DeviceEvent, advance, held_back, settled, shown
 from distributor.rollouts.records import finish_if_done, open_rows, rows_about, save_device
 from distributor.storage.tables import devices, events
 
@@ -32,6 +32,8 @@ def store_events(
         if event.state == REFUSED or (record.refusal and event.state in DEVICE_STATES):
             record = replace(record, refusal=_refusal(event))
             note_refusal(connection, device, record.refusal)
+        if event.state == REFUSED:
+            touched |= _wait_because(connection, device, event, at_ms=at_ms)
         state = shown(known.get(event.model), event)
         if state is not None:
             known[event.model] = state
@@ -77,6 +79,19 @@ def _count(connection: Connection, device: str, event: DeviceEvent, *, at_ms: in
         if str(row.model) != event.model or (event.rollout != rollout and row.final):
             continue  # what was over is moved only by events that name that very rollout
         after = advance(row, event, at_ms=at_ms)
+        if after is not row:
+            save_device(connection, rollout, after)
+            touched.add(rollout)
+    return touched
+
+
+def _wait_because(
+    connection: Connection, device: str, event: DeviceEvent, *, at_ms: int
+) -> set[str]:
+    """What a device refuses keeps its rollouts waiting."""
+    touched = set()
+    for rollout, row in open_rows(connection, device):
+        after = held_back(row, event, at_ms=at_ms)
         if after is not row:
             save_device(connection, rollout, after)
             touched.add(rollout)

@@ -247,7 +247,9 @@ def _is_late(connection: Connection, rollout: Rollout, rows: Sequence[RolloutDev
         message = "a later rollout came first"
         if row.model != first.model:
             message = because_of(first.model, first.version, message)
-        save_device(connection, rollout.rollout, replace(row, state=SUPERSEDED, message=message))
+        save_device(
+            connection, rollout.rollout, replace(row, state=SUPERSEDED, reason="", message=message)
+        )
     return True
 
 
@@ -353,7 +355,7 @@ def _recall(
 def _recalled(row: RolloutDevice, at_ms: int) -> RolloutDevice:
     back = "nothing" if row.previous is None else f"{row.previous.version} {row.previous.variant}"
     message = f"goes back to {back}" if row.counter else "was not assigned yet"
-    return replace(row, state=RECALLED, message=message, changed_ms=at_ms)
+    return replace(row, state=RECALLED, reason="", message=message, changed_ms=at_ms)
 
 
 def _take_back(

@@ -63,6 +63,21 @@ def advance(row: RolloutDevice, event: DeviceEvent, *, at_ms: int) -> RolloutDev
     )
 
 
+def held_back(row: RolloutDevice, event: DeviceEvent, *, at_ms: int) -> RolloutDevice:
+    """``row`` with the reason why its device takes nothing up, where it has not begun yet.
+
+    Only the check is named: what the device says may be about models of any namespace.
+    """
+    if row.event > 0 or row.final:
+        return row
+    check = event.facts.get("check", "")
+    what = f"not taken up ({check})" if check else "not taken up"
+    message = f"{what}; edge-fleet explain {row.device} says more"
+    if (row.reason, row.message) == (event.reason, message):
+        return row
+    return replace(row, reason=event.reason, message=message, changed_ms=at_ms)
+
+
 def settled(
     row: RolloutDevice, *, accepted_counter: int, settled_on: Digest | None, at_ms: int
 ) -> RolloutDevice:

@@ -326,15 +326,15 @@ def settled(rollout: Rollout) -> int:
 
 
 def changes(before: Rollout | None, now: Rollout) -> Iterator[str]:
-    """One line for each device that moved on, for logs of pipelines.
+    """One line for each device that moved on or says what keeps it, for logs of pipelines.
 
     How it ended is not among them: that is good news only where no device failed.
     """
     rows = before.devices if before else ()
-    known = {(one.device, one.model): device_state(one) for one in rows}
+    known = {(one.device, one.model): (device_state(one), _why(one)) for one in rows}
     for one in now.devices:
         state = device_state(one)
-        if known.get((one.device, one.model)) != state:
+        if known.get((one.device, one.model)) != (state, _why(one)):
             reason = "" if _why(one) == "-" else f" ({_why(one)})"
             what = " ".join([*_column(one.model, now), one.version, one.variant])
             yield f"{one.device}: {state} {what}{reason}"

@@ -259,9 +259,9 @@ def test_an_error_of_any_kind_does_not_end_the_watch(touch: Touch) -> None:
     wait_for(lambda: touch.peer.watches > 2, "another watch")
 
 
-def test_why_there_is_no_contact(touch: Touch) -> None:
+def test_why_there_is_no_contact(touch: Touch, capsys: pytest.CaptureFixture[str]) -> None:
     """Refused or not reached, since when and what to do; refused once, the same refusal goes on
-    since then; after an answer nothing is said."""
+    since then; after an answer nothing is said. The first answer is told, and no later one."""
 
     def fail(error: EdgeError) -> NoContact:
         def raising() -> NoReturn:
@@ -292,3 +292,4 @@ def test_why_there_is_no_contact(touch: Touch) -> None:
     touch.peer.on_check_in = lambda: None
     touch.check_in()
     wait_for(lambda: touch.no_contact() is None, "an answer")
+    assert capsys.readouterr().err == "edge-agent: gate-7 checked in with the distributor\n"

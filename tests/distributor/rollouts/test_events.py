@@ -54,16 +54,23 @@ def test_what_a_device_refuses_is_shown_until_it_takes_something_up(tmp_path: Pa
     with open_catalog(tmp_path) as one:
         one.add_version("1.0.0")
         one.check_in("a")
-        one.roll_out("1.0.0")
+        made = one.roll_out("1.0.0")
         assert shown() is None
         one.report("a", refused(1, "targets"))
-        one.report("a", refused(2, "floor"))
+        _, touched = one.report("a", refused(2, "floor"))
         assert shown() == "floor"
+        (row,) = one.rollout(made.rollout).devices  # whoever watches sees why it waits
+        assert touched.rollouts == {made.rollout}
+        assert (row.state, row.reason) == ("assigned", "TrustError")
+        assert row.message == "not taken up (floor); edge-fleet explain a says more"
         one.check_in("a", counter=0)
         assert shown() == "floor"
         one.report("a", one.event("a", 3, "fetching"))
         assert shown() is None
-        one.report("a", refused(4, "expired"))
+        _, touched = one.report("a", refused(4, "expired"))
+        (row,) = one.rollout(made.rollout).devices
+        assert (row.state, row.reason, row.message) == ("fetching", "", "")
+        assert not touched.rollouts
         one.check_in("a", counter=1)
         assert shown() is None
         one.report("a", one.event("a", 5, "proved"), refused(6, "expired"))

@@ -58,7 +58,7 @@ def test_a_device_of_a_group_is_at_rest_with_all_of_it() -> None:
 
 
 def test_changes_name_only_what_moved() -> None:
-    """A line for each device that moved on, none for those that did not."""
+    """A line for each device that moved on or says why it waits, none for the others."""
     first = rollout_from(
         a_rollout("running", a_rollout_device("a", "fetching"), a_rollout_device("b", "fetching"))
     )
@@ -71,6 +71,9 @@ def test_changes_name_only_what_moved() -> None:
     )
     assert list(changes(first, second)) == ["b: failed 2.0.0 fp32 (ResourceError: disk full)"]
     assert list(changes(second, second)) == []
+    waiting = a_rollout_device("a", "fetching", reason="TrustError", message="not taken up")
+    third = rollout_from(a_rollout("running", waiting))
+    assert list(changes(first, third)) == ["a: fetching 2.0.0 fp32 (TrustError: not taken up)"]
 
 
 def test_bar_on_a_terminal(
