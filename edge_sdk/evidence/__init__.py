@@ -11,6 +11,7 @@ from edge_sdk.evidence.check import (
     EVIDENCE_MAX,
     Evidence,
     check_evidence,
+    claimed_kind,
     find_evidence,
     missing_evidence,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "Kind",
     "Required",
     "check_evidence",
+    "claimed_kind",
     "find_evidence",
     "load_policy",
     "made_sample",

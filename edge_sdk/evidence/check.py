@@ -79,13 +79,22 @@ def find_evidence(
     return tuple(one.evidence for one in judged)
 
 
-def missing_evidence(wanted: Required, namespace: str, name: str) -> RefusedError:
-    """What whoever publishes ``name`` without it is told."""
+def missing_evidence(wanted: Iterable[Required], namespace: str, name: str) -> RefusedError:
+    """What whoever publishes ``name`` without all of it is told."""
+    kinds = list(dict.fromkeys(one.kind for one in wanted))
     return RefusedError(
-        f"namespace {namespace} has to bring evidence of kind {wanted.kind}, and {name} comes "
-        "without: publish it with --evidence FILE",
-        kind=wanted.kind,
+        f"namespace {namespace} has to bring evidence of kind {' and '.join(kinds)}, and {name} "
+        f"comes without: publish it with {' '.join(['--evidence FILE'] * len(kinds))}",
+        kind=", ".join(kinds),
     )
+
+
+def claimed_kind(document: bytes) -> Kind:
+    """What a piece of evidence says that it is; nothing of it is proved.
+
+    Raises: FormatError.
+    """
+    return read_statement(read_signed(document).payload).kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,14 +136,14 @@ def _refuse_missing(
 ) -> None:
     """What is there and not believed says more than that something is missing."""
     satisfied = {one for each in judged for one in each.satisfied}
-    for wanted in required:
-        if wanted in satisfied:
-            continue
+    missing = [one for one in required if one not in satisfied]
+    for wanted in missing:
         for one in judged:
             if one.evidence.kind == wanted.kind and one.failed:
                 raise one.failed[0]
+    if missing:
         name = f"{manifest.model} {manifest.version} {manifest.variant}"
-        raise missing_evidence(wanted, manifest.model.namespace, name)
+        raise missing_evidence(missing, manifest.model.namespace, name)
 
 
 def _signer_or_why_not(

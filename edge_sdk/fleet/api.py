@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING
 from edge_sdk.base import (
     Digest,
     EdgeError,
+    FormatError,
     ModelName,
     NotFoundError,
+    ProofError,
+    TrustError,
     UnavailableError,
     UsageError,
     Version,
@@ -145,17 +148,17 @@ class Fleet:
         RefusedError (no key of the namespace, no evidence), TrustError, UnavailableError.
         """
         model, version, floor = check_names(draft)
-        check_files(draft)
+        kinds = check_files(draft)
         if floor is not None and self._keys is None:
             raise UsageError(_FLOOR_WITHOUT_KEYS)
         request = wire.MissingFilesRequest(model=str(model))
         self._connection.repeat(lambda: self._stub.MissingFiles(request, timeout=self._deadline_s))
         if self._keys is not None:
             self.metadata.check_keys(self._keys, model.namespace)
-        required = () if draft.evidence else self._required(model.namespace)
-        if required and self.published(draft) is None:
+        missing = [one for one in self._required(model.namespace) if one.kind not in kinds]
+        if missing and self.published(draft) is None:
             name = f"{model} {version} {draft.variant}"
-            raise missing_evidence(required[0], model.namespace, name)
+            raise missing_evidence(missing, model.namespace, name)
 
     def published(self, draft: Draft) -> Manifest | None:
         """What is there under the name of a draft. None also where that cannot be known now:
@@ -217,7 +220,10 @@ class Fleet:
         # A version that is there passed before, by the policy of its day.
         if prepared.evidence or (required and not self._is_there(prepared)):
             at = datetime.now(timezone.utc)
-            check_evidence(prepared.evidence, required, manifest, at=at)
+            try:
+                check_evidence(prepared.evidence, required, manifest, at=at)
+            except (TrustError, ProofError, FormatError) as error:
+                raise _naming_file(error, prepared, required, at) from None
 
     def _required(self, namespace: str) -> tuple[Required, ...]:
         """Of a distributor of before there was evidence: nothing."""
@@ -463,3 +469,24 @@ def _model(text: str) -> str:
 
 def _version(text: str) -> str:
     return str(Version.parse(text))
+
+
+def _naming_file(
+    error: EdgeError, prepared: Prepared, required: Sequence[Required], at: datetime
+) -> EdgeError:
+    """The same, with the file of evidence that is refused by itself for the same reason."""
+    for file, one in zip(prepared.evidence_files, prepared.evidence, strict=False):
+        own = _refusal_of(one, prepared.manifest, required, at)
+        if (type(own), str(own)) == (type(error), str(error)):
+            return type(error)(f"{file}: {error.message}", **error.facts)
+    return error
+
+
+def _refusal_of(
+    document: bytes, manifest: Manifest, required: Sequence[Required], at: datetime
+) -> EdgeError | None:
+    try:
+        check_evidence((document,), required, manifest, at=at)
+    except EdgeError as error:
+        return error
+    return None

@@ -26,7 +26,7 @@ from edge_sdk.base import (
     prove_stream,
 )
 from edge_sdk.engines import available_engines
-from edge_sdk.evidence import EVIDENCE_BYTES_MAX
+from edge_sdk.evidence import EVIDENCE_BYTES_MAX, Kind, claimed_kind
 from edge_sdk.fleet.files import kind_of, list_files
 from edge_sdk.fleet.golden import GoldenSample, read_sample, sample_for
 from edge_sdk.fleet.requirements import ENGINES, MEMORY_FACTOR, with_overrides
@@ -110,6 +110,7 @@ class Prepared:
     floor: Version | None = None
     allow_code: bool = False
     evidence: tuple[bytes, ...] = ()
+    evidence_files: tuple[Path, ...] = ()  # where each piece of evidence was read
 
     @property
     def artifact(self) -> Digest:
@@ -195,18 +196,26 @@ def prepare(
         floor=floor,
         allow_code=draft.allow_code,
         evidence=evidence,
+        evidence_files=tuple(draft.evidence),
     )
 
 
-def check_files(draft: Draft) -> None:
-    """That what stands beside the model can be read: its golden sample and its evidence.
+def check_files(draft: Draft) -> frozenset[Kind]:
+    """That what stands beside the model can be read: its golden sample and its evidence. The
+    kinds of the latter.
 
     Raises: FormatError, NotFoundError, UsageError.
     """
     if draft.golden is not None:
         read_sample(draft.golden)
-    for one in draft.evidence:
-        _evidence(one)
+    return frozenset(_kind(one) for one in draft.evidence)
+
+
+def _kind(file: Path) -> Kind:
+    try:
+        return claimed_kind(_evidence(file))
+    except FormatError as error:
+        raise FormatError(f"{file}: {error.message}", **error.facts) from None
 
 
 def _evidence(file: Path) -> bytes:

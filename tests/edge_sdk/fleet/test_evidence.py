@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from edge_sdk.base import RefusedError, TrustError
-from edge_sdk.evidence import load_policy
+from edge_sdk.evidence import Required, load_policy
 from edge_sdk.fleet import Draft, Fleet
 from edge_sdk.fleet.cli import main
 from tests.support import processes
@@ -84,9 +84,9 @@ def run(
 
 MISTAKES = [
     ((), 6, "has to bring evidence of kind model-signing"),
-    (("wrong",), 4, "not signed by a key that the policy names"),
-    (("other",), 4, "does not cover b.bin"),
-    (("right", "model/a.bin"), 3, "no evidence known here"),
+    (("wrong",), 4, "/wrong: the model-signing is not signed by a key that the policy names"),
+    (("right", "other"), 4, "/other: of the artifact's files the signature does not cover b.bin"),
+    (("right", "model/a.bin"), 3, "/model/a.bin: that is no evidence known here"),
     (("missing",), 7, "missing"),
 ]
 
@@ -113,9 +113,16 @@ def test_evidence_that_is_missing_is_told_before_the_model_is_run(
         raise AssertionError("the model was prepared")
 
     monkeypatch.setattr("edge_sdk.fleet.cli.prepare", prepared)
-    ran = run("publish", model, "--version", "1.0.0", *PUBLISH)
+    publish = ("publish", model, "--version", "1.0.0", *PUBLISH)
+    ran = run(*publish)
     assert ran.code == 6
     assert "team/digits 1.0.0 fp32 comes without" in ran.err
+    by = {"keys": RULE["keys"]}
+    both = (Required(kind="model-signing", **by), Required(kind="slsa-provenance", **by))
+    monkeypatch.setattr(Fleet, "required_evidence", lambda *_: both)
+    assert "of kind model-signing and slsa-provenance, and" in run(*publish).err
+    ran = run(*publish, "--evidence", model.parent / "right")
+    assert (ran.code, "of kind slsa-provenance, and" in ran.err) == (6, True), ran.err
 
 
 def test_the_distributor_believes_no_client(
