@@ -11,6 +11,7 @@ from edge_sdk.base import NotFoundError, RefusedError
 from edge_sdk.base.command import DEVICE, MODEL, VERSION, json_option, note, print_json
 from edge_sdk.fleet.model import Cohort, Rollout
 from edge_sdk.fleet.present import (
+    Patience,
     changes,
     counter,
     device_names,
@@ -24,6 +25,8 @@ from edge_sdk.fleet.present import (
     rollout_summary,
     settled,
 )
+
+_QUIET_S = 60.0
 
 
 def _debug(command: Any) -> Any:
@@ -183,11 +186,16 @@ def watch(
     """
     last: Rollout | None = None
     with target.open() as fleet, counter("devices") as bar:
-        for now in fleet.rollout_watch(rollout_name, timeout_s=timeout):
-            for line in changes(last, now):
-                bar.say(line)
-            bar.at(settled(now), len(device_names(now.devices)))
-            last = now
+        patience = Patience(bar.say, quiet_s=_QUIET_S)
+        try:
+            for now in fleet.rollout_watch(rollout_name, timeout_s=timeout):
+                patience.heard(now)
+                for line in changes(last, now):
+                    bar.say(line)
+                bar.at(settled(now), len(device_names(now.devices)))
+                last = now
+        finally:
+            patience.heard(None)
     if last is None:
         raise NotFoundError(f"the distributor said nothing about rollout {rollout_name}")
     problem = _problem(last, allow_refused=allow_refused)

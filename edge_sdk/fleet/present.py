@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -340,6 +341,39 @@ def changes(before: Rollout | None, now: Rollout) -> Iterator[str]:
             yield f"{one.device}: {state} {what}{reason}"
     if not now.finished and (before is None or before.state != now.state):
         yield f"{now.rollout}: {now.state}"
+
+
+def waits(now: Rollout, quiet_s: float) -> Iterator[str]:
+    """One line for each device of which more is expected while nothing moves."""
+    for one in now.devices:
+        if not one.settled:
+            said = "" if _why(one) == "-" else f"; last said: {_why(one)}"
+            what = " ".join([device_state(one), *_column(one.model, now)])
+            yield f"{one.device}: {what}, and nothing has moved for {quiet_s:.0f} s{said}"
+
+
+class Patience:
+    """Calls ``say`` from a thread of its own, once each time that nothing was ``heard`` for
+    ``quiet_s``."""
+
+    def __init__(self, say: Callable[[str], None], *, quiet_s: float) -> None:
+        self._say = say
+        self._quiet_s = quiet_s
+        self._timer: threading.Timer | None = None
+
+    def heard(self, now: Rollout | None) -> None:
+        """``now`` None: it is over."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        if now is not None:
+            self._timer = threading.Timer(self._quiet_s, self._tell, (now,))
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _tell(self, now: Rollout) -> None:
+        for line in waits(now, self._quiet_s):
+            self._say(line)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

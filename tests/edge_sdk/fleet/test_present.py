@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import queue
+
 import pytest
 
 from edge_sdk.fleet import present
 from edge_sdk.fleet.messages import rollout_from
 from edge_sdk.fleet.present import (
+    Patience,
     changes,
     counter,
     document,
@@ -74,6 +77,29 @@ def test_changes_name_only_what_moved() -> None:
     waiting = a_rollout_device("a", "fetching", reason="TrustError", message="not taken up")
     third = rollout_from(a_rollout("running", waiting))
     assert list(changes(first, third)) == ["a: fetching 2.0.0 fp32 (TrustError: not taken up)"]
+
+
+def test_a_rollout_that_does_not_move_says_who_is_waited_for() -> None:
+    """Only devices of which more is expected, with what they said last, after a while."""
+    rollout = rollout_from(
+        a_rollout(
+            "running",
+            a_rollout_device("a", "committed"),
+            a_rollout_device("b", "assigned", reason="TrustError", message="not taken up"),
+            a_rollout_device("c", "building"),
+        )
+    )
+    said: queue.Queue[str] = queue.Queue()
+    patience = Patience(said.put, quiet_s=0.01)
+    patience.heard(rollout)
+    waiting = "and nothing has moved for 0 s"
+    assert said.get(timeout=20) == f"b: assigned, {waiting}; last said: TrustError: not taken up"
+    assert said.get(timeout=20) == f"c: building, {waiting}"
+    patience.heard(None)
+    unheard = Patience(said.put, quiet_s=3600)
+    unheard.heard(rollout)
+    unheard.heard(None)
+    assert said.empty()
 
 
 def test_bar_on_a_terminal(
