@@ -56,7 +56,7 @@ def _kept(file: Path) -> str:
     try:
         with file.open("rb") as stream:
             return stream.read(_TEXT_BYTES_MAX).decode("utf-8", "replace").strip()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return ""
     except OSError as error:
         raise explain_os_error(error, file) from error

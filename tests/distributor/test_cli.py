@@ -70,6 +70,7 @@ def test_init_refuses_a_foreign_folder(run, tmp_path: Path) -> None:  # type: ig
         (["serve", "--data", "{tmp}/data", "--fetches-max", "0"], 2, "fetch"),
         (["serve", "--data", "{tmp}/data", "--delta-storage-bytes", "-1"], 2, "0: no limit"),
         (["serve", "--bogus"], 2, "bogus"),
+        (["init", "--data", "{tmp}/data/format"], 2, "name a folder"),
         (["frobnicate"], 2, "frobnicate"),
     ],
 )
